@@ -1,0 +1,189 @@
+// Ranks as threads of one process. Each has a worker of its own, so collectives progress while the rank computes; they
+// read the peers' memory directly, and sums are in the fixed tree of design section 4.3.
+#pragma once
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/comm/local_group.hpp>
+#include <tessera/exec/host.hpp>
+
+namespace tessera {
+
+struct LocalOptions {
+  /// Collectives that move no more than this, over all ranks, are done by the rank that comes last: waking one thread a
+  /// rank would cost more.
+  index_t inline_bytes = index_t{64} << 10;
+};
+
+/// One rank of a group made by run_ranks(). A handle: copies are the same rank.
+class Local {
+ public:
+  using Executor = Host;
+  static constexpr bool ordered = true;
+
+  /// For run_ranks().
+  Local(std::shared_ptr<local::Group> group, int rank) : group_(std::move(group)), rank_(rank) {}
+
+  /// See CommunicationQueue. Compute on the host is synchronous, so an `after` that has not happened is waited for by
+  /// the thread that posts; nothing else blocks. One thread uses a queue at a time. Throws, from calls as from waits,
+  /// CommError once a rank has failed, AgreementError once ranks have called differently.
+  class Queue final : public Completion {
+   public:
+    using Event = HostEvent;
+
+    Queue(const Queue&) = delete;
+    Queue& operator=(const Queue&) = delete;
+    ~Queue() { group_->leave(*channel_, rank_, unwinding()); }
+
+    template <class In, class Out>
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
+      check_slices("reduce_scatter", std::ssize(in), part, group_->world(), std::ssize(out), rank_);
+      return post({Collective::reduce_scatter, element_type<In>(), element_type<Out>(), std::ssize(in), part, 0, tag,
+                   local::reduce_scatter<In, Out>}, in.data(), out.data(), after);
+    }
+
+    template <class T>
+    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
+      check_slices("all_gather", std::ssize(out), part, group_->world(), std::ssize(in), rank_);
+      return post({Collective::all_gather, element_type<T>(), element_type<T>(), std::ssize(out), part, 0, tag,
+                   local::all_gather}, in.data(), out.data(), after);
+    }
+
+    template <class T>
+    Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
+      return post({Collective::all_reduce, element_type<T>(), element_type<T>(), std::ssize(inout), 0, 0, tag,
+                   local::all_reduce<T>}, inout.data(), inout.data(), after);
+    }
+
+    template <class T>
+    Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
+      check_all_to_all(std::ssize(in), std::ssize(out), group_->world());
+      return post({Collective::all_to_all, element_type<T>(), element_type<T>(), std::ssize(in), 0, 0, tag,
+                   local::all_to_all}, in.data(), out.data(), after);
+    }
+
+    template <class T>
+    Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
+      check_root(root, group_->world());
+      return post({Collective::broadcast, element_type<T>(), element_type<T>(), std::ssize(inout), 0, root, tag,
+                   local::broadcast}, inout.data(), inout.data(), after);
+    }
+
+    void drop() noexcept { group_->drop(*channel_, rank_, unwinding()); }
+
+    bool done(std::uint64_t ticket) const noexcept override { return group_->done(*channel_, ticket); }
+    void wait(std::uint64_t ticket) override { group_->wait(*channel_, rank_, ticket, timeout_); }
+
+   private:
+    friend Local;
+
+    Queue(std::shared_ptr<local::Group> group, int rank, std::chrono::nanoseconds timeout)
+        : group_(std::move(group)), channel_(group_->open(rank)), rank_(rank), timeout_(timeout) {}
+
+    Event post(const local::Call& call, const void* in, void* out, const Event& after) {
+      after.wait();
+      return {*this, group_->post(*channel_, rank_, call, {in, out})};
+    }
+
+    bool unwinding() const noexcept { return std::uncaught_exceptions() > exceptions_; }
+
+    std::shared_ptr<local::Group> group_;
+    std::shared_ptr<local::Channel> channel_;
+    int rank_;
+    std::chrono::nanoseconds timeout_;
+    int exceptions_ = std::uncaught_exceptions();
+  };
+
+  int rank() const noexcept { return rank_; }
+  int size() const noexcept { return group_->world(); }
+  Host executor() const { return Host{}; }
+  Queue queue(std::chrono::nanoseconds timeout) const { return Queue(group_, rank_, timeout); }
+
+ private:
+  std::shared_ptr<local::Group> group_;
+  int rank_;
+};
+
+namespace local {
+
+/// The errors of the ranks' functions, and which of them began it all.
+class Errors {
+ public:
+  /// Called in a catch block of the rank's thread.
+  void caught(Group& group, int rank) {
+    std::string message = "an exception that is no std::exception";
+    bool passed_on = false;
+    try {
+      throw;
+    } catch (const CommError& error) {
+      message = error.what();
+      passed_on = group.was_told(rank);
+    } catch (const std::exception& error) {
+      message = error.what();
+    } catch (...) {
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      if (!first_ || (first_passed_on_ && !passed_on)) {
+        first_ = std::current_exception();
+        first_passed_on_ = passed_on;
+      }
+    }
+    group.fail("rank " + std::to_string(rank) + " failed: " + message, false, rank);
+  }
+
+  void rethrow() const {
+    if (first_) std::rethrow_exception(first_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr first_;
+  bool first_passed_on_ = false;
+};
+
+}  // namespace local
+
+/// Calls f(Local&) on n threads, one a rank, and joins them. Rethrows the error of the rank that failed first, which the
+/// others learn of at once ("rank 2 failed: ..."). Throws OptionError if n < 1, std::system_error without threads.
+template <class F>
+void run_ranks(int n, F f, LocalOptions options = {}) {
+  if (n < 1) throw OptionError("run_ranks: there must be at least 1 rank, not " + std::to_string(n));
+  if (options.inline_bytes < 0) throw OptionError("run_ranks: inline_bytes must not be negative");
+  const auto group = std::make_shared<local::Group>(n, options.inline_bytes);
+  local::Errors errors;
+  std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(n));
+  try {
+    group->start();
+    for (int r = 0; r < n; ++r)
+      threads.emplace_back([&, r] {
+        try {
+          Local comm(group, r);
+          f(comm);
+          group->returned(r);
+        } catch (...) {
+          errors.caught(*group, r);
+        }
+      });
+  } catch (...) {  // no more threads: those that run must not wait for those that never will
+    group->fail("run_ranks could not start every rank", false, -1);
+    for (std::thread& thread : threads) thread.join();
+    group->stop();
+    throw;
+  }
+  for (std::thread& thread : threads) thread.join();
+  group->stop();
+  errors.rethrow();
+}
+
+}  // namespace tessera

@@ -1,0 +1,30 @@
+// bfloat16 as storage: the upper half of a float. Arithmetic is done in float by whoever needs it.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include <tessera/core/config.hpp>
+
+namespace tessera {
+
+/// 1 sign, 8 exponent and 7 fraction bits. Rounds to nearest, ties to even; a NaN stays one.
+struct bfloat16 {
+  std::uint16_t bits = 0;
+
+  bfloat16() = default;
+
+  // Written without a branch, so that a loop over it vectorises.
+  TESSERA_HD explicit constexpr bfloat16(float value) noexcept {
+    const auto wide = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t rounded = (wide + 0x7fffu + ((wide >> 16) & 1u)) >> 16;
+    const std::uint32_t quiet = (wide >> 16) | 0x40u;
+    bits = static_cast<std::uint16_t>((wide & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+  }
+
+  TESSERA_HD constexpr operator float() const noexcept {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
+};
+
+}  // namespace tessera

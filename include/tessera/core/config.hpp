@@ -1,0 +1,37 @@
+// What the compiler must be, and the few macros of the library. Macros of a toolkit appear in this file alone.
+#pragma once
+
+#if !defined(__cplusplus) || __cplusplus < 202002L
+#error "tessera needs C++20: compile with -std=c++20"
+#endif
+
+#if defined(__FAST_MATH__)
+#error "tessera promises the same bits at every stage and world size, which -ffast-math breaks: compile without it"
+#endif
+
+#define TESSERA_VERSION_MAJOR 0
+#define TESSERA_VERSION_MINOR 1
+#define TESSERA_VERSION_PATCH 0
+
+#if defined(__CUDACC__)
+#define TESSERA_HD __host__ __device__
+#else
+#define TESSERA_HD
+#endif
+
+#define TESSERA_ALWAYS_INLINE inline __attribute__((always_inline))
+
+// The first line of a rule's operator(). Without it clang may fuse a product and a sum into one rounding wherever the
+// machine can, and the same rule would have other bits on another machine. (g++ is told in exec/vectorize.hpp.)
+#if defined(__clang__)
+#define TESSERA_ROUND_EACH_OPERATION _Pragma("clang fp contract(off)")
+#else
+#define TESSERA_ROUND_EACH_OPERATION
+#endif
+
+namespace tessera {
+
+/// The version whose ranks may train together, as one number.
+inline constexpr long version = TESSERA_VERSION_MAJOR * 10000L + TESSERA_VERSION_MINOR * 100L + TESSERA_VERSION_PATCH;
+
+}  // namespace tessera

@@ -1,0 +1,41 @@
+// FNV-1a, 64 bits: the fingerprint by which ranks compare what they hold and do.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include <tessera/core/config.hpp>
+
+namespace tessera {
+
+class Digest {
+ public:
+  constexpr Digest& add(std::string_view text) noexcept {
+    for (const char c : text) add_byte(static_cast<unsigned char>(c));
+    return add_byte(0);
+  }
+
+  constexpr Digest& add(std::int64_t number) noexcept {
+    for (int shift = 0; shift < 64; shift += 8) add_byte(static_cast<unsigned char>(number >> shift));
+    return *this;
+  }
+
+  constexpr Digest& add(std::span<const std::byte> bytes) noexcept {
+    for (const std::byte b : bytes) add_byte(static_cast<unsigned char>(b));
+    return *this;
+  }
+
+  constexpr std::uint64_t value() const noexcept { return value_; }
+
+ private:
+  constexpr Digest& add_byte(unsigned char byte) noexcept {
+    value_ = (value_ ^ byte) * 0x100000001b3u;
+    return *this;
+  }
+
+  std::uint64_t value_ = 0xcbf29ce484222325u;
+};
+
+}  // namespace tessera

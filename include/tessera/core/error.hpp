@@ -1,0 +1,44 @@
+// The exceptions of the library. Each message names the tensor, unit, rank or call concerned and says what to do.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace tessera {
+
+/// Everything that the library throws.
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// A layout that cannot be, or a tensor or unit that it does not have.
+struct LayoutError : Error {
+  using Error::Error;
+};
+
+/// A buffer of the caller's that is too small, misaligned or overlaps another.
+struct BufferError : Error {
+  using Error::Error;
+};
+
+/// An option or hyperparameter out of its range.
+struct OptionError : Error {
+  using Error::Error;
+};
+
+/// A call at the wrong time: ready twice, a step in the middle of accumulation.
+struct UsageError : Error {
+  using Error::Error;
+};
+
+/// Ranks that do not build or call the same.
+struct AgreementError : Error {
+  using Error::Error;
+};
+
+/// A rank that failed, left or did not come in time.
+struct CommError : Error {
+  using Error::Error;
+};
+
+}  // namespace tessera

@@ -1,0 +1,66 @@
+// One micro-batch's backward, from the first gradient to the last bucket's departure.
+#pragma once
+
+#include <span>
+#include <string>
+#include <utility>
+
+#include <tessera/engine/views.hpp>
+
+namespace tessera {
+
+/// Made by Sharded::backward(). It ends when every unit is ready; destroyed before that (by an exception in the
+/// caller's backward), it drops the step's passes so far: nothing of them is applied, and the next one starts clean.
+/// Ranks that go on learn of it by CommError and start clean too. Must not outlive the optimizer.
+template <class Optimizer>
+class BackwardPass {
+ public:
+  BackwardPass(BackwardPass&& other) noexcept : optimizer_(std::exchange(other.optimizer_, nullptr)), number_(other.number_) {}
+  BackwardPass& operator=(BackwardPass&&) = delete;
+  ~BackwardPass() {
+    if (optimizer_ && open()) optimizer_->drop_pass();
+  }
+
+  /// The unit's gradients, zeroed at the first call in this pass, for the caller to add into until ready(unit).
+  /// Blocks while the memory is still being sent. Throws UsageError after ready, or outside the pass.
+  auto gradients(Unit unit) const {
+    require_open("gradients", unit);
+    return optimizer_->open_gradients(unit);
+  }
+
+  /// Says that the unit's gradients are complete. A bucket whose units are all ready departs; backward goes on.
+  /// Enqueues, does not block. Throws UsageError on the second call for a unit, or outside the pass.
+  void ready(Unit unit) const {
+    require_open("ready", unit);
+    optimizer_->mark_ready(unit);
+  }
+
+  /// The same for elements [begin, end) of a flat layout's buffer, in any order, each once. The buffer was zeroed by
+  /// Sharded::backward().
+  void ready(index_t begin, index_t end) const {
+    if (begin == end) return;
+    if (!open())
+      throw UsageError("ready(" + std::to_string(begin) + ", " + std::to_string(end) + ") outside a pass: " + closed);
+    optimizer_->mark_ready(Range{begin, end});
+  }
+
+ private:
+  friend Optimizer;
+
+  BackwardPass(Optimizer& optimizer, index_t number) : optimizer_(&optimizer), number_(number) {}
+
+  static constexpr const char* closed = "this one is complete or was dropped, call backward() for another";
+
+  bool open() const { return optimizer_->pass_open_ && optimizer_->pass_number_ == number_; }
+
+  void require_open(const char* call, Unit unit) const {
+    if (!open())
+      throw UsageError(std::string(call) + "('" + std::string(optimizer_->layout().name(unit)) +
+                       "') outside a pass: " + closed);
+  }
+
+  Optimizer* optimizer_;
+  index_t number_;
+};
+
+}  // namespace tessera

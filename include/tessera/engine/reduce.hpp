@@ -1,0 +1,158 @@
+// From the gradients of every rank and pass to their sum, each bucket on its own: design section 4, points 1 to 3.
+//
+// Ranks are summed by the communicator. Passes are merged as a binary counter counts, level l holding the sum of 2^l
+// passes; pass k lands in the level that it will fill (as many as k has trailing ones), where the fuller levels below
+// are added to it. Levels below keep their numbers until overwritten.
+//
+//     pass          0     1        2     3
+//     level 0       p0    .        p2    .
+//     level 1             p0+p1          .
+//     level 2                            (p0+p1)+(p2+p3)
+#pragma once
+
+#include <array>
+#include <bit>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include <tessera/engine/gradients.hpp>
+
+namespace tessera {
+
+template <class Comm, class Stage, class Precision>
+class Reduce {
+ public:
+  using Executor = typename Comm::Executor;
+  using Queue = typename Comm::Queue;
+  using Event = typename Executor::Event;
+  using Gradient = typename Precision::Gradient;
+  using Reduction = typename Precision::Reduction;
+  using Gradients = std::conditional_t<Stage::shards_gradients, SlottedGradients<Executor, Gradient>,
+                                       WholeGradients<Executor, Gradient>>;
+
+  /// The sum replaces the leaves in the caller's buffer, where it is whole and of the same type.
+  static constexpr bool in_place = !Stage::shards_gradients && std::is_same_v<Gradient, Reduction>;
+
+  Reduce(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan, int passes,
+         std::span<Gradient> of_caller)
+      : sharding_(&sharding),
+        rank_(rank),
+        executor_(&executor),
+        queue_(&queue),
+        passes_(passes),
+        gradients_(sharding, executor, plan, of_caller),
+        reduced_(executor, plan.reduced_gradients),
+        partial_(executor, plan.partial_sums),
+        level_elements_(plan.partial_sums.elements),
+        events_(sharding.buckets()) {}
+
+  Gradients& gradients() noexcept { return gradients_; }
+
+  /// Sends bucket `b` of `pass` on its way.
+  void depart(int b, int pass, index_t step) {
+    const Range range = sharding_->trainable().range(b);
+    if (range.empty()) return;
+    if (pass > 0) merge(b, pass - 1);
+    const Gradient* mine = gradients_.at(b);
+    const std::span<const Gradient> leaves(mine, range.size());
+    const auto reduce_scatter = [&](auto out) {
+      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), {"gradients of bucket", b, step},
+                                          executor_->record());
+    };
+    if (passes_ == 1)
+      reduce_scatter(own(b));
+    else
+      reduce_scatter(level(b, std::countr_one(static_cast<unsigned>(pass))));
+    gradients_.sent(b, events_[b]);
+    if (passes_ == 1) share(b, step);
+  }
+
+  /// After the last pass: waits for bucket `b`, folds its partial sums and rounds them, once.
+  void finish(int b, index_t step) {
+    if (passes_ == 1 || sharding_->trainable().range(b).empty()) return;
+    merge(b, passes_ - 1);
+    fold(b);
+    share(b, step);
+  }
+
+  /// This rank's part of the sum, complete.
+  std::span<const Reduction> sum(int b) {
+    executor_->wait(events_[b]);
+    return own(b);
+  }
+
+  /// Where the sum's element at `place` of the trainable space lies: anywhere at stage 0, in this rank's part else.
+  const Reduction* at(int b, index_t place) noexcept { return own(b).data() + (place - owned(b).begin); }
+
+  /// Forgets the step so far.
+  void drop() {
+    std::fill(events_.begin(), events_.end(), Event{});
+    gradients_.drop();
+  }
+
+ private:
+  Range owned(int b) const { return sharding_->trainable().owned(b, rank_); }
+
+  std::span<Reduction> own(int b) noexcept {
+    const std::size_t size = owned(b).size();
+    if constexpr (in_place)
+      return {gradients_.all().data() + owned(b).begin, size};
+    else if constexpr (Stage::shards_state)
+      return {reduced_.data() + sharding_->trainable().shard_begin(b), size};
+    else
+      return {reduced_.data() + owned(b).begin, size};
+  }
+
+  std::span<float> level(int b, int l) noexcept {
+    return {partial_.data() + l * level_elements_ + sharding_->trainable().shard_begin(b),
+            static_cast<std::size_t>(owned(b).size())};
+  }
+
+  void merge(int b, int pass) {
+    executor_->wait(events_[b]);
+    const int filled = std::countr_one(static_cast<unsigned>(pass));
+    float* const sum = level(b, filled).data();
+    for (int l = 0; l < filled; ++l) {
+      const float* const older = level(b, l).data();
+      executor_->for_each(owned(b).size(), [=](index_t i) noexcept { sum[i] = older[i] + sum[i]; });
+    }
+  }
+
+  // What the counter holds after the last pass, from the last block to the first.
+  void fold(int b) {
+    int l = std::countr_zero(static_cast<unsigned>(passes_));
+    float* const sum = level(b, l).data();
+    for (++l; passes_ >> l; ++l) {
+      if (!((passes_ >> l) & 1)) continue;
+      const float* const older = level(b, l).data();
+      executor_->for_each(owned(b).size(), [=](index_t i) noexcept { sum[i] = older[i] + sum[i]; });
+    }
+    Reduction* const out = own(b).data();
+    executor_->for_each(owned(b).size(), [=](index_t i) noexcept { out[i] = Reduction(sum[i]); });
+  }
+
+  // Stage 0 updates everything everywhere: the sum's parts go to all ranks, behind the reduction on the same queue.
+  void share(int b, index_t step) {
+    if constexpr (!Stage::shards_state) {
+      const Range range = sharding_->trainable().range(b);
+      const std::span<Reduction> all(own(b).data() - (owned(b).begin - range.begin), range.size());
+      events_[b] = queue_->all_gather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
+                                      {"reduced gradients of bucket", b, step}, executor_->record());
+      if constexpr (in_place) gradients_.sent(b, events_[b]);
+    }
+  }
+
+  const Sharding* sharding_;
+  int rank_;
+  Executor* executor_;
+  Queue* queue_;
+  int passes_;
+  Gradients gradients_;
+  Storage<Executor, Reduction> reduced_;
+  Storage<Executor, float> partial_;
+  index_t level_elements_;
+  std::vector<Event> events_;
+};
+
+}  // namespace tessera

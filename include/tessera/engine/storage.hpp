@@ -1,0 +1,55 @@
+// A buffer of the plan: the caller's where one was handed in, else allocated once, through the executor.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include <tessera/core/error.hpp>
+#include <tessera/layout/plan.hpp>
+
+namespace tessera {
+
+/// Buffers of a caller's begin at a multiple of this many bytes: the widest access of a device, and malloc's promise.
+inline constexpr std::size_t buffer_alignment = 16;
+
+/// Throws BufferError if the caller's `buffer` cannot be what `planned` says. An empty one stands for none.
+template <class T>
+void check_buffer(std::span<T> buffer, const Allocation& planned) {
+  if (buffer.data() == nullptr) return;
+  const std::string name = std::string("buffer '") + planned.name + "'";
+  const auto has = static_cast<index_t>(buffer.size());
+  if (planned.copies == 0)
+    throw BufferError(name + " is not used at this stage, which keeps gradients in slots of its own: hand in none");
+  if (has < planned.elements)
+    throw BufferError(name + " has " + std::to_string(has) + " elements, but " + std::to_string(planned.elements) +
+                      " are needed (Sharded::required)");
+  if (reinterpret_cast<std::uintptr_t>(buffer.data()) % buffer_alignment != 0)
+    throw BufferError(name + " does not begin at a multiple of " + std::to_string(buffer_alignment) + " bytes");
+}
+
+/// Throws BufferError if the caller's two buffers share memory.
+template <class A, class B>
+void check_apart(std::span<A> a, std::span<B> b) {
+  const auto begin = [](auto s) { return reinterpret_cast<std::uintptr_t>(s.data()); };
+  const auto end = [](auto s) { return reinterpret_cast<std::uintptr_t>(s.data() + s.size()); };
+  if (a.empty() || b.empty() || end(a) <= begin(b) || end(b) <= begin(a)) return;
+  throw BufferError("buffers 'parameters' and 'gradients' overlap: each needs memory of its own");
+}
+
+template <class Executor, class T>
+class Storage {
+ public:
+  Storage(Executor& executor, const Allocation& planned, std::span<T> of_caller = {})
+      : own_(executor.template allocate<T>(of_caller.data() ? 0 : planned.copies * planned.elements)),
+        span_(of_caller.data() ? of_caller.first(planned.elements) : own_.span()) {}
+
+  T* data() const noexcept { return span_.data(); }
+  std::span<T> span() const noexcept { return span_; }
+
+ private:
+  typename Executor::template Buffer<T> own_;
+  std::span<T> span_;
+};
+
+}  // namespace tessera

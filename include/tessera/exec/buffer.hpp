@@ -1,0 +1,101 @@
+// Memory of the host that is counted while it is held, so that a plan can be checked to the byte.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include <tessera/core/math.hpp>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace tessera {
+
+/// How many bytes an executor's buffers hold now and held at most. Buffers may be freed on another thread.
+class ByteCount {
+ public:
+  void add(index_t bytes) noexcept {
+    const index_t now = held_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+    index_t peak = peak_.load(std::memory_order_relaxed);
+    while (peak < now && !peak_.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
+    }
+  }
+  void remove(index_t bytes) noexcept { held_.fetch_sub(bytes, std::memory_order_relaxed); }
+  index_t held() const noexcept { return held_.load(std::memory_order_relaxed); }
+  index_t peak() const noexcept { return peak_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<index_t> held_{0};
+  std::atomic<index_t> peak_{0};
+};
+
+/// Owns n elements, zero at first, at a 64-byte border. May outlive the executor that it comes from.
+template <class T>
+class HostBuffer {
+  static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
+
+ public:
+  HostBuffer() = default;
+
+  /// Throws std::bad_alloc.
+  HostBuffer(index_t n, std::shared_ptr<ByteCount> count) : size_(n), count_(std::move(count)) {
+    if (n > 0) memory_.reset(static_cast<T*>(zeroed(bytes())));
+    count_->add(bytes());
+  }
+
+  HostBuffer(HostBuffer&& other) noexcept { swap(other); }
+  HostBuffer& operator=(HostBuffer&& other) noexcept {
+    HostBuffer(std::move(other)).swap(*this);
+    return *this;
+  }
+  ~HostBuffer() {
+    if (count_) count_->remove(bytes());
+  }
+
+  std::span<T> span() noexcept { return {memory_.get(), static_cast<std::size_t>(size_)}; }
+  std::span<const T> span() const noexcept { return {memory_.get(), static_cast<std::size_t>(size_)}; }
+  index_t size() const noexcept { return size_; }
+
+ private:
+  static constexpr std::align_val_t line{64};
+  static constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+  struct Free {
+    void operator()(T* memory) const noexcept { ::operator delete(memory, line); }
+  };
+
+  static void* zeroed(index_t bytes) {
+    const auto size = static_cast<std::size_t>(bytes);
+    void* memory = ::operator new(size, line);
+#if defined(__linux__)
+    // Where the system gives huge pages on request only, a pass over several long arrays is short of address translations.
+    if (size >= 2 * huge_page) {
+      const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + huge_page - 1) / huge_page * huge_page;
+      const auto end = (reinterpret_cast<std::uintptr_t>(memory) + size) / huge_page * huge_page;
+      ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: its failure costs only time
+    }
+#endif
+    return std::memset(memory, 0, size);
+  }
+
+  index_t bytes() const noexcept { return size_ * static_cast<index_t>(sizeof(T)); }
+
+  void swap(HostBuffer& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(size_, other.size_);
+    std::swap(count_, other.count_);
+  }
+
+  std::unique_ptr<T[], Free> memory_;
+  index_t size_ = 0;
+  std::shared_ptr<ByteCount> count_;
+};
+
+}  // namespace tessera

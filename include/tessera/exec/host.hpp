@@ -1,0 +1,94 @@
+// The executor of the host: memory, and loops over it in the machine's vectors and on a few threads. Its work is done
+// when a call returns; only communication is asynchronous here.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include <tessera/core/exact_sum.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/exec/buffer.hpp>
+#include <tessera/exec/event.hpp>
+#include <tessera/exec/squares.hpp>
+#include <tessera/exec/threads.hpp>
+#include <tessera/exec/vectorize.hpp>
+
+namespace tessera {
+
+/// One thread at a time may call it. A copy has the same number of threads, its own, and counts its own bytes.
+class Host {
+ public:
+  using Event = HostEvent;
+  template <class T>
+  using Buffer = HostBuffer<T>;
+
+  /// threads: on how many threads loops run, the caller's included; with 1 none is ever started.
+  /// Throws std::system_error if the system gives no thread.
+  explicit Host(int threads = 1) : team_(std::make_unique<Team>(threads)), count_(std::make_shared<ByteCount>()) {}
+  Host(const Host& other) : Host(other.threads()) {}
+  Host(Host&&) noexcept = default;
+  Host& operator=(Host&&) noexcept = default;
+
+  int threads() const noexcept { return team_->parts(); }
+
+  /// n elements, zero at first; n = 0 is legal. Blocks. Throws std::bad_alloc.
+  template <class T>
+  Buffer<T> allocate(index_t n) {
+    return Buffer<T>(n, count_);
+  }
+
+  /// What the buffers of this executor hold now, and held at most: elements times their size, nothing added.
+  index_t allocated_bytes() const noexcept { return count_->held(); }
+  index_t peak_bytes() const noexcept { return count_->peak(); }
+
+  /// The event of all work given so far: it has happened.
+  Event record() const noexcept { return {}; }
+  /// Blocks until `event` has happened. Throws CommError as the event's queue does.
+  void wait(const Event& event) { event.wait(); }
+
+  /// Calls body(i) for 0 <= i < n. What body must be: exec/vectorize.hpp. Blocks. The bits do not depend on the threads.
+  template <class Body>
+  void for_each(index_t n, Body body) {
+    split(n, [&](index_t begin, index_t end) { vectorize(begin, end, body); });
+  }
+
+  /// Adds the squares of `values`, in 64-element blocks (exec/squares.hpp), to `sum`; blocks that hold a non-finite
+  /// element are left out. Returns where the first such element is, -1 if there is none. Blocks.
+  template <class T>
+  index_t add_squares(std::span<const T> values, ExactSum& sum) {
+    constexpr index_t none = std::numeric_limits<index_t>::max();
+    index_t first = none;
+    std::mutex merging;
+    split(static_cast<index_t>(values.size()), [&](index_t begin, index_t end) {
+      ExactSum part;
+      const index_t found = squares::add(values.data(), begin, end, part);
+      const std::lock_guard lock(merging);
+      sum.add(part);
+      if (found >= 0) first = std::min(first, found);
+    });
+    return first == none ? -1 : first;
+  }
+
+ private:
+  // Below this a loop is done before another thread has woken.
+  static constexpr index_t least_to_share = index_t{1} << 15;
+
+  template <class Range>
+  void split(index_t n, Range&& range) {
+    if (threads() == 1 || n < least_to_share) return range(index_t{0}, n);
+    const index_t each = round_up(ceil_div(n, threads()), block);
+    team_->run([&](int part) {
+      const index_t begin = std::min(n, each * part);
+      range(begin, std::min(n, begin + each));
+    });
+  }
+
+  std::unique_ptr<Team> team_;
+  std::shared_ptr<ByteCount> count_;
+};
+
+}  // namespace tessera

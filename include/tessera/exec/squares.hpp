@@ -1,0 +1,80 @@
+// Sums of squares of 64-element blocks, in fp64 and in one fixed order, on any machine.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/exact_sum.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/exec/vectorize.hpp>
+
+namespace tessera::squares {
+
+/// The sum of squares of one block: lane l holds elements l, l+8, ..., l+56, added in this order; then
+/// ((l0+l4)+(l2+l6))+((l1+l5)+(l3+l7)). A float's square is exact in fp64 and 64 of them do not overflow, so that
+/// the sum is finite exactly if all elements are.
+template <class T>
+TESSERA_ALWAYS_INLINE double of_block(const T* x) noexcept {
+  double lane[8];
+  TESSERA_INDEPENDENT
+  for (int l = 0; l < 8; ++l) {
+    const auto square = [&](int k) __attribute__((always_inline)) {
+      const auto wide = static_cast<double>(static_cast<float>(x[l + 8 * k]));
+      return wide * wide;
+    };
+    lane[l] = ((((((square(0) + square(1)) + square(2)) + square(3)) + square(4)) + square(5)) + square(6)) + square(7);
+  }
+  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+// The sums of `blocks` whole blocks.
+template <class T>
+struct Sums {
+  const T* values;
+  index_t blocks;
+  double* sums;
+
+  TESSERA_ALWAYS_INLINE void operator()() const {
+    for (index_t b = 0; b < blocks; ++b) sums[b] = of_block(values + b * block);
+  }
+};
+
+template <class T>
+index_t first_non_finite(const T* values, index_t begin, index_t end) noexcept {
+  for (index_t i = begin; i < end; ++i) {
+    if (!std::isfinite(static_cast<float>(values[i]))) return i;
+  }
+  return -1;
+}
+
+/// Adds the finite block sums of values[begin, end) to `sum`. Returns the index of the first element that is not finite,
+/// or -1. begin is a multiple of 64; what a last short block lacks counts as zero.
+template <class T>
+index_t add(const T* values, index_t begin, index_t end, ExactSum& sum) noexcept {
+  constexpr index_t batch = 32;
+  double sums[batch];
+  index_t first = -1;
+  const auto take = [&](double block_sum, index_t at) {
+    if (std::isfinite(block_sum)) {
+      sum.add(block_sum);
+    } else if (first < 0) {
+      first = first_non_finite(values, at, at + block < end ? at + block : end);
+    }
+  };
+  index_t at = begin;
+  while (end - at >= block) {
+    const index_t blocks = (end - at) / block < batch ? (end - at) / block : batch;
+    run_as(best_isa(), Sums<T>{values + at, blocks, sums});
+    for (index_t b = 0; b < blocks; ++b, at += block) take(sums[b], at);
+  }
+  if (at < end) {
+    T padded[block] = {};
+    for (index_t i = at; i < end; ++i) padded[i - at] = values[i];
+    run_as(best_isa(), Sums<T>{padded, 1, sums});
+    take(sums[0], at);
+  }
+  return first;
+}
+
+}  // namespace tessera::squares

@@ -1,0 +1,112 @@
+// Runs code in the widest vectors that the machine has, whatever flags the caller compiles with. Each piece of code is
+// compiled three times inside this header and one is chosen at run time. All three have the same bits: a product and a
+// sum are never fused into one rounding, and no order of operations depends on where a range is cut.
+#pragma once
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/math.hpp>
+
+// g++ would contract under a user's -march=native or -mfma. Flattening takes in whatever the body calls, so that none of
+// it keeps the user's flags. (clang has the pragma of TESSERA_ROUND_EACH_OPERATION, which stands in the body itself.)
+#if defined(__GNUC__) && !defined(__clang__)
+#define TESSERA_VECTOR_CODE flatten, optimize("fp-contract=off")
+#define TESSERA_INDEPENDENT _Pragma("GCC ivdep")
+#define TESSERA_AVX512 "avx512f,avx512vl,avx512bw,avx512dq,prefer-vector-width=512"
+#elif defined(__clang__)
+#define TESSERA_VECTOR_CODE flatten
+#define TESSERA_INDEPENDENT _Pragma("clang loop vectorize(assume_safety) interleave(enable)")
+#define TESSERA_AVX512 "avx512f,avx512vl,avx512bw,avx512dq"
+#else
+#define TESSERA_VECTOR_CODE
+#define TESSERA_INDEPENDENT
+#endif
+
+namespace tessera {
+
+/// What the code is compiled for. `baseline` is whatever the caller's flags say.
+enum class Isa { baseline, avx2, avx512 };
+
+namespace vector_code {
+
+template <class Code>
+__attribute__((TESSERA_VECTOR_CODE)) void baseline(Code code) {
+  code();
+}
+
+#if defined(__x86_64__)
+template <class Code>
+__attribute__((TESSERA_VECTOR_CODE, target("avx2"))) void avx2(Code code) {
+  code();
+}
+
+template <class Code>
+__attribute__((TESSERA_VECTOR_CODE, target(TESSERA_AVX512))) void avx512(Code code) {
+  code();
+}
+#endif
+
+inline Isa detect() noexcept {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq")) {
+    return Isa::avx512;
+  }
+  if (__builtin_cpu_supports("avx2")) return Isa::avx2;
+#endif
+  return Isa::baseline;
+}
+
+// At a plain -O2 g++ vectorises only loops whose trip count it knows and whose pointers it need not compare: hence blocks
+// of a constant length, said to be independent.
+template <class Body>
+struct Loop {
+  index_t begin;
+  index_t end;
+  Body body;
+
+  TESSERA_ALWAYS_INLINE void operator()() const {
+    index_t i = begin;
+    for (; end - i >= block; i += block) {
+      TESSERA_INDEPENDENT
+      for (index_t j = 0; j < block; ++j) body(i + j);
+    }
+    for (; i < end; ++i) body(i);
+  }
+};
+
+}  // namespace vector_code
+
+/// The widest that this machine has and this header knows.
+inline Isa best_isa() noexcept {
+  static const Isa best = vector_code::detect();
+  return best;
+}
+
+/// Calls code() compiled for `isa`, which the machine must have (as all below best_isa() are).
+/// code: a functor whose call is always inlined (TESSERA_ALWAYS_INLINE), or it stays as the caller's flags made it.
+template <class Code>
+void run_as(Isa isa, Code code) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return vector_code::avx512(code);
+  if (isa == Isa::avx2) return vector_code::avx2(code);
+#endif
+  static_cast<void>(isa);
+  vector_code::baseline(code);
+}
+
+/// Calls body(i) for begin <= i < end, compiled for `isa`.
+template <class Body>
+void vectorize_as(Isa isa, index_t begin, index_t end, Body body) {
+  run_as(isa, vector_code::Loop<Body>{begin, end, body});
+}
+
+/// Calls body(i) for begin <= i < end in the widest vectors of the machine, on the caller's thread. body: a trivially
+/// copyable functor whose calls touch what no other call touches; always inlined, and on clang its arithmetic under
+/// TESSERA_ROUND_EACH_OPERATION. Does not throw unless body does.
+template <class Body>
+void vectorize(index_t begin, index_t end, Body body) {
+  vectorize_as(best_isa(), begin, end, body);
+}
+
+}  // namespace tessera

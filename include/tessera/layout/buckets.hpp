@@ -1,0 +1,48 @@
+// Runs of whole units that travel as one, closed before they outgrow a number of elements. A unit larger than that is a
+// bucket of its own. A flat layout is cut evenly instead.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include <tessera/layout/layout.hpp>
+
+namespace tessera {
+
+/// Units [first_unit, last_unit) and what they occupy in the two spaces.
+struct Bucket {
+  int first_unit = 0;
+  int last_unit = 0;
+  Range trainable;
+  Range frozen;
+};
+
+/// Cuts `layout` into buckets of at most `elements` (trainable and frozen together) each, in order of forward use.
+/// A flat layout is cut at multiples of world * block, so that only its last bucket divides unevenly.
+constexpr std::vector<Bucket> make_buckets(const Layout& layout, int world, index_t elements) {
+  std::vector<Bucket> buckets;
+  if (layout.is_flat()) {
+    const index_t grain = world * block;
+    const index_t size = std::max(elements / grain, index_t{1}) * grain;
+    const index_t n = layout.trainable_elements();
+    for (index_t begin = 0; begin < n; begin += size) buckets.push_back({0, 1, {begin, std::min(begin + size, n)}, {}});
+    return buckets;
+  }
+  for (const Unit u : layout.forward()) {
+    const Range trainable = layout.trainable(u);
+    const Range frozen = layout.frozen(u);
+    if (!buckets.empty()) {
+      Bucket& last = buckets.back();
+      if (trainable.end - last.trainable.begin + frozen.end - last.frozen.begin <= elements) {
+        last.last_unit = u.index + 1;
+        last.trainable.end = trainable.end;
+        last.frozen.end = frozen.end;
+        continue;
+      }
+    }
+    buckets.push_back({u.index, u.index + 1, trainable, frozen});
+  }
+  return buckets;
+}
+
+}  // namespace tessera

@@ -1,0 +1,57 @@
+// What a caller may choose of a training step. The same on every rank.
+#pragma once
+
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include <tessera/core/digest.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/core/math.hpp>
+
+namespace tessera {
+
+struct Options {
+  /// Passes (forward and backward) of each rank in one step.
+  int micro_batches = 1;
+  /// Gradients are scaled down to this global norm; infinity leaves them as they are.
+  double clip_norm = std::numeric_limits<double>::infinity();
+  /// Units travel together up to this many bytes of gradients. 4 MiB: large enough that a collective is bound by
+  /// bandwidth, small enough that most of backward is still ahead when the first bucket departs.
+  index_t bucket_bytes = index_t{4} << 20;
+  /// Buckets gathered ahead of the one in use, stage 3.
+  int prefetch = 1;
+  /// How long a rank waits for another before it says which one is missing.
+  std::chrono::milliseconds timeout = std::chrono::minutes(10);
+
+  /// Throws OptionError that names the option out of its range.
+  void check() const {
+    if (micro_batches < 1) refuse("micro_batches must be at least 1, is " + std::to_string(micro_batches));
+    if (!(clip_norm > 0)) refuse("clip_norm must be greater than 0 (infinity: no clipping), is " + std::to_string(clip_norm));
+    if (bucket_bytes < 1) refuse("bucket_bytes must be at least 1, is " + std::to_string(bucket_bytes));
+    if (prefetch < 0) refuse("prefetch must not be negative, is " + std::to_string(prefetch));
+    if (timeout.count() <= 0) refuse("timeout must be greater than 0");
+  }
+
+  std::string describe() const {
+    return "micro_batches " + std::to_string(micro_batches) + ", clip_norm " + std::to_string(clip_norm) +
+           ", bucket_bytes " + std::to_string(bucket_bytes) + ", prefetch " + std::to_string(prefetch);
+  }
+
+  /// The timeout is each rank's own affair.
+  std::uint64_t digest() const {
+    return Digest{}
+        .add(micro_batches)
+        .add(std::bit_cast<std::int64_t>(clip_norm))
+        .add(bucket_bytes)
+        .add(prefetch)
+        .value();
+  }
+
+ private:
+  [[noreturn]] static void refuse(const std::string& why) { throw OptionError("options: " + why); }
+};
+
+}  // namespace tessera

@@ -1,0 +1,102 @@
+// What a rank will hold, to the byte, before anything is allocated. Storage is allocated from these very numbers.
+// Rajbhandari et al. 2020 (ZeRO), table 1, counts the rows parameters, gradients, master weights and optimizer state.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include <tessera/layout/options.hpp>
+#include <tessera/layout/sharding.hpp>
+
+namespace tessera {
+
+/// The sizes and flags of the policies, as numbers. Bytes are of one element; 0 bytes: no such buffer.
+struct Footprint {
+  bool parameters_sharded = false;
+  bool gradients_sharded = false;
+  bool state_sharded = false;
+  bool reduced_in_place = true;  ///< the reduction type is the gradient type
+  index_t parameter_bytes = 4;
+  index_t gradient_bytes = 4;
+  index_t reduction_bytes = 4;
+  index_t master_bytes = 0;
+  index_t state_floats = 0;
+  index_t agreement_words = 0;
+};
+
+/// One kind of buffer that a rank holds.
+struct Allocation {
+  const char* name = "";
+  index_t copies = 0;
+  index_t elements = 0;  ///< of each copy
+  index_t element_bytes = 0;
+
+  constexpr index_t bytes() const { return copies * elements * element_bytes; }
+};
+
+struct Plan {
+  Allocation parameters;
+  Allocation gradients;
+  Allocation reduced_gradients;
+  Allocation partial_sums;
+  Allocation master_weights;
+  Allocation optimizer_state;
+  Allocation gradient_slots;
+  Allocation gathered_buckets;
+  Allocation agreement;
+
+  constexpr std::array<Allocation, 9> allocations() const {
+    return {parameters,      gradients,      reduced_gradients, partial_sums, master_weights,
+            optimizer_state, gradient_slots, gathered_buckets,  agreement};
+  }
+
+  /// Everything a rank holds.
+  constexpr index_t bytes() const {
+    index_t sum = 0;
+    for (const Allocation& allocation : allocations()) sum += allocation.bytes();
+    return sum;
+  }
+
+  /// What the ZeRO paper's table 1 counts: parameters, gradients (once), master weights, optimizer state.
+  constexpr index_t model_bytes() const {
+    return parameters.bytes() + gradients.bytes() + reduced_gradients.bytes() + master_weights.bytes() +
+           optimizer_state.bytes();
+  }
+};
+
+/// Gradient slots beside those that ties keep open: one that backward fills, one that is on its way.
+inline constexpr int slots_in_flight = 2;
+
+/// Partial sums that a binary counter keeps over `passes`; a single pass needs none beyond its result.
+constexpr index_t partial_sum_levels(int passes) {
+  return passes == 1 ? 0 : std::bit_width(static_cast<unsigned>(passes));
+}
+
+constexpr Plan make_plan(const Sharding& sharding, const Options& options, const Footprint& of) {
+  const Layout& layout = sharding.layout();
+  const index_t whole = layout.trainable_elements();
+  const index_t shard = sharding.trainable().shard_elements();
+  const index_t state = of.state_sharded ? shard : whole;
+  const int tied = layout.tied_units();
+  const index_t slots = of.gradients_sharded ? std::min(sharding.buckets(), slots_in_flight + tied) : 0;
+  const index_t pool = of.parameters_sharded ? std::min(sharding.buckets(), 1 + options.prefetch + tied) : 0;
+  const index_t gathered = round_up(sharding.trainable().longest_range(), block) + sharding.frozen().longest_range();
+  const bool apart = of.gradients_sharded || !of.reduced_in_place;
+
+  Plan plan;
+  plan.parameters = {"parameters", 1,
+                     of.parameters_sharded ? shard + sharding.frozen().shard_elements() : layout.parameter_elements(),
+                     of.parameter_bytes};
+  plan.gradients = {"gradients", of.gradients_sharded ? 0 : 1, whole, of.gradient_bytes};
+  plan.reduced_gradients = {"reduced gradients", apart ? 1 : 0, state, of.reduction_bytes};
+  plan.partial_sums = {"partial sums", partial_sum_levels(options.micro_batches), shard, 4};
+  plan.master_weights = {"master weights", of.master_bytes ? 1 : 0, state, of.master_bytes};
+  plan.optimizer_state = {"optimizer state", of.state_floats, state, 4};
+  plan.gradient_slots = {"gradient slots", slots, sharding.trainable().longest_range(), of.gradient_bytes};
+  plan.gathered_buckets = {"gathered buckets", pool, gathered, of.parameter_bytes};
+  plan.agreement = {"agreement", 1, of.agreement_words, 8};
+  return plan;
+}
+
+}  // namespace tessera

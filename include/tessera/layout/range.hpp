@@ -1,0 +1,56 @@
+// Half-open ranges of elements, and ranges of handles to loop over.
+#pragma once
+
+#include <tessera/core/math.hpp>
+
+namespace tessera {
+
+/// Elements [begin, end).
+struct Range {
+  index_t begin = 0;
+  index_t end = 0;
+
+  constexpr index_t size() const { return end - begin; }
+  constexpr bool empty() const { return begin >= end; }
+  friend constexpr bool operator==(Range, Range) = default;
+};
+
+/// What two ranges share; empty where they do not meet.
+constexpr Range intersect(Range a, Range b) {
+  const index_t begin = a.begin > b.begin ? a.begin : b.begin;
+  const index_t end = a.end < b.end ? a.end : b.end;
+  return {begin, end > begin ? end : begin};
+}
+
+/// Handles first, first + step, ... up to but without last.
+template <class Handle>
+class Handles {
+ public:
+  constexpr Handles(int first, int last, int step) : first_(first), last_(last), step_(step) {}
+
+  class Iterator {
+   public:
+    constexpr Iterator(int index, int step) : index_(index), step_(step) {}
+    constexpr Handle operator*() const { return Handle{index_}; }
+    constexpr Iterator& operator++() {
+      index_ += step_;
+      return *this;
+    }
+    friend constexpr bool operator==(Iterator a, Iterator b) { return a.index_ == b.index_; }
+
+   private:
+    int index_;
+    int step_;
+  };
+
+  constexpr Iterator begin() const { return {first_, step_}; }
+  constexpr Iterator end() const { return {last_, step_}; }
+  constexpr int size() const { return (last_ - first_) / step_; }
+
+ private:
+  int first_;
+  int last_;
+  int step_;
+};
+
+}  // namespace tessera

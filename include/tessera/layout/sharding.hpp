@@ -1,0 +1,82 @@
+// A layout divided over the ranks: its buckets, and the partition of both spaces.
+#pragma once
+
+#include <vector>
+
+#include <tessera/layout/buckets.hpp>
+#include <tessera/layout/partition.hpp>
+
+namespace tessera {
+
+/// Elements of one hyperparameter group, back to back in the flat space.
+struct Segment {
+  Range place;
+  int group = 0;
+};
+
+class Sharding {
+ public:
+  /// bucket_elements: see make_buckets.
+  constexpr Sharding(const Layout& layout, int world, index_t bucket_elements)
+      : layout_(layout),
+        buckets_(make_buckets(layout_, world, bucket_elements)),
+        trainable_(ranges(&Bucket::trainable), world),
+        frozen_(ranges(&Bucket::frozen), world),
+        bucket_of_unit_(layout.units(), 0) {
+    for (int b = 0; b < buckets(); ++b)
+      for (int u = buckets_[b].first_unit; u < buckets_[b].last_unit; ++u) bucket_of_unit_[u] = b;
+  }
+
+  constexpr const Layout& layout() const { return layout_; }
+  constexpr int world() const { return trainable_.world(); }
+  constexpr int buckets() const { return static_cast<int>(buckets_.size()); }
+  constexpr const Bucket& bucket(int b) const { return buckets_[b]; }
+  /// Throws LayoutError for a unit that the layout does not have.
+  constexpr int bucket_of(Unit u) const {
+    static_cast<void>(layout_.trainable(u));
+    return bucket_of_unit_[u.index];
+  }
+  constexpr const Partition& trainable() const { return trainable_; }
+  constexpr const Partition& frozen() const { return frozen_; }
+
+  /// The parts of `range` that belong to units, each within one unit: padding between units is left out.
+  std::vector<Range> within_units(const Bucket& bucket, Range range) const {
+    std::vector<Range> found;
+    for (int u = bucket.first_unit; u < bucket.last_unit; ++u) {
+      const Range shared = intersect(layout_.trainable(Unit{u}), range);
+      if (!shared.empty()) found.push_back(shared);
+    }
+    return found;
+  }
+
+  /// The parts of `range` that belong to trainable tensors, neighbours of one group merged.
+  std::vector<Segment> segments(const Bucket& bucket, Range range) const {
+    std::vector<Segment> found;
+    for (int u = bucket.first_unit; u < bucket.last_unit; ++u)
+      for (const Tensor t : layout_.tensors(Unit{u})) {
+        const Range shared = layout_.frozen(t) ? Range{} : intersect(layout_.place(t), range);
+        if (shared.empty()) continue;
+        const int group = layout_.group(t);
+        if (!found.empty() && found.back().group == group && found.back().place.end == shared.begin)
+          found.back().place.end = shared.end;
+        else
+          found.push_back({shared, group});
+      }
+    return found;
+  }
+
+ private:
+  constexpr std::vector<Range> ranges(Range Bucket::* space) const {
+    std::vector<Range> found;
+    for (const Bucket& bucket : buckets_) found.push_back(bucket.*space);
+    return found;
+  }
+
+  Layout layout_;
+  std::vector<Bucket> buckets_;
+  Partition trainable_;
+  Partition frozen_;
+  std::vector<int> bucket_of_unit_;
+};
+
+}  // namespace tessera

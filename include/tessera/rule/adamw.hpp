@@ -1,0 +1,72 @@
+// Adam with decoupled weight decay, as torch.optim.AdamW.
+#pragma once
+
+#include <array>
+#include <cmath>
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/rule/concept.hpp>
+
+namespace tessera {
+
+/// w *= 1 - lr weight_decay;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
+/// w -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
+/// Equals torch.optim.AdamW (amsgrad and maximize off): epsilon is added after the bias correction.
+/// Source: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
+struct AdamW {
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;  ///< shrinks the weight by lr * weight_decay a step (decoupled)
+
+  static constexpr const char* name = "AdamW";
+
+  struct State {
+    float m;
+    float v;
+  };
+  static constexpr std::array<const char*, 2> state_names{"m", "v"};
+
+  struct Scalars {
+    float shrink;
+    float one_minus_beta1;
+    float beta2;
+    float one_minus_beta2;
+    float step_size;
+    float root_of_correction2;
+    float epsilon;
+  };
+
+  Scalars at(index_t step) const noexcept {
+    const double t = static_cast<double>(step);
+    return {.shrink = static_cast<float>(1 - lr * weight_decay),
+            .one_minus_beta1 = static_cast<float>(1 - beta1),
+            .beta2 = static_cast<float>(beta2),
+            .one_minus_beta2 = static_cast<float>(1 - beta2),
+            .step_size = static_cast<float>(lr / (1 - std::pow(beta1, t))),
+            .root_of_correction2 = static_cast<float>(std::sqrt(1 - std::pow(beta2, t))),
+            .epsilon = static_cast<float>(epsilon)};
+  }
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
+                                                    const Scalars& s) const noexcept {
+    TESSERA_ROUND_EACH_OPERATION
+    state.m = state.m + s.one_minus_beta1 * (gradient - state.m);
+    state.v = s.beta2 * state.v + s.one_minus_beta2 * gradient * gradient;
+    const float denominator = ::sqrtf(state.v) / s.root_of_correction2 + s.epsilon;
+    return weight * s.shrink - s.step_size * state.m / denominator;
+  }
+
+  /// Throws OptionError.
+  void check() const {
+    require_not_negative(name, "lr", lr);
+    require_option(beta1 >= 0 && beta1 < 1, name, "beta1", beta1, "in [0, 1)");
+    require_option(beta2 >= 0 && beta2 < 1, name, "beta2", beta2, "in [0, 1)");
+    require_not_negative(name, "epsilon", epsilon);
+    require_not_negative(name, "weight_decay", weight_decay);
+  }
+};
+
+}  // namespace tessera

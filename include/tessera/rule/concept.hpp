@@ -1,0 +1,79 @@
+// What an update rule must have: scalar code for one element of one tensor, its state and its hyperparameters by name.
+// A rule sees neither tensors nor ranks nor memory; it refuses to be anything that a vector or a kernel cannot run.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdio>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/core/math.hpp>
+
+namespace tessera {
+
+namespace rule_state {
+
+/// How many floats a plain struct holds: none if it is empty, although its size is 1.
+template <class T>
+inline constexpr std::size_t floats = std::is_empty_v<T> ? 0 : sizeof(T) / sizeof(float);
+
+// A float does not narrow into an int or a bool, and a double has another alignment: what can be built so is all floats.
+template <class T, std::size_t... I>
+constexpr bool built_from_floats(std::index_sequence<I...>) {
+  return requires(float x) { T{(static_cast<void>(I), x)...}; };
+}
+
+}  // namespace rule_state
+
+/// A plain struct of floats, or an empty one.
+template <class T>
+concept PlainFloats = std::is_aggregate_v<T> && std::is_trivially_copyable_v<T> && std::default_initializable<T> &&
+                      (std::is_empty_v<T> || (alignof(T) == alignof(float) && sizeof(T) % sizeof(float) == 0 &&
+                                              rule_state::built_from_floats<T>(
+                                                  std::make_index_sequence<rule_state::floats<T>>{})));
+
+/// An optimizer as Sharded takes it: an aggregate of hyperparameters with
+///   State        plain floats that an element keeps between steps, zero before the first; state_names names each
+///   Scalars      plain floats that depend on the hyperparameters and the step alone
+///   at(step)     computes them, once a step; the first step is 1; a skipped step is not counted
+///   (weight, gradient, state, scalars)   the new weight; never throws; gradient is unscaled, averaged, clipped, finite
+///   check()      throws OptionError that names rule, field, value and range
+/// Rules that need a norm a tensor (Lamb) or a whole matrix will say so by further members that this concept does not
+/// ask for; a rule without them is run element by element.
+template <class R>
+concept UpdateRule =
+    std::is_aggregate_v<R> && std::is_trivially_copyable_v<R> && std::copyable<R> && PlainFloats<typename R::State> &&
+    PlainFloats<typename R::Scalars> &&
+    requires(const R& rule, float x, typename R::State& state, const typename R::Scalars& scalars, index_t step) {
+      { R::name } -> std::convertible_to<const char*>;
+      { rule.at(step) } -> std::same_as<typename R::Scalars>;
+      { rule(x, x, state, scalars) } noexcept -> std::same_as<float>;
+      { rule.check() } -> std::same_as<void>;
+      requires std::same_as<std::remove_cvref_t<decltype(R::state_names)>,
+                            std::array<const char*, rule_state::floats<typename R::State>>>;
+    };
+
+/// How many floats a rule keeps an element.
+template <class Rule>
+inline constexpr std::size_t state_floats = rule_state::floats<typename Rule::State>;
+
+/// For a rule's check(): throws OptionError unless `good`. A comparison with NaN is false, so write what must hold.
+inline void require_option(bool good, const char* rule, const char* field, double value, const char* range) {
+  if (good) return;
+  char number[32];
+  std::snprintf(number, sizeof number, "%g", value);
+  throw OptionError(std::string(rule) + ": " + field + " must be " + range + ", is " + number);
+}
+
+/// The same for what may be anything from 0 that a float can hold.
+inline void require_not_negative(const char* rule, const char* field, double value) {
+  require_option(value >= 0 && value <= std::numeric_limits<float>::max(), rule, field, value, "in [0, 3.4e38]");
+}
+
+}  // namespace tessera

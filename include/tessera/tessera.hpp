@@ -1,0 +1,12 @@
+// The front door: sharded optimizers in plain C++20, with threads and nothing else.
+#pragma once
+
+#include <tessera/comm/local.hpp>
+#include <tessera/comm/recording.hpp>
+#include <tessera/comm/self.hpp>
+#include <tessera/precision/precision.hpp>
+#include <tessera/rule/adam.hpp>
+#include <tessera/rule/adamw.hpp>
+#include <tessera/rule/sgd.hpp>
+#include <tessera/sharded.hpp>
+#include <tessera/stage/stage.hpp>

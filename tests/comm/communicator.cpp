@@ -1,0 +1,64 @@
+#include <doctest/doctest.h>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/comm/local.hpp>
+#include <tessera/comm/recording.hpp>
+#include <tessera/comm/self.hpp>
+
+namespace tessera {
+namespace {
+
+static_assert(Communicator<Self> && Communicator<Local> && Communicator<Recording<Self>> && Communicator<Recording<Local>>);
+static_assert(Self::ordered && Local::ordered && Recording<Local>::ordered);
+static_assert(!std::movable<Local::Queue>);
+
+// What must not conform.
+static_assert(!Communicator<int> && !Communicator<Host> && !Communicator<Local::Queue>);
+
+struct WithoutRank : private Self {
+  using Self::Executor, Self::Queue, Self::ordered, Self::size, Self::executor, Self::queue;
+};
+struct WithoutOrder : private Self {
+  using Self::Executor, Self::Queue, Self::rank, Self::size, Self::executor, Self::queue;
+};
+struct WithoutQueue : private Self {
+  using Self::Executor, Self::Queue, Self::ordered, Self::rank, Self::size, Self::executor;
+};
+struct AlmostSelf : Self {};
+struct QueueWithoutDrop : Self {
+  struct Queue : private Self::Queue {
+    using Self::Queue::all_gather, Self::Queue::all_reduce, Self::Queue::all_to_all, Self::Queue::broadcast,
+        Self::Queue::reduce_scatter;
+  };
+  Queue queue(std::chrono::nanoseconds) const { return {}; }
+};
+struct AnotherExecutor : Self {
+  using Executor = int;
+};
+static_assert(!Communicator<WithoutRank> && !Communicator<WithoutOrder> && !Communicator<WithoutQueue>);
+static_assert(!Communicator<QueueWithoutDrop> && !Communicator<AnotherExecutor>);
+static_assert(Communicator<AlmostSelf>);
+
+TEST_CASE("a slice is what is left of a part, the last ones short or empty") {
+  for (index_t elements : {0, 1, 7, 8, 9, 24})
+    for (index_t part : {0, 1, 3, 8}) {
+      index_t next = 0;
+      for (int r = 0; r < 4; ++r) {
+        const Slice slice(elements, part, r);
+        CHECK(slice.begin == next);
+        CHECK(slice.size <= part);
+        next += slice.size;
+      }
+      CHECK(next == std::min(elements, 4 * part));
+    }
+}
+
+TEST_CASE("collectives and element types have the names that messages use") {
+  CHECK(std::string(name(Collective::reduce_scatter)) == "reduce_scatter");
+  CHECK(std::string(name(Collective::broadcast)) == "broadcast");
+  CHECK(std::string(element_type<bfloat16>().name) == "bfloat16");
+  CHECK(element_type<std::uint64_t>().bytes == 8);
+}
+
+}  // namespace
+}  // namespace tessera

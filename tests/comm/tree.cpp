@@ -1,0 +1,72 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <vector>
+
+#include <tessera/comm/tree.hpp>
+#include <tessera/core/bfloat16.hpp>
+
+namespace tessera {
+namespace {
+
+float made_up(int rank, index_t i) {
+  return std::sin(static_cast<float>(rank * 7919 + i)) * std::exp(static_cast<float>((rank * 5 + i) % 13 - 6));
+}
+
+// The largest power of two goes left, the rest right.
+float by_recursion(const std::vector<float>& leaves, std::size_t begin, std::size_t end) {
+  if (end - begin == 1) return leaves[begin];
+  std::size_t left = 1;
+  while (2 * left < end - begin) left *= 2;
+  return by_recursion(leaves, begin, begin + left) + by_recursion(leaves, begin + left, end);
+}
+
+template <class In, class Out>
+void check(int leaves, index_t n) {
+  std::vector<std::vector<In>> in(leaves);
+  for (int r = 0; r < leaves; ++r)
+    for (index_t i = 0; i < n; ++i) in[r].push_back(In(made_up(r, i)));
+  std::vector<Out> out(n);
+  sum_in_tree(leaves, n, [&](int r) { return in[r].data(); }, out.data());
+  for (index_t i = 0; i < n; ++i) {
+    std::vector<float> at_i;
+    for (const auto& one : in) at_i.push_back(static_cast<float>(one[i]));
+    CHECK(static_cast<float>(out[i]) == static_cast<float>(Out(by_recursion(at_i, 0, at_i.size()))));
+  }
+}
+
+TEST_CASE("the tree has the bits of a recursion, for any number of leaves and elements") {
+  for (int leaves = 1; leaves <= 17; ++leaves) check<float, float>(leaves, 67);
+  for (index_t n : {0, 1, 63, 64, 255, 256, 257, 700}) check<float, float>(5, n);
+}
+
+TEST_CASE("16-bit leaves are summed in float and rounded once") {
+  for (int leaves = 1; leaves <= 9; ++leaves) {
+    check<bfloat16, bfloat16>(leaves, 70);
+    check<bfloat16, float>(leaves, 70);
+    check<float, bfloat16>(leaves, 70);
+  }
+}
+
+TEST_CASE("seven leaves are ((0+1)+(2+3)) + ((4+5)+6)") {
+  const float x[7] = {1e8f, 1, -1e8f, 3, 0.1f, 1e7f, -1e7f};
+  float out = 0;
+  sum_in_tree(7, 1, [&](int r) { return &x[r]; }, &out);
+  CHECK(out == ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + x[6]));
+}
+
+TEST_CASE("the sum may replace one of its leaves") {
+  std::vector<float> a(300, 1.5f), b(300, 2.25f), c(300, 4);
+  float* const leaves[] = {a.data(), b.data(), c.data()};
+  sum_in_tree(3, 300, [&](int r) { return leaves[r]; }, b.data());
+  CHECK(b == std::vector<float>(300, 7.75f));
+}
+
+TEST_CASE("integers are summed modulo 2^64") {
+  const std::int64_t x[3] = {std::int64_t{1} << 62, std::int64_t{1} << 62, 5};
+  TreeSum<SumType<std::int64_t>> sum;
+  CHECK(static_cast<std::uint64_t>(*sum(3, 1, [&](int r) { return &x[r]; })) == (std::uint64_t{1} << 63) + 5);
+}
+
+}  // namespace
+}  // namespace tessera

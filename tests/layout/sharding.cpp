@@ -1,0 +1,54 @@
+#include <doctest/doctest.h>
+
+#include <tessera/layout/sharding.hpp>
+
+namespace tessera {
+namespace {
+
+Layout sample() {
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {30});
+  layout.add_tensor("v", {30}, {.group = 1});
+  layout.add_tensor("u", {10}, {.group = 1});
+  layout.add_tensor("frozen", {5}, {.frozen = true});
+  layout.add_unit("b");
+  layout.add_tensor("w", {64}, {.group = 1});
+  return layout;
+}
+
+TEST_CASE("segments follow the hyperparameter groups and leave out padding and frozen tensors") {
+  const Sharding sharding(sample(), 1, 1000);
+  REQUIRE(sharding.buckets() == 1);
+  const auto segments = sharding.segments(sharding.bucket(0), {0, 192});
+  REQUIRE(segments.size() == 3);
+  CHECK(segments[0].place == Range{0, 30});
+  CHECK(segments[0].group == 0);
+  CHECK(segments[1].place == Range{30, 70});
+  CHECK(segments[1].group == 1);
+  CHECK(segments[2].place == Range{128, 192});
+}
+
+TEST_CASE("segments of a part are cut at its borders") {
+  const Sharding sharding(sample(), 3, 1000);
+  const auto segments = sharding.segments(sharding.bucket(0), sharding.trainable().owned(0, 1));
+  REQUIRE(segments.size() == 1);
+  CHECK(segments[0].place == Range{64, 70});
+}
+
+TEST_CASE("what lies within units begins at a block of its unit") {
+  const Sharding sharding(sample(), 3, 1000);
+  for (int r = 0; r < 3; ++r)
+    for (const Range range : sharding.within_units(sharding.bucket(0), sharding.trainable().owned(0, r)))
+      CHECK(range.begin % block == 0);
+}
+
+TEST_CASE("every unit knows its bucket and a unit that is none is refused") {
+  const Sharding sharding(sample(), 2, 1);
+  CHECK(sharding.bucket_of(Unit{0}) == 0);
+  CHECK(sharding.bucket_of(Unit{1}) == 1);
+  CHECK_THROWS_AS(sharding.bucket_of(Unit{2}), LayoutError);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,311 @@
+// Draws layouts, rules, precisions, stages, world sizes, accumulation, bucket sizes and clipping, trains with each, and
+// compares every bit with a serial reference that shares no code with the library.
+//
+//     property --tuples 10000 --seed 1 --jobs 2        (--only T: one tuple, described)
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "reference/reference.hpp"
+#include "training.hpp"
+
+namespace {
+
+using namespace tessera;
+
+struct Tuple {
+  index_t number = 0;
+  int world = 1, passes = 1, stage = 0, rule = 0, poisoned_leaf = -1;
+  bool bf16 = false;
+  std::vector<double> lr{0.1, 0.01};
+  double weight_decay = 0, momentum = 0;
+  Layout layout;
+  Options options;
+};
+
+// Numbers for one tuple, one after the other.
+class Draw {
+ public:
+  Draw(std::uint64_t seed, index_t number) : seed_(seed), number_(static_cast<std::uint64_t>(number)) {}
+  index_t below(index_t n) { return static_cast<index_t>(testing::hash(seed_, number_, ++count_) % static_cast<std::uint64_t>(n)); }
+  bool once_in(index_t n) { return below(n) == 0; }
+  template <class T>
+  T one_of(std::initializer_list<T> of) {
+    return of.begin()[below(static_cast<index_t>(of.size()))];
+  }
+
+ private:
+  std::uint64_t seed_, number_, count_ = 0;
+};
+
+index_t draw_size(Draw& draw, index_t n) {
+  if (draw.once_in(6)) return draw.one_of<index_t>({64 * n - 1, 64 * n, 64 * n + 1});
+  return draw.one_of<index_t>({0, 1, n - 1, n, n + 1, 2, 3, 7, 13, 31, 61, 63, 64, 65, 97, 127, 128, 129, 191, 211});
+}
+
+Layout draw_layout(Draw& draw, int world) {
+  Layout layout;
+  const index_t units = 1 + draw.below(5);
+  for (index_t u = 0; u < units; ++u) {
+    layout.add_unit("u" + std::to_string(u));
+    const index_t tensors = draw.below(4);
+    for (index_t t = 0; t < tensors; ++t)
+      layout.add_tensor("t" + std::to_string(t), {draw_size(draw, world)},
+                        {.group = static_cast<int>(draw.below(2)), .frozen = draw.once_in(6)});
+  }
+  return layout;
+}
+
+// Around a border between units, where the cut into buckets changes; or one bucket a unit; or one for all.
+index_t draw_bucket_bytes(Draw& draw, const Layout& layout, index_t element) {
+  const Unit unit{static_cast<int>(draw.below(layout.units()))};
+  const index_t border = layout.trainable(unit).end + layout.frozen(unit).end;
+  switch (draw.below(5)) {
+    case 0: return 1;
+    case 1: return index_t{1} << 30;
+    case 2: return std::max<index_t>(1, border * element);
+    case 3: return std::max<index_t>(1, (border - 1) * element);
+    default: return (border + 1) * element;
+  }
+}
+
+Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
+  Draw draw(seed, number);
+  Tuple tuple;
+  tuple.number = number;
+  tuple.world = world;
+  tuple.passes = static_cast<int>(1 + draw.below(5));
+  tuple.stage = static_cast<int>(draw.below(4));
+  tuple.rule = static_cast<int>(draw.below(3));
+  tuple.bf16 = draw.once_in(2);
+  tuple.weight_decay = draw.one_of({0.0, 0.1});
+  tuple.momentum = draw.one_of({0.0, 0.9});
+  tuple.layout = draw_layout(draw, world);
+  tuple.options.micro_batches = tuple.passes;
+  tuple.options.prefetch = static_cast<int>(draw.below(3));
+  tuple.options.bucket_bytes = draw_bucket_bytes(draw, tuple.layout, tuple.bf16 ? 2 : 4);
+  if (draw.once_in(2)) tuple.options.clip_norm = draw.one_of({0.01, 0.5, 1e6});
+  if (draw.once_in(8)) tuple.poisoned_leaf = static_cast<int>(draw.below(index_t{world} * tuple.passes));
+  return tuple;
+}
+
+std::string describe(const Tuple& tuple) {
+  std::string text = "tuple " + std::to_string(tuple.number) + ": world " + std::to_string(tuple.world) + ", stage " +
+                     std::to_string(tuple.stage) + ", rule " + std::to_string(tuple.rule) + (tuple.bf16 ? ", bf16, " : ", fp32, ") +
+                     tuple.options.describe() + ", units";
+  for (const Unit u : tuple.layout.forward()) {
+    text += " [";
+    for (const Tensor t : tuple.layout.tensors(u))
+      text += " " + std::to_string(tuple.layout.elements(t)) + (tuple.layout.frozen(t) ? "f" : "");
+    text += " ]";
+  }
+  return text;
+}
+
+constexpr int steps = 2;
+
+float leaf_gradient(const Tuple& tuple, index_t step, index_t leaf, Tensor t, index_t i) {
+  if (step == 0 && leaf == tuple.poisoned_leaf && i == 0) return std::numeric_limits<float>::infinity();
+  return testing::made_up_gradient(step + 10 * tuple.number, leaf, t, i);
+}
+
+testing::Outcome expected_of(const Tuple& tuple, int reference_world) {
+  const Layout& layout = tuple.layout;
+  reference::Problem problem;
+  problem.ranks = static_cast<std::size_t>(reference_world);
+  problem.bf16 = tuple.bf16;
+  problem.clip_norm = std::isinf(tuple.options.clip_norm) ? 0 : tuple.options.clip_norm;
+  const reference::Kind kinds[] = {reference::Kind::sgd, reference::Kind::adam, reference::Kind::adamw};
+  for (const double lr : tuple.lr)
+    problem.rules.push_back({.kind = kinds[tuple.rule], .lr = lr, .momentum = tuple.momentum, .weight_decay = tuple.weight_decay});
+  std::vector<Tensor> tensors;
+  for (const Unit u : layout.forward()) {
+    problem.unit_sizes.push_back(0);
+    for (const Tensor t : layout.tensors(u)) {
+      if (layout.frozen(t)) continue;
+      tensors.push_back(t);
+      problem.unit_sizes.back() += static_cast<std::size_t>(layout.elements(t));
+      for (index_t i = 0; i < layout.elements(t); ++i) {
+        problem.weights.push_back(testing::made_up_weight(t, i));
+        problem.groups.push_back(static_cast<std::size_t>(layout.group(t)));
+      }
+    }
+  }
+  reference::Trainer trainer(problem);
+  testing::Outcome outcome;
+  for (index_t step = 0; step < steps; ++step) {
+    std::vector<reference::Floats> leaves;
+    for (index_t leaf = 0; leaf < index_t{tuple.world} * tuple.passes; ++leaf) {
+      reference::Floats values;
+      for (const Tensor t : tensors)
+        for (index_t i = 0; i < layout.elements(t); ++i) {
+          const float g = leaf_gradient(tuple, step, leaf, t, i);
+          values.push_back(tuple.bf16 ? reference::to_bf16(g) : g);
+        }
+      leaves.push_back(std::move(values));
+    }
+    trainer.step(leaves);
+    outcome.norms.push_back(trainer.applied ? trainer.norm : 0);
+    outcome.applied.push_back(trainer.applied);
+  }
+  std::size_t next = 0;
+  for (const Tensor t : layout.tensors())
+    for (index_t i = 0; i < layout.elements(t); ++i) {
+      const float first = testing::made_up_weight(t, i);
+      outcome.parameters.push_back(!layout.frozen(t) ? trainer.parameter[next++] : tuple.bf16 ? reference::to_bf16(first) : first);
+    }
+  return outcome;
+}
+
+template <class Rule, class Stage, class Precision>
+testing::Outcome train(Local& comm, const Tuple& tuple, const std::vector<Rule>& rules) {
+  Sharded<Rule, Stage, Precision> optimizer(comm, tuple.layout, {}, rules, tuple.options);
+  optimizer.initialize(testing::made_up_weight);
+  testing::Outcome outcome;
+  for (index_t step = 0; step < steps; ++step) {
+    for (int k = 0; k < tuple.passes; ++k)
+      testing::run_pass(optimizer, step, index_t{k} * tuple.world + comm.rank(),
+                        [&](index_t s, index_t leaf, Tensor t, index_t i) { return leaf_gradient(tuple, s, leaf, t, i); });
+    const Report report = optimizer.step();
+    outcome.norms.push_back(report.applied() ? report.gradient_norm() : 0);
+    outcome.applied.push_back(report.applied());
+  }
+  outcome.parameters = testing::parameters_of(optimizer);
+  if (optimizer.bytes() != optimizer.plan().bytes() || optimizer.peak_bytes() != optimizer.bytes()) outcome.parameters.clear();
+  return outcome;
+}
+
+template <class Rule, class Precision>
+testing::Outcome train(Local& comm, const Tuple& tuple, const std::vector<Rule>& rules) {
+  switch (tuple.stage) {
+    case 0: return train<Rule, Stage0, Precision>(comm, tuple, rules);
+    case 1: return train<Rule, Stage1, Precision>(comm, tuple, rules);
+    case 2: return train<Rule, Stage2, Precision>(comm, tuple, rules);
+    default: return train<Rule, Stage3, Precision>(comm, tuple, rules);
+  }
+}
+
+template <class Rule>
+testing::Outcome train(Local& comm, const Tuple& tuple, Rule rule) {
+  std::vector<Rule> rules;
+  for (const double lr : tuple.lr) {
+    rule.lr = lr;
+    rules.push_back(rule);
+  }
+  return tuple.bf16 ? train<Rule, Bf16>(comm, tuple, rules) : train<Rule, Fp32>(comm, tuple, rules);
+}
+
+testing::Outcome train(Local& comm, const Tuple& tuple) {
+  switch (tuple.rule) {
+    case 0: return train(comm, tuple, Sgd{.momentum = tuple.momentum, .weight_decay = tuple.weight_decay});
+    case 1: return train(comm, tuple, Adam{.weight_decay = tuple.weight_decay});
+    default: return train(comm, tuple, AdamW{.weight_decay = tuple.weight_decay});
+  }
+}
+
+// Counts bits, so that -0 and 0 differ.
+bool same_bits(const testing::Outcome& a, const testing::Outcome& b) {
+  if (a.norms != b.norms || a.applied != b.applied || a.parameters.size() != b.parameters.size()) return false;
+  for (std::size_t i = 0; i < a.parameters.size(); ++i)
+    if (std::bit_cast<std::uint32_t>(a.parameters[i]) != std::bit_cast<std::uint32_t>(b.parameters[i])) return false;
+  return true;
+}
+
+class Run {
+ public:
+  Run(std::uint64_t seed, index_t tuples) : seed_(seed), tuples_(tuples) {}
+
+  // Tuples of one world size share their ranks' threads: starting those would be most of the work.
+  void work() {
+    for (index_t first = next_.fetch_add(batch); first < tuples_; first = next_.fetch_add(batch))
+      run(first, std::min(first + batch, tuples_));
+  }
+
+  void run(index_t first, index_t last) {
+    const int world = static_cast<int>(1 + testing::hash(seed_, static_cast<std::uint64_t>(first / batch)) % 8);
+    std::vector<Tuple> tuples;
+    std::vector<testing::Outcome> expected;
+    for (index_t number = first; number < last; ++number) {
+      tuples.push_back(draw_tuple(seed_, number, world));
+      expected.push_back(expected_of(tuples.back(), world));
+      const bool power_of_two = (world & (world - 1)) == 0;
+      if (power_of_two && !same_bits(expected.back(), expected_of(tuples.back(), 1)))
+        fail(tuples.back(), "the reference differs between world sizes");
+    }
+    // A part of the batches moves even the smallest collectives on the workers' threads.
+    const bool workers = first / batch % 4 == 0;
+    try {
+      run_ranks(
+          world,
+          [&](Local& comm) {
+            for (std::size_t t = 0; t < tuples.size(); ++t)
+              if (!same_bits(train(comm, tuples[t]), expected[t]))
+                fail(tuples[t], "rank " + std::to_string(comm.rank()) + " differs from the reference");
+          },
+          LocalOptions{.inline_bytes = workers ? 0 : LocalOptions{}.inline_bytes});
+    } catch (const std::exception& error) {
+      fail(tuples.front(), std::string("or one of the next ") + std::to_string(batch) + ": " + error.what());
+    }
+    done_ += last - first;
+  }
+
+  index_t done() const { return done_; }
+  index_t failures() const { return failures_; }
+
+  static constexpr index_t batch = 50;
+
+ private:
+  void fail(const Tuple& tuple, const std::string& why) {
+    const std::lock_guard lock(printing_);
+    if (++failures_ <= 10) std::printf("%s\n    %s\n", describe(tuple).c_str(), why.c_str());
+  }
+
+  std::uint64_t seed_;
+  index_t tuples_;
+  std::atomic<index_t> next_ = 0, done_ = 0, failures_ = 0;
+  std::mutex printing_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  index_t tuples = 10000, jobs = 1, only = -1;
+  std::uint64_t seed = 1;
+  for (int a = 1; a + 1 < argc; a += 2) {
+    const std::string name = argv[a];
+    const index_t value = std::atoll(argv[a + 1]);
+    if (name == "--tuples") tuples = value;
+    else if (name == "--seed") seed = static_cast<std::uint64_t>(value);
+    else if (name == "--jobs") jobs = value;
+    else if (name == "--only") only = value;
+    else return std::fprintf(stderr, "property: unknown option %s\n", name.c_str()), 2;
+  }
+  Run run(seed, only >= 0 ? only + 1 : tuples);
+  if (only >= 0) {
+    const index_t first = only / Run::batch * Run::batch;
+    run.run(first, only + 1);
+  } else {
+    std::vector<std::thread> threads;
+    for (index_t j = 0; j < jobs; ++j) threads.emplace_back([&] { run.work(); });
+    std::thread progress([&] {
+      for (index_t reported = 0; run.done() < tuples;) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        if (run.done() - reported < std::max<index_t>(tuples / 20, 1)) continue;
+        reported = run.done();
+        std::printf("%lld of %lld tuples\n", static_cast<long long>(reported), static_cast<long long>(tuples));
+        std::fflush(stdout);
+      }
+    });
+    for (std::thread& thread : threads) thread.join();
+    progress.join();
+  }
+  std::printf("property: seed %llu, %lld tuples, %lld differ from the serial reference\n", static_cast<unsigned long long>(seed),
+              static_cast<long long>(run.done()), static_cast<long long>(run.failures()));
+  return run.failures() == 0 && run.done() > 0 ? 0 : 1;
+}

@@ -1,0 +1,216 @@
+// One training step, plain and serial: what the library's bits are compared with. Shares no code with it and includes
+// nothing of it. Slow on purpose. Compile without -mfma, -march or -ffast-math: nothing here may be contracted.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#endif
+
+namespace reference {
+
+// ---- numbers
+
+/// To the nearest bf16, ties to even, as a float.
+inline float to_bf16(float x) {
+  if (std::isnan(x)) return x;
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  std::uint32_t high = bits & 0xffff0000u;
+  const std::uint32_t low = bits & 0x0000ffffu;
+  const bool odd = (high & 0x00010000u) != 0;
+  if (low > 0x8000u || (low == 0x8000u && odd)) high += 0x00010000u;
+  return std::bit_cast<float>(high);
+}
+
+/// The exact sum of finite numbers, none negative, rounded to nearest even once. A number is mantissa * 2^exponent; the
+/// total is kept as a binary integer, one bit a vector element, in units of 2^-1074.
+inline double exact_sum(const std::vector<double>& values) {
+  std::vector<int> bit(2300, 0);
+  for (const double value : values) {
+    const auto word = std::bit_cast<std::uint64_t>(value);
+    const auto field = static_cast<std::size_t>(word >> 52);
+    std::uint64_t mantissa = word & ((std::uint64_t{1} << 52) - 1);
+    if (field != 0) mantissa |= std::uint64_t{1} << 52;
+    int carry = 0;
+    for (std::size_t at = field == 0 ? 0 : field - 1; mantissa != 0 || carry != 0; ++at, mantissa >>= 1) {
+      const int sum = bit[at] + static_cast<int>(mantissa & 1) + carry;
+      bit[at] = sum % 2;
+      carry = sum / 2;
+    }
+  }
+  int top = static_cast<int>(bit.size()) - 1;
+  while (top >= 0 && bit[top] == 0) --top;
+  const int last = std::max(top - 52, 0);  // the lowest of the 53 bits that a double keeps
+  double kept = 0;
+  for (int at = top; at >= last; --at) kept = kept * 2 + bit[at];
+  if (last > 0 && bit[last - 1] == 1) {
+    bool above_half = false;
+    for (int at = 0; at < last - 1; ++at) above_half = above_half || bit[at] == 1;
+    if (above_half || bit[last] == 1) kept += 1;
+  }
+  return std::ldexp(kept, last - 1074);
+}
+
+// ---- the tree of sums
+
+using Floats = std::vector<float>;
+
+inline Floats added(const Floats& left, const Floats& right) {
+  Floats sum(left.size());
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] = left[i] + right[i];
+  return sum;
+}
+
+/// Equal blocks of 1, 2, 4, ... leaves are merged as they appear; what is left is folded from the last to the first:
+/// 3 leaves are (0+1)+2, 7 are ((0+1)+(2+3))+((4+5)+6).
+inline Floats tree_sum(const std::vector<Floats>& leaves) {
+  std::vector<std::pair<std::size_t, Floats>> blocks;  // how many leaves, and their sum
+  for (const Floats& leaf : leaves) {
+    blocks.emplace_back(1, leaf);
+    while (blocks.size() >= 2 && blocks[blocks.size() - 1].first == blocks[blocks.size() - 2].first) {
+      auto right = blocks.back();
+      blocks.pop_back();
+      blocks.back() = {2 * right.first, added(blocks.back().second, right.second)};
+    }
+  }
+  Floats sum = blocks.back().second;
+  for (std::size_t b = blocks.size() - 1; b-- > 0;) sum = added(blocks[b].second, sum);
+  return sum;
+}
+
+/// Micro-batch pass * ranks + rank is leaf `rank` of its pass; passes are the leaves of the upper tree.
+inline Floats reduced(const std::vector<Floats>& micro_batches, std::size_t ranks) {
+  std::vector<Floats> passes;
+  for (std::size_t first = 0; first < micro_batches.size(); first += ranks)
+    passes.push_back(tree_sum({micro_batches.begin() + first, micro_batches.begin() + first + ranks}));
+  return tree_sum(passes);
+}
+
+// ---- the norm
+
+/// The sum of squares of up to 64 numbers, in eight lanes.
+inline double block_squares(const float* x, std::size_t count) {
+  double lane[8];
+  for (std::size_t l = 0; l < 8; ++l) {
+    lane[l] = 0.0;
+    for (std::size_t i = l; i < 64; i += 8) {
+      const double value = i < count ? static_cast<double>(x[i]) : 0.0;
+      lane[l] += value * value;
+    }
+  }
+  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+/// Blocks are counted from each unit's start. unit_sizes: how many trainable elements each unit has.
+inline double square_sum(const Floats& gradient, const std::vector<std::size_t>& unit_sizes) {
+  std::vector<double> blocks;
+  std::size_t start = 0;
+  for (const std::size_t size : unit_sizes) {
+    for (std::size_t at = 0; at < size; at += 64)
+      blocks.push_back(block_squares(gradient.data() + start + at, std::min<std::size_t>(64, size - at)));
+    start += size;
+  }
+  return exact_sum(blocks);
+}
+
+// ---- the rules
+
+enum class Kind { sgd, adam, adamw };
+
+struct Rule {
+  Kind kind = Kind::adam;
+  double lr = 1e-3, momentum = 0, dampening = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
+  bool nesterov = false;
+};
+
+struct State {
+  float first = 0;   ///< sgd: momentum_buffer; adam: m
+  float second = 0;  ///< adam: v
+};
+
+inline float sgd(const Rule& rule, int step, float w, float g, State& state) {
+  g = g + static_cast<float>(rule.weight_decay) * w;
+  const auto momentum = static_cast<float>(rule.momentum);
+  float direction = g;
+  if (rule.momentum != 0) {
+    float& b = state.first;
+    b = step == 1 ? g : momentum * b + static_cast<float>(1 - rule.dampening) * g;
+    direction = rule.nesterov ? g + momentum * b : b;
+  }
+  return w - static_cast<float>(rule.lr) * direction;
+}
+
+inline float adam(const Rule& rule, int step, float w, float g, State& state) {
+  float kept = w;
+  if (rule.kind == Kind::adam) g = g + static_cast<float>(rule.weight_decay) * w;
+  if (rule.kind == Kind::adamw) kept = w * static_cast<float>(1 - rule.lr * rule.weight_decay);
+  const double correction1 = 1 - std::pow(rule.beta1, static_cast<double>(step));
+  const double correction2 = 1 - std::pow(rule.beta2, static_cast<double>(step));
+  state.first = state.first + static_cast<float>(1 - rule.beta1) * (g - state.first);
+  state.second = static_cast<float>(rule.beta2) * state.second + static_cast<float>(1 - rule.beta2) * g * g;
+  const float denominator =
+      std::sqrt(state.second) / static_cast<float>(std::sqrt(correction2)) + static_cast<float>(rule.epsilon);
+  return kept - static_cast<float>(rule.lr / correction1) * state.first / denominator;
+}
+
+inline float updated(const Rule& rule, int step, float w, float g, State& state) {
+  return rule.kind == Kind::sgd ? sgd(rule, step, w, g, state) : adam(rule, step, w, g, state);
+}
+
+// ---- the step
+
+struct Problem {
+  std::size_t ranks = 1;
+  std::vector<std::size_t> unit_sizes;  ///< trainable elements of each unit, which lie back to back
+  std::vector<Rule> rules;              ///< one a hyperparameter group
+  std::vector<std::size_t> groups;      ///< each element's group; empty: all in group 0
+  Floats weights;                       ///< initial, fp32
+  bool bf16 = false;                    ///< gradients and parameters; else fp32
+  double clip_norm = 0;                 ///< 0: no clipping
+};
+
+struct Trainer {
+  Problem problem;
+  Floats master = problem.weights;
+  Floats parameter = rounded(problem.weights);
+  std::vector<State> state = std::vector<State>(problem.weights.size());
+  int steps = 0;         ///< applied
+  double norm = 0;       ///< of the last step's averaged gradient, before clipping
+  bool applied = false;  ///< whether the last step was
+
+  explicit Trainer(Problem of) : problem(std::move(of)) {}
+
+  /// micro_batches: M vectors of one gradient an element, already representable in the gradient type.
+  void step(const std::vector<Floats>& micro_batches) {
+    const Floats gradient = rounded(reduced(micro_batches, problem.ranks));
+    applied = std::all_of(gradient.begin(), gradient.end(), [](float g) { return std::isfinite(g); });
+    if (!applied) return;
+    const auto count = static_cast<double>(micro_batches.size());
+    norm = std::sqrt(square_sum(gradient, problem.unit_sizes)) / count;
+    const double coefficient = problem.clip_norm > 0 ? std::min(1.0, problem.clip_norm / (norm + 1e-6)) : 1.0;
+    const auto scale = static_cast<float>(coefficient / count);
+    ++steps;
+    for (std::size_t i = 0; i < master.size(); ++i) {
+      const Rule& rule = problem.rules[problem.groups.empty() ? 0 : problem.groups[i]];
+      const float g = gradient[i] * scale;
+      master[i] = updated(rule, steps, master[i], g, state[i]);
+    }
+    parameter = rounded(master);
+  }
+
+ private:
+  Floats rounded(Floats x) const {
+    if (problem.bf16)
+      for (float& value : x) value = to_bf16(value);
+    return x;
+  }
+};
+
+}  // namespace reference

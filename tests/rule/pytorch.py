@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Writes tests/rule/pytorch.txt: what PyTorch's optimizers do with made-up gradients.
+
+    pip install torch && python tests/rule/pytorch.py > tests/rule/pytorch.txt
+
+Elements are float32, one tensor of 16 parameters, foreach off (and so fused). Weights are C99 hexadecimal floats.
+The gradient of element i in step t (from 1) is small integers only, so that C++ reproduces its bits:
+    x = (t * 16 + i) * 2654435761 mod 2^32;  x ^= x >> 15;  x = x * 2246822519 mod 2^32;  x ^= x >> 13
+    gradient = (x >> 8) / 2^23 - 1
+and the initial weight of element i is the gradient of step 0. From step 51 on lr is a quarter of what it was.
+"""
+import torch
+
+ELEMENTS, STEPS, SHOWN = 16, 100, (1, 10, 100)
+
+CASES = [
+    ("Sgd", dict(lr=0.1)),
+    ("Sgd", dict(lr=0.1, weight_decay=0.05)),
+    ("Sgd", dict(lr=0.02, momentum=0.9)),
+    ("Sgd", dict(lr=0.02, momentum=0.9, dampening=0.3)),
+    ("Sgd", dict(lr=0.02, momentum=0.9, nesterov=True)),
+    ("Sgd", dict(lr=0.02, momentum=0.8, weight_decay=0.1, nesterov=True)),
+    ("Sgd", dict(lr=0.02, momentum=0.7, dampening=0.5, weight_decay=0.01)),
+    ("Adam", dict()),
+    ("Adam", dict(lr=0.01, weight_decay=0.1)),
+    ("Adam", dict(lr=0.01, beta1=0.8, beta2=0.95, epsilon=1e-3)),
+    ("Adam", dict(lr=0.01, beta1=0.3, beta2=0.5, epsilon=1e-8)),
+    ("Adam", dict(lr=0.01, beta1=0.0, beta2=0.99, epsilon=1e-8)),
+    ("AdamW", dict()),
+    ("AdamW", dict(lr=0.01, weight_decay=0.1)),
+    ("AdamW", dict(lr=0.01, weight_decay=0.0, beta1=0.95, beta2=0.98, epsilon=1e-6)),
+]
+
+
+def gradient(t, i):
+    x = (t * 16 + i) * 2654435761 % 2**32
+    x ^= x >> 15
+    x = x * 2246822519 % 2**32
+    x ^= x >> 13
+    return (x >> 8) / 2**23 - 1
+
+
+def optimizer(rule, weight, settings):
+    settings = dict(settings)
+    if rule == "Sgd":
+        return torch.optim.SGD([weight], foreach=False, **settings)
+    betas = (settings.pop("beta1", 0.9), settings.pop("beta2", 0.999))
+    eps = settings.pop("epsilon", 1e-8)
+    kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[rule]
+    return kind([weight], betas=betas, eps=eps, foreach=False, **settings)
+
+
+def main():
+    print(f"# Written by tests/rule/pytorch.py with torch {torch.__version__.split('+')[0]}.")
+    print("# case RULE SETTING=VALUE ...; then: STEP WEIGHT ... (16 weights)")
+    for rule, settings in CASES:
+        print(" ".join(["case", rule] + [f"{key}={float(value)!r}" for key, value in settings.items()]))
+        weight = torch.tensor([gradient(0, i) for i in range(ELEMENTS)], dtype=torch.float32)
+        opt = optimizer(rule, weight, settings)
+        for t in range(1, STEPS + 1):
+            if t == 51:
+                opt.param_groups[0]["lr"] *= 0.25
+            weight.grad = torch.tensor([gradient(t, i) for i in range(ELEMENTS)], dtype=torch.float32)
+            opt.step()
+            if t in SHOWN:
+                print(t, *[float(w).hex() for w in weight])
+
+
+if __name__ == "__main__":
+    main()

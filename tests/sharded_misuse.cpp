@@ -1,0 +1,418 @@
+// What is wrong is said: which tensor, unit or rank, and what to do. State stays as it was, and nothing hangs.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "training.hpp"
+
+namespace tessera {
+namespace {
+
+using testing::ragged_layout;
+using doctest::Contains;
+
+Layout two_units() {
+  Layout layout;
+  layout.add_unit("first");
+  layout.add_tensor("w", {100});
+  layout.add_unit("last");
+  layout.add_tensor("w", {100});
+  layout.add_tensor("frozen", {10}, {.frozen = true});
+  return layout;
+}
+
+// One rank suffices where nothing is sent.
+template <class Stage = Stage2>
+struct Alone {
+  Self self;
+  Layout layout = two_units();
+  Sharded<Adam, Stage, Fp32, Self> optimizer;
+  Unit first{0}, last{1};
+  explicit Alone(Options options = {}) : optimizer(self, layout, {}, Adam{}, options) {}
+};
+
+// Runs `build(comm)` on every rank and gives back what each rank's error said.
+template <class Build>
+std::vector<std::string> errors_of(int world, Build build) {
+  std::vector<std::string> errors(world);
+  run_ranks(world, [&](Local& comm) {
+    try {
+      build(comm);
+    } catch (const Error& error) {
+      errors[comm.rank()] = error.what();
+    }
+  });
+  return errors;
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST_CASE("a unit that is ready twice is named") {
+  Alone alone;
+  auto pass = alone.optimizer.backward();
+  pass.gradients(alone.last);
+  pass.ready(alone.last);
+  CHECK_THROWS_WITH_AS(pass.ready(alone.last), Contains("ready('last') a second time"), UsageError);
+  pass.gradients(alone.first);
+  pass.ready(alone.first);
+  CHECK(alone.optimizer.step().applied());
+}
+
+TEST_CASE("a unit that is never ready is named by the step, and can still become so") {
+  Alone alone;
+  auto pass = alone.optimizer.backward();
+  pass.gradients(alone.last);
+  pass.ready(alone.last);
+  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("unit 'first' was never ready"), UsageError);
+  pass.gradients(alone.first);
+  pass.ready(alone.first);
+  CHECK(alone.optimizer.step().applied());
+}
+
+TEST_CASE("a pass that was left with a unit never ready is why the step has none") {
+  Alone alone;
+  {
+    auto pass = alone.optimizer.backward();
+    pass.gradients(alone.last);
+    pass.ready(alone.last);
+  }
+  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("the last pass was dropped, unit 'first' was never ready"), UsageError);
+}
+
+TEST_CASE("ready outside a pass, and without gradients, is refused") {
+  Alone alone;
+  auto pass = alone.optimizer.backward();
+  CHECK_THROWS_WITH_AS(pass.ready(alone.last), Contains("ready('last') without gradients('last')"), UsageError);
+  for (const Unit u : alone.layout.backward()) {
+    pass.gradients(u);
+    pass.ready(u);
+  }
+  CHECK_THROWS_WITH_AS(pass.ready(alone.first), Contains("ready('first') outside a pass"), UsageError);
+  CHECK_THROWS_WITH_AS(pass.gradients(alone.first), Contains("gradients('first') outside a pass"), UsageError);
+  CHECK(alone.optimizer.step().applied());
+}
+
+TEST_CASE("a frozen tensor has no gradients and a tensor of another unit is not in a view") {
+  Alone alone;
+  auto pass = alone.optimizer.backward();
+  const auto gradients = pass.gradients(alone.last);
+  CHECK_THROWS_WITH_AS(gradients[alone.layout.find("last.frozen")], Contains("'last.frozen' is frozen"), UsageError);
+  CHECK_THROWS_WITH_AS(gradients[alone.layout.find("first.w")], Contains("'first.w' is not of unit 'last'"), UsageError);
+}
+
+TEST_CASE("gradients of a ready unit are no longer handed out") {
+  Alone alone;
+  auto pass = alone.optimizer.backward();
+  pass.gradients(alone.last);
+  pass.ready(alone.last);
+  CHECK_THROWS_WITH_AS(pass.gradients(alone.last), Contains("ready already"), UsageError);
+}
+
+TEST_CASE("a unit that the layout does not have is refused") {
+  Alone alone;
+  CHECK_THROWS_AS(static_cast<void>(alone.optimizer.gather(Unit{7})), LayoutError);
+  auto pass = alone.optimizer.backward();
+  CHECK_THROWS_AS(pass.gradients(Unit{-1}), LayoutError);
+  CHECK_THROWS_AS(pass.ready(Unit{2}), LayoutError);
+}
+
+TEST_CASE("a step in the middle of accumulation says how many micro-batches are done") {
+  Alone alone({.micro_batches = 3});
+  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("step() after 0 of 3 micro-batches"), UsageError);
+  testing::run_pass(alone.optimizer, 0, 0);
+  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("step() after 1 of 3 micro-batches"), UsageError);
+  testing::run_pass(alone.optimizer, 0, 1);
+  testing::run_pass(alone.optimizer, 0, 2);
+  CHECK_THROWS_WITH_AS(static_cast<void>(alone.optimizer.backward()), Contains("all 3 micro-batches of the step are done"), UsageError);
+  CHECK(alone.optimizer.step().applied());
+}
+
+TEST_CASE("a second pass while one is open is refused") {
+  Alone alone;
+  auto pass = alone.optimizer.backward();
+  CHECK_THROWS_WITH_AS(static_cast<void>(alone.optimizer.backward()), Contains("still open: unit 'last' was never ready"), UsageError);
+}
+
+TEST_CASE("initialize in the middle of a step is refused") {
+  Alone alone({.micro_batches = 2});
+  testing::run_pass(alone.optimizer, 0, 0);
+  CHECK_THROWS_WITH_AS(alone.optimizer.initialize(testing::made_up_weight), Contains("in the middle of a step"), UsageError);
+}
+
+TEST_CASE("backward in an order that slots cannot hold is refused, not waited for") {
+  Self self;
+  Layout layout;
+  for (const char* name : {"a", "b", "c", "d"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {64});
+  }
+  Sharded<Adam, Stage2, Fp32, Self> optimizer(self, layout, {}, Adam{}, {.bucket_bytes = 1});
+  auto pass = optimizer.backward();
+  pass.gradients(Unit{0});
+  pass.gradients(Unit{1});
+  CHECK_THROWS_WITH_AS(pass.gradients(Unit{2}), Contains("all 2 gradient slots are held"), UsageError);
+}
+
+TEST_CASE("weights kept too long at stage 3 are refused by name") {
+  Self self;
+  Layout layout;
+  for (const char* name : {"a", "b", "c"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {64});
+  }
+  Sharded<Adam, Stage3, Fp32, Self> optimizer(self, layout, {}, Adam{}, {.bucket_bytes = 1, .prefetch = 1});
+  const auto a = optimizer.gather(Unit{0});
+  const auto b = optimizer.gather(Unit{1});
+  CHECK_THROWS_WITH_AS(static_cast<void>(optimizer.gather(Unit{2})), Contains("gather('c'): all 2 slots"), UsageError);
+}
+
+TEST_CASE("a caller's buffer that is too small, misaligned, overlapping or not used is refused on every rank") {
+  const Layout layout = ragged_layout();
+  using Optimizer = Sharded<Adam, Stage1>;
+  const Required required = Optimizer::required(layout, 2);
+  std::vector<float> memory(4 * (required.parameters + 16));
+  const auto build = [&](auto offset, auto length, auto gradient_offset) {
+    return errors_of(2, [&](Local& comm) {
+      Optimizer::Buffers buffers;
+      std::vector<float> good(required.parameters), good_gradients(required.gradients);
+      buffers.parameters = good;
+      buffers.gradients = good_gradients;
+      if (comm.rank() == 1) {
+        buffers.parameters = std::span(memory).subspan(offset, length);
+        buffers.gradients = std::span(memory).subspan(gradient_offset, required.gradients);
+      }
+      Optimizer optimizer(comm, layout, buffers, std::vector<Adam>(2));
+    });
+  };
+  const index_t n = required.parameters;
+  const auto small = build(0, n - 1, 2 * n);
+  CHECK(contains(small[1], "buffer 'parameters' has " + std::to_string(n - 1) + " elements, but " + std::to_string(n)));
+  CHECK(contains(small[0], "rank 1 could not be built: buffer 'parameters' has"));
+  CHECK(contains(build(1, n, 2 * n + 64)[1], "buffer 'parameters' does not begin at a multiple of 16 bytes"));
+  CHECK(contains(build(0, n, 4)[1], "buffers 'parameters' and 'gradients' overlap"));
+  CHECK(contains(build(1, n, 2 * n)[0], "rank 1 could not be built"));
+  std::vector<float> gradients(required.gradients);
+  Self self;
+  CHECK_THROWS_WITH_AS((Sharded<Adam, Stage2, Fp32, Self>(self, layout, {.parameters = {}, .gradients = gradients}, std::vector<Adam>(2))),
+                       Contains("buffer 'gradients' is not used at this stage"), BufferError);
+}
+
+TEST_CASE("options, rules and groups out of range are refused at construction and by the step") {
+  Self self;
+  const Layout layout = ragged_layout();
+  using Optimizer = Sharded<Adam, Stage1, Fp32, Self>;
+  CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, std::vector<Adam>(2), {.micro_batches = 0}), Contains("micro_batches"), OptionError);
+  CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, Adam{}), Contains("'body.bias' is of hyperparameter group 1, but 1 rules"), OptionError);
+  CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, std::vector<Adam>(2, Adam{.beta1 = 1.5f})), Contains("beta1"), OptionError);
+  CHECK_THROWS_WITH_AS((Sharded<Adam, Stage2, Fp32, Self>(self, Layout::flat(10), {}, Adam{})), Contains("flat layout"), LayoutError);
+  Alone alone;
+  CHECK_THROWS_WITH_AS(alone.optimizer.rule(1), Contains("no hyperparameter group 1"), OptionError);
+  alone.optimizer.rule().lr = -1;
+  testing::run_pass(alone.optimizer, 0, 0);
+  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("lr"), OptionError);
+  alone.optimizer.rule().lr = 1;
+  CHECK(alone.optimizer.step().applied());
+}
+
+TEST_CASE("a flat layout is asked by range and others by unit") {
+  Self self;
+  Sharded<Adam, Stage1, Fp32, Self> flat(self, Layout::flat(10), {}, Adam{});
+  CHECK_THROWS_WITH_AS(static_cast<void>(flat.gather(0, 11)), Contains("gather(0, 11) is not within the buffer's 10"), UsageError);
+  {
+    auto pass = flat.backward();
+    CHECK_THROWS_WITH_AS(pass.gradients(Unit{0}), Contains("flat layout"), UsageError);
+    CHECK_THROWS_WITH_AS(pass.ready(Unit{0}), Contains("flat layout"), UsageError);
+    CHECK_THROWS_WITH_AS(pass.ready(5, 11), Contains("ready(5, 11) is not within"), UsageError);
+    pass.ready(0, 5);
+    CHECK_THROWS_WITH_AS(pass.ready(4, 10), Contains("ready(4, 10): part of it was ready"), UsageError);
+    pass.ready(5, 10);
+    CHECK_THROWS_WITH_AS(pass.ready(0, 10), Contains("outside a pass"), UsageError);
+  }
+  CHECK(flat.step().applied());
+  Alone alone;
+  auto pass = alone.optimizer.backward();
+  CHECK_THROWS_WITH_AS(pass.ready(0, 1), Contains("use ready(unit)"), UsageError);
+}
+
+TEST_CASE("ranks that differ in layout, rule, stage, precision, options or hyperparameters all say how") {
+  const Layout layout = ragged_layout();
+  const std::vector<Adam> rules(2);
+  const auto expect = [](const std::vector<std::string>& errors, const std::string& what, const std::string& other) {
+    for (const std::string& error : errors) {
+      CAPTURE(error);
+      CHECK(contains(error, "ranks differ in " + what));
+      CHECK(contains(error, other));
+    }
+  };
+  expect(errors_of(3, [&](Local& comm) {
+           Layout other = layout;
+           if (comm.rank() == 2) other.add_unit("more");
+           Sharded<Adam, Stage1>(comm, other, {}, rules);
+         }),
+         "layout", "rank 2 has 1");
+  expect(errors_of(2, [&](Local& comm) {
+           if (comm.rank() == 0) Sharded<Adam, Stage1>(comm, layout, {}, rules);
+           else Sharded<AdamW, Stage1>(comm, layout, {}, std::vector<AdamW>(2));
+         }),
+         "rule", "rank 0 has Adam, rank 1 has AdamW");
+  expect(errors_of(2, [&](Local& comm) {
+           if (comm.rank() == 0) Sharded<Adam, Stage1>(comm, layout, {}, rules);
+           else Sharded<Adam, Stage3>(comm, layout, {}, rules);
+         }),
+         "stage", "rank 0 has Stage1, rank 1 has Stage3");
+  expect(errors_of(2, [&](Local& comm) {
+           if (comm.rank() == 1) Sharded<Adam, Stage1>(comm, layout, {}, rules);
+           else Sharded<Adam, Stage1, Bf16>(comm, layout, {}, rules);
+         }),
+         "precision", "rank 0 has Bf16, rank 1 has Fp32");
+  expect(errors_of(2, [&](Local& comm) {
+           Sharded<Adam, Stage1>(comm, layout, {}, rules, {.micro_batches = 1 + comm.rank()});
+         }),
+         "options", "rank 1 has micro_batches 2");
+  expect(errors_of(2, [&](Local& comm) {
+           Sharded<Adam, Stage1>(comm, layout, {}, std::vector<Adam>(2, Adam{.lr = 0.1f * static_cast<float>(1 + comm.rank())}));
+         }),
+         "hyperparameters", "rank 1 has 2 rules");
+}
+
+TEST_CASE("a learning rate that differs between ranks is found by the step, and nothing is applied") {
+  const Layout layout = ragged_layout();
+  run_ranks(2, [&](Local& comm) {
+    Sharded<Adam, Stage2> optimizer(comm, layout, {}, std::vector<Adam>(2));
+    optimizer.initialize(testing::made_up_weight);
+    const auto before = testing::parameters_of(optimizer);
+    optimizer.rule(0).lr = comm.rank() == 1 ? 0.5f : 0.25f;
+    testing::run_pass(optimizer, 0, comm.rank());
+    CHECK_THROWS_WITH_AS(optimizer.step(), Contains("rank 1 did not do what rank 0 did"), AgreementError);
+    CHECK(testing::parameters_of(optimizer) == before);
+    CHECK(optimizer.steps() == 0);
+    optimizer.rule(0).lr = 0.25f;
+    testing::run_pass(optimizer, 0, comm.rank());
+    CHECK(optimizer.step().applied());
+  });
+}
+
+template <class Stage, class Precision>
+void check_skipped(float poison) {
+  const Layout layout = ragged_layout();
+  const Tensor victim = layout.find("body.bias");
+  run_ranks(3, [&](Local& comm) {
+    std::vector<std::vector<float>> runs;
+    for (const bool poisoned : {true, false}) {
+      Sharded<Adam, Stage, Precision> optimizer(comm, layout, {}, std::vector<Adam>(2, Adam{.lr = 0.1f}));
+      optimizer.initialize(testing::made_up_weight);
+      testing::run_steps(optimizer, comm.rank(), 3, 1, 1);
+      if (poisoned) {
+        const auto before = testing::parameters_of(optimizer);
+        testing::run_pass(optimizer, 1, comm.rank(), [&](index_t step, index_t leaf, Tensor t, index_t i) {
+          return leaf == 1 && t == victim && i == 36 ? poison : testing::made_up_gradient(step, leaf, t, i);
+        });
+        const auto report = optimizer.step();
+        CHECK_FALSE(report.applied());
+        CHECK(report.first_non_finite() == "body.bias");
+        CHECK(report.step() == 1);
+        CHECK(testing::parameters_of(optimizer) == before);
+      }
+      testing::run_pass(optimizer, 2, comm.rank());
+      CHECK(optimizer.step().step() == 2);
+      runs.push_back(testing::parameters_of(optimizer));
+    }
+    CHECK(runs[0] == runs[1]);  // state and step count were untouched too
+  });
+}
+
+TEST_CASE("one NaN or infinite gradient on one rank makes all ranks skip and names the tensor") {
+  for (const float poison : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                             -std::numeric_limits<float>::infinity()}) {
+    check_skipped<Stage0, Fp32>(poison);
+    check_skipped<Stage1, Bf16>(poison);
+    check_skipped<Stage2, Fp32>(poison);
+    check_skipped<Stage3, Bf16>(poison);
+  }
+}
+
+// Rank r fails in its backward of step 1, in the unit that `fails_at(r)` says (-1: not at all), then everybody tries again.
+template <class Stage>
+void check_dropped(int world, int (*fails_at)(int)) {
+  const Layout layout = ragged_layout();
+  run_ranks(world, [&](Local& comm) {
+    const auto make = [&](auto& optimizer) { optimizer.initialize(testing::made_up_weight); };
+    const std::vector<Adam> rules(2, Adam{.lr = 0.1f});
+    const Options options{.bucket_bytes = 300};
+    Sharded<Adam, Stage> calm(comm, layout, {}, rules, options), shaken(comm, layout, {}, rules, options);
+    make(calm);
+    make(shaken);
+    const auto expected = testing::run_steps(calm, comm.rank(), world, 2, 1).parameters;
+
+    testing::run_steps(shaken, comm.rank(), world, 1, 1);
+    std::string error;
+    try {
+      for (const Unit u : layout.forward()) static_cast<void>(shaken.gather(u));
+      auto pass = shaken.backward();
+      for (const Unit u : layout.backward()) {
+        if (u.index == fails_at(comm.rank())) throw std::runtime_error("the caller's backward failed");
+        const auto weights = shaken.gather(u);
+        for (float& x : pass.gradients(u).trainable()) x = 1000;
+        pass.ready(u);
+      }
+      shaken.step();
+    } catch (const std::exception& caught) {
+      error = caught.what();
+    }
+    CAPTURE(error);
+    if (fails_at(comm.rank()) >= 0)
+      CHECK((contains(error, "the caller's backward failed") || contains(error, "dropped")));
+    else
+      CHECK(contains(error, "dropped"));
+    for (const Unit u : layout.forward()) static_cast<void>(shaken.gather(u));
+    testing::run_pass(shaken, 1, comm.rank());
+    CHECK(shaken.step().step() == 2);
+    CHECK(testing::parameters_of(shaken) == expected);
+  });
+}
+
+TEST_CASE("a pass that fails on every rank, wherever, is followed by a good one") {
+  const auto somewhere = [](int rank) { return (rank + 1) % 4; };
+  check_dropped<Stage0>(3, somewhere);
+  check_dropped<Stage1>(4, somewhere);
+  check_dropped<Stage2>(2, somewhere);
+  check_dropped<Stage3>(3, somewhere);
+}
+
+TEST_CASE("a pass that fails on one rank ends the others' step with an error, and the next one is good") {
+  const auto one = [](int rank) { return rank == 1 ? 1 : -1; };
+  check_dropped<Stage0>(3, one);
+  check_dropped<Stage1>(2, one);
+  check_dropped<Stage2>(4, one);
+  check_dropped<Stage3>(3, one);
+}
+
+TEST_CASE("an optimizer may be destroyed while its collectives are in flight") {
+  for (int round = 0; round < 20; ++round) {
+    const Layout layout = ragged_layout();
+    std::atomic<int> informed = 0;
+    run_ranks(3, [&](Local& comm) {
+      Sharded<Adam, Stage2> optimizer(comm, layout, {}, std::vector<Adam>(2), {.bucket_bytes = 1});
+      auto pass = optimizer.backward();
+      pass.gradients(Unit{3});
+      pass.ready(Unit{3});  // departs
+      if (comm.rank() == 0) return;
+      try {
+        for (int u = 2; u >= 0; --u) {
+          pass.gradients(Unit{u});
+          pass.ready(Unit{u});
+        }
+        optimizer.step();
+      } catch (const CommError& error) {
+        informed += contains(error.what(), "rank 0");
+      }
+    });
+    CHECK(informed == 2);
+  }
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,38 @@
+#include <doctest/doctest.h>
+
+#include "page.hpp"
+#include "training.hpp"
+
+namespace {
+
+// [stages.md]
+struct GradientsToo {
+  static constexpr const char* name = "GradientsToo";
+  static constexpr bool shards_state = true;
+  static constexpr bool shards_gradients = true;
+  static constexpr bool shards_parameters = false;
+};
+// [end]
+
+TEST_CASE("the page shows the stage that is compiled here") {
+  CHECK(tessera::testing::page_shows("docs/stages.md", "tests/stage/user_written.cpp", "stages.md"));
+}
+
+template <class Stage>
+tessera::testing::Outcome train() {
+  tessera::testing::Outcome outcome;
+  tessera::run_ranks(3, [&](tessera::Local& comm) {
+    tessera::Sharded<tessera::Sgd, Stage> optimizer(comm, tessera::testing::ragged_layout(), {},
+                                                    std::vector<tessera::Sgd>(2, tessera::Sgd{.lr = 0.1f}));
+    optimizer.initialize(tessera::testing::made_up_weight);
+    const auto mine = tessera::testing::run_steps(optimizer, comm.rank(), 3, 2, 1);
+    if (comm.rank() == 0) outcome = mine;
+  });
+  return outcome;
+}
+
+TEST_CASE("a user's stage trains as the library's with the same flags") {
+  CHECK(train<GradientsToo>() == train<tessera::Stage2>());
+}
+
+}  // namespace

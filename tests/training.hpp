@@ -1,0 +1,111 @@
+// A training run with made-up gradients, for tests that compare what comes out of it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <tessera/tessera.hpp>
+
+namespace tessera::testing {
+
+/// A number that looks random and depends on its arguments alone.
+inline std::uint64_t hash(std::uint64_t a, std::uint64_t b = 0, std::uint64_t c = 0, std::uint64_t d = 0) {
+  std::uint64_t x = 0x9e3779b97f4a7c15u;
+  for (const std::uint64_t word : {a, b, c, d}) {
+    x += word + 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    x ^= x >> 31;
+  }
+  return x;
+}
+
+/// In [-1, 1), with 24 bits.
+inline float uniform(std::uint64_t a, std::uint64_t b = 0, std::uint64_t c = 0, std::uint64_t d = 0) {
+  return static_cast<float>(static_cast<std::int64_t>(hash(a, b, c, d) >> 40)) / 8388608.0f - 1.0f;
+}
+
+/// The gradient of element i of a tensor in micro-batch `leaf` of a step.
+using LeafGradient = std::function<float(index_t step, index_t leaf, Tensor tensor, index_t i)>;
+
+inline float made_up_gradient(index_t step, index_t leaf, Tensor tensor, index_t i) {
+  return uniform(static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(leaf), static_cast<std::uint64_t>(tensor.index),
+                 static_cast<std::uint64_t>(i));
+}
+
+inline float made_up_weight(Tensor tensor, index_t i) { return uniform(77, static_cast<std::uint64_t>(tensor.index), static_cast<std::uint64_t>(i)); }
+
+/// What a run left behind, the same on every rank.
+struct Outcome {
+  std::vector<float> parameters;  // every tensor's elements in layout order, as float
+  std::vector<double> norms;
+  std::vector<bool> applied;
+  friend bool operator==(const Outcome&, const Outcome&) = default;
+};
+
+/// All parameters as they are now, through gather.
+template <class Optimizer>
+std::vector<float> parameters_of(Optimizer& optimizer) {
+  std::vector<float> all;
+  for (const Unit u : optimizer.layout().forward()) {
+    const auto weights = optimizer.gather(u);
+    for (const Tensor t : optimizer.layout().tensors(u))
+      for (const auto value : weights[t]) all.push_back(static_cast<float>(value));
+  }
+  return all;
+}
+
+/// One pass of the loop of design section 1: micro-batch `leaf`.
+template <class Optimizer>
+void run_pass(Optimizer& optimizer, index_t step, index_t leaf, const LeafGradient& gradient = made_up_gradient) {
+  const Layout& layout = optimizer.layout();
+  for (const Unit u : layout.forward()) static_cast<void>(optimizer.gather(u));
+  auto pass = optimizer.backward();
+  for (const Unit u : layout.backward()) {
+    const auto weights = optimizer.gather(u);
+    const auto gradients = pass.gradients(u);
+    for (const Tensor t : layout.tensors(u)) {
+      if (layout.frozen(t)) continue;
+      index_t i = 0;
+      for (auto& element : gradients[t])
+        element = typename Optimizer::Gradient(static_cast<float>(element) + gradient(step, leaf, t, i++));
+    }
+    pass.ready(u);
+  }
+}
+
+/// `steps` steps of `passes` micro-batches a rank: micro-batch j is pass j / world on rank j mod world.
+template <class Optimizer>
+Outcome run_steps(Optimizer& optimizer, int rank, int world, int steps, int passes,
+                  const LeafGradient& gradient = made_up_gradient) {
+  Outcome outcome;
+  for (int step = 0; step < steps; ++step) {
+    for (int k = 0; k < passes; ++k) run_pass(optimizer, step, index_t{k} * world + rank, gradient);
+    const auto report = optimizer.step();
+    outcome.norms.push_back(report.gradient_norm());
+    outcome.applied.push_back(report.applied());
+  }
+  outcome.parameters = parameters_of(optimizer);
+  return outcome;
+}
+
+/// A small model whose sizes divide by nothing.
+inline Layout ragged_layout() {
+  Layout layout;
+  layout.add_unit("embedding");
+  layout.add_tensor("table", {13, 7});
+  layout.add_unit("body");
+  layout.add_tensor("weight", {37, 11});
+  layout.add_tensor("bias", {37}, {.group = 1});
+  layout.add_tensor("running", {9}, {.frozen = true});
+  layout.add_tensor("scale", {3});
+  layout.add_unit("nothing");
+  layout.add_unit("head");
+  layout.add_tensor("weight", {5, 131});
+  layout.add_tensor("empty", {0});
+  layout.add_tensor("bias", {5}, {.group = 1});
+  return layout;
+}
+
+}  // namespace tessera::testing

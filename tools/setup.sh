@@ -1,0 +1,56 @@
+# Sourced by tools/test and tools/demo: what Debian must provide, and how it is installed where it is missing.
+
+base_packages=(g++ cmake make python3 doctest-dev libopenblas-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libbenchmark-dev)
+clang_packages=(clang-16 libclang-rt-16-dev)
+jobs=$(nproc)
+
+is_installed() {
+  # A python3 or cmake from elsewhere serves as well.
+  case $1 in
+    g++ | cmake | make | python3) command -v "$1" >/dev/null ;;
+    clang-16) [[ -n $(newest_clang) ]] ;;
+    libclang-rt-16-dev) has_clang_runtime ;;
+    *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]] ;;
+  esac
+}
+
+# The newest clang++ that is at least 16, or nothing.
+newest_clang() {
+  local name major
+  for name in clang++-{20,19,18,17,16} clang++; do
+    command -v "$name" >/dev/null || continue
+    major=$("$name" -dumpversion | cut -d. -f1)
+    ((major < 16)) || { echo "$name"; return; }
+  done
+}
+
+# Does clang's ThreadSanitizer link?
+has_clang_runtime() {
+  local clang
+  clang=$(newest_clang)
+  [[ -n $clang ]] && echo 'int main() {}' | "$clang" -x c++ -fsanitize=thread - -o /dev/null 2>/dev/null
+}
+
+# Installs those of the packages named that are missing; one clear line where that cannot be done.
+install_missing() {
+  local package missing=() as_root=()
+  for package in "$@"; do
+    is_installed "$package" || missing+=("$package")
+  done
+  ((${#missing[@]})) || return 0
+  if ! command -v apt-get >/dev/null; then
+    echo "tessera: please install (names as in Debian 12): ${missing[*]}" >&2
+    exit 1
+  fi
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || { echo "tessera: not root and no sudo; please install: ${missing[*]}" >&2; exit 1; }
+    as_root=(sudo)
+  fi
+  echo "== installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  if ! "${as_root[@]}" apt-get update -qq ||
+    ! "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null; then
+    echo "tessera: apt-get could not install: ${missing[*]}" >&2
+    exit 1
+  fi
+}
