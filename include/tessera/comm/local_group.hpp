@@ -36,6 +36,7 @@ struct Place {
 struct End {
   std::uint64_t limit;  // this many operations were joined by all
   int dropper;
+  std::string why;      // empty: the dropper began it; else what had made it impossible to go on
   bool has_lost = false;
   Call lost = {};  // the first operation that cannot be
 };
@@ -166,11 +167,7 @@ class Group {
     if (unwinding) ranks_[rank]->unwinding_until = Clock::now() + std::chrono::milliseconds(50);
     const std::uint64_t e = c.epoch[rank];
     if (!c.closed(e)) {
-      c.ends.push_back({c.full, rank});
-      if (Operation& next = c.ring.at(c.full, c.completed); next.joined > 0) {
-        c.ends.back().lost = next.call;
-        c.ends.back().has_lost = true;
-      }
+      close(c, rank);
       notify();
     }
     if (e == c.live) {
@@ -284,20 +281,18 @@ class Group {
     --draining_;
   }
 
-  // The rank that will never join what `place` waits for, and what it did; -1 if all still may.
-  int why_never(Channel& c, int rank, Place place, std::string& why) const {
-    if (c.closed(place.epoch) && place.sequence >= c.ends[place.epoch].limit) {
-      const End& end = c.ends[place.epoch];
-      if (end.dropper == rank) {
-        why = "this rank dropped the collective that it waits for";
-        return rank;
-      }
-      why = "rank " + std::to_string(end.dropper) + " dropped";
-      if (end.has_lost)
-        why += " pass " + std::to_string(end.lost.tag.pass) + " and does not join " + end.lost.text();
-      return end.dropper;
+  void close(Channel& c, int rank) {
+    End end{c.full, rank, {}};
+    if (const Operation& next = c.ring.at(c.full, c.completed); next.joined > 0) {
+      end.lost = next.call;
+      end.has_lost = true;
+      if (const int gone = first_gone(c, end.why); gone >= 0) end.dropper = gone;
     }
-    if (place.epoch != c.live || place.sequence < c.full) return -1;
+    c.ends.push_back(std::move(end));
+  }
+
+  // A rank that is gone and has not joined the live epoch's first incomplete operation, or -1.
+  int first_gone(Channel& c, std::string& why) const {
     for (int r = 0; r < world_; ++r) {
       if (c.epoch[r] == c.live && c.posted[r] > c.full) continue;
       if (!ranks_[r]->returned && !c.left[r]) continue;
@@ -306,6 +301,27 @@ class Group {
       return r;
     }
     return -1;
+  }
+
+  // The rank that will never join what `place` waits for, and what it did; -1 if all still may.
+  int why_never(Channel& c, int rank, Place place, std::string& why) const {
+    if (c.closed(place.epoch) && place.sequence >= c.ends[place.epoch].limit) {
+      const End& end = c.ends[place.epoch];
+      if (end.dropper == rank) {
+        why = "this rank dropped the collective that it waits for";
+        return rank;
+      }
+      if (!end.why.empty()) {
+        why = end.why;
+        return end.dropper;
+      }
+      why = "rank " + std::to_string(end.dropper) + " dropped";
+      if (end.has_lost)
+        why += " pass " + std::to_string(end.lost.tag.pass) + " and does not join " + end.lost.text();
+      return end.dropper;
+    }
+    if (place.epoch != c.live || place.sequence < c.full) return -1;
+    return first_gone(c, why);
   }
 
   std::string missing(Channel& c, std::chrono::nanoseconds timeout) const {

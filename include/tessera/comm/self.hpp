@@ -33,7 +33,7 @@ class Self {
     Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag, const Event& after = {}) {
       check_slices("all_gather", std::ssize(out), part, 1, std::ssize(in), 0);
       after.wait();
-      copy(in.data(), out);
+      copy(in, out);
       return {};
     }
 
@@ -47,7 +47,7 @@ class Self {
     Event all_to_all(std::span<const T> in, std::span<T> out, Tag, const Event& after = {}) {
       check_all_to_all(std::ssize(in), std::ssize(out), 1);
       after.wait();
-      copy(in.data(), out);
+      copy(in, out);
       return {};
     }
 
@@ -62,8 +62,9 @@ class Self {
 
    private:
     template <class T>
-    static void copy(const T* in, std::span<T> out) {
-      if (!out.empty() && in != out.data()) std::memcpy(out.data(), in, out.size_bytes());
+    static void copy(std::span<const T> in, std::span<T> out) {
+      if (!out.empty() && in.data() != out.data())
+        std::memcpy(out.data(), in.data(), std::min(in.size_bytes(), out.size_bytes()));
     }
   };
 

@@ -1,0 +1,37 @@
+#include <tessera/core/bfloat16.hpp>
+
+#include <cmath>
+#include <random>
+
+#include <doctest/doctest.h>
+
+using tessera::bfloat16;
+
+TEST_CASE("each of the 65536 values survives the way to float and back, and a NaN stays one") {
+  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+    bfloat16 value;
+    value.bits = static_cast<std::uint16_t>(bits);
+    const float wide = value;
+    if (std::isnan(wide)) {
+      REQUIRE(std::isnan(static_cast<float>(bfloat16(wide))));
+    } else {
+      REQUIRE(bfloat16(wide).bits == bits);
+    }
+  }
+}
+
+TEST_CASE("a float goes to the nearer neighbour, at a tie to the even one") {
+  std::mt19937 random(4);
+  for (int i = 0; i < 1000000; ++i) {
+    std::uint32_t bits = random();
+    if (i % 4 == 0) bits = (bits & 0xffff0000u) | 0x8000u;
+    const auto value = std::bit_cast<float>(bits);
+    if (std::isnan(value)) {
+      REQUIRE(std::isnan(static_cast<float>(bfloat16(value))));
+      continue;
+    }
+    const std::uint32_t below = bits >> 16, rest = bits & 0xffffu;
+    const bool up = rest > 0x8000u || (rest == 0x8000u && (below & 1u) != 0);
+    REQUIRE(bfloat16(value).bits == below + up);
+  }
+}

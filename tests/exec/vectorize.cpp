@@ -1,0 +1,35 @@
+#include <tessera/exec/vectorize.hpp>
+
+#include <vector>
+
+#include <doctest/doctest.h>
+
+using namespace tessera;
+
+namespace {
+
+struct Axpy {
+  const float* x;
+  float* y;
+  TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
+    TESSERA_ROUND_EACH_OPERATION
+    y[i] = y[i] * x[i] + x[i];
+  }
+};
+
+}  // namespace
+
+TEST_CASE("every width touches each index once and never fuses, for tails of 0 to 130") {
+  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+    if (isa > best_isa()) continue;
+    for (index_t n = 0; n <= 130; ++n) {
+      std::vector<float> x(131), y(131);
+      for (std::size_t i = 0; i < x.size(); ++i) x[i] = y[i] = 1.0f / static_cast<float>(i + 3);
+      vectorize_as(isa, 0, n, Axpy{x.data(), y.data()});
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const volatile float product = x[i] * x[i];
+        REQUIRE(y[i] == (static_cast<index_t>(i) < n ? product + x[i] : x[i]));
+      }
+    }
+  }
+}
