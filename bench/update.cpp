@@ -35,6 +35,12 @@ struct Ceiling {
     v[i] += g;
     if constexpr (sizeof(Parameter) == 2) parameter[i].bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(w) >> 16);
   }
+
+  TESSERA_ALWAYS_INLINE void prefetch(index_t i) const noexcept {
+    vector_code::prefetch_block(gradient + i);
+    for (float* const stream : {weight, m, v}) vector_code::prefetch_block(stream + i);
+    if constexpr (sizeof(Parameter) == 2) vector_code::prefetch_block(parameter + i);
+  }
 };
 
 double median(std::vector<double> values) {

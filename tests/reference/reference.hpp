@@ -155,9 +155,9 @@ inline float adam(const Rule& rule, int step, float w, float g, State& state) {
   const double correction2 = 1 - std::pow(rule.beta2, static_cast<double>(step));
   state.first = state.first + static_cast<float>(1 - rule.beta1) * (g - state.first);
   state.second = static_cast<float>(rule.beta2) * state.second + static_cast<float>(1 - rule.beta2) * g * g;
-  const float denominator =
-      std::sqrt(state.second) / static_cast<float>(std::sqrt(correction2)) + static_cast<float>(rule.epsilon);
-  return kept - static_cast<float>(rule.lr / correction1) * state.first / denominator;
+  const double root = std::sqrt(correction2);
+  const float denominator = std::sqrt(state.second) + static_cast<float>(rule.epsilon * root);
+  return kept - static_cast<float>(rule.lr * root / correction1) * state.first / denominator;
 }
 
 inline float updated(const Rule& rule, int step, float w, float g, State& state) {

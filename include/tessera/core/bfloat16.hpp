@@ -14,12 +14,12 @@ struct bfloat16 {
 
   bfloat16() = default;
 
-  // Written without a branch, so that a loop over it vectorises.
+  // Without a branch, and narrowed once, at the end: a mask of ones takes any NaN to one (measured: bench/update).
   TESSERA_HD explicit constexpr bfloat16(float value) noexcept {
     const auto wide = std::bit_cast<std::uint32_t>(value);
-    const std::uint32_t rounded = (wide + 0x7fffu + ((wide >> 16) & 1u)) >> 16;
-    const std::uint32_t quiet = (wide >> 16) | 0x40u;
-    bits = static_cast<std::uint16_t>((wide & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+    const std::uint32_t to_nearest = wide + 0x7fffu + ((wide >> 16) & 1u);
+    const std::uint32_t nan = value != value ? ~0u : 0u;
+    bits = static_cast<std::uint16_t>((to_nearest | nan) >> 16);
   }
 
   TESSERA_HD constexpr operator float() const noexcept {

@@ -10,6 +10,7 @@
 
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/exec/vectorize.hpp>
 #include <tessera/rule/concept.hpp>
 
 namespace tessera {
@@ -37,6 +38,14 @@ struct FusedUpdate {
     weight[i] = w;
     store(i, s, std::make_index_sequence<state_floats<Rule>>{});
     if constexpr (!std::is_same_v<Parameter, float>) parameter[i] = Parameter(w);
+  }
+
+  /// Memory for the elements to come: the root and the division of a rule keep the processor from running ahead itself.
+  TESSERA_ALWAYS_INLINE void prefetch(index_t i) const noexcept {
+    vector_code::prefetch_block(gradient + i);
+    vector_code::prefetch_block(weight + i);
+    for (float* const one : state) vector_code::prefetch_block(one + i);
+    if constexpr (!std::is_same_v<Parameter, float>) vector_code::prefetch_block(parameter + i);
   }
 
  private:

@@ -57,6 +57,17 @@ inline Isa detect() noexcept {
   return Isa::baseline;
 }
 
+/// How far ahead of use a body asks for memory, in elements. bench/update on a Zen 3 at 2^24 elements, one thread, of the
+/// ceiling: without 0.94 (fp32) and 0.85 (bf16), 64: 0.97 0.95, 256: 0.98 0.98, 512: 0.97 0.96, 1024: 0.86 0.80.
+inline constexpr index_t prefetch_distance = 256;
+
+/// Asks for the memory that a block of elements `prefetch_distance` behind `from` will need. What is not there is no harm.
+template <class T>
+TESSERA_ALWAYS_INLINE void prefetch_block(const T* from) noexcept {
+  constexpr index_t line = 64 / sizeof(T);
+  for (index_t j = 0; j < block; j += line) __builtin_prefetch(from + prefetch_distance + j, 1);
+}
+
 // At a plain -O2 g++ vectorises only loops whose trip count it knows and whose pointers it need not compare: hence blocks
 // of a constant length, said to be independent.
 template <class Body>
@@ -68,6 +79,7 @@ struct Loop {
   TESSERA_ALWAYS_INLINE void operator()() const {
     index_t i = begin;
     for (; end - i >= block; i += block) {
+      if constexpr (requires { body.prefetch(i); }) body.prefetch(i);
       TESSERA_INDEPENDENT
       for (index_t j = 0; j < block; ++j) body(i + j);
     }
@@ -103,7 +115,7 @@ void vectorize_as(Isa isa, index_t begin, index_t end, Body body) {
 
 /// Calls body(i) for begin <= i < end in the widest vectors of the machine, on the caller's thread. body: a trivially
 /// copyable functor whose calls touch what no other call touches; always inlined, and on clang its arithmetic under
-/// TESSERA_ROUND_EACH_OPERATION. Does not throw unless body does.
+/// TESSERA_ROUND_EACH_OPERATION. If it has prefetch(i), that is called ahead of every block. Does not throw unless body does.
 template <class Body>
 void vectorize(index_t begin, index_t end, Body body) {
   vectorize_as(best_isa(), begin, end, body);

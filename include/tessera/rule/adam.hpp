@@ -12,6 +12,8 @@ namespace tessera {
 
 /// g += weight_decay w;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
 /// w -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
+/// Computed with both sides of the fraction times sqrt(1 - beta2^t), which takes a division an element less (Kingma and
+/// Ba 2015, end of section 2) and is the same within rounding.
 /// Equals torch.optim.Adam (amsgrad and maximize off): epsilon is added after the bias correction.
 /// Source: Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1.
 struct Adam {
@@ -34,20 +36,19 @@ struct Adam {
     float one_minus_beta1;
     float beta2;
     float one_minus_beta2;
-    float step_size;
-    float root_of_correction2;
-    float epsilon;
+    float step_size;  // lr sqrt(1 - beta2^t) / (1 - beta1^t)
+    float epsilon;    // epsilon sqrt(1 - beta2^t)
   };
 
   Scalars at(index_t step) const noexcept {
     const double t = static_cast<double>(step);
+    const double root = std::sqrt(1 - std::pow(beta2, t));
     return {.weight_decay = static_cast<float>(weight_decay),
             .one_minus_beta1 = static_cast<float>(1 - beta1),
             .beta2 = static_cast<float>(beta2),
             .one_minus_beta2 = static_cast<float>(1 - beta2),
-            .step_size = static_cast<float>(lr / (1 - std::pow(beta1, t))),
-            .root_of_correction2 = static_cast<float>(std::sqrt(1 - std::pow(beta2, t))),
-            .epsilon = static_cast<float>(epsilon)};
+            .step_size = static_cast<float>(lr * root / (1 - std::pow(beta1, t))),
+            .epsilon = static_cast<float>(epsilon * root)};
   }
 
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
@@ -56,8 +57,7 @@ struct Adam {
     const float g = gradient + s.weight_decay * weight;
     state.m = state.m + s.one_minus_beta1 * (g - state.m);
     state.v = s.beta2 * state.v + s.one_minus_beta2 * g * g;
-    const float denominator = ::sqrtf(state.v) / s.root_of_correction2 + s.epsilon;
-    return weight - s.step_size * state.m / denominator;
+    return weight - s.step_size * state.m / (::sqrtf(state.v) + s.epsilon);
   }
 
   /// Throws OptionError.

@@ -12,6 +12,8 @@ namespace tessera {
 
 /// w *= 1 - lr weight_decay;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
 /// w -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
+/// Computed with both sides of the fraction times sqrt(1 - beta2^t), which takes a division an element less (Kingma and
+/// Ba 2015, end of section 2) and is the same within rounding.
 /// Equals torch.optim.AdamW (amsgrad and maximize off): epsilon is added after the bias correction.
 /// Source: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
 struct AdamW {
@@ -34,20 +36,19 @@ struct AdamW {
     float one_minus_beta1;
     float beta2;
     float one_minus_beta2;
-    float step_size;
-    float root_of_correction2;
-    float epsilon;
+    float step_size;  // lr sqrt(1 - beta2^t) / (1 - beta1^t)
+    float epsilon;    // epsilon sqrt(1 - beta2^t)
   };
 
   Scalars at(index_t step) const noexcept {
     const double t = static_cast<double>(step);
+    const double root = std::sqrt(1 - std::pow(beta2, t));
     return {.shrink = static_cast<float>(1 - lr * weight_decay),
             .one_minus_beta1 = static_cast<float>(1 - beta1),
             .beta2 = static_cast<float>(beta2),
             .one_minus_beta2 = static_cast<float>(1 - beta2),
-            .step_size = static_cast<float>(lr / (1 - std::pow(beta1, t))),
-            .root_of_correction2 = static_cast<float>(std::sqrt(1 - std::pow(beta2, t))),
-            .epsilon = static_cast<float>(epsilon)};
+            .step_size = static_cast<float>(lr * root / (1 - std::pow(beta1, t))),
+            .epsilon = static_cast<float>(epsilon * root)};
   }
 
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
@@ -55,8 +56,7 @@ struct AdamW {
     TESSERA_ROUND_EACH_OPERATION
     state.m = state.m + s.one_minus_beta1 * (gradient - state.m);
     state.v = s.beta2 * state.v + s.one_minus_beta2 * gradient * gradient;
-    const float denominator = ::sqrtf(state.v) / s.root_of_correction2 + s.epsilon;
-    return weight * s.shrink - s.step_size * state.m / denominator;
+    return weight * s.shrink - s.step_size * state.m / (::sqrtf(state.v) + s.epsilon);
   }
 
   /// Throws OptionError.
