@@ -66,7 +66,7 @@ void agree(Executor executor, Queue& queue, int rank, int world, const Blueprint
   const std::span<std::uint64_t> all = buffer.span();
   std::memcpy(all.data() + rank * words, &mine, sizeof mine);
   executor.wait(queue.all_gather(std::span<const std::uint64_t>(all.subspan(rank * words, words)), all, words,
-                                 {"blueprint", 0, 0}, executor.record()));
+                                 Tag{"blueprint", 0, 0}, executor.record()));
   std::vector<Blueprint> ranks(world);
   std::memcpy(static_cast<void*>(ranks.data()), all.data(), all.size_bytes());
   for (int r = 0; r < world; ++r)
@@ -96,7 +96,7 @@ class StepAgreement {
     std::ranges::copy(mine.squares.digits(), words.begin());
     digests()[rank_] = digest;
     places()[rank_] = static_cast<std::uint64_t>(mine.first_non_finite + 1);
-    executor_->wait(queue.all_reduce(words, {"norm and agreement of step", step, step}, executor_->record()));
+    executor_->wait(queue.all_reduce(words, Tag{"norm and agreement of step", step, step}, executor_->record()));
     for (int r = 1; r < world_; ++r)
       if (digests()[r] != digests()[0])
         throw AgreementError("step " + std::to_string(step) + ": rank " + std::to_string(r) +

@@ -57,7 +57,7 @@ class Reduce {
     const Gradient* mine = gradients_.at(b);
     const std::span<const Gradient> leaves(mine, range.size());
     const auto reduce_scatter = [&](auto out) {
-      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), {"gradients of bucket", b, step},
+      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), Tag{"gradients of bucket", b, step},
                                           executor_->record());
     };
     if (passes_ == 1)
@@ -138,7 +138,7 @@ class Reduce {
       const Range range = sharding_->trainable().range(b);
       const std::span<Reduction> all(own(b).data() - (owned(b).begin - range.begin), range.size());
       events_[b] = queue_->all_gather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
-                                      {"reduced gradients of bucket", b, step}, executor_->record());
+                                      Tag{"reduced gradients of bucket", b, step}, executor_->record());
       if constexpr (in_place) gradients_.sent(b, events_[b]);
     }
   }

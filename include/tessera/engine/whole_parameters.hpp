@@ -67,7 +67,7 @@ class WholeParameters {
       const Range own = sharding_->trainable().owned(b, rank_);
       const std::span<Parameter> all = storage_.span().subspan(range.begin, range.size());
       const std::span<const Parameter> mine = all.subspan(own.begin - range.begin, own.size());
-      gathered_[b] = queue_->all_gather(mine, all, sharding_->trainable().part(b), {"parameters of bucket", b, step},
+      gathered_[b] = queue_->all_gather(mine, all, sharding_->trainable().part(b), Tag{"parameters of bucket", b, step},
                                         executor_->record());
     }
   }

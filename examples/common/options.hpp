@@ -1,0 +1,81 @@
+// The command line that all examples share.
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+namespace example {
+
+struct Options {
+  int ranks = 2;
+  int stage = 3;
+  std::string precision = "fp32";
+  std::string optimizer = "adamw";
+  int epochs = 5;
+  std::int64_t steps = 0;  ///< from the run's beginning; 0: as `epochs` says
+  int batch = 64;          ///< samples a step, over all ranks and passes
+  int micro_batches = 1;   ///< passes of each rank a step
+  double lr = 1e-3;
+  std::uint64_t seed = 1;
+  std::string data;
+  std::string report;
+
+  /// Samples of one pass of one rank.
+  int micro_batch() const { return batch / (ranks * micro_batches); }
+};
+
+inline int wrong(const std::string& program, const std::string& why) {
+  std::fprintf(stderr, "%s: %s\n", program.c_str(), why.substr(0, why.find('\n')).c_str());
+  return 2;
+}
+
+/// Nothing if the options are good; else what main returns: 0 after --help, 2 after one line that says what is wrong.
+inline std::optional<int> parse(Options& options, const std::string& program, const std::string& about, int argc, char** argv) {
+  CLI::App app{about, program};
+  app.add_option("--ranks", options.ranks, "ranks, each a thread")->check(CLI::Range(1, 64))->capture_default_str();
+  app.add_option("--stage", options.stage, "ZeRO stage")->check(CLI::Range(0, 3))->capture_default_str();
+  app.add_option("--precision", options.precision)->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
+  app.add_option("--optimizer", options.optimizer)->check(CLI::IsMember({"sgd", "adam", "adamw"}))->capture_default_str();
+  auto* epochs = app.add_option("--epochs", options.epochs, "passes over the data")->check(CLI::Range(1, 1000000))->capture_default_str();
+  app.add_option("--steps", options.steps, "steps from the run's beginning, instead of --epochs")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
+      ->excludes(epochs);
+  app.add_option("--batch", options.batch, "samples a step, over all ranks and passes")->check(CLI::Range(1, 1 << 30))->capture_default_str();
+  app.add_option("--micro-batches", options.micro_batches, "passes of each rank a step")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  app.add_option("--lr", options.lr, "learning rate")->capture_default_str();
+  app.add_option("--seed", options.seed, "of weights and order")->capture_default_str();
+  app.add_option("--data", options.data, "folder with the data; default: what is shipped");
+  app.add_option("--report", options.report, "file for a report in JSON");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return wrong(program, error.what());
+  }
+  if (!std::isfinite(options.lr) || options.lr < 0)
+    return wrong(program, "--lr must be a number from 0, is " + std::to_string(options.lr));
+  if (options.batch % (static_cast<std::int64_t>(options.ranks) * options.micro_batches) != 0)
+    return wrong(program, "--batch " + std::to_string(options.batch) + " does not divide by " + std::to_string(options.ranks) +
+                              " ranks times " + std::to_string(options.micro_batches) + " micro-batches");
+  if (!options.report.empty()) {
+    const std::filesystem::path folder = std::filesystem::absolute(options.report).parent_path();
+    if (!std::filesystem::is_directory(folder)) return wrong(program, "--report: there is no folder " + folder.string());
+    if (std::filesystem::is_directory(options.report)) return wrong(program, "--report: " + options.report + " is a folder");
+    const std::string probe = options.report + ".tmp";
+    if (!std::ofstream(probe)) return wrong(program, "--report: cannot write " + options.report);
+    std::filesystem::remove(probe);
+  }
+  return std::nullopt;
+}
+
+}  // namespace example

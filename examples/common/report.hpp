@@ -1,0 +1,64 @@
+// What a run leaves behind, as JSON.
+#pragma once
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <tessera/core/digest.hpp>
+
+#include "common/options.hpp"
+
+namespace example {
+
+struct Result {
+  std::int64_t parameters = 0;
+  std::vector<double> losses;  ///< a step, the mean over all micro-batches
+  double final_loss = 0;
+  double accuracy = 0;
+  std::string parameters_fingerprint;
+  std::vector<std::int64_t> bytes_planned, bytes_counted, elements_sent_per_step;  ///< a rank each
+  std::int64_t skipped_steps = 0;
+  double seconds_per_step = 0;
+};
+
+/// 16 hexadecimal digits.
+inline std::string hexadecimal(std::uint64_t value) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+/// Written beside the file and renamed, so that a report is whole or not there. Throws std::runtime_error.
+inline void write_report(const std::string& example, const Options& options, const Result& result) {
+  if (options.report.empty()) return;
+  const nlohmann::ordered_json json{{"example", example},
+                                    {"ranks", options.ranks},
+                                    {"stage", options.stage},
+                                    {"precision", options.precision},
+                                    {"optimizer", options.optimizer},
+                                    {"parameters", result.parameters},
+                                    {"steps", result.losses.size()},
+                                    {"losses", result.losses},
+                                    {"final_loss", result.final_loss},
+                                    {"accuracy", result.accuracy},
+                                    {"parameters_fingerprint", result.parameters_fingerprint},
+                                    {"bytes_planned", result.bytes_planned},
+                                    {"bytes_counted", result.bytes_counted},
+                                    {"elements_sent_per_step", result.elements_sent_per_step},
+                                    {"skipped_steps", result.skipped_steps},
+                                    {"seconds_per_step", result.seconds_per_step}};
+  const std::string temporary = options.report + ".tmp";
+  std::ofstream file(temporary);
+  file << json.dump(2) << '\n';
+  file.close();
+  if (!file) throw std::runtime_error("cannot write the report to " + temporary);
+  std::filesystem::rename(temporary, options.report);
+}
+
+}  // namespace example
