@@ -37,7 +37,11 @@ int main(int argc, char** argv) {
   openblas_set_num_threads(1);  // ranks are the threads
   try {
     mlp::Digits training, held_out;
-    load(options, training, held_out);
+    try {
+      load(options, training, held_out);
+    } catch (const std::runtime_error& error) {
+      return example::wrong(program, error.what());
+    }
     if (options.batch > training.size())
       return example::wrong(program, "--batch " + std::to_string(options.batch) + " is more than the " +
                                          std::to_string(training.size()) + " training images");
