@@ -5,26 +5,45 @@
 #include <cstdint>
 #include <vector>
 
-#if __has_include(<tessera/tessera.hpp>)
 #include <tessera/tessera.hpp>
-#else
-#include <tessera/core/bfloat16.hpp>
-#include <tessera/core/math.hpp>
-#endif
 
 namespace two_units {
 
-// In an unnamed namespace: each unit keeps its own copy, made with its own flags, of all but the library's functions.
+// In an unnamed namespace, the rule too: so each unit instantiates the library's loops anew, with its own flags, and the
+// linker cannot replace one unit's by the other's.
 namespace {
 
-std::vector<std::uint32_t> bits() {
-  std::vector<std::uint32_t> seen;
-  for (std::uint32_t i = 0; i < (1u << 16); ++i) {
-    const auto value = std::bit_cast<float>(i * 65521u);
-    const tessera::bfloat16 narrow(value);
-    seen.push_back(narrow.bits);
-    seen.push_back(std::bit_cast<std::uint32_t>(static_cast<float>(narrow)));
+struct Rule : tessera::AdamW {};
+
+template <class Gradient, class Parameter>
+void update(tessera::Isa isa, std::vector<std::uint32_t>& seen) {
+  constexpr tessera::index_t n = 1001;
+  std::vector<Gradient> gradient(n);
+  std::vector<Parameter> parameter(n);
+  std::vector<float> weight(n), m(n), v(n);
+  for (tessera::index_t i = 0; i < n; ++i) {
+    gradient[i] = Gradient(static_cast<float>((i * 7919) % 2003 - 1001) / 977.0f);
+    weight[i] = static_cast<float>((i * 104729) % 3001 - 1500) / 1013.0f;
   }
+  const Rule rule{};
+  for (tessera::index_t step = 1; step <= 10; ++step)
+    tessera::vectorize_as(isa, 0, n,
+                          tessera::FusedUpdate<Rule, Gradient, Parameter>{.gradient = gradient.data(),
+                                                                         .weight = weight.data(),
+                                                                         .parameter = parameter.data(),
+                                                                         .state = {m.data(), v.data()},
+                                                                         .rule = rule,
+                                                                         .scalars = rule.at(step),
+                                                                         .scale = 0.3f});
+  for (const auto* values : {&weight, &m, &v})
+    for (const float value : *values) seen.push_back(std::bit_cast<std::uint32_t>(value));
+  for (const Parameter value : parameter) seen.push_back(std::bit_cast<std::uint32_t>(static_cast<float>(value)));
+}
+
+std::vector<std::uint32_t> bits(tessera::Isa isa) {
+  std::vector<std::uint32_t> seen;
+  update<float, float>(isa, seen);
+  update<tessera::bfloat16, tessera::bfloat16>(isa, seen);
   return seen;
 }
 

@@ -1,4 +1,4 @@
-// The unit with all optimisations and wide vectors.
+// The unit with all optimisations, wide vectors and fused multiply-add allowed.
 #include "two_units.hpp"
 
-std::vector<std::uint32_t> bits_of_b() { return two_units::bits(); }
+std::vector<std::uint32_t> bits_of_b(tessera::Isa isa) { return two_units::bits(isa); }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include <tessera/comm/communicator.hpp>
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/engine/clip.hpp>

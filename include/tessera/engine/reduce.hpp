@@ -16,6 +16,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <tessera/comm/communicator.hpp>
 #include <tessera/engine/gradients.hpp>
 
 namespace tessera {

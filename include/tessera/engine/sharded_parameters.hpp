@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include <tessera/comm/communicator.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/views.hpp>
 

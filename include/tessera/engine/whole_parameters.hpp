@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include <tessera/comm/communicator.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/views.hpp>
 
