@@ -6,37 +6,23 @@
 // A rank's program is the same at every stage; what differs is which of the engine's parts is held.
 #pragma once
 
-#include <bit>
-#include <cstring>
-#include <exception>
-#include <optional>
 #include <type_traits>
 #include <vector>
 
-#include <tessera/comm/communicator.hpp>
 #include <tessera/comm/local.hpp>
 #include <tessera/engine/agreement.hpp>
-#include <tessera/engine/clip.hpp>
+#include <tessera/engine/construction.hpp>
+#include <tessera/engine/optimizer_state.hpp>
 #include <tessera/engine/pass.hpp>
 #include <tessera/engine/reduce.hpp>
 #include <tessera/engine/report.hpp>
 #include <tessera/engine/sharded_parameters.hpp>
-#include <tessera/engine/update.hpp>
+#include <tessera/engine/step_progress.hpp>
 #include <tessera/engine/whole_parameters.hpp>
-#include <tessera/exec/executor.hpp>
-#include <tessera/layout/plan.hpp>
-#include <tessera/layout/readiness.hpp>
 #include <tessera/precision/precision.hpp>
-#include <tessera/rule/concept.hpp>
 #include <tessera/stage/stage.hpp>
 
 namespace tessera {
-
-/// Elements that each buffer of a caller's must have; 0: hand in none.
-struct Required {
-  index_t parameters = 0;
-  index_t gradients = 0;
-};
 
 /// Optimizes the parameters of `layout`, sharded over the ranks of `comm` as Stage says. One object a rank, built and
 /// called alike on every rank. Not thread-safe: one thread a rank.
@@ -93,18 +79,14 @@ class Sharded {
         plan_(make_plan(sharding_, options, footprint(comm_.size()))),
         parameters_(sharding_, comm_.rank(), executor_, gathers_, plan_, options, buffers.parameters),
         reduce_(sharding_, comm_.rank(), executor_, reductions_, plan_, options.micro_batches, buffers.gradients),
-        master_(executor_, plan_.master_weights),
-        state_(executor_, plan_.optimizer_state),
+        state_(sharding_, comm_.rank(), executor_, plan_),
         agreement_(executor_, plan_, comm_.rank(), comm_.size()),
-        readiness_(sharding_),
-        opened_(layout.units()),
+        progress_(sharding_, options.micro_batches),
         caller_bytes_(buffers.parameters.data() ? plan_.parameters.bytes() : 0) {
     if (buffers.gradients.data()) caller_bytes_ += plan_.gradients.bytes();
-    for (int b = 0; b < sharding_.buckets(); ++b) {
+    for (int b = 0; b < sharding_.buckets(); ++b)
       owned_.push_back(sharding_.within_units(sharding_.bucket(b), sharding_.trainable().owned(b, comm_.rank())));
-      updated_.push_back(sharding_.segments(sharding_.bucket(b), updated_range(b)));
-    }
-    if constexpr (has_master) copy_to_master();
+    state_.start_from(parameters_);
   }
 
   Sharded(const Comm& comm, const Layout& layout, const Buffers& buffers, const Rule& rule, const Options& options = {})
@@ -123,18 +105,18 @@ class Sharded {
   /// a function of its arguments alone, so that the weights are the same at every stage and world size.
   template <class Value>
   void initialize(Value value) {
-    require_between_steps("initialize");
+    progress_.require_between_steps("initialize");
     parameters_.before_update();
     for (int b = 0; b < sharding_.buckets(); ++b) {
-      for_each_held(b, false, parameters_.held(b), [&](Tensor t, index_t i, index_t place) {
+      sharding_.for_each_element(b, false, parameters_.held(b), [&](Tensor t, index_t i, index_t place) {
         *parameters_.at(b, place) = Parameter(static_cast<float>(value(t, i)));
       });
-      for_each_held(b, true, parameters_.held_frozen(b), [&](Tensor t, index_t i, index_t place) {
+      sharding_.for_each_element(b, true, parameters_.held_frozen(b), [&](Tensor t, index_t i, index_t place) {
         *parameters_.at_frozen(b, place) = Parameter(static_cast<float>(value(t, i)));
       });
-      if constexpr (has_master)
-        for_each_held(b, false, updated_range(b), [&](Tensor t, index_t i, index_t place) {
-          *master_at(b, place) = static_cast<float>(value(t, i));
+      if constexpr (State::has_master)
+        sharding_.for_each_element(b, false, state_.updated(b), [&](Tensor t, index_t i, index_t place) {
+          *state_.master(b, place) = static_cast<float>(value(t, i));
         });
     }
   }
@@ -146,7 +128,7 @@ class Sharded {
 
   /// The same by range of the buffer of a flat layout.
   std::span<const Parameter> gather(index_t begin, index_t end) {
-    require_range("gather", {begin, end});
+    progress_.require_range("gather", {begin, end});
     if constexpr (Stage::shards_parameters)
       throw UsageError("gather(begin, end) needs whole parameters: stages 0 to 2");
     else
@@ -155,19 +137,12 @@ class Sharded {
 
   /// Starts one micro-batch's backward. Throws UsageError while another is open or when the step has all of its passes.
   [[nodiscard]] Pass backward() {
-    if (pass_open_) throw UsageError("backward(): the last pass is still open: " + missing());
-    if (passes_ == options_.micro_batches)
-      throw UsageError("backward(): all " + std::to_string(passes_) + " micro-batches of the step are done: call step()");
-    guarded([&] {
-      if (sharding_.layout().is_flat()) clear_flat();
-      return 0;
-    });
-    readiness_.begin();
-    std::fill(opened_.begin(), opened_.end(), char{0});
+    progress_.require_new_pass();
+    guarded([&] { reduce_.begin_pass(); });
+    const index_t pass = progress_.begin_pass();
     parameters_.begin_backward();
-    pass_open_ = true;
-    finish_pass_if_complete();
-    return Pass(*this, ++pass_number_);
+    if (progress_.close_pass_if_complete()) parameters_.begin_forward();
+    return Pass(*this, pass);
   }
 
   /// Waits for the reductions, clips, updates and starts the gathers. Gradients that are not finite on any rank leave
@@ -175,20 +150,19 @@ class Sharded {
   /// Throws UsageError in the middle of a pass or of accumulation, OptionError for a hyperparameter out of range,
   /// AgreementError or CommError; then nothing was applied, and the step starts again.
   Report step() {
-    require_complete();
+    progress_.require_complete();
     for (const Rule& rule : rules_) rule.check();
     return guarded([&] {
       SquareSum mine;
-      for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, round_);
+      for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, progress_.steps());
       for (int b = sharding_.buckets() - 1; b >= 0; --b) add_squares(b, mine);
-      agreement_.exchange(reductions_, mine, digest_of_step(), round_);
+      agreement_.exchange(reductions_, mine, digest_of_step(), progress_.steps());
       const double leaves = static_cast<double>(comm_.size()) * options_.micro_batches;
       const double norm = gradient_norm(agreement_.square_sum(), leaves);
       const index_t bad = agreement_.first_non_finite();
       if (bad < 0) update(gradient_scale(norm, options_.clip_norm, leaves));
-      passes_ = 0;
-      ++round_;
-      return Report(step_, norm, bad < 0 ? std::string() : name_at(bad));
+      progress_.end_step();
+      return Report(step_, norm, bad < 0 ? std::string() : layout().name_at(bad));
     });
   }
 
@@ -212,7 +186,7 @@ class Sharded {
  private:
   friend Pass;
 
-  static constexpr bool has_master = !std::is_same_v<Parameter, float>;
+  using State = OptimizerState<Rule, Stage, Precision, Executor>;
   using Parameters = std::conditional_t<Stage::shards_parameters, ShardedParameters<Comm, Parameter>,
                                         WholeParameters<Comm, Parameter, Stage::shards_state>>;
 
@@ -221,117 +195,21 @@ class Sharded {
   }
 
   static constexpr Footprint footprint(int world) {
-    return {.parameters_sharded = Stage::shards_parameters,
-            .gradients_sharded = Stage::shards_gradients,
-            .state_sharded = Stage::shards_state,
-            .reduced_in_place = std::is_same_v<Gradient, typename Precision::Reduction>,
-            .parameter_bytes = sizeof(Parameter),
-            .gradient_bytes = sizeof(Gradient),
-            .reduction_bytes = sizeof(typename Precision::Reduction),
-            .master_bytes = has_master ? sizeof(float) : 0,
-            .state_floats = state_floats<Rule>,
-            .agreement_words = StepAgreement<Executor>::words(world)};
+    return footprint_of<Rule, Stage, Precision>(StepAgreement<Executor>::words(world));
   }
 
-  // --- construction -------------------------------------------------------------------------------------------------
-
-  // Before anything is allocated: what is wrong on this rank, then what differs between ranks, in one exchange, so that
-  // a rank that cannot be built does not leave the others waiting.
+  // Before anything is allocated.
   const Layout& checked(const Layout& layout, const Buffers& buffers) {
-    Blueprint blueprint = describe(layout);
-    std::exception_ptr problem;
-    try {
-      check(layout, buffers);
-    } catch (const Error& error) {
-      problem = std::current_exception();
-      blueprint.refuse(error.what());
-    }
-    try {
-      agree(comm_.executor(), reductions_, comm_.rank(), comm_.size(), blueprint);
-    } catch (const AgreementError&) {
-      if (!problem) throw;
-    }
-    if (problem) std::rethrow_exception(problem);
+    agree_to_build(comm_.executor(), reductions_, comm_.rank(), comm_.size(),
+                   describe<Rule, Stage, Precision>(layout, rules_, options_), [&] {
+                     check_model<Rule, Stage>(layout, rules_, options_);
+                     const Plan plan = Sharded::plan(layout, comm_.size(), options_);
+                     check_buffer(buffers.parameters, plan.parameters);
+                     check_buffer(buffers.gradients, plan.gradients);
+                     check_apart(buffers.parameters, buffers.gradients);
+                   });
     return layout;
   }
-
-  void check(const Layout& layout, const Buffers& buffers) const {
-    options_.check();
-    for (const Rule& rule : rules_) rule.check();
-    for (const Tensor t : layout.tensors())
-      if (layout.group(t) >= static_cast<int>(rules_.size()))
-        throw OptionError("tensor '" + layout.name(t) + "' is of hyperparameter group " +
-                          std::to_string(layout.group(t)) + ", but " + std::to_string(rules_.size()) +
-                          " rules were given");
-    if (layout.is_flat() && Stage::shards_gradients)
-      throw LayoutError("a flat layout keeps its gradients in the caller's buffer: stages 0 and 1, not " +
-                        std::string(Stage::name));
-    const Plan plan = Sharded::plan(layout, comm_.size(), options_);
-    check_buffer(buffers.parameters, plan.parameters);
-    check_buffer(buffers.gradients, plan.gradients);
-    check_apart(buffers.parameters, buffers.gradients);
-  }
-
-  Blueprint describe(const Layout& layout) const {
-    Blueprint blueprint;
-    Digest rules;
-    for (const Rule& rule : rules_) rules.add(std::as_bytes(std::span(&static_cast<const typename Rule::Scalars&>(rule.at(1)), 1)));
-    blueprint.set(0, "version", std::to_string(version), static_cast<std::uint64_t>(version));
-    blueprint.set(1, "rule", Rule::name, state_floats<Rule>);
-    blueprint.set(2, "stage", Stage::name, 0);
-    blueprint.set(3, "precision", Precision::name, sizeof(Parameter));
-    blueprint.set(4, "layout",
-                  std::to_string(layout.parameters()) + " parameters in " + std::to_string(layout.units()) + " units (digest " +
-                      std::to_string(layout.digest()) + ")",
-                  layout.digest());
-    blueprint.set(5, "options", options_.describe(), options_.digest());
-    blueprint.set(6, "hyperparameters", std::to_string(rules_.size()) + " rules (digest " + std::to_string(rules.value()) + ")",
-                  rules.value());
-    return blueprint;
-  }
-
-  // The caller's parameters are the first weights; the master of this rank's part is taken from them.
-  void copy_to_master() {
-    for (int b = 0; b < sharding_.buckets(); ++b)
-      for (const Segment& segment : updated_[b]) {
-        const Parameter* from = parameters_.at(b, segment.place.begin);
-        float* to = master_at(b, segment.place.begin);
-        executor_.for_each(segment.place.size(), [=](index_t i) noexcept { to[i] = static_cast<float>(from[i]); });
-      }
-  }
-
-  // --- places -------------------------------------------------------------------------------------------------------
-
-  // What this rank updates of bucket `b`: everything at stage 0, its part else.
-  Range updated_range(int b) const {
-    return Stage::shards_state ? sharding_.trainable().owned(b, comm_.rank()) : sharding_.trainable().range(b);
-  }
-
-  // Where master weights and state keep the element at `place`.
-  index_t state_offset(int b, index_t place) const {
-    return Stage::shards_state ? sharding_.trainable().shard_begin(b) + place - updated_range(b).begin : place;
-  }
-  float* master_at(int b, index_t place) { return master_.data() + state_offset(b, place); }
-
-  template <class Visit>
-  void for_each_held(int b, bool frozen, Range held, Visit visit) {
-    const Bucket& bucket = sharding_.bucket(b);
-    for (int u = bucket.first_unit; u < bucket.last_unit; ++u)
-      for (const Tensor t : layout().tensors(Unit{u})) {
-        if (layout().frozen(t) != frozen) continue;
-        const Range place = layout().place(t);
-        const Range shared = intersect(place, held);
-        for (index_t i = shared.begin; i < shared.end; ++i) visit(t, i - place.begin, i);
-      }
-  }
-
-  std::string name_at(index_t place) const {
-    for (const Tensor t : layout().tensors())
-      if (!layout().frozen(t) && layout().place(t).begin <= place && place < layout().place(t).end) return layout().name(t);
-    return "padding";
-  }
-
-  // --- the step -----------------------------------------------------------------------------------------------------
 
   void add_squares(int b, SquareSum& sum) {
     const auto reduced = reduce_.sum(b);
@@ -343,114 +221,47 @@ class Sharded {
     ++step_;
     parameters_.before_update();
     for (int b = 0; b < sharding_.buckets(); ++b) {
-      for (const Segment& segment : updated_[b]) update(b, segment, scale);
-      parameters_.publish(b, round_);
+      state_.update(b, reduce_, parameters_, rules_, step_, scale);
+      parameters_.publish(b, progress_.steps());
     }
-  }
-
-  void update(int b, const Segment& segment, float scale) {
-    const index_t begin = segment.place.begin;
-    const Rule& rule = rules_[segment.group];
-    FusedUpdate<Rule, typename Precision::Reduction, Parameter> element;
-    element.gradient = reduce_.at(b, begin);
-    element.parameter = parameters_.at(b, begin);
-    if constexpr (has_master)
-      element.weight = master_at(b, begin);
-    else
-      element.weight = element.parameter;
-    for (std::size_t s = 0; s < element.state.size(); ++s)
-      element.state[s] = state_.data() + s * plan_.optimizer_state.elements + state_offset(b, begin);
-    element.rule = rule;
-    element.scalars = rule.at(step_);
-    element.scale = scale;
-    executor_.for_each(segment.place.size(), element);
   }
 
   // Hyperparameters too: a learning rate that differs between ranks would part them silently.
   std::uint64_t digest_of_step() const {
     Digest digest;
-    digest.add(round_).add(step_);
-    for (const Rule& rule : rules_) {
-      const typename Rule::Scalars scalars = rule.at(step_ + 1);
-      digest.add(std::as_bytes(std::span(&scalars, 1)));
-    }
+    digest.add(progress_.steps()).add(step_);
+    for (const Rule& rule : rules_) digest.add(rule.at(step_ + 1));
     return digest.value();
   }
 
-  // --- passes -------------------------------------------------------------------------------------------------------
-
   UnitView<Gradient> open_gradients(Unit unit) {
-    const Layout& layout = this->layout();
-    const std::string name(layout.name(unit));
-    if (layout.is_flat()) throw UsageError("gradients(unit): a flat layout's gradients are the caller's buffer");
-    if (readiness_.ready(unit))
-      throw UsageError("gradients('" + name + "'): the unit is ready already in this pass");
+    progress_.require_unready(unit);
     return guarded([&] {
-      const int b = sharding_.bucket_of(unit);
-      const Range bucket = sharding_.bucket(b).trainable;
-      const Range range = layout.trainable(unit);
-      Gradient* const room = reduce_.gradients().open(b, unit) + (range.begin - bucket.begin);
-      if (!opened_[unit.index]) {
-        // The gap behind the unit too: it is reduced along with the bucket and must stay zero.
-        const index_t end = std::min(round_up(range.end, block), bucket.end);
-        std::fill_n(room, end - range.begin, Gradient{});
-        opened_[unit.index] = 1;
-      }
-      return UnitView<Gradient>(layout, unit, room, nullptr);
+      Gradient* const room = reduce_.open(unit, !progress_.zeroed(unit));
+      progress_.set_zeroed(unit);
+      return UnitView<Gradient>(layout(), unit, room, nullptr);
     });
   }
 
-  void mark_ready(Unit unit) {
-    const std::string_view name = layout().name(unit);
-    if (layout().is_flat()) throw UsageError("ready(unit): a flat layout is reported by ready(begin, end)");
-    if (!opened_[unit.index] && !layout().trainable(unit).empty())
-      throw UsageError("ready('" + std::string(name) + "') without gradients('" + std::string(name) +
-                       "') in this pass: ask for them first, they are zeroed for you");
-    if (!readiness_.mark(unit)) throw UsageError("ready('" + std::string(name) + "') a second time in this pass");
-    depart();
-  }
-
-  void mark_ready(Range range) {
-    if (!layout().is_flat()) throw UsageError("ready(begin, end) is for flat layouts: this one has units, use ready(unit)");
-    require_range("ready", range);
-    if (!readiness_.mark(range))
-      throw UsageError("ready(" + std::to_string(range.begin) + ", " + std::to_string(range.end) +
-                       "): part of it was ready already in this pass");
-    depart();
-  }
-
-  void depart() {
+  template <class Part>
+  void mark_ready(Part part) {
+    progress_.mark(part);
     guarded([&] {
-      for (int b = readiness_.depart(); b >= 0; b = readiness_.depart())
-        reduce_.depart(b, passes_, round_ * options_.micro_batches + passes_);
-      return 0;
+      for (int b = progress_.depart(); b >= 0; b = progress_.depart())
+        reduce_.depart(b, progress_.passes(), progress_.tag());
     });
-    finish_pass_if_complete();
+    if (progress_.close_pass_if_complete()) parameters_.begin_forward();
   }
 
-  void finish_pass_if_complete() {
-    if (!readiness_.complete()) return;
-    pass_open_ = false;
-    ++passes_;
-    dropped_because_.clear();
-    parameters_.begin_forward();
-  }
-
-  // A pass left unfinished takes the step's earlier passes with it: ranks cannot know how far each of them had come, but
-  // all of them know how to start a step.
-  void drop_pass() noexcept {
-    dropped_because_ = missing();
-    drop_step();
-  }
-
+  // Of the gathers, only those of stage 3 can be had again: those of an update bring what exists nowhere else.
   void drop_step() noexcept {
     reductions_.drop();
-    if constexpr (Stage::shards_parameters) gathers_.drop();
     reduce_.drop();
-    if constexpr (Stage::shards_parameters) parameters_.drop();
-    pass_open_ = false;
-    ++pass_number_;
-    passes_ = 0;
+    if constexpr (Stage::shards_parameters) {
+      gathers_.drop();
+      parameters_.drop();
+    }
+    progress_.drop();
     parameters_.begin_forward();
   }
 
@@ -459,45 +270,10 @@ class Sharded {
   auto guarded(Work work) {
     try {
       return work();
-    } catch (const CommError&) {
-      drop_step();
-      throw;
-    } catch (const AgreementError&) {
+    } catch (const RankError&) {
       drop_step();
       throw;
     }
-  }
-
-  void clear_flat() {
-    if constexpr (!Stage::shards_gradients) {
-      for (int b = 0; b < sharding_.buckets(); ++b) reduce_.gradients().open(b, Unit{0});
-      std::ranges::fill(reduce_.gradients().all(), Gradient{});
-    }
-  }
-
-  // --- misuse -------------------------------------------------------------------------------------------------------
-
-  std::string missing() const {
-    if (layout().is_flat()) return "not all of its range was ready";
-    return "unit '" + std::string(layout().name(readiness_.first_missing())) + "' was never ready";
-  }
-
-  void require_complete() const {
-    if (pass_open_) throw UsageError("step() in the middle of a pass: " + missing());
-    if (passes_ != options_.micro_batches)
-      throw UsageError("step() after " + std::to_string(passes_) + " of " + std::to_string(options_.micro_batches) +
-                       " micro-batches" +
-                       (dropped_because_.empty() ? std::string() : ": the last pass was dropped, " + dropped_because_));
-  }
-
-  void require_between_steps(const char* call) const {
-    if (pass_open_ || passes_ > 0) throw UsageError(std::string(call) + "() in the middle of a step");
-  }
-
-  void require_range(const char* call, Range range) const {
-    if (range.begin < 0 || range.begin > range.end || range.end > layout().trainable_elements())
-      throw UsageError(std::string(call) + "(" + std::to_string(range.begin) + ", " + std::to_string(range.end) +
-                       ") is not within the buffer's " + std::to_string(layout().trainable_elements()) + " elements");
   }
 
   Comm comm_;
@@ -510,20 +286,12 @@ class Sharded {
   Plan plan_;
   Parameters parameters_;
   Reduce<Comm, Stage, Precision> reduce_;
-  Storage<Executor, float> master_;
-  Storage<Executor, float> state_;
+  State state_;
   StepAgreement<Executor> agreement_;
-  Readiness readiness_;
-  std::vector<char> opened_;                  // units whose gradients this pass has handed out
-  std::vector<std::vector<Range>> owned_;     // a bucket: this rank's part, without the gaps between units
-  std::vector<std::vector<Segment>> updated_; // a bucket: what this rank updates, by group
+  StepProgress progress_;
+  std::vector<std::vector<Range>> owned_;  // a bucket: this rank's part, without the gaps between units
   index_t caller_bytes_ = 0;
-  index_t step_ = 0;         // steps applied
-  index_t round_ = 0;        // steps ended, applied or skipped
-  index_t pass_number_ = 0;  // tells an old Pass from the open one
-  int passes_ = 0;           // complete in this step
-  bool pass_open_ = false;
-  std::string dropped_because_;
+  index_t step_ = 0;  // applied
 };
 
 }  // namespace tessera

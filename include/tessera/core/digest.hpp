@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 #include <tessera/core/config.hpp>
 
@@ -25,6 +26,13 @@ class Digest {
   constexpr Digest& add(std::span<const std::byte> bytes) noexcept {
     for (const std::byte b : bytes) add_byte(static_cast<unsigned char>(b));
     return *this;
+  }
+
+  /// The bytes of plain numbers, without padding between them.
+  template <class T>
+    requires std::is_trivially_copyable_v<T> && std::is_aggregate_v<T>
+  Digest& add(const T& numbers) noexcept {
+    return add(std::as_bytes(std::span<const T>(&numbers, 1)));
   }
 
   constexpr std::uint64_t value() const noexcept { return value_; }

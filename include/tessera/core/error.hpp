@@ -31,14 +31,19 @@ struct UsageError : Error {
   using Error::Error;
 };
 
-/// Ranks that do not build or call the same.
-struct AgreementError : Error {
+/// What went wrong between ranks, and ends the step on all of them.
+struct RankError : Error {
   using Error::Error;
 };
 
+/// Ranks that do not build or call the same.
+struct AgreementError : RankError {
+  using RankError::RankError;
+};
+
 /// A rank that failed, left or did not come in time.
-struct CommError : Error {
-  using Error::Error;
+struct CommError : RankError {
+  using RankError::RankError;
 };
 
 }  // namespace tessera

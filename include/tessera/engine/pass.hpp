@@ -18,7 +18,7 @@ class BackwardPass {
   BackwardPass(BackwardPass&& other) noexcept : optimizer_(std::exchange(other.optimizer_, nullptr)), number_(other.number_) {}
   BackwardPass& operator=(BackwardPass&&) = delete;
   ~BackwardPass() {
-    if (optimizer_ && open()) optimizer_->drop_pass();
+    if (optimizer_ && open()) optimizer_->drop_step();
   }
 
   /// The unit's gradients, zeroed at the first call in this pass, for the caller to add into until ready(unit).
@@ -51,7 +51,7 @@ class BackwardPass {
 
   static constexpr const char* closed = "this one is complete or was dropped, call backward() for another";
 
-  bool open() const { return optimizer_->pass_open_ && optimizer_->pass_number_ == number_; }
+  bool open() const { return optimizer_->progress_.is_open(number_); }
 
   void require_open(const char* call, Unit unit) const {
     if (!open())

@@ -10,7 +10,7 @@
 //     level 2                            (p0+p1)+(p2+p3)
 #pragma once
 
-#include <array>
+#include <algorithm>
 #include <bit>
 #include <span>
 #include <type_traits>
@@ -48,7 +48,25 @@ class Reduce {
         level_elements_(plan.partial_sums.elements),
         events_(sharding.buckets()) {}
 
-  Gradients& gradients() noexcept { return gradients_; }
+  /// The caller of a flat layout writes anywhere in the buffer, from now on: it must be free, and is zeroed.
+  void begin_pass() {
+    if constexpr (!Stage::shards_gradients)
+      if (sharding_->layout().is_flat()) {
+        for (int b = 0; b < sharding_->buckets(); ++b) gradients_.open(b, Unit{0});
+        std::ranges::fill(gradients_.all(), Gradient{});
+      }
+  }
+
+  /// Where backward writes the unit's gradients, safe to write. zero: clears them, and the gap behind the unit, which is
+  /// reduced along with the bucket.
+  Gradient* open(Unit unit, bool zero) {
+    const int b = sharding_->bucket_of(unit);
+    const Range bucket = sharding_->bucket(b).trainable;
+    const Range range = sharding_->layout().trainable(unit);
+    Gradient* const room = gradients_.open(b, unit) + (range.begin - bucket.begin);
+    if (zero) std::fill_n(room, std::min(round_up(range.end, block), bucket.end) - range.begin, Gradient{});
+    return room;
+  }
 
   /// Sends bucket `b` of `pass` on its way.
   void depart(int b, int pass, index_t step) {

@@ -129,6 +129,13 @@ class Layout {
     throw LayoutError("the layout has no tensor '" + std::string(full_name) + "'");
   }
 
+  /// The name of the trainable tensor that has the element at `place`; "padding" between units.
+  std::string name_at(index_t place) const {
+    for (const Tensor t : tensors())
+      if (!frozen(t) && tensor(t).place.begin <= place && place < tensor(t).place.end) return name(t);
+    return "padding";
+  }
+
   /// A unit's trainable elements in the trainable space, and its frozen ones in the frozen space.
   constexpr Range trainable(Unit u) const { return unit(u).trainable; }
   constexpr Range frozen(Unit u) const { return unit(u).frozen; }

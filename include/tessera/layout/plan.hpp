@@ -65,6 +65,12 @@ struct Plan {
   }
 };
 
+/// Elements that each buffer of a caller's must have; 0: hand in none.
+struct Required {
+  index_t parameters = 0;
+  index_t gradients = 0;
+};
+
 /// Gradient slots beside those that ties keep open: one that backward fills, one that is on its way.
 inline constexpr int slots_in_flight = 2;
 

@@ -65,6 +65,18 @@ class Sharding {
     return found;
   }
 
+  /// visit(tensor, element, place) for each element of bucket `b`'s trainable or frozen tensors that lies in `range`.
+  template <class Visit>
+  void for_each_element(int b, bool frozen, Range range, Visit visit) const {
+    for (int u = buckets_[b].first_unit; u < buckets_[b].last_unit; ++u)
+      for (const Tensor t : layout_.tensors(Unit{u})) {
+        if (layout_.frozen(t) != frozen) continue;
+        const Range place = layout_.place(t);
+        const Range shared = intersect(place, range);
+        for (index_t i = shared.begin; i < shared.end; ++i) visit(t, i - place.begin, i);
+      }
+  }
+
  private:
   constexpr std::vector<Range> ranges(Range Bucket::* space) const {
     std::vector<Range> found;

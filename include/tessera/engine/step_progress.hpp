@@ -1,0 +1,130 @@
+// How far a step has come: which pass is open, what in it is ready, how many are done. Refuses calls at the wrong time,
+// and says what was missing. Moves nothing.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include <tessera/core/error.hpp>
+#include <tessera/layout/readiness.hpp>
+
+namespace tessera {
+
+class StepProgress {
+ public:
+  StepProgress(const Sharding& sharding, int micro_batches)
+      : layout_(&sharding.layout()), micro_batches_(micro_batches), readiness_(sharding), zeroed_(layout_->units()) {}
+
+  /// Passes that are complete in this step, and all of them.
+  int passes() const noexcept { return passes_; }
+  bool is_open(index_t pass) const noexcept { return open_ && pass == pass_; }
+  /// The same number on every rank for the same pass: what its collectives are tagged with.
+  index_t tag() const noexcept { return step_ * micro_batches_ + passes_; }
+  /// Steps that have ended, applied or not.
+  index_t steps() const noexcept { return step_; }
+
+  void require_new_pass() const {
+    if (open_) throw UsageError("backward(): the last pass is still open: " + missing());
+    if (passes_ == micro_batches_)
+      throw UsageError("backward(): all " + std::to_string(passes_) + " micro-batches of the step are done: call step()");
+  }
+
+  /// The number by which the new pass is known.
+  index_t begin_pass() {
+    readiness_.begin();
+    std::fill(zeroed_.begin(), zeroed_.end(), char{0});
+    open_ = true;
+    return ++pass_;
+  }
+
+  void require_unready(Unit unit) const {
+    const std::string name(layout_->name(unit));
+    if (layout_->is_flat()) throw UsageError("gradients(unit): a flat layout's gradients are the caller's buffer");
+    if (readiness_.ready(unit))
+      throw UsageError("gradients('" + name + "'): the unit is ready already in this pass");
+  }
+
+  /// Whether the unit's gradients were handed out, and hence zeroed, in this pass.
+  bool zeroed(Unit unit) const noexcept { return zeroed_[unit.index] != 0; }
+  void set_zeroed(Unit unit) noexcept { zeroed_[unit.index] = 1; }
+
+  void mark(Unit unit) {
+    const std::string name(layout_->name(unit));
+    if (layout_->is_flat()) throw UsageError("ready(unit): a flat layout is reported by ready(begin, end)");
+    if (!zeroed(unit) && !layout_->trainable(unit).empty())
+      throw UsageError("ready('" + name + "') without gradients('" + name +
+                       "') in this pass: ask for them first, they are zeroed for you");
+    if (!readiness_.mark(unit)) throw UsageError("ready('" + name + "') a second time in this pass");
+  }
+
+  void mark(Range range) {
+    if (!layout_->is_flat())
+      throw UsageError("ready(begin, end) is for flat layouts: this one has units, use ready(unit)");
+    require_range("ready", range);
+    if (!readiness_.mark(range))
+      throw UsageError("ready(" + std::to_string(range.begin) + ", " + std::to_string(range.end) +
+                       "): part of it was ready already in this pass");
+  }
+
+  /// The bucket that departs now, or -1.
+  int depart() { return readiness_.depart(); }
+
+  /// Closes the pass if everything has departed; whether it did.
+  bool close_pass_if_complete() {
+    if (!readiness_.complete()) return false;
+    open_ = false;
+    ++passes_;
+    dropped_because_.clear();
+    return true;
+  }
+
+  void require_complete() const {
+    if (open_) throw UsageError("step() in the middle of a pass: " + missing());
+    if (passes_ != micro_batches_)
+      throw UsageError("step() after " + std::to_string(passes_) + " of " + std::to_string(micro_batches_) +
+                       " micro-batches" +
+                       (dropped_because_.empty() ? std::string() : ": the last pass was dropped, " + dropped_because_));
+  }
+
+  void require_between_steps(const char* call) const {
+    if (open_ || passes_ > 0) throw UsageError(std::string(call) + "() in the middle of a step");
+  }
+
+  void require_range(const char* call, Range range) const {
+    if (range.begin < 0 || range.begin > range.end || range.end > layout_->trainable_elements())
+      throw UsageError(std::string(call) + "(" + std::to_string(range.begin) + ", " + std::to_string(range.end) +
+                       ") is not within the buffer's " + std::to_string(layout_->trainable_elements()) + " elements");
+  }
+
+  void end_step() noexcept {
+    passes_ = 0;
+    ++step_;
+  }
+
+  /// The step begins again from its first pass. Ranks cannot know how far each of them had come, but all of them know
+  /// how to start a step.
+  void drop() {
+    if (open_) dropped_because_ = missing();
+    open_ = false;
+    passes_ = 0;
+  }
+
+ private:
+  std::string missing() const {
+    if (layout_->is_flat()) return "not all of its range was ready";
+    return "unit '" + std::string(layout_->name(readiness_.first_missing())) + "' was never ready";
+  }
+
+  const Layout* layout_;
+  int micro_batches_;
+  Readiness readiness_;
+  std::vector<char> zeroed_;  // by unit
+  index_t pass_ = 0;          // tells an old pass from the open one
+  index_t step_ = 0;
+  int passes_ = 0;
+  bool open_ = false;
+  std::string dropped_because_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,63 @@
+#include <doctest/doctest.h>
+
+#include <vector>
+
+#include <tessera/engine/construction.hpp>
+#include <tessera/engine/optimizer_state.hpp>
+#include <tessera/exec/host.hpp>
+#include <tessera/precision/precision.hpp>
+#include <tessera/rule/sgd.hpp>
+#include <tessera/stage/stage.hpp>
+
+namespace tessera {
+namespace {
+
+Layout two_groups() {
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {100});
+  layout.add_tensor("b", {50}, {.group = 1});
+  return layout;
+}
+
+// Parameters and gradients as arrays over the whole flat space.
+template <class T>
+struct Flat {
+  std::vector<T> values;
+  T* at(int, index_t place) { return values.data() + place; }
+};
+
+template <class Stage, class Precision>
+struct Fixture {
+  Sharding sharding{two_groups(), 2, 1000};
+  Host host;
+  Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>(0));
+  OptimizerState<Sgd, Stage, Precision, Host> state{sharding, 1, host, plan};
+  Flat<typename Precision::Parameter> parameters{std::vector(150, typename Precision::Parameter(1.0f))};
+  Flat<typename Precision::Reduction> gradients{std::vector(150, typename Precision::Reduction(4.0f))};
+};
+
+TEST_CASE("a rank updates its part where state is sharded, each group with its rule, and everything else stays") {
+  Fixture<Stage1, Fp32> f;
+  CHECK(f.state.updated(0) == Range{128, 150});
+  f.state.update(0, f.gradients, f.parameters, {Sgd{.lr = 1}, Sgd{.lr = 0.5}}, 1, 0.5f);
+  for (index_t i = 0; i < 150; ++i) CHECK(f.parameters.values[i] == (i < 128 ? 1.0f : 0.0f));  // 1 - 0.5 * (4 * 0.5)
+}
+
+TEST_CASE("a rank updates everything where state is whole") {
+  Fixture<Stage0, Fp32> f;
+  f.state.update(0, f.gradients, f.parameters, {Sgd{.lr = 1}, Sgd{.lr = 0.5}}, 1, 0.5f);
+  for (index_t i = 0; i < 150; ++i) CHECK(f.parameters.values[i] == (i < 100 ? -1.0f : 0.0f));
+}
+
+TEST_CASE("a master weight starts from the parameter and keeps what the parameter rounds away") {
+  Fixture<Stage1, Bf16> f;
+  f.state.start_from(f.parameters);
+  CHECK(*f.state.master(0, 130) == 1.0f);
+  f.state.update(0, f.gradients, f.parameters, {Sgd{}, Sgd{.lr = 1e-4}}, 1, 1.0f);
+  CHECK(static_cast<float>(f.parameters.values[130]) == 1.0f);
+  CHECK(*f.state.master(0, 130) == doctest::Approx(1 - 4e-4).epsilon(1e-6));
+}
+
+}  // namespace
+}  // namespace tessera

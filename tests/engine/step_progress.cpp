@@ -1,0 +1,79 @@
+#include <doctest/doctest.h>
+
+#include <tessera/engine/step_progress.hpp>
+
+namespace tessera {
+namespace {
+
+Layout two_units() {
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {64});
+  layout.add_unit("b");
+  layout.add_tensor("w", {64});
+  return layout;
+}
+
+void complete_pass(StepProgress& progress) {
+  progress.begin_pass();
+  for (int u : {1, 0}) {
+    progress.set_zeroed(Unit{u});
+    progress.mark(Unit{u});
+    while (progress.depart() >= 0) {
+    }
+  }
+  CHECK(progress.close_pass_if_complete());
+}
+
+TEST_CASE("a step is as many passes as it has micro-batches") {
+  const Sharding sharding(two_units(), 1, 1);
+  StepProgress progress(sharding, 2);
+  CHECK_THROWS_WITH_AS(progress.require_complete(), doctest::Contains("after 0 of 2"), UsageError);
+  complete_pass(progress);
+  CHECK_THROWS_WITH_AS(progress.require_complete(), doctest::Contains("after 1 of 2"), UsageError);
+  CHECK_THROWS_WITH_AS(progress.require_between_steps("load"), doctest::Contains("load() in the middle of a step"), UsageError);
+  complete_pass(progress);
+  CHECK_NOTHROW(progress.require_complete());
+  CHECK_THROWS_AS(progress.require_new_pass(), UsageError);
+  progress.end_step();
+  CHECK(progress.steps() == 1);
+  CHECK_NOTHROW(progress.require_between_steps("load"));
+}
+
+TEST_CASE("tags are the same for the same pass and differ between passes of one step and the next") {
+  const Sharding sharding(two_units(), 1, 1);
+  StepProgress progress(sharding, 2);
+  const index_t first = progress.tag();
+  complete_pass(progress);
+  const index_t second = progress.tag();
+  complete_pass(progress);
+  progress.end_step();
+  CHECK(second == first + 1);
+  CHECK(progress.tag() == first + 2);
+}
+
+TEST_CASE("a dropped pass takes the step's earlier ones along and says which unit was missing") {
+  const Sharding sharding(two_units(), 1, 1);
+  StepProgress progress(sharding, 2);
+  complete_pass(progress);
+  const index_t pass = progress.begin_pass();
+  CHECK(progress.is_open(pass));
+  progress.set_zeroed(Unit{1});
+  progress.mark(Unit{1});
+  progress.drop();
+  CHECK_FALSE(progress.is_open(pass));
+  CHECK(progress.passes() == 0);
+  CHECK_THROWS_WITH_AS(progress.require_complete(), doctest::Contains("dropped, unit 'a' was never ready"), UsageError);
+}
+
+TEST_CASE("an old pass is not mistaken for the open one") {
+  const Sharding sharding(two_units(), 1, 1);
+  StepProgress progress(sharding, 1);
+  const index_t old = progress.begin_pass();
+  progress.drop();
+  CHECK(progress.is_open(progress.begin_pass()));
+  CHECK_FALSE(progress.is_open(old));
+}
+
+}  // namespace
+}  // namespace tessera

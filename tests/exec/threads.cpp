@@ -1,0 +1,30 @@
+#include <doctest/doctest.h>
+
+#include <set>
+#include <thread>
+#include <vector>
+
+#include <tessera/exec/threads.hpp>
+
+using namespace tessera;
+
+TEST_CASE("every part is worked on once, each on its own thread, turn after turn") {
+  for (int parts : {1, 2, 4}) {
+    Team team(parts);
+    for (int turn = 0; turn < 200; ++turn) {
+      std::vector<int> worked(parts);
+      std::vector<std::thread::id> threads(parts);
+      team.run([&](int part) {
+        ++worked[part];
+        threads[part] = std::this_thread::get_id();
+      });
+      REQUIRE(worked == std::vector<int>(parts, 1));
+      REQUIRE(std::set(threads.begin(), threads.end()).size() == static_cast<std::size_t>(parts));
+      REQUIRE(threads[0] == std::this_thread::get_id());
+    }
+  }
+}
+
+TEST_CASE("fewer than one part is one") { CHECK(Team(0).parts() == 1); }
+
+TEST_CASE("a team that never works ends") { Team team(3); }
