@@ -3,17 +3,18 @@
 
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <tessera/layout/layout.hpp>
 
 namespace tessera {
 
-/// The tensors of one unit. T is const for parameters.
+/// The tensors of one unit. T is const for parameters, and not for gradients, which frozen tensors lack.
 template <class T>
 class UnitView {
  public:
-  /// trainable, frozen: where the unit's two runs of tensors begin. No `frozen`: gradients, which frozen tensors lack.
+  /// trainable, frozen: where the unit's two runs of tensors begin; gradients have no second one.
   UnitView(const Layout& layout, Unit unit, T* trainable, T* frozen)
       : layout_(&layout), unit_(unit), trainable_(trainable), frozen_(frozen) {}
 
@@ -24,7 +25,7 @@ class UnitView {
       throw UsageError("tensor '" + layout.name(tensor) + "' is not of unit '" + std::string(layout.name(unit_)) +
                        "': ask for its own unit");
     const bool frozen = layout.frozen(tensor);
-    if (frozen && !frozen_)
+    if (frozen && !std::is_const_v<T>)
       throw UsageError("tensor '" + layout.name(tensor) + "' is frozen: it has no gradients");
     const Range unit = frozen ? layout.frozen(unit_) : layout.trainable(unit_);
     const Range place = layout.place(tensor);
