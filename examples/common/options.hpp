@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <optional>
 #include <string>
 
@@ -23,8 +22,8 @@ struct Options {
   std::int64_t steps = 0;  ///< from the run's beginning; 0: as `epochs` says
   int batch = 64;          ///< samples a step, over all ranks and passes
   int micro_batches = 1;   ///< passes of each rank a step
-  double lr = 1e-3;
-  std::uint64_t seed = 1;
+  double lr = 0;
+  std::int64_t seed = 1;
   std::string data;
   std::string report;
 
@@ -50,8 +49,8 @@ inline std::optional<int> parse(Options& options, const std::string& program, co
       ->excludes(epochs);
   app.add_option("--batch", options.batch, "samples a step, over all ranks and passes")->check(CLI::Range(1, 1 << 30))->capture_default_str();
   app.add_option("--micro-batches", options.micro_batches, "passes of each rank a step")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  app.add_option("--lr", options.lr, "learning rate")->capture_default_str();
-  app.add_option("--seed", options.seed, "of weights and order")->capture_default_str();
+  const auto* lr = app.add_option("--lr", options.lr, "learning rate; default: 0.1 for sgd, else 0.003")->check(CLI::Range(0.0, 1e30));
+  app.add_option("--seed", options.seed, "of weights and order")->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62))->capture_default_str();
   app.add_option("--data", options.data, "folder with the data; default: what is shipped");
   app.add_option("--report", options.report, "file for a report in JSON");
   try {
@@ -62,18 +61,19 @@ inline std::optional<int> parse(Options& options, const std::string& program, co
   } catch (const CLI::ParseError& error) {
     return wrong(program, error.what());
   }
-  if (!std::isfinite(options.lr) || options.lr < 0)
-    return wrong(program, "--lr must be a number from 0, is " + std::to_string(options.lr));
+  if (lr->count() == 0) options.lr = options.optimizer == "sgd" ? 0.1 : 0.003;
+  if (!std::isfinite(options.lr)) return wrong(program, "--lr must be a number from 0");
   if (options.batch % (static_cast<std::int64_t>(options.ranks) * options.micro_batches) != 0)
     return wrong(program, "--batch " + std::to_string(options.batch) + " does not divide by " + std::to_string(options.ranks) +
                               " ranks times " + std::to_string(options.micro_batches) + " micro-batches");
   if (!options.report.empty()) {
     const std::filesystem::path folder = std::filesystem::absolute(options.report).parent_path();
     if (!std::filesystem::is_directory(folder)) return wrong(program, "--report: there is no folder " + folder.string());
-    if (std::filesystem::is_directory(options.report)) return wrong(program, "--report: " + options.report + " is a folder");
-    const std::string probe = options.report + ".tmp";
-    if (!std::ofstream(probe)) return wrong(program, "--report: cannot write " + options.report);
-    std::filesystem::remove(probe);
+    if (std::filesystem::exists(options.report) && !std::filesystem::is_regular_file(options.report))
+      return wrong(program, "--report: " + options.report + " is not a plain file");
+    const bool was_there = std::filesystem::exists(options.report);
+    if (!std::ofstream(options.report, std::ios::app)) return wrong(program, "--report: cannot write " + options.report);
+    if (!was_there) std::filesystem::remove(options.report);
   }
   return std::nullopt;
 }

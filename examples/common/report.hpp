@@ -1,6 +1,8 @@
 // What a run leaves behind, as JSON.
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -53,12 +55,13 @@ inline void write_report(const std::string& example, const Options& options, con
                                     {"elements_sent_per_step", result.elements_sent_per_step},
                                     {"skipped_steps", result.skipped_steps},
                                     {"seconds_per_step", result.seconds_per_step}};
-  const std::string temporary = options.report + ".tmp";
+  const std::filesystem::path target = std::filesystem::weakly_canonical(options.report);  // what a link leads to
+  const std::filesystem::path temporary = target.string() + "." + std::to_string(getpid());
   std::ofstream file(temporary);
   file << json.dump(2) << '\n';
   file.close();
-  if (!file) throw std::runtime_error("cannot write the report to " + temporary);
-  std::filesystem::rename(temporary, options.report);
+  if (!file) throw std::runtime_error("cannot write the report to " + temporary.string());
+  std::filesystem::rename(temporary, target);
 }
 
 }  // namespace example

@@ -71,6 +71,7 @@ inline Digits load_digits(const std::string& folder, const std::string& name) {
   const std::string label_path = folder + "/" + name + "-labels-idx1-ubyte.gz";
   const auto images = read_idx(image_path, 0x803, image_sizes);
   const auto labels = read_idx(label_path, 0x801, label_sizes);
+  if (image_sizes[0] == 0) throw std::runtime_error(image_path + " has no images");
   if (image_sizes[0] != label_sizes[0] || image_sizes[1] * image_sizes[2] != pixels)
     throw std::runtime_error(image_path + " and " + label_path + " do not belong together");
   Digits digits;

@@ -1,7 +1,9 @@
 // The training loop, written once: the stage, the rule and the precision are template arguments, and nothing else changes.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <numeric>
 #include <span>
@@ -43,6 +45,7 @@ template <class Rule, class Stage, class Precision>
 example::Result train(const example::Options& options, const Digits& training, const Digits& held_out) {
   const Model model;
   const int micro_batch = options.micro_batch();
+  const auto seed = static_cast<std::uint64_t>(options.seed);
   const std::int64_t steps_an_epoch = training.size() / options.batch;
   const std::int64_t steps = options.steps > 0 ? options.steps : options.epochs * steps_an_epoch;
 
@@ -59,7 +62,7 @@ example::Result train(const example::Options& options, const Digits& training, c
     Comm comm(local);
     tessera::Sharded<Rule, Stage, Precision, Comm> optimizer(comm, model.layout, {}, Rule{.lr = options.lr},
                                                              {.micro_batches = options.micro_batches});
-    optimizer.initialize([&](tessera::Tensor t, std::int64_t i) { return model.initial(options.seed, t, i); });
+    optimizer.initialize([&](tessera::Tensor t, std::int64_t i) { return model.initial(seed, t, i); });
 
     const int rank = comm.rank();
     const bool first = rank == 0;
@@ -69,7 +72,11 @@ example::Result train(const example::Options& options, const Digits& training, c
     const auto began = std::chrono::steady_clock::now();
     for (std::int64_t step = 0; step < steps; ++step) {
       const std::int64_t in_epoch = step % steps_an_epoch;
-      if (in_epoch == 0) order = example::shuffled(training.size(), options.seed, static_cast<std::uint64_t>(step / steps_an_epoch) + 1);
+      if (in_epoch == 0) {
+        const std::int64_t epoch = step / steps_an_epoch;
+        order = example::shuffled(training.size(), seed, static_cast<std::uint64_t>(epoch) + 1);
+        optimizer.rule().lr = std::ldexp(options.lr, -static_cast<int>(std::min<std::int64_t>(epoch, 60)));  // halved each epoch
+      }
       const std::span<const int> batch = std::span(order).subspan(in_epoch * options.batch, options.batch);
       if (step == 1 || steps == 1) comm.clear();
 

@@ -1,0 +1,23 @@
+#include <doctest/doctest.h>
+
+#include <tessera/core/config.hpp>
+
+TEST_CASE("the version is one number that grows with each of its three parts") {
+  CHECK(tessera::version == TESSERA_VERSION_MAJOR * 10000L + TESSERA_VERSION_MINOR * 100L + TESSERA_VERSION_PATCH);
+  CHECK(TESSERA_VERSION_MINOR < 100);
+  CHECK(TESSERA_VERSION_PATCH < 100);
+}
+
+namespace {
+
+TESSERA_HD TESSERA_ALWAYS_INLINE float fused_or_not(float a, float b, float c) {
+  TESSERA_ROUND_EACH_OPERATION
+  return a * b + c;
+}
+
+}  // namespace
+
+TEST_CASE("a product and a sum under the macro are rounded each") {
+  volatile float a = 1 + 0x1p-12f, c = -1 - 0x1p-11f;
+  CHECK(fused_or_not(a, a, c) == 0);  // fused, the last bit of the square would remain: 2^-24
+}
