@@ -1,8 +1,5 @@
-// What the ranks of one Local share: channels (one a queue), who has come how far, and a worker thread a rank.
+// What the ranks of one Local share: channels (one a queue), failures, and a worker thread a rank.
 // Everything is guarded by one mutex; memory is moved without holding it.
-//
-//     epoch 0   | op 0 | op 1 | op 2 ...      drop: all that everybody has joined is finished, the rest is forgotten,
-//     epoch 1   | op 0 | ...                  and the next epoch begins. Only the youngest epoch lives.
 #pragma once
 
 #include <chrono>
@@ -15,53 +12,17 @@
 #include <thread>
 #include <vector>
 
-#include <tessera/comm/local_call.hpp>
+#include <tessera/comm/local_channel.hpp>
 
 namespace tessera::local {
 
 using Clock = std::chrono::steady_clock;
 
-/// A place in a channel: sequence number within an epoch.
-struct Place {
-  std::uint64_t epoch;
-  std::uint64_t sequence;
-
-  static constexpr int bits = 40;
-  static constexpr std::uint64_t never = (std::uint64_t{1} << bits) - 1;
-  std::uint64_t ticket() const noexcept { return epoch << bits | sequence; }
-  static Place of(std::uint64_t ticket) noexcept { return {ticket >> bits, ticket & never}; }
-};
-
-/// How an epoch ended.
-struct End {
-  std::uint64_t limit;  // this many operations were joined by all
-  int dropper;
-  std::string why;      // empty: the dropper began it; else what had made it impossible to go on
-  bool has_lost = false;
-  Call lost = {};  // the first operation that cannot be
-};
-
-struct Channel {
-  explicit Channel(int world) : ring(world), epoch(world), posted(world), left(world) {}
-
-  Ring ring;                         // of the live epoch, as are the four numbers that follow
-  std::uint64_t live = 0;
-  std::uint64_t full = 0;            // operations that all ranks have joined
-  std::uint64_t completed = 0;       // so many of them are done; the next one is at work if in_flight
-  bool in_flight = false;
-  std::vector<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
-  std::vector<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
-  std::vector<std::uint64_t> posted;
-  std::vector<char> left;
-
-  bool closed(std::uint64_t e) const noexcept { return e < ends.size(); }
-};
-
 class Group {
  public:
   using Lock = std::unique_lock<std::mutex>;
 
-  Group(int world, index_t inline_bytes) : world_(world), inline_bytes_(inline_bytes), ranks_(world) {
+  Group(int world, index_t inline_bytes) : world_(world), inline_bytes_(inline_bytes), ranks_(world), returned_(world) {
     for (int r = 0; r < world; ++r) ranks_[r] = std::make_unique<Rank>();
   }
   ~Group() { stop(); }
@@ -127,7 +88,7 @@ class Group {
 
   bool done(const Channel& c, std::uint64_t ticket) const noexcept {
     const std::lock_guard lock(mutex_);
-    return completed(c, Place::of(ticket));
+    return c.is_completed(Place::of(ticket));
   }
 
   /// Blocks until the ticket's operation is done. Throws what keeps it from ever being; then the channel is at rest and
@@ -135,13 +96,13 @@ class Group {
   void wait(Channel& c, int rank, std::uint64_t ticket, std::chrono::nanoseconds timeout) {
     Lock lock(mutex_);
     const Place place = Place::of(ticket);
-    if (completed(c, place)) return;
+    if (c.is_completed(place)) return;
     const auto deadline = Clock::now() + std::min<std::chrono::nanoseconds>(timeout, std::chrono::hours(24 * 365));
-    while (!completed(c, place)) {
+    while (!c.is_completed(place)) {
       if (failed_) fail_rank(lock, c, rank);
       auto wake = deadline;
       std::string why;
-      if (const int culprit = why_never(c, rank, place, why); culprit >= 0) {
+      if (const int culprit = c.why_never(rank, place, returned_, why); culprit >= 0) {
         // A rank that leaves because of an exception will soon say which: that is the better message.
         wake = ranks_[culprit]->unwinding_until;
         if (wake <= Clock::now()) {
@@ -154,7 +115,7 @@ class Group {
           wait_for_news(lock, rank);
           continue;
         }
-        set_failure(missing(c, timeout), false, rank);
+        set_failure(c.missing(timeout), false, rank);
         continue;
       }
       wait_for_news(lock, rank, wake);
@@ -167,17 +128,12 @@ class Group {
     if (unwinding) ranks_[rank]->unwinding_until = Clock::now() + std::chrono::milliseconds(50);
     const std::uint64_t e = c.epoch[rank];
     if (!c.closed(e)) {
-      close(c, rank);
+      c.close(rank, returned_);
       notify();
     }
     if (e == c.live) {
       drain(lock, c);
-      if (e == c.live) {  // no one else was faster
-        c.ends[e].limit = c.completed;
-        c.ring.clear();
-        c.full = c.completed = 0;
-        ++c.live;
-      }
+      if (e == c.live) c.begin_epoch();  // no one else was faster
     }
     c.posted[rank] = 0;
     ++c.epoch[rank];
@@ -194,7 +150,7 @@ class Group {
   /// The rank's function has returned.
   void returned(int rank) {
     const std::lock_guard lock(mutex_);
-    ranks_[rank]->returned = true;
+    returned_[rank] = true;
     notify();
   }
 
@@ -224,13 +180,8 @@ class Group {
     int waiting = 0;
     std::size_t queues = 0;
     Clock::time_point unwinding_until{};
-    bool returned = false;
     bool told = false;
   };
-
-  static bool completed(const Channel& c, Place place) noexcept {
-    return place.sequence < (place.epoch < c.live ? c.ends[place.epoch].limit : c.completed);
-  }
 
   void notify() noexcept {
     for (auto& rank : ranks_)
@@ -279,62 +230,6 @@ class Group {
     ++draining_;
     while (c.in_flight || (!failed_ && c.completed < c.full)) drained_.wait(lock);
     --draining_;
-  }
-
-  void close(Channel& c, int rank) {
-    End end{c.full, rank, {}};
-    if (const Operation& next = c.ring.at(c.full, c.completed); next.joined > 0) {
-      end.lost = next.call;
-      end.has_lost = true;
-      if (const int gone = first_gone(c, end.why); gone >= 0) end.dropper = gone;
-    }
-    c.ends.push_back(std::move(end));
-  }
-
-  // A rank that is gone and has not joined the live epoch's first incomplete operation, or -1.
-  int first_gone(Channel& c, std::string& why) const {
-    for (int r = 0; r < world_; ++r) {
-      if (c.epoch[r] == c.live && c.posted[r] > c.full) continue;
-      if (!ranks_[r]->returned && !c.left[r]) continue;
-      why = "rank " + std::to_string(r) + (ranks_[r]->returned ? " has returned" : " has left the queue") +
-            " and does not join " + c.ring[c.full].call.text();
-      return r;
-    }
-    return -1;
-  }
-
-  // The rank that will never join what `place` waits for, and what it did; -1 if all still may.
-  int why_never(Channel& c, int rank, Place place, std::string& why) const {
-    if (c.closed(place.epoch) && place.sequence >= c.ends[place.epoch].limit) {
-      const End& end = c.ends[place.epoch];
-      if (end.dropper == rank) {
-        why = "this rank dropped the collective that it waits for";
-        return rank;
-      }
-      if (!end.why.empty()) {
-        why = end.why;
-        return end.dropper;
-      }
-      why = "rank " + std::to_string(end.dropper) + " dropped";
-      if (end.has_lost)
-        why += " pass " + std::to_string(end.lost.tag.pass) + " and does not join " + end.lost.text();
-      return end.dropper;
-    }
-    if (place.epoch != c.live || place.sequence < c.full) return -1;
-    return first_gone(c, why);
-  }
-
-  std::string missing(Channel& c, std::chrono::nanoseconds timeout) const {
-    std::string who;
-    int count = 0;
-    for (int r = 0; r < world_; ++r)
-      if (c.epoch[r] != c.live || c.posted[r] <= c.full) {
-        who += (count++ ? ", " : "") + std::to_string(r);
-      }
-    if (const auto comma = who.rfind(", "); comma != std::string::npos) who.replace(comma, 2, " and ");
-    return (count > 1 ? "ranks " : "rank ") + who + (count > 1 ? " have" : " has") + " not called " +
-           c.ring[c.full].call.text() + " after " +
-           std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count()) + " ms";
   }
 
   // --- work ---------------------------------------------------------------------------------------------------------
@@ -389,6 +284,7 @@ class Group {
   const index_t inline_bytes_;
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<Rank>> ranks_;
+  std::vector<char> returned_;  // ranks whose function has
   std::vector<std::shared_ptr<Channel>> channels_;
   std::condition_variable drained_;
   int draining_ = 0;

@@ -1,0 +1,120 @@
+// One queue of Local, as all ranks see it: who has joined which operation, and how an epoch ended. Bookkeeping only: no
+// threads and no lock; whoever calls holds the group's.
+//
+//     epoch 0   | op 0 | op 1 | op 2 ...      drop: all that everybody has joined is finished, the rest is forgotten,
+//     epoch 1   | op 0 | ...                  and the next epoch begins. Only the youngest epoch lives.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <tessera/comm/local_call.hpp>
+
+namespace tessera::local {
+
+/// A place in a channel: sequence number within an epoch.
+struct Place {
+  std::uint64_t epoch;
+  std::uint64_t sequence;
+
+  static constexpr int bits = 40;
+  static constexpr std::uint64_t never = (std::uint64_t{1} << bits) - 1;
+  std::uint64_t ticket() const noexcept { return epoch << bits | sequence; }
+  static Place of(std::uint64_t ticket) noexcept { return {ticket >> bits, ticket & never}; }
+};
+
+/// How an epoch ended.
+struct End {
+  std::uint64_t limit;  // this many operations were joined by all
+  int dropper;
+  std::string why;      // empty: the dropper began it; else what had made it impossible to go on
+  bool has_lost = false;
+  Call lost = {};  // the first operation that cannot be
+};
+
+struct Channel {
+  explicit Channel(int world) : ring(world), epoch(world), posted(world), left(world) {}
+
+  Ring ring;                         // of the live epoch, as are the four numbers that follow
+  std::uint64_t live = 0;
+  std::uint64_t full = 0;            // operations that all ranks have joined
+  std::uint64_t completed = 0;       // so many of them are done; the next one is at work if in_flight
+  bool in_flight = false;
+  std::vector<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
+  std::vector<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
+  std::vector<std::uint64_t> posted;
+  std::vector<char> left;
+
+  bool closed(std::uint64_t e) const noexcept { return e < ends.size(); }
+
+  /// Whether the operation of `place` is done.
+  bool is_completed(Place place) const noexcept {
+    return place.sequence < (place.epoch < live ? ends[place.epoch].limit : completed);
+  }
+
+  /// Ends the live epoch because `rank` drops it. returned: the ranks whose function has returned.
+  void close(int rank, std::span<const char> returned) {
+    End end{full, rank, {}};
+    if (const Operation& next = ring.at(full, completed); next.joined > 0) {
+      end.lost = next.call;
+      end.has_lost = true;
+      if (const int gone = first_gone(returned, end.why); gone >= 0) end.dropper = gone;
+    }
+    ends.push_back(std::move(end));
+  }
+
+  /// Begins the epoch after the live one, whose operations in flight have been waited for.
+  void begin_epoch() noexcept {
+    ends[live].limit = completed;
+    ring.clear();
+    full = completed = 0;
+    ++live;
+  }
+
+  /// A rank that is gone and has not joined the live epoch's first incomplete operation, or -1.
+  int first_gone(std::span<const char> returned, std::string& why) {
+    for (int r = 0; r < static_cast<int>(epoch.size()); ++r) {
+      if (epoch[r] == live && posted[r] > full) continue;
+      if (!returned[r] && !left[r]) continue;
+      why = "rank " + std::to_string(r) + (returned[r] ? " has returned" : " has left the queue") + " and does not join " +
+            ring[full].call.text();
+      return r;
+    }
+    return -1;
+  }
+
+  /// The rank that will never join what `place` waits for, and what it did; -1 if all still may.
+  int why_never(int rank, Place place, std::span<const char> returned, std::string& why) {
+    if (closed(place.epoch) && place.sequence >= ends[place.epoch].limit) {
+      const End& end = ends[place.epoch];
+      if (end.dropper == rank)
+        why = "this rank dropped the collective that it waits for";
+      else if (!end.why.empty())
+        why = end.why;
+      else
+        why = "rank " + std::to_string(end.dropper) + " dropped" +
+              (end.has_lost ? " pass " + std::to_string(end.lost.tag.pass) + " and does not join " + end.lost.text() : "");
+      return end.dropper;
+    }
+    if (place.epoch != live || place.sequence < full) return -1;
+    return first_gone(returned, why);
+  }
+
+  /// "ranks 1 and 3 have not called all_reduce of 1 float (norm 5, pass 6) after 50 ms".
+  std::string missing(std::chrono::nanoseconds timeout) {
+    std::string who;
+    int count = 0;
+    for (int r = 0; r < static_cast<int>(epoch.size()); ++r)
+      if (epoch[r] != live || posted[r] <= full) who += (count++ ? ", " : "") + std::to_string(r);
+    if (const auto comma = who.rfind(", "); comma != std::string::npos) who.replace(comma, 2, " and ");
+    return (count > 1 ? "ranks " : "rank ") + who + (count > 1 ? " have" : " has") + " not called " +
+           ring[full].call.text() + " after " +
+           std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count()) + " ms";
+  }
+};
+
+}  // namespace tessera::local
