@@ -1,0 +1,100 @@
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include <tessera/comm/local.hpp>
+#include <tessera/comm/recording.hpp>
+#include <tessera/engine/sharded_parameters.hpp>
+
+namespace tessera {
+namespace {
+
+Layout units(int count) {
+  Layout layout;
+  for (int u = 0; u < count; ++u) {
+    layout.add_unit("u" + std::to_string(u));
+    layout.add_tensor("w", {100});
+    layout.add_tensor("frozen", {u % 2 * 5}, {.frozen = true});
+  }
+  return layout;
+}
+
+using Comm = Recording<Local>;
+
+struct Rank {
+  Sharding sharding;
+  Host host;
+  Comm comm;
+  typename Comm::Queue queue;
+  ShardedParameters<Comm, float> parameters;
+
+  Rank(const Layout& layout, Local& local, Options options)
+      : sharding(layout, local.size(), 1),
+        comm(local),
+        queue(comm.queue(std::chrono::seconds(10))),
+        parameters(sharding, local.rank(), host, queue, make_plan(sharding, options, {.parameters_sharded = true, .gradients_sharded = true, .state_sharded = true}), options, {}) {
+    for (int b = 0; b < sharding.buckets(); ++b) {
+      for (index_t i = parameters.held(b).begin; i < parameters.held(b).end; ++i) *parameters.at(b, i) = static_cast<float>(i);
+      for (index_t i = parameters.held_frozen(b).begin; i < parameters.held_frozen(b).end; ++i) *parameters.at_frozen(b, i) = -static_cast<float>(i);
+    }
+  }
+};
+
+TEST_CASE("a gathered unit is whole on every rank, frozen tensors too, in both directions and with any prefetch") {
+  const Layout layout = units(5);
+  for (int world = 1; world <= 3; ++world)
+    for (int prefetch : {0, 1, 7})
+      run_ranks(world, [&](Local& local) {
+        Rank rank(layout, local, {.prefetch = prefetch});
+        const auto look = [&](Unit u) {
+          const auto weights = rank.parameters.gather(u);
+          const Tensor w = *layout.tensors(u).begin();
+          for (index_t i = 0; i < 100; ++i) REQUIRE(weights[w][i] == static_cast<float>(layout.place(w).begin + i));
+          const Tensor frozen{w.index + 1};
+          for (index_t i = 0; i < layout.elements(frozen); ++i) REQUIRE(weights[frozen][i] == -static_cast<float>(layout.place(frozen).begin + i));
+        };
+        for (const Unit u : layout.forward()) look(u);
+        rank.parameters.begin_backward();
+        for (const Unit u : layout.backward()) look(u);
+        rank.parameters.begin_forward();
+        look(Unit{0});
+      });
+}
+
+TEST_CASE("the next units in the direction of travel are asked for ahead, and each once") {
+  const Layout layout = units(4);
+  run_ranks(2, [&](Local& local) {
+    Rank rank(layout, local, {.prefetch = 1});
+    const auto asked = [&] {
+      std::vector<index_t> buckets;
+      for (const auto& record : rank.comm.log())
+        if (std::string(record.tag.what) == "parameters of bucket") buckets.push_back(record.tag.index);
+      return buckets;
+    };
+    static_cast<void>(rank.parameters.gather(Unit{0}));
+    CHECK(asked() == std::vector<index_t>{0, 1});
+    for (int u = 1; u < 4; ++u) static_cast<void>(rank.parameters.gather(Unit{u}));
+    CHECK(asked() == std::vector<index_t>{0, 1, 2, 3});
+    rank.parameters.begin_backward();
+    static_cast<void>(rank.parameters.gather(Unit{3}));
+    CHECK(asked() == std::vector<index_t>{0, 1, 2, 3, 3, 2});
+  });
+}
+
+TEST_CASE("weights that are still looked at keep their slot, and one too many is refused by name") {
+  const Layout layout = units(4);
+  run_ranks(1, [&](Local& local) {
+    Rank rank(layout, local, {.prefetch = 1});
+    const auto first = rank.parameters.gather(Unit{0});
+    {
+      const auto second = rank.parameters.gather(Unit{1});
+      CHECK_THROWS_WITH_AS(static_cast<void>(rank.parameters.gather(Unit{2})), doctest::Contains("gather('u2'): all 2 slots"), UsageError);
+    }
+    static_cast<void>(rank.parameters.gather(Unit{2}));
+    CHECK(first.trainable()[7] == 7);
+  });
+}
+
+}  // namespace
+}  // namespace tessera
