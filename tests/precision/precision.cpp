@@ -8,7 +8,7 @@ namespace tessera {
 namespace {
 
 struct NoReduction {
-  static constexpr const char* name = "wrong";
+  [[maybe_unused]] static constexpr const char* name = "wrong";
   using Parameter = float;
   using Gradient = float;
   using Master = float;
