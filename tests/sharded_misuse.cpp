@@ -205,6 +205,8 @@ TEST_CASE("options, rules and groups out of range are refused at construction an
   const Layout layout = ragged_layout();
   using Optimizer = Sharded<Adam, Stage1, Fp32, Self>;
   CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, std::vector<Adam>(2), {.micro_batches = 0}), Contains("micro_batches"), OptionError);
+  CHECK_THROWS_WITH_AS(Optimizer::plan(layout, 2, {.prefetch = -1}), Contains("prefetch"), OptionError);
+  CHECK_THROWS_WITH_AS(Optimizer::required(layout, 0), Contains("at least 1 rank"), OptionError);
   CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, Adam{}), Contains("'body.bias' is of hyperparameter group 1, but 1 rules"), OptionError);
   CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, std::vector<Adam>(2, Adam{.beta1 = 1.5f})), Contains("beta1"), OptionError);
   CHECK_THROWS_WITH_AS((Sharded<Adam, Stage2, Fp32, Self>(self, Layout::flat(10), {}, Adam{})), Contains("flat layout"), LayoutError);

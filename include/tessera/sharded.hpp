@@ -6,6 +6,7 @@
 // A rank's program is the same at every stage; what differs is which of the engine's parts is held.
 #pragma once
 
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -53,8 +54,10 @@ class Sharded {
     std::span<Gradient> gradients{};
   };
 
-  /// All bytes that a rank will hold. Throws OptionError or LayoutError.
+  /// All bytes that a rank will hold. Throws OptionError.
   static constexpr Plan plan(const Layout& layout, int world, const Options& options = {}) {
+    options.check();
+    if (world < 1) throw OptionError("plan: a world has at least 1 rank, not " + std::to_string(world));
     return make_plan(Sharding(layout, world, bucket_elements(options)), options, footprint(world));
   }
 

@@ -27,7 +27,7 @@ struct Options {
   std::chrono::milliseconds timeout = std::chrono::minutes(10);
 
   /// Throws OptionError that names the option out of its range.
-  void check() const {
+  constexpr void check() const {
     if (micro_batches < 1) refuse("micro_batches must be at least 1, is " + std::to_string(micro_batches));
     if (!(clip_norm > 0)) refuse("clip_norm must be greater than 0 (infinity: no clipping), is " + std::to_string(clip_norm));
     if (bucket_bytes < 1) refuse("bucket_bytes must be at least 1, is " + std::to_string(bucket_bytes));
