@@ -6,11 +6,11 @@
 // A rank's program is the same at every stage; what differs is which of the engine's parts is held.
 #pragma once
 
-#include <string>
 #include <type_traits>
 #include <vector>
 
 #include <tessera/comm/local.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/engine/agreement.hpp>
 #include <tessera/engine/construction.hpp>
 #include <tessera/engine/optimizer_state.hpp>
@@ -57,7 +57,7 @@ class Sharded {
   /// All bytes that a rank will hold. Throws OptionError.
   static constexpr Plan plan(const Layout& layout, int world, const Options& options = {}) {
     options.check();
-    if (world < 1) throw OptionError("plan: a world has at least 1 rank, not " + std::to_string(world));
+    if (world < 1) throw OptionError(message({"plan: a world has at least 1 rank, not ", world}));
     return make_plan(Sharding(layout, world, bucket_elements(options)), options, footprint(world));
   }
 
@@ -172,8 +172,8 @@ class Sharded {
   /// The hyperparameters of a group, to be changed between steps, alike on every rank.
   Rule& rule(int group = 0) {
     if (group < 0 || group >= static_cast<int>(rules_.size()))
-      throw OptionError("there is no hyperparameter group " + std::to_string(group) + ": " +
-                        std::to_string(rules_.size()) + " rules were given");
+      throw OptionError(message({"there is no hyperparameter group ", group, ": ", rules_.size(),
+                                 " rules were given"}));
     return rules_[group];
   }
 
@@ -292,7 +292,7 @@ class Sharded {
   State state_;
   StepAgreement<Executor> agreement_;
   StepProgress progress_;
-  std::vector<std::vector<Range>> owned_;  // a bucket: this rank's part, without the gaps between units
+  List<List<Range>> owned_;  // a bucket: this rank's part, without the gaps between units
   index_t caller_bytes_ = 0;
   index_t step_ = 0;  // applied
 };

@@ -30,7 +30,7 @@ struct QueueWithoutDrop : Self {
     using Self::Queue::all_gather, Self::Queue::all_reduce, Self::Queue::all_to_all, Self::Queue::broadcast,
         Self::Queue::reduce_scatter;
   };
-  Queue queue(std::chrono::nanoseconds) const { return {}; }
+  Queue queue(Duration) const { return {}; }
 };
 struct AnotherExecutor : Self {
   using Executor = int;

@@ -8,7 +8,7 @@
 namespace tessera::local {
 namespace {
 
-const std::vector<char> nobody(3);
+const List<char> nobody(3);
 
 // Rank `rank` joins the live epoch's next operation.
 void join(Channel& c, int rank) {
@@ -26,9 +26,9 @@ TEST_CASE("tickets keep epoch and sequence") {
 TEST_CASE("who has not joined is named in a list") {
   Channel c(3);
   join(c, 1);
-  CHECK(c.missing(std::chrono::milliseconds(50)) == "ranks 0 and 2 have not called all_reduce of 1 float (norm 5, pass 6) after 50 ms");
+  CHECK(c.missing(Duration::milliseconds(50)) == "ranks 0 and 2 have not called all_reduce of 1 float (norm 5, pass 6) after 50 ms");
   join(c, 0);
-  CHECK(c.missing(std::chrono::milliseconds(50)).rfind("rank 2 has not called", 0) == 0);
+  CHECK(c.missing(Duration::milliseconds(50)).rfind("rank 2 has not called", 0) == 0);
 }
 
 TEST_CASE("an operation may still come until a rank that it needs drops, leaves or returns") {
@@ -36,7 +36,7 @@ TEST_CASE("an operation may still come until a rank that it needs drops, leaves 
   Channel c(3);
   join(c, 0);
   CHECK(c.why_never(0, {0, 0}, nobody, why) == -1);
-  CHECK(c.why_never(0, {0, 0}, std::vector<char>{0, 0, 1}, why) == 2);
+  CHECK(c.why_never(0, {0, 0}, List<char>{0, 0, 1}, why) == 2);
   CHECK(why.find("rank 2 has returned") == 0);
   c.left[1] = 1;
   CHECK(c.why_never(0, {0, 0}, nobody, why) == 1);

@@ -22,8 +22,8 @@ TEST_CASE("the last rank to come does a small operation on the spot, and workers
     CHECK_FALSE(group.done(*a, first));
     const auto second = group.post(*b, 1, sum, {&y, &y});
     if (inline_bytes > 0) CHECK(group.done(*a, first));
-    group.wait(*a, 0, first, std::chrono::seconds(10));
-    group.wait(*b, 1, second, std::chrono::seconds(10));
+    group.wait(*a, 0, first, Duration::seconds(10));
+    group.wait(*b, 1, second, Duration::seconds(10));
     CHECK(x == 3);
     CHECK(y == 3);
   }
@@ -37,7 +37,7 @@ TEST_CASE("the first failure stays, and reaches calls and waits") {
   const auto ticket = group.post(*channel, 0, sum, {&x, &x});
   group.fail("rank 1 failed: no more", false, 1);
   group.fail("something else", false, 0);
-  CHECK_THROWS_WITH_AS(group.wait(*channel, 0, ticket, std::chrono::seconds(10)), "rank 1 failed: no more", CommError);
+  CHECK_THROWS_WITH_AS(group.wait(*channel, 0, ticket, Duration::seconds(10)), "rank 1 failed: no more", CommError);
   CHECK_THROWS_WITH_AS(group.post(*channel, 0, sum, {&x, &x}), "rank 1 failed: no more", CommError);
   CHECK(group.was_told(0));
   CHECK(x == 1);
@@ -50,7 +50,7 @@ TEST_CASE("a wait that lasts too long names who is missing") {
   group.open(1);
   float x = 1;
   const auto ticket = group.post(*channel, 0, sum, {&x, &x});
-  CHECK_THROWS_WITH_AS(group.wait(*channel, 0, ticket, std::chrono::milliseconds(20)),
+  CHECK_THROWS_WITH_AS(group.wait(*channel, 0, ticket, Duration::milliseconds(20)),
                        doctest::Contains("ranks 1 and 2 have not called all_reduce of 1 float (sum 1, pass 2)"), CommError);
 }
 

@@ -10,12 +10,12 @@
 namespace tessera {
 namespace {
 
-using std::chrono::seconds;
+
 
 TEST_CASE("a recording communicator writes down what each rank sends, ragged slices included") {
   run_ranks(3, [](Local& local) {
     Recording<Local> comm(local);
-    auto queue = comm.queue(seconds(30));
+    auto queue = comm.queue(Duration::seconds(30));
     const int rank = comm.rank();
     std::vector<float> whole(10, 1.0f), part(4), wide(6), wider(6);  // slices of 4, 4 and 2
     queue.reduce_scatter(std::span<const float>(whole), std::span<float>(part), 4, {"g", 1, 2}).wait();
@@ -46,7 +46,7 @@ TEST_CASE("a recording communicator writes down what each rank sends, ragged sli
 TEST_CASE("copies share one log, and clear empties it") {
   Recording<Self> comm{Self{}};
   Recording<Self> copy = comm;
-  auto queue = copy.queue(seconds(1));
+  auto queue = copy.queue(Duration::seconds(1));
   float x = 1;
   queue.all_reduce(std::span<float>(&x, 1), {});
   CHECK(comm.log().size() == 1);
@@ -57,7 +57,7 @@ TEST_CASE("copies share one log, and clear empties it") {
 
 TEST_CASE("what was refused was not sent") {
   Recording<Self> comm{Self{}};
-  auto queue = comm.queue(seconds(1));
+  auto queue = comm.queue(Duration::seconds(1));
   std::vector<float> four(4), three(3);
   CHECK_THROWS_AS(queue.all_to_all(std::span<const float>(three), std::span<float>(four), {}), BufferError);
   CHECK(comm.log().empty());

@@ -1,7 +1,5 @@
 #include <doctest/doctest.h>
 
-#include <chrono>
-
 #include <tessera/tessera.hpp>
 
 #include "page.hpp"
@@ -20,7 +18,7 @@ class Counting {
 
   class Queue {
    public:
-    Queue(const Counting& counting, std::chrono::nanoseconds timeout)
+    Queue(const Counting& counting, tessera::Duration timeout)
         : queue_(Comm(counting.comm_).queue(timeout)), count_(counting.count_) {}
 
     auto reduce_scatter(auto in, auto out, auto... rest) { return ++*count_, queue_.reduce_scatter(in, out, rest...); }
@@ -38,7 +36,7 @@ class Counting {
   int rank() const { return comm_.rank(); }
   int size() const { return comm_.size(); }
   Executor executor() const { return comm_.executor(); }
-  Queue queue(std::chrono::nanoseconds timeout) const { return Queue(*this, timeout); }
+  Queue queue(tessera::Duration timeout) const { return Queue(*this, timeout); }
 
  private:
   Comm comm_;

@@ -65,7 +65,8 @@ TEST_CASE("digits summed over ranks give the sum of all, normalised or not") {
     }
     merged.add(part);
     part.normalise();
-    for (int i = 0; i < ExactSum::limbs; ++i) reduced.digits()[i] += part.digits()[i];
+    for (int i = 0; i < ExactSum::limbs; ++i)
+      reduced.set_digit(i, reduced.digit(i) + part.digit(i));
   }
   CHECK(reduced.value() == all.value());
   CHECK(merged.value() == all.value());

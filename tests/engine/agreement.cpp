@@ -17,10 +17,10 @@ Blueprint blueprint(std::string_view stage, std::uint64_t layout) {
 }
 
 TEST_CASE("blueprints that are alike agree, and the first that differs is named with both values") {
-  CHECK_NOTHROW(compare(std::vector{blueprint("Stage1", 5), blueprint("Stage1", 5)}));
-  CHECK_THROWS_WITH_AS(compare(std::vector{blueprint("Stage1", 5), blueprint("Stage1", 5), blueprint("Stage2", 5)}),
+  CHECK_NOTHROW(compare(List{blueprint("Stage1", 5), blueprint("Stage1", 5)}));
+  CHECK_THROWS_WITH_AS(compare(List{blueprint("Stage1", 5), blueprint("Stage1", 5), blueprint("Stage2", 5)}),
                        doctest::Contains("ranks differ in stage: rank 0 has Stage1, rank 2 has Stage2"), AgreementError);
-  CHECK_THROWS_WITH_AS(compare(std::vector{blueprint("Stage1", 5), blueprint("Stage1", 6)}), doctest::Contains("ranks differ in layout"), AgreementError);
+  CHECK_THROWS_WITH_AS(compare(List{blueprint("Stage1", 5), blueprint("Stage1", 6)}), doctest::Contains("ranks differ in layout"), AgreementError);
 }
 
 TEST_CASE("a text longer than its room is cut, not written beyond it") {
@@ -40,7 +40,7 @@ TEST_CASE("squares are summed exactly over ranks, and the first non-finite place
   for (int world = 1; world <= 5; ++world)
     run_ranks(world, [&](Local& comm) {
       Host host;
-      auto queue = comm.queue(std::chrono::seconds(10));
+      auto queue = comm.queue(Duration::seconds(10));
       StepAgreement<Host> agreement(host, plan_for(world), comm.rank(), world);
       for (index_t step = 0; step < 3; ++step) {
         SquareSum mine;
@@ -62,7 +62,7 @@ TEST_CASE("one rank that did something else makes all throw the same") {
   std::vector<std::string> errors(3);
   run_ranks(3, [&](Local& comm) {
     Host host;
-    auto queue = comm.queue(std::chrono::seconds(10));
+    auto queue = comm.queue(Duration::seconds(10));
     StepAgreement<Host> agreement(host, plan_for(3), comm.rank(), 3);
     SquareSum mine;
     try {

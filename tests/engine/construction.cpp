@@ -34,7 +34,7 @@ TEST_CASE("a model that cannot be is refused by name") {
 TEST_CASE("what one rank cannot build is thrown there as it is, and elsewhere with that rank's name") {
   std::vector<std::string> errors(3);
   run_ranks(3, [&](Local& comm) {
-    auto queue = comm.queue(std::chrono::seconds(10));
+    auto queue = comm.queue(Duration::seconds(10));
     const Blueprint blueprint = describe<Adam, Stage1, Fp32>(Layout{}, {Adam{}}, {});
     try {
       agree_to_build(comm.executor(), queue, comm.rank(), 3, blueprint, [&] {

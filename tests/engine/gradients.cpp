@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <vector>
 
 #include <tessera/engine/gradients.hpp>
 #include <tessera/exec/host.hpp>

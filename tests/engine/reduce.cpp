@@ -27,7 +27,7 @@ std::vector<float> reduced(int world, int passes) {
   run_ranks(world, [&](Local& comm) {
     const Sharding sharding(layout, world, 1000);
     Host host;
-    auto queue = comm.queue(std::chrono::seconds(10));
+    auto queue = comm.queue(Duration::seconds(10));
     const Plan plan = make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>(0));
     Reduce<Local, Stage, Precision> reduce(sharding, comm.rank(), host, queue, plan, passes, {});
     for (int k = 0; k < passes; ++k) {

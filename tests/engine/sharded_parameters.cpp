@@ -32,7 +32,7 @@ struct Rank {
   Rank(const Layout& layout, Local& local, Options options)
       : sharding(layout, local.size(), 1),
         comm(local),
-        queue(comm.queue(std::chrono::seconds(10))),
+        queue(comm.queue(Duration::seconds(10))),
         parameters(sharding, local.rank(), host, queue, make_plan(sharding, options, {.parameters_sharded = true, .gradients_sharded = true, .state_sharded = true}), options, {}) {
     for (int b = 0; b < sharding.buckets(); ++b) {
       for (index_t i = parameters.held(b).begin; i < parameters.held(b).end; ++i) *parameters.at(b, i) = static_cast<float>(i);

@@ -24,7 +24,7 @@ TEST_CASE("what each rank wrote into its part is everywhere after publishing, an
       const Layout layout = two_units();
       const Sharding sharding(layout, world, 1);
       Host host;
-      auto queue = comm.queue(std::chrono::seconds(10));
+      auto queue = comm.queue(Duration::seconds(10));
       Footprint footprint;
       footprint.state_sharded = true;
       std::vector<float> buffer(layout.parameter_elements());

@@ -1,14 +1,14 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
-#include <memory>
+#include <utility>
 
 #include <tessera/exec/buffer.hpp>
 
 using namespace tessera;
 
 TEST_CASE("a buffer is zero, begins at a cache line and counts its bytes while it lives") {
-  const auto count = std::make_shared<ByteCount>();
+  const auto count = Shared<ByteCount>::make();
   {
     HostBuffer<float> small(3, count), large(index_t{3} << 20, count);
     CHECK(count->held() == 12 + (index_t{12} << 20));
@@ -24,7 +24,7 @@ TEST_CASE("a buffer is zero, begins at a cache line and counts its bytes while i
 }
 
 TEST_CASE("a moved buffer keeps its memory and is counted once") {
-  const auto count = std::make_shared<ByteCount>();
+  const auto count = Shared<ByteCount>::make();
   HostBuffer<double> from(5, count);
   from.span()[4] = 7;
   HostBuffer<double> to(std::move(from));
@@ -36,7 +36,7 @@ TEST_CASE("a moved buffer keeps its memory and is counted once") {
 }
 
 TEST_CASE("an empty buffer is legal and costs nothing") {
-  const auto count = std::make_shared<ByteCount>();
+  const auto count = Shared<ByteCount>::make();
   HostBuffer<float> none(0, count);
   CHECK(none.span().empty());
   CHECK(count->peak() == 0);

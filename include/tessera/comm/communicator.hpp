@@ -1,14 +1,13 @@
 // What a communicator is: its ranks, its executor, and queues of collectives that run behind the caller's back.
 #pragma once
 
-#include <algorithm>
-#include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <span>
 #include <string>
 
 #include <tessera/core/bfloat16.hpp>
+#include <tessera/core/duration.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/exec/executor.hpp>
@@ -52,29 +51,27 @@ struct Slice {
   index_t size = 0;
 
   constexpr Slice(index_t elements, index_t part, int rank) noexcept
-      : begin(std::min(rank * part, elements)), size(std::min(part, elements - begin)) {}
+      : begin(min(rank * part, elements)), size(min(part, elements - begin)) {}
 };
 
 /// What collectives refuse before anything is sent. Throws BufferError.
 inline void check_slices(const char* call, index_t elements, index_t part, int world, index_t slice_room, int rank) {
   if (part < 0 || elements > part * world)
-    throw BufferError(std::string(call) + ": " + std::to_string(elements) + " elements do not fit into " +
-                      std::to_string(world) + " parts of " + std::to_string(part));
+    throw BufferError(message({call, ": ", elements, " elements do not fit into ", world, " parts of ", part}));
   if (slice_room < Slice(elements, part, rank).size)
-    throw BufferError(std::string(call) + ": rank " + std::to_string(rank) + "'s slice has " +
-                      std::to_string(Slice(elements, part, rank).size) + " elements, its buffer " +
-                      std::to_string(slice_room));
+    throw BufferError(message({call, ": rank ", rank, "'s slice has ", Slice(elements, part, rank).size,
+                               " elements, its buffer ", slice_room}));
 }
 
 inline void check_all_to_all(index_t in, index_t out, int world) {
   if (in != out || in % world != 0)
-    throw BufferError("all_to_all: in has " + std::to_string(in) + " elements, out " + std::to_string(out) +
-                      ": both need the same multiple of " + std::to_string(world));
+    throw BufferError(message({"all_to_all: in has ", in, " elements, out ", out, ": both need the same multiple of ",
+                               world}));
 }
 
 inline void check_root(int root, int world) {
   if (root < 0 || root >= world)
-    throw OptionError("broadcast: there is no rank " + std::to_string(root) + " among " + std::to_string(world));
+    throw OptionError(message({"broadcast: there is no rank ", root, " among ", world}));
 }
 
 namespace communicator {
@@ -131,7 +128,7 @@ template <class C>
 concept Communicator =
     std::copy_constructible<C> && Executor<typename C::Executor> &&
     CommunicationQueue<typename C::Queue, typename C::Executor::Event> &&
-    requires(const C constant, C c, std::chrono::nanoseconds timeout) {
+    requires(const C constant, C c, Duration timeout) {
       { C::ordered } -> std::convertible_to<bool>;
       typename std::bool_constant<C::ordered>;
       { constant.rank() } -> std::same_as<int>;

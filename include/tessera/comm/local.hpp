@@ -2,18 +2,14 @@
 // read the peers' memory directly, and sums are in the fixed tree of design section 4.3.
 #pragma once
 
-#include <chrono>
 #include <exception>
-#include <memory>
-#include <mutex>
 #include <span>
 #include <string>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/comm/local_group.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/exec/host.hpp>
 
 namespace tessera {
@@ -31,7 +27,7 @@ class Local {
   static constexpr bool ordered = true;
 
   /// For run_ranks().
-  Local(std::shared_ptr<local::Group> group, int rank) : group_(std::move(group)), rank_(rank) {}
+  Local(Shared<local::Group> group, int rank) : group_(std::move(group)), rank_(rank) {}
 
   /// See CommunicationQueue. Compute on the host is synchronous, so an `after` that has not happened is waited for by
   /// the thread that posts; nothing else blocks. One thread uses a queue at a time. Throws, from calls as from waits,
@@ -86,7 +82,7 @@ class Local {
    private:
     friend Local;
 
-    Queue(std::shared_ptr<local::Group> group, int rank, std::chrono::nanoseconds timeout)
+    Queue(Shared<local::Group> group, int rank, Duration timeout)
         : group_(std::move(group)), channel_(group_->open(rank)), rank_(rank), timeout_(timeout) {}
 
     Event post(const local::Call& call, const void* in, void* out, const Event& after) {
@@ -96,20 +92,20 @@ class Local {
 
     bool unwinding() const noexcept { return std::uncaught_exceptions() > exceptions_; }
 
-    std::shared_ptr<local::Group> group_;
-    std::shared_ptr<local::Channel> channel_;
+    Shared<local::Group> group_;
+    Shared<local::Channel> channel_;
     int rank_;
-    std::chrono::nanoseconds timeout_;
+    Duration timeout_;
     int exceptions_ = std::uncaught_exceptions();
   };
 
   int rank() const noexcept { return rank_; }
   int size() const noexcept { return group_->world(); }
   Host executor() const { return Host{}; }
-  Queue queue(std::chrono::nanoseconds timeout) const { return Queue(group_, rank_, timeout); }
+  Queue queue(Duration timeout) const { return Queue(group_, rank_, timeout); }
 
  private:
-  std::shared_ptr<local::Group> group_;
+  Shared<local::Group> group_;
   int rank_;
 };
 
@@ -120,25 +116,25 @@ class Errors {
  public:
   /// Called in a catch block of the rank's thread.
   void caught(Group& group, int rank) {
-    std::string message = "an exception that is no std::exception";
+    std::string what = "an exception that is no std::exception";
     bool passed_on = false;
     try {
       throw;
     } catch (const CommError& error) {
-      message = error.what();
+      what = error.what();
       passed_on = group.was_told(rank);
     } catch (const std::exception& error) {
-      message = error.what();
+      what = error.what();
     } catch (...) {
     }
     {
-      const std::lock_guard lock(mutex_);
+      const Lock lock(mutex_);
       if (!first_ || (first_passed_on_ && !passed_on)) {
         first_ = std::current_exception();
         first_passed_on_ = passed_on;
       }
     }
-    group.fail("rank " + std::to_string(rank) + " failed: " + message, false, rank);
+    group.fail(message({"rank ", rank, " failed: ", what}), false, rank);
   }
 
   void rethrow() const {
@@ -146,7 +142,7 @@ class Errors {
   }
 
  private:
-  std::mutex mutex_;
+  Mutex mutex_;
   std::exception_ptr first_;
   bool first_passed_on_ = false;
 };
@@ -157,16 +153,16 @@ class Errors {
 /// others learn of at once ("rank 2 failed: ..."). Throws OptionError if n < 1, std::system_error without threads.
 template <class F>
 void run_ranks(int n, F f, LocalOptions options = {}) {
-  if (n < 1) throw OptionError("run_ranks: there must be at least 1 rank, not " + std::to_string(n));
+  if (n < 1) throw OptionError(message({"run_ranks: there must be at least 1 rank, not ", n}));
   if (options.inline_bytes < 0) throw OptionError("run_ranks: inline_bytes must not be negative");
-  const auto group = std::make_shared<local::Group>(n, options.inline_bytes);
+  const auto group = Shared<local::Group>::make(n, options.inline_bytes);
   local::Errors errors;
-  std::vector<std::thread> threads;
+  List<Thread> threads;
   threads.reserve(static_cast<std::size_t>(n));
   try {
     group->start();
     for (int r = 0; r < n; ++r)
-      threads.emplace_back([&, r] {
+      threads.push_back(Thread([&, r] {
         try {
           Local comm(group, r);
           f(comm);
@@ -174,14 +170,14 @@ void run_ranks(int n, F f, LocalOptions options = {}) {
         } catch (...) {
           errors.caught(*group, r);
         }
-      });
+      }));
   } catch (...) {  // no more threads: those that run must not wait for those that never will
     group->fail("run_ranks could not start every rank", false, -1);
-    for (std::thread& thread : threads) thread.join();
+    for (Thread& thread : threads) thread.join();
     group->stop();
     throw;
   }
-  for (std::thread& thread : threads) thread.join();
+  for (Thread& thread : threads) thread.join();
   group->stop();
   errors.rethrow();
 }

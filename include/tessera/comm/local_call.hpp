@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstring>
-#include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/comm/tree.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/core/shared.hpp>
 
 namespace tessera::local {
 
@@ -22,7 +22,7 @@ struct Ends {
 struct Call;
 
 /// Does rank's portion.
-using Portion = void (*)(const Call& call, std::span<const Ends> ranks, int rank);
+using Portion = void (*)(const Call& call, const List<Ends>& ranks, int rank);
 
 /// What has to be the same on all ranks.
 struct Call {
@@ -44,12 +44,11 @@ struct Call {
 
   /// "reduce_scatter of 4096 bfloat16 in parts of 1024 (gradients of bucket 3, pass 2)"
   std::string text() const {
-    std::string text = std::string(name(kind)) + " of " + std::to_string(elements) + " " + in.name;
-    if (std::strcmp(in.name, out.name) != 0) text += std::string(" to ") + out.name;
-    if (kind == Collective::reduce_scatter || kind == Collective::all_gather)
-      text += " in parts of " + std::to_string(part);
-    if (kind == Collective::broadcast) text += " from rank " + std::to_string(root);
-    return text + " (" + tag.what + " " + std::to_string(tag.index) + ", pass " + std::to_string(tag.pass) + ")";
+    std::string text = message({name(kind), " of ", elements, " ", in.name});
+    if (std::strcmp(in.name, out.name) != 0) text += message({" to ", out.name});
+    if (kind == Collective::reduce_scatter || kind == Collective::all_gather) text += message({" in parts of ", part});
+    if (kind == Collective::broadcast) text += message({" from rank ", root});
+    return text + message({" (", tag.what, " ", tag.index, ", pass ", tag.pass, ")"});
   }
 };
 
@@ -68,13 +67,13 @@ inline void copy(void* to, const void* from, index_t bytes) noexcept {
 }
 
 template <class In, class Out>
-void reduce_scatter(const Call& call, std::span<const Ends> ranks, int rank) {
+void reduce_scatter(const Call& call, const List<Ends>& ranks, int rank) {
   const Slice slice(call.elements, call.part, rank);
   sum_in_tree(static_cast<int>(ranks.size()), slice.size,
               [&](int r) { return input<In>(ranks[r]) + slice.begin; }, output<Out>(ranks[rank]));
 }
 
-inline void all_gather(const Call& call, std::span<const Ends> ranks, int rank) {
+inline void all_gather(const Call& call, const List<Ends>& ranks, int rank) {
   for (int r = 0; r < static_cast<int>(ranks.size()); ++r) {
     const Slice slice(call.elements, call.part, r);
     copy(output<char>(ranks[rank]) + slice.begin * call.out.bytes, ranks[r].in, slice.size * call.out.bytes);
@@ -83,26 +82,26 @@ inline void all_gather(const Call& call, std::span<const Ends> ranks, int rank) 
 
 // Every element belongs to one portion, which reads it on all ranks before it writes it on any.
 template <class T>
-void all_reduce(const Call& call, std::span<const Ends> ranks, int rank) {
+void all_reduce(const Call& call, const List<Ends>& ranks, int rank) {
   const int world = static_cast<int>(ranks.size());
   const Slice slice(call.elements, ceil_div(call.elements, world), rank);
   TreeSum<SumType<T>> sum;
   for (index_t done = 0; done < slice.size; done += sum.chunk) {
     const index_t begin = slice.begin + done;
-    const index_t size = std::min(sum.chunk, slice.size - done);
+    const index_t size = min(sum.chunk, slice.size - done);
     const auto* total = sum(world, size, [&](int r) { return output<const T>(ranks[r]) + begin; });
     for (const Ends& ends : ranks)
       vectorize(0, size, [to = output<T>(ends) + begin, total](index_t i) { to[i] = static_cast<T>(total[i]); });
   }
 }
 
-inline void all_to_all(const Call& call, std::span<const Ends> ranks, int rank) {
+inline void all_to_all(const Call& call, const List<Ends>& ranks, int rank) {
   const index_t bytes = call.elements / std::ssize(ranks) * call.out.bytes;
   for (index_t r = 0; r < std::ssize(ranks); ++r)
     copy(output<char>(ranks[rank]) + r * bytes, input<char>(ranks[r]) + rank * bytes, bytes);
 }
 
-inline void broadcast(const Call& call, std::span<const Ends> ranks, int rank) {
+inline void broadcast(const Call& call, const List<Ends>& ranks, int rank) {
   copy(ranks[rank].out, ranks[call.root].out, call.elements * call.out.bytes);
 }
 
@@ -114,7 +113,7 @@ struct Operation {
   int first = -1;          // the rank that came first, whose call the others must make
   int joined = 0;
   int portions_left = 0;
-  std::vector<Ends> ranks;
+  List<Ends> ranks;
 
   index_t bytes() const noexcept { return call.elements * call.in.bytes * std::ssize(ranks); }
   void run(int rank) const { call.portion(call, ranks, rank); }
@@ -123,7 +122,7 @@ struct Operation {
 /// Operations by their sequence number, oldest first. Grows, never shrinks: steady state allocates nothing.
 class Ring {
  public:
-  explicit Ring(int world) : world_(world) { slots_.push_back(std::make_unique<Operation>(world)); }
+  explicit Ring(int world) : world_(world) { slots_.push_back(Shared<Operation>::make(world)); }
 
   /// Makes room for `sequence`, while all from `oldest` on are kept.
   Operation& at(std::uint64_t sequence, std::uint64_t oldest) {
@@ -140,15 +139,15 @@ class Ring {
   // Operations stay where they are in memory: a worker may be at one.
   void grow(std::uint64_t oldest) {
     const std::size_t size = slots_.size();
-    std::vector<std::unique_ptr<Operation>> larger(2 * size);
+    List<Shared<Operation>> larger(2 * size);
     for (std::uint64_t s = oldest; s < oldest + size; ++s) larger[s & (2 * size - 1)] = std::move(slots_[s & (size - 1)]);
     for (auto& slot : larger)
-      if (!slot) slot = std::make_unique<Operation>(world_);
+      if (!slot) slot = Shared<Operation>::make(world_);
     slots_ = std::move(larger);
   }
 
   int world_;
-  std::vector<std::unique_ptr<Operation>> slots_;
+  List<Shared<Operation>> slots_;
 };
 
 }  // namespace tessera::local

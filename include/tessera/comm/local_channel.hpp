@@ -5,14 +5,12 @@
 //     epoch 1   | op 0 | ...                  and the next epoch begins. Only the youngest epoch lives.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <tessera/comm/local_call.hpp>
+#include <tessera/core/list.hpp>
 
 namespace tessera::local {
 
@@ -44,10 +42,10 @@ struct Channel {
   std::uint64_t full = 0;            // operations that all ranks have joined
   std::uint64_t completed = 0;       // so many of them are done; the next one is at work if in_flight
   bool in_flight = false;
-  std::vector<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
-  std::vector<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
-  std::vector<std::uint64_t> posted;
-  std::vector<char> left;
+  List<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
+  List<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
+  List<std::uint64_t> posted;
+  List<char> left;
 
   bool closed(std::uint64_t e) const noexcept { return e < ends.size(); }
 
@@ -57,7 +55,7 @@ struct Channel {
   }
 
   /// Ends the live epoch because `rank` drops it. returned: the ranks whose function has returned.
-  void close(int rank, std::span<const char> returned) {
+  void close(int rank, const List<char>& returned) {
     End end{full, rank, {}};
     if (const Operation& next = ring.at(full, completed); next.joined > 0) {
       end.lost = next.call;
@@ -76,28 +74,29 @@ struct Channel {
   }
 
   /// A rank that is gone and has not joined the live epoch's first incomplete operation, or -1.
-  int first_gone(std::span<const char> returned, std::string& why) {
+  int first_gone(const List<char>& returned, std::string& why) {
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r) {
       if (epoch[r] == live && posted[r] > full) continue;
       if (!returned[r] && !left[r]) continue;
-      why = "rank " + std::to_string(r) + (returned[r] ? " has returned" : " has left the queue") + " and does not join " +
-            ring[full].call.text();
+      why = message({"rank ", r, returned[r] ? " has returned" : " has left the queue", " and does not join ",
+                     ring[full].call.text()});
       return r;
     }
     return -1;
   }
 
   /// The rank that will never join what `place` waits for, and what it did; -1 if all still may.
-  int why_never(int rank, Place place, std::span<const char> returned, std::string& why) {
+  int why_never(int rank, Place place, const List<char>& returned, std::string& why) {
     if (closed(place.epoch) && place.sequence >= ends[place.epoch].limit) {
       const End& end = ends[place.epoch];
       if (end.dropper == rank)
         why = "this rank dropped the collective that it waits for";
       else if (!end.why.empty())
         why = end.why;
+      else if (end.has_lost)
+        why = message({"rank ", end.dropper, " dropped pass ", end.lost.tag.pass, " and does not join ", end.lost.text()});
       else
-        why = "rank " + std::to_string(end.dropper) + " dropped" +
-              (end.has_lost ? " pass " + std::to_string(end.lost.tag.pass) + " and does not join " + end.lost.text() : "");
+        why = message({"rank ", end.dropper, " dropped"});
       return end.dropper;
     }
     if (place.epoch != live || place.sequence < full) return -1;
@@ -105,15 +104,14 @@ struct Channel {
   }
 
   /// "ranks 1 and 3 have not called all_reduce of 1 float (norm 5, pass 6) after 50 ms".
-  std::string missing(std::chrono::nanoseconds timeout) {
+  std::string missing(Duration timeout) {
     std::string who;
     int count = 0;
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r)
-      if (epoch[r] != live || posted[r] <= full) who += (count++ ? ", " : "") + std::to_string(r);
+      if (epoch[r] != live || posted[r] <= full) who += message({count++ ? ", " : "", r});
     if (const auto comma = who.rfind(", "); comma != std::string::npos) who.replace(comma, 2, " and ");
-    return (count > 1 ? "ranks " : "rank ") + who + (count > 1 ? " have" : " has") + " not called " +
-           ring[full].call.text() + " after " +
-           std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count()) + " ms";
+    return message({count > 1 ? "ranks " : "rank ", who, count > 1 ? " have" : " has", " not called ",
+                    ring[full].call.text(), " after ", timeout.nanoseconds() / 1'000'000, " ms"});
   }
 };
 

@@ -2,29 +2,19 @@
 // Everything is guarded by one mutex; memory is moved without holding it.
 #pragma once
 
-#include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <exception>
-#include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include <tessera/comm/local_channel.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/core/shared.hpp>
+#include <tessera/exec/thread.hpp>
 
 namespace tessera::local {
 
-using Clock = std::chrono::steady_clock;
-
 class Group {
  public:
-  using Lock = std::unique_lock<std::mutex>;
-
-  Group(int world, index_t inline_bytes) : world_(world), inline_bytes_(inline_bytes), ranks_(world), returned_(world) {
-    for (int r = 0; r < world; ++r) ranks_[r] = std::make_unique<Rank>();
-  }
+  Group(int world, index_t inline_bytes) : world_(world), inline_bytes_(inline_bytes), ranks_(world), returned_(world) {}
   ~Group() { stop(); }
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
@@ -33,25 +23,25 @@ class Group {
 
   /// Throws std::system_error if the system gives no thread.
   void start() {
-    for (int r = 0; r < world_; ++r) ranks_[r]->worker = std::thread([this, r] { work(r); });
+    for (int r = 0; r < world_; ++r) ranks_[r].worker = Thread([this, r] { work(r); });
   }
 
   void stop() {
     fail("run_ranks has ended", false, -1);
     {
-      const std::lock_guard lock(mutex_);
+      const Lock lock(mutex_);
       stopping_ = true;
-      for (auto& rank : ranks_) rank->work_came.notify_all();
+      for (Rank& rank : ranks_) rank.work_came.notify_all();
     }
-    for (auto& rank : ranks_)
-      if (rank->worker.joinable()) rank->worker.join();
+    for (Rank& rank : ranks_)
+      rank.worker.join();
   }
 
   /// The rank's next queue: the k-th of every rank are one channel.
-  std::shared_ptr<Channel> open(int rank) {
-    const std::lock_guard lock(mutex_);
-    const std::size_t index = ranks_[rank]->queues++;
-    while (channels_.size() <= index) channels_.push_back(std::make_shared<Channel>(world_));
+  Shared<Channel> open(int rank) {
+    const Lock lock(mutex_);
+    const std::size_t index = ranks_[rank].queues++;
+    while (channels_.size() <= index) channels_.push_back(Shared<Channel>::make(world_));
     return channels_[index];
   }
 
@@ -72,8 +62,8 @@ class Group {
       op.call = call;
       op.first = rank;
     } else if (!op.call.same_as(call)) {
-      set_failure("rank " + std::to_string(op.first) + " calls " + op.call.text() + ", rank " + std::to_string(rank) +
-                      " calls " + call.text() + ": every rank must make the same calls in the same order",
+      set_failure(message({"rank ", op.first, " calls ", op.call.text(), ", rank ", rank, " calls ", call.text(),
+                           ": every rank must make the same calls in the same order"}),
                   true, rank);
       fail_rank(lock, c, rank);
     }
@@ -87,30 +77,30 @@ class Group {
   }
 
   bool done(const Channel& c, std::uint64_t ticket) const noexcept {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     return c.is_completed(Place::of(ticket));
   }
 
   /// Blocks until the ticket's operation is done. Throws what keeps it from ever being; then the channel is at rest and
   /// nothing touches this rank's memory.
-  void wait(Channel& c, int rank, std::uint64_t ticket, std::chrono::nanoseconds timeout) {
+  void wait(Channel& c, int rank, std::uint64_t ticket, Duration timeout) {
     Lock lock(mutex_);
     const Place place = Place::of(ticket);
     if (c.is_completed(place)) return;
-    const auto deadline = Clock::now() + std::min<std::chrono::nanoseconds>(timeout, std::chrono::hours(24 * 365));
+    const Moment deadline = Moment::now() + timeout;
     while (!c.is_completed(place)) {
       if (failed_) fail_rank(lock, c, rank);
-      auto wake = deadline;
+      Moment wake = deadline;
       std::string why;
       if (const int culprit = c.why_never(rank, place, returned_, why); culprit >= 0) {
         // A rank that leaves because of an exception will soon say which: that is the better message.
-        wake = ranks_[culprit]->unwinding_until;
-        if (wake <= Clock::now()) {
+        wake = ranks_[culprit].unwinding_until;
+        if (wake <= Moment::now()) {
           drain(lock, c);
-          ranks_[rank]->told = true;
+          ranks_[rank].told = true;
           throw CommError(why);
         }
-      } else if (wake <= Clock::now()) {
+      } else if (wake <= Moment::now()) {
         if (place.sequence < c.full) {  // it is only memory being moved, and will end
           wait_for_news(lock, rank);
           continue;
@@ -125,7 +115,7 @@ class Group {
   /// See CommunicationQueue. Afterwards nothing of this channel touches the rank's memory.
   void drop(Channel& c, int rank, bool unwinding) {
     Lock lock(mutex_);
-    if (unwinding) ranks_[rank]->unwinding_until = Clock::now() + std::chrono::milliseconds(50);
+    if (unwinding) ranks_[rank].unwinding_until = Moment::now() + Duration::milliseconds(50);
     const std::uint64_t e = c.epoch[rank];
     if (!c.closed(e)) {
       c.close(rank, returned_);
@@ -142,28 +132,28 @@ class Group {
 
   void leave(Channel& c, int rank, bool unwinding) {
     drop(c, rank, unwinding);
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     c.left[rank] = true;
     notify();
   }
 
   /// The rank's function has returned.
   void returned(int rank) {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     returned_[rank] = true;
     notify();
   }
 
   /// Ends the group: every rank's waits and later calls throw `why`. The first failure stays.
   void fail(const std::string& why, bool disagreement, int rank) {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     set_failure(why, disagreement, rank);
   }
 
   /// Whether a CommError of this rank's only passes on what another rank did.
   bool was_told(int rank) const {
-    const std::lock_guard lock(mutex_);
-    return ranks_[rank]->told;
+    const Lock lock(mutex_);
+    return ranks_[rank].told;
   }
 
  private:
@@ -173,37 +163,37 @@ class Group {
   };
 
   struct Rank {
-    std::thread worker;
-    std::condition_variable work_came;
-    std::vector<Portioned> work;  // at most one a channel, so short
-    std::condition_variable news;
+    Thread worker;
+    Condition work_came;
+    List<Portioned> work;  // at most one a channel, so short
+    Condition news;
     int waiting = 0;
     std::size_t queues = 0;
-    Clock::time_point unwinding_until{};
+    Moment unwinding_until{};
     bool told = false;
   };
 
   void notify() noexcept {
-    for (auto& rank : ranks_)
-      if (rank->waiting > 0) rank->news.notify_all();
+    for (Rank& rank : ranks_)
+      if (rank.waiting > 0) rank.news.notify_all();
   }
 
-  void wait_for_news(Lock& lock, int rank, Clock::time_point until) {
-    ++ranks_[rank]->waiting;
-    ranks_[rank]->news.wait_until(lock, until);
-    --ranks_[rank]->waiting;
+  void wait_for_news(Lock& lock, int rank, Moment until) {
+    ++ranks_[rank].waiting;
+    ranks_[rank].news.wait_until(lock, until);
+    --ranks_[rank].waiting;
   }
 
   void wait_for_news(Lock& lock, int rank) {
-    ++ranks_[rank]->waiting;
-    ranks_[rank]->news.wait(lock);
-    --ranks_[rank]->waiting;
+    ++ranks_[rank].waiting;
+    ranks_[rank].news.wait(lock);
+    --ranks_[rank].waiting;
   }
 
   // A sign of life: the rank has caught its exception.
   void calm(int rank) noexcept {
-    if (ranks_[rank]->unwinding_until == Clock::time_point{}) return;
-    ranks_[rank]->unwinding_until = {};
+    if (ranks_[rank].unwinding_until == Moment{}) return;
+    ranks_[rank].unwinding_until = {};
     notify();
   }
 
@@ -221,7 +211,7 @@ class Group {
   [[noreturn]] void fail_rank(Lock& lock, Channel& c, int rank) {
     drain(lock, c);
     if (disagreement_) throw AgreementError(failure_);
-    ranks_[rank]->told = ranks_[rank]->told || culprit_ != rank;
+    ranks_[rank].told = ranks_[rank].told || culprit_ != rank;
     throw CommError(failure_);
   }
 
@@ -242,9 +232,9 @@ class Group {
       c.in_flight = true;
       if (op.bytes() > inline_bytes_) {
         op.portions_left = world_;
-        for (auto& rank : ranks_) {
-          rank->work.push_back({&c, &op});
-          rank->work_came.notify_one();
+        for (Rank& rank : ranks_) {
+          rank.work.push_back({&c, &op});
+          rank.work_came.notify_one();
         }
         return;
       }
@@ -265,12 +255,12 @@ class Group {
 
   void work(int rank) {
     Lock lock(mutex_);
-    Rank& mine = *ranks_[rank];
+    Rank& mine = ranks_[rank];
     for (;;) {
       while (mine.work.empty() && !stopping_) mine.work_came.wait(lock);
       if (mine.work.empty()) return;
-      const Portioned item = mine.work.front();
-      mine.work.erase(mine.work.begin());
+      const Portioned item = mine.work[0];
+      mine.work.erase(0);
       lock.unlock();
       item.operation->run(rank);
       lock.lock();
@@ -282,11 +272,11 @@ class Group {
 
   const int world_;
   const index_t inline_bytes_;
-  mutable std::mutex mutex_;
-  std::vector<std::unique_ptr<Rank>> ranks_;
-  std::vector<char> returned_;  // ranks whose function has
-  std::vector<std::shared_ptr<Channel>> channels_;
-  std::condition_variable drained_;
+  mutable Mutex mutex_;
+  List<Rank> ranks_;
+  List<char> returned_;  // ranks whose function has
+  List<Shared<Channel>> channels_;
+  Condition drained_;
   int draining_ = 0;
   bool stopping_ = false;
   bool failed_ = false;

@@ -1,14 +1,13 @@
 // A communicator that writes down what goes through it: tests read the wire volume from it.
 #pragma once
 
-#include <chrono>
-#include <memory>
-#include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/shared.hpp>
+#include <tessera/exec/thread.hpp>
 
 namespace tessera {
 
@@ -27,7 +26,7 @@ struct Record {
 template <class Comm>
 class Recording {
   struct Log {
-    std::mutex mutex;
+    Mutex mutex;
     std::vector<Record> records;
   };
 
@@ -79,37 +78,37 @@ class Recording {
    private:
     friend Recording;
 
-    Queue(Recording& comm, std::chrono::nanoseconds timeout)
+    Queue(Recording& comm, Duration timeout)
         : queue_(comm.comm_.queue(timeout)), log_(comm.log_), rank_(comm.rank()), size_(comm.size()) {}
 
     // After the call: what throws was not sent.
     Event note(Event event, const Record& record) {
-      const std::lock_guard lock(log_->mutex);
+      const Lock lock(log_->mutex);
       log_->records.push_back(record);
       return event;
     }
 
     typename Comm::Queue queue_;
-    std::shared_ptr<Log> log_;
+    Shared<Log> log_;
     int rank_;
     index_t size_;
   };
 
-  explicit Recording(Comm comm) : comm_(std::move(comm)), log_(std::make_shared<Log>()) {}
+  explicit Recording(Comm comm) : comm_(std::move(comm)), log_(Shared<Log>::make()) {}
 
   int rank() const { return comm_.rank(); }
   int size() const { return comm_.size(); }
   Executor executor() const { return comm_.executor(); }
-  Queue queue(std::chrono::nanoseconds timeout) { return Queue(*this, timeout); }
+  Queue queue(Duration timeout) { return Queue(*this, timeout); }
 
   /// What was called so far, by all copies, in order.
   std::vector<Record> log() const {
-    const std::lock_guard lock(log_->mutex);
+    const Lock lock(log_->mutex);
     return log_->records;
   }
 
   void clear() {
-    const std::lock_guard lock(log_->mutex);
+    const Lock lock(log_->mutex);
     log_->records.clear();
   }
 
@@ -124,7 +123,7 @@ class Recording {
 
  private:
   Comm comm_;
-  std::shared_ptr<Log> log_;
+  Shared<Log> log_;
 };
 
 }  // namespace tessera

@@ -1,7 +1,6 @@
 // The communicator of a world of one rank. Everything is done on the spot; nothing is sent, nothing fails.
 #pragma once
 
-#include <chrono>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -64,7 +63,7 @@ class Self {
     template <class T>
     static void copy(std::span<const T> in, std::span<T> out) {
       if (!out.empty() && in.data() != out.data())
-        std::memcpy(out.data(), in.data(), std::min(in.size_bytes(), out.size_bytes()));
+        std::memcpy(out.data(), in.data(), min(in.size_bytes(), out.size_bytes()));
     }
   };
 
@@ -73,7 +72,7 @@ class Self {
   int rank() const noexcept { return 0; }
   int size() const noexcept { return 1; }
   Host executor() const { return executor_; }
-  Queue queue(std::chrono::nanoseconds) const noexcept { return {}; }
+  Queue queue(Duration) const noexcept { return {}; }
 
  private:
   Host executor_;

@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include <tessera/core/message.hpp>
+
 namespace tessera {
 
 /// Everything that the library throws.

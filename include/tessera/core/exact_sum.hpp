@@ -4,7 +4,6 @@
 
 #include <bit>
 #include <cstdint>
-#include <span>
 
 #include <tessera/core/config.hpp>
 
@@ -57,7 +56,8 @@ class ExactSum {
 
   /// For an all-reduce: after normalise(), the digits of up to 2^31 ranks may be summed as plain integers, and the
   /// result written back here. normalise() again before adding to it.
-  std::span<std::uint64_t, limbs> digits() noexcept { return std::span<std::uint64_t, limbs>(digits_); }
+  std::uint64_t digit(int i) const noexcept { return digits_[i]; }
+  void set_digit(int i, std::uint64_t digit) noexcept { digits_[i] = digit; }
 
   /// The sum, rounded once, to the nearest, ties to even.
   double value() const noexcept {

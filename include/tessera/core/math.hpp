@@ -1,4 +1,4 @@
-// The integers and the one root that the library needs.
+// The integers and the few functions of numbers that the library needs.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,9 @@
 // std::sqrt must set errno, which keeps g++ and clang from vectorising any loop that calls it; declared const, the
 // plain C function becomes one instruction under any flags (measured: bench/update).
 extern "C" __attribute__((const)) float sqrtf(float) noexcept;
+// What else the library needs of <cmath>, which takes a tenth of its time to compile.
+extern "C" double sqrt(double) noexcept;
+extern "C" double pow(double, double) noexcept;
 
 namespace tessera {
 
@@ -20,5 +23,17 @@ inline constexpr index_t block = 64;
 TESSERA_HD constexpr index_t ceil_div(index_t n, index_t by) noexcept { return (n + by - 1) / by; }
 
 TESSERA_HD constexpr index_t round_up(index_t n, index_t to) noexcept { return ceil_div(n, to) * to; }
+
+template <class T>
+TESSERA_HD constexpr T min(T a, T b) noexcept {
+  return b < a ? b : a;
+}
+
+template <class T>
+TESSERA_HD constexpr T max(T a, T b) noexcept {
+  return a < b ? b : a;
+}
+
+TESSERA_HD constexpr bool is_finite(double x) noexcept { return x - x == 0; }
 
 }  // namespace tessera

@@ -2,17 +2,16 @@
 // Design section 4, point 8.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstring>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/engine/clip.hpp>
 #include <tessera/engine/storage.hpp>
 
@@ -40,20 +39,20 @@ struct Blueprint {
   template <std::size_t n>
   static void copy(std::string_view from, std::array<char, n>& to) {
     to.fill(0);
-    std::memcpy(to.data(), from.data(), std::min(from.size(), n - 1));
+    std::memcpy(to.data(), from.data(), min(from.size(), n - 1));
   }
 };
 
 /// Throws, on every rank alike, AgreementError that names the first two ranks whose blueprints differ and how.
-inline void compare(std::span<const Blueprint> ranks) {
+inline void compare(const List<Blueprint>& ranks) {
   for (std::size_t r = 1; r < ranks.size(); ++r)
     for (std::size_t p = 0; p < ranks[r].parts.size(); ++p) {
       const Blueprint::Part& first = ranks[0].parts[p];
       const Blueprint::Part& other = ranks[r].parts[p];
       if (first.digest == other.digest && first.text == other.text) continue;
-      throw AgreementError(std::string("ranks differ in ") + first.what.data() + ": rank 0 has " + first.text.data() +
-                           ", rank " + std::to_string(r) + " has " + other.text.data() +
-                           ": build the optimizer alike on every rank");
+      throw AgreementError(message({"ranks differ in ", first.what.data(), ": rank 0 has ", first.text.data(),
+                                    ", rank ", r, " has ", other.text.data(),
+                                    ": build the optimizer alike on every rank"}));
     }
 }
 
@@ -68,11 +67,11 @@ void agree(Executor executor, Queue& queue, int rank, int world, const Blueprint
   std::memcpy(all.data() + rank * words, &mine, sizeof mine);
   executor.wait(queue.all_gather(std::span<const std::uint64_t>(all.subspan(rank * words, words)), all, words,
                                  Tag{"blueprint", 0, 0}, executor.record()));
-  std::vector<Blueprint> ranks(world);
+  List<Blueprint> ranks(world);
   std::memcpy(static_cast<void*>(ranks.data()), all.data(), all.size_bytes());
   for (int r = 0; r < world; ++r)
     if (ranks[r].problem[0] != 0 && r != rank)
-      throw AgreementError("rank " + std::to_string(r) + " could not be built: " + ranks[r].problem.data());
+      throw AgreementError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));
   compare(ranks);
 }
 
@@ -92,21 +91,22 @@ class StepAgreement {
   template <class Queue>
   void exchange(Queue& queue, SquareSum& mine, std::uint64_t digest, index_t step) {
     const std::span<std::uint64_t> words = buffer_.span();
-    std::fill(words.begin(), words.end(), 0);
+    for (std::uint64_t& word : words) word = 0;
     mine.squares.normalise();
-    std::ranges::copy(mine.squares.digits(), words.begin());
+    for (int i = 0; i < ExactSum::limbs; ++i) words[i] = mine.squares.digit(i);
     digests()[rank_] = digest;
     places()[rank_] = static_cast<std::uint64_t>(mine.first_non_finite + 1);
     executor_->wait(queue.all_reduce(words, Tag{"norm and agreement of step", step, step}, executor_->record()));
     for (int r = 1; r < world_; ++r)
       if (digests()[r] != digests()[0])
-        throw AgreementError("step " + std::to_string(step) + ": rank " + std::to_string(r) +
-                             " did not do what rank 0 did (collectives or hyperparameters differ); nothing was applied");
+        throw AgreementError(message({"step ", step, ": rank ", r,
+                                      " did not do what rank 0 did (collectives or hyperparameters differ); "
+                                      "nothing was applied"}));
   }
 
   double square_sum() const {
     ExactSum sum;
-    std::ranges::copy(buffer_.span().first(ExactSum::limbs), sum.digits().begin());
+    for (int i = 0; i < ExactSum::limbs; ++i) sum.set_digit(i, buffer_.data()[i]);
     return sum.value();
   }
 

@@ -2,8 +2,6 @@
 // multiplied by. Design section 4, points 4 and 5.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 
 #include <tessera/core/exact_sum.hpp>
 #include <tessera/layout/sharding.hpp>
@@ -24,12 +22,12 @@ struct SquareSum {
 };
 
 /// The norm of the gradients' mean over `leaves` micro-batches, from the squares of their sum.
-inline double gradient_norm(double square_sum, double leaves) { return std::sqrt(square_sum) / leaves; }
+inline double gradient_norm(double square_sum, double leaves) { return ::sqrt(square_sum) / leaves; }
 
 /// What turns the sum into the clipped mean: min(1, clip_norm / (norm + 1e-6)) / leaves, rounded once.
 /// Source: torch.nn.utils.clip_grad_norm_.
 inline float gradient_scale(double norm, double clip_norm, double leaves) {
-  return static_cast<float>(std::min(1.0, clip_norm / (norm + 1e-6)) / leaves);
+  return static_cast<float>(min(1.0, clip_norm / (norm + 1e-6)) / leaves);
 }
 
 }  // namespace tessera

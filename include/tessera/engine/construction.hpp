@@ -39,29 +39,27 @@ void check_model(const Layout& layout, const std::vector<Rule>& rules, const Opt
   for (const Rule& rule : rules) rule.check();
   for (const Tensor t : layout.tensors())
     if (layout.group(t) >= static_cast<int>(rules.size()))
-      throw OptionError("tensor '" + layout.name(t) + "' is of hyperparameter group " + std::to_string(layout.group(t)) +
-                        ", but " + std::to_string(rules.size()) + " rules were given");
+      throw OptionError(message({"tensor '", layout.name(t), "' is of hyperparameter group ", layout.group(t), ", but ",
+                                 rules.size(), " rules were given"}));
   if (layout.is_flat() && Stage::shards_gradients)
-    throw LayoutError("a flat layout keeps its gradients in the caller's buffer: stages 0 and 1, not " +
-                      std::string(Stage::name));
+    throw LayoutError(message({"a flat layout keeps its gradients in the caller's buffer: stages 0 and 1, not ",
+                               Stage::name}));
 }
 
 template <class Rule, class Stage, class Precision>
 Blueprint describe(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
   Digest scalars;
   for (const Rule& rule : rules) scalars.add(rule.at(1));
-  const auto digest_text = [](std::uint64_t digest) { return " (digest " + std::to_string(digest) + ")"; };
   Blueprint blueprint;
-  blueprint.set(0, "version", std::to_string(version), static_cast<std::uint64_t>(version));
+  blueprint.set(0, "version", message({version}), static_cast<std::uint64_t>(version));
   blueprint.set(1, "rule", Rule::name, state_floats<Rule>);
   blueprint.set(2, "stage", Stage::name, 0);
   blueprint.set(3, "precision", Precision::name, sizeof(typename Precision::Parameter));
   blueprint.set(4, "layout",
-                std::to_string(layout.parameters()) + " parameters in " + std::to_string(layout.units()) + " units" +
-                    digest_text(layout.digest()),
+                message({layout.parameters(), " parameters in ", layout.units(), " units (digest ", layout.digest(), ")"}),
                 layout.digest());
   blueprint.set(5, "options", options.describe(), options.digest());
-  blueprint.set(6, "hyperparameters", std::to_string(rules.size()) + " rules" + digest_text(scalars.value()),
+  blueprint.set(6, "hyperparameters", message({rules.size(), " rules (digest ", scalars.value(), ")"}),
                 scalars.value());
   return blueprint;
 }

@@ -2,11 +2,10 @@
 // handed on as soon as the bucket's reduction has read them (stages 2 and 3).
 #pragma once
 
-#include <algorithm>
 #include <span>
 #include <string>
-#include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/views.hpp>
 
@@ -28,7 +27,7 @@ class WholeGradients {
   }
   Gradient* at(int b) const noexcept { return storage_.data() + sharding_->bucket(b).trainable.begin; }
   void sent(int b, const Event& reduced) { sent_[b] = reduced; }
-  void drop() { std::fill(sent_.begin(), sent_.end(), Event{}); }
+  void drop() { sent_.fill(Event{}); }
 
   std::span<Gradient> all() const noexcept { return storage_.span(); }
 
@@ -36,7 +35,7 @@ class WholeGradients {
   const Sharding* sharding_;
   Executor* executor_;
   Storage<Executor, Gradient> storage_;
-  std::vector<Event> sent_;
+  List<Event> sent_;
 };
 
 /// A slot for each bucket that backward fills or that is on its way: stages 2 and 3.
@@ -63,7 +62,8 @@ class SlottedGradients {
     if (!best) refuse(unit);
     executor_->wait(best->reduced);
     *best = {b, false, 0, {}};
-    std::fill_n(room(*best), sharding_->bucket(b).trainable.size(), Gradient{});  // the gaps between units too
+    // the gaps between units too
+    executor_->for_each(sharding_->bucket(b).trainable.size(), Zero<Gradient>{room(*best)});
     return room(*best);
   }
 
@@ -78,7 +78,7 @@ class SlottedGradients {
       if (slot.bucket == b && !slot.sent) slot = {b, true, ++sent_count_, reduced};
   }
 
-  void drop() { std::fill(slots_.begin(), slots_.end(), Slot{}); }
+  void drop() { slots_.fill(Slot{}); }
 
  private:
   struct Slot {
@@ -93,18 +93,18 @@ class SlottedGradients {
   [[noreturn]] void refuse(Unit unit) const {
     std::string held;
     for (const Slot& slot : slots_)
-      held += (held.empty() ? "'" : ", '") +
-              std::string(sharding_->layout().name(Unit{sharding_->bucket(slot.bucket).last_unit - 1})) + "'";
-    throw UsageError("gradients('" + std::string(sharding_->layout().name(unit)) + "'): all " +
-                     std::to_string(slots_.size()) + " gradient slots are held by buckets that cannot depart yet (" +
-                     held + "): buckets depart last unit first, so run backward in the order of layout.backward()");
+      held += message({held.empty() ? "'" : ", '",
+                       sharding_->layout().name(Unit{sharding_->bucket(slot.bucket).last_unit - 1}), "'"});
+    throw UsageError(message({"gradients('", sharding_->layout().name(unit), "'): all ", slots_.size(),
+                              " gradient slots are held by buckets that cannot depart yet (", held,
+                              "): buckets depart last unit first, so run backward in the order of layout.backward()"}));
   }
 
   const Sharding* sharding_;
   Executor* executor_;
   Storage<Executor, Gradient> storage_;
   index_t slot_elements_;
-  std::vector<Slot> slots_;
+  List<Slot> slots_;
   index_t sent_count_ = 0;
 };
 

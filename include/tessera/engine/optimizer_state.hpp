@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/update.hpp>
 #include <tessera/layout/sharding.hpp>
@@ -81,7 +82,7 @@ class OptimizerState {
   Storage<Executor, float> master_;
   Storage<Executor, float> state_;
   index_t member_elements_;
-  std::vector<std::vector<Segment>> segments_;
+  List<List<Segment>> segments_;
 };
 
 }  // namespace tessera

@@ -40,7 +40,7 @@ class BackwardPass {
   void ready(index_t begin, index_t end) const {
     if (begin == end) return;
     if (!open())
-      throw UsageError("ready(" + std::to_string(begin) + ", " + std::to_string(end) + ") outside a pass: " + closed);
+      throw UsageError(message({"ready(", begin, ", ", end, ") outside a pass: ", closed}));
     optimizer_->mark_ready(Range{begin, end});
   }
 
@@ -55,8 +55,7 @@ class BackwardPass {
 
   void require_open(const char* call, Unit unit) const {
     if (!open())
-      throw UsageError(std::string(call) + "('" + std::string(optimizer_->layout().name(unit)) +
-                       "') outside a pass: " + closed);
+      throw UsageError(message({call, "('", optimizer_->layout().name(unit), "') outside a pass: ", closed}));
   }
 
   Optimizer* optimizer_;

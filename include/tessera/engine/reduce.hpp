@@ -10,13 +10,12 @@
 //     level 2                            (p0+p1)+(p2+p3)
 #pragma once
 
-#include <algorithm>
 #include <bit>
 #include <span>
 #include <type_traits>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/engine/gradients.hpp>
 
 namespace tessera {
@@ -53,7 +52,7 @@ class Reduce {
     if constexpr (!Stage::shards_gradients)
       if (sharding_->layout().is_flat()) {
         for (int b = 0; b < sharding_->buckets(); ++b) gradients_.open(b, Unit{0});
-        std::ranges::fill(gradients_.all(), Gradient{});
+        executor_->for_each(std::ssize(gradients_.all()), Zero<Gradient>{gradients_.all().data()});
       }
   }
 
@@ -64,7 +63,7 @@ class Reduce {
     const Range bucket = sharding_->bucket(b).trainable;
     const Range range = sharding_->layout().trainable(unit);
     Gradient* const room = gradients_.open(b, unit) + (range.begin - bucket.begin);
-    if (zero) std::fill_n(room, std::min(round_up(range.end, block), bucket.end) - range.begin, Gradient{});
+    if (zero) executor_->for_each(min(round_up(range.end, block), bucket.end) - range.begin, Zero<Gradient>{room});
     return room;
   }
 
@@ -106,7 +105,7 @@ class Reduce {
 
   /// Forgets the step so far.
   void drop() {
-    std::fill(events_.begin(), events_.end(), Event{});
+    events_.fill(Event{});
     gradients_.drop();
   }
 
@@ -171,7 +170,7 @@ class Reduce {
   Storage<Executor, Reduction> reduced_;
   Storage<Executor, float> partial_;
   index_t level_elements_;
-  std::vector<Event> events_;
+  List<Event> events_;
 };
 
 }  // namespace tessera

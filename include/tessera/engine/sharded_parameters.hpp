@@ -7,9 +7,9 @@
 
 #include <span>
 #include <string>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/views.hpp>
 
@@ -124,10 +124,9 @@ class ShardedParameters {
     if (Slot* slot = find(b)) return *slot;
     Slot* slot = spare(true);
     if (!slot)
-      throw UsageError("gather('" + std::string(sharding_->layout().name(unit)) + "'): all " +
-                       std::to_string(slots_.size()) +
-                       " slots for gathered units are still looked at: let earlier weights go out of scope, or raise "
-                       "Options::prefetch");
+      throw UsageError(message({"gather('", sharding_->layout().name(unit), "'): all ", slots_.size(),
+                                " slots for gathered units are still looked at: let earlier weights go out of scope, or raise "
+                                "Options::prefetch"}));
     fetch(*slot, b);
     return *slot;
   }
@@ -169,7 +168,7 @@ class ShardedParameters {
   Storage<Executor, Parameter> shard_;
   Storage<Executor, Parameter> pool_;
   index_t slot_elements_;
-  std::vector<Slot> slots_;
+  List<Slot> slots_;
   Unit at_work_{-1};
   int cursor_ = 0;
   int direction_ = 1;

@@ -2,11 +2,10 @@
 // and says what was missing. Moves nothing.
 #pragma once
 
-#include <algorithm>
 #include <string>
-#include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/layout/readiness.hpp>
 
 namespace tessera {
@@ -25,15 +24,15 @@ class StepProgress {
   index_t steps() const noexcept { return step_; }
 
   void require_new_pass() const {
-    if (open_) throw UsageError("backward(): the last pass is still open: " + missing());
+    if (open_) throw UsageError(message({"backward(): the last pass is still open: ", missing()}));
     if (passes_ == micro_batches_)
-      throw UsageError("backward(): all " + std::to_string(passes_) + " micro-batches of the step are done: call step()");
+      throw UsageError(message({"backward(): all ", passes_, " micro-batches of the step are done: call step()"}));
   }
 
   /// The number by which the new pass is known.
   index_t begin_pass() {
     readiness_.begin();
-    std::fill(zeroed_.begin(), zeroed_.end(), char{0});
+    zeroed_.fill(0);
     open_ = true;
     return ++pass_;
   }
@@ -42,7 +41,7 @@ class StepProgress {
     const std::string name(layout_->name(unit));
     if (layout_->is_flat()) throw UsageError("gradients(unit): a flat layout's gradients are the caller's buffer");
     if (readiness_.ready(unit))
-      throw UsageError("gradients('" + name + "'): the unit is ready already in this pass");
+      throw UsageError(message({"gradients('", name, "'): the unit is ready already in this pass"}));
   }
 
   /// Whether the unit's gradients were handed out, and hence zeroed, in this pass.
@@ -53,9 +52,9 @@ class StepProgress {
     const std::string name(layout_->name(unit));
     if (layout_->is_flat()) throw UsageError("ready(unit): a flat layout is reported by ready(begin, end)");
     if (!zeroed(unit) && !layout_->trainable(unit).empty())
-      throw UsageError("ready('" + name + "') without gradients('" + name +
-                       "') in this pass: ask for them first, they are zeroed for you");
-    if (!readiness_.mark(unit)) throw UsageError("ready('" + name + "') a second time in this pass");
+      throw UsageError(message({"ready('", name, "') without gradients('", name,
+                                "') in this pass: ask for them first, they are zeroed for you"}));
+    if (!readiness_.mark(unit)) throw UsageError(message({"ready('", name, "') a second time in this pass"}));
   }
 
   void mark(Range range) {
@@ -63,8 +62,8 @@ class StepProgress {
       throw UsageError("ready(begin, end) is for flat layouts: this one has units, use ready(unit)");
     require_range("ready", range);
     if (!readiness_.mark(range))
-      throw UsageError("ready(" + std::to_string(range.begin) + ", " + std::to_string(range.end) +
-                       "): part of it was ready already in this pass");
+      throw UsageError(message({"ready(", range.begin, ", ", range.end,
+                                "): part of it was ready already in this pass"}));
   }
 
   /// The bucket that departs now, or -1.
@@ -80,21 +79,20 @@ class StepProgress {
   }
 
   void require_complete() const {
-    if (open_) throw UsageError("step() in the middle of a pass: " + missing());
+    if (open_) throw UsageError(message({"step() in the middle of a pass: ", missing()}));
     if (passes_ != micro_batches_)
-      throw UsageError("step() after " + std::to_string(passes_) + " of " + std::to_string(micro_batches_) +
-                       " micro-batches" +
-                       (dropped_because_.empty() ? std::string() : ": the last pass was dropped, " + dropped_because_));
+      throw UsageError(message({"step() after ", passes_, " of ", micro_batches_, " micro-batches",
+                                dropped_because_.empty() ? "" : ": the last pass was dropped, ", dropped_because_}));
   }
 
   void require_between_steps(const char* call) const {
-    if (open_ || passes_ > 0) throw UsageError(std::string(call) + "() in the middle of a step");
+    if (open_ || passes_ > 0) throw UsageError(message({call, "() in the middle of a step"}));
   }
 
   void require_range(const char* call, Range range) const {
     if (range.begin < 0 || range.begin > range.end || range.end > layout_->trainable_elements())
-      throw UsageError(std::string(call) + "(" + std::to_string(range.begin) + ", " + std::to_string(range.end) +
-                       ") is not within the buffer's " + std::to_string(layout_->trainable_elements()) + " elements");
+      throw UsageError(message({call, "(", range.begin, ", ", range.end, ") is not within the buffer's ",
+                                layout_->trainable_elements(), " elements"}));
   }
 
   void end_step() noexcept {
@@ -113,13 +111,13 @@ class StepProgress {
  private:
   std::string missing() const {
     if (layout_->is_flat()) return "not all of its range was ready";
-    return "unit '" + std::string(layout_->name(readiness_.first_missing())) + "' was never ready";
+    return message({"unit '", layout_->name(readiness_.first_missing()), "' was never ready"});
   }
 
   const Layout* layout_;
   int micro_batches_;
   Readiness readiness_;
-  std::vector<char> zeroed_;  // by unit
+  List<char> zeroed_;  // by unit
   index_t pass_ = 0;          // tells an old pass from the open one
   index_t step_ = 0;
   int passes_ = 0;

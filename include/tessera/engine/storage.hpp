@@ -17,15 +17,15 @@ inline constexpr std::size_t buffer_alignment = 16;
 template <class T>
 void check_buffer(std::span<T> buffer, const Allocation& planned) {
   if (buffer.data() == nullptr) return;
-  const std::string name = std::string("buffer '") + planned.name + "'";
+  const std::string name = message({"buffer '", planned.name, "'"});
   const auto has = static_cast<index_t>(buffer.size());
   if (planned.copies == 0)
-    throw BufferError(name + " is not used at this stage, which keeps gradients in slots of its own: hand in none");
+    throw BufferError(message({name, " is not used at this stage, which keeps gradients in slots of its own: hand in none"}));
   if (has < planned.elements)
-    throw BufferError(name + " has " + std::to_string(has) + " elements, but " + std::to_string(planned.elements) +
-                      " are needed (Sharded::required)");
+    throw BufferError(message({name, " has ", has, " elements, but ", planned.elements,
+                               " are needed (Sharded::required)"}));
   if (reinterpret_cast<std::uintptr_t>(buffer.data()) % buffer_alignment != 0)
-    throw BufferError(name + " does not begin at a multiple of " + std::to_string(buffer_alignment) + " bytes");
+    throw BufferError(message({name, " does not begin at a multiple of ", buffer_alignment, " bytes"}));
 }
 
 /// Throws BufferError if the caller's two buffers share memory.
@@ -36,6 +36,13 @@ void check_apart(std::span<A> a, std::span<B> b) {
   if (a.empty() || b.empty() || end(a) <= begin(b) || end(b) <= begin(a)) return;
   throw BufferError("buffers 'parameters' and 'gradients' overlap: each needs memory of its own");
 }
+
+/// executor.for_each(n, Zero<T>{first}) sets n elements to zero.
+template <class T>
+struct Zero {
+  T* first;
+  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { first[i] = T{}; }
+};
 
 template <class Executor, class T>
 class Storage {

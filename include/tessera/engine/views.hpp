@@ -22,11 +22,11 @@ class UnitView {
   std::span<T> operator[](Tensor tensor) const {
     const Layout& layout = *layout_;
     if (layout.unit_of(tensor) != unit_)
-      throw UsageError("tensor '" + layout.name(tensor) + "' is not of unit '" + std::string(layout.name(unit_)) +
-                       "': ask for its own unit");
+      throw UsageError(message({"tensor '", layout.name(tensor), "' is not of unit '", layout.name(unit_),
+                                "': ask for its own unit"}));
     const bool frozen = layout.frozen(tensor);
     if (frozen && !std::is_const_v<T>)
-      throw UsageError("tensor '" + layout.name(tensor) + "' is frozen: it has no gradients");
+      throw UsageError(message({"tensor '", layout.name(tensor), "' is frozen: it has no gradients"}));
     const Range unit = frozen ? layout.frozen(unit_) : layout.trainable(unit_);
     const Range place = layout.place(tensor);
     return {(frozen ? frozen_ : trainable_) + (place.begin - unit.begin), static_cast<std::size_t>(place.size())};

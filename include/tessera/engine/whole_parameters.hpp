@@ -3,9 +3,9 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/views.hpp>
 
@@ -79,7 +79,7 @@ class WholeParameters {
   Executor* executor_;
   Queue* queue_;
   Storage<Executor, Parameter> storage_;
-  std::vector<typename Executor::Event> gathered_;
+  List<typename Executor::Event> gathered_;
 };
 
 }  // namespace tessera

@@ -1,16 +1,16 @@
 // Memory of the host that is counted while it is held, so that a plan can be checked to the byte.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstring>
-#include <memory>
 #include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
 
 #include <tessera/core/math.hpp>
+#include <tessera/core/shared.hpp>
+#include <tessera/exec/thread.hpp>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -22,18 +22,27 @@ namespace tessera {
 class ByteCount {
  public:
   void add(index_t bytes) noexcept {
-    const index_t now = held_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
-    index_t peak = peak_.load(std::memory_order_relaxed);
-    while (peak < now && !peak_.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
-    }
+    const Lock lock(mutex_);
+    held_ += bytes;
+    peak_ = max(peak_, held_);
   }
-  void remove(index_t bytes) noexcept { held_.fetch_sub(bytes, std::memory_order_relaxed); }
-  index_t held() const noexcept { return held_.load(std::memory_order_relaxed); }
-  index_t peak() const noexcept { return peak_.load(std::memory_order_relaxed); }
+  void remove(index_t bytes) noexcept {
+    const Lock lock(mutex_);
+    held_ -= bytes;
+  }
+  index_t held() const noexcept {
+    const Lock lock(mutex_);
+    return held_;
+  }
+  index_t peak() const noexcept {
+    const Lock lock(mutex_);
+    return peak_;
+  }
 
  private:
-  std::atomic<index_t> held_{0};
-  std::atomic<index_t> peak_{0};
+  mutable Mutex mutex_;
+  index_t held_ = 0;
+  index_t peak_ = 0;
 };
 
 /// Owns n elements, zero at first, at a 64-byte border. May outlive the executor that it comes from.
@@ -45,8 +54,8 @@ class HostBuffer {
   HostBuffer() = default;
 
   /// Throws std::bad_alloc.
-  HostBuffer(index_t n, std::shared_ptr<ByteCount> count) : size_(n), count_(std::move(count)) {
-    if (n > 0) memory_.reset(static_cast<T*>(zeroed(bytes())));
+  HostBuffer(index_t n, Shared<ByteCount> count) : size_(n), count_(std::move(count)) {
+    if (n > 0) memory_ = static_cast<T*>(zeroed(bytes()));
     count_->add(bytes());
   }
 
@@ -57,19 +66,16 @@ class HostBuffer {
   }
   ~HostBuffer() {
     if (count_) count_->remove(bytes());
+    ::operator delete(memory_, line);
   }
 
-  std::span<T> span() noexcept { return {memory_.get(), static_cast<std::size_t>(size_)}; }
-  std::span<const T> span() const noexcept { return {memory_.get(), static_cast<std::size_t>(size_)}; }
+  std::span<T> span() noexcept { return {memory_, static_cast<std::size_t>(size_)}; }
+  std::span<const T> span() const noexcept { return {memory_, static_cast<std::size_t>(size_)}; }
   index_t size() const noexcept { return size_; }
 
  private:
   static constexpr std::align_val_t line{64};
   static constexpr std::size_t huge_page = std::size_t{2} << 20;
-
-  struct Free {
-    void operator()(T* memory) const noexcept { ::operator delete(memory, line); }
-  };
 
   static void* zeroed(index_t bytes) {
     const auto size = static_cast<std::size_t>(bytes);
@@ -93,9 +99,9 @@ class HostBuffer {
     std::swap(count_, other.count_);
   }
 
-  std::unique_ptr<T[], Free> memory_;
+  T* memory_ = nullptr;
   index_t size_ = 0;
-  std::shared_ptr<ByteCount> count_;
+  Shared<ByteCount> count_;
 };
 
 }  // namespace tessera

@@ -2,19 +2,17 @@
 // when a call returns; only communication is asynchronous here.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <memory>
-#include <mutex>
 #include <span>
 
 #include <tessera/core/exact_sum.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/core/shared.hpp>
 #include <tessera/exec/buffer.hpp>
 #include <tessera/exec/event.hpp>
 #include <tessera/exec/squares.hpp>
-#include <tessera/exec/threads.hpp>
+#include <tessera/exec/team.hpp>
 #include <tessera/exec/vectorize.hpp>
 
 namespace tessera {
@@ -28,7 +26,7 @@ class Host {
 
   /// threads: on how many threads loops run, the caller's included; with 1 none is ever started.
   /// Throws std::system_error if the system gives no thread.
-  explicit Host(int threads = 1) : team_(std::make_unique<Team>(threads)), count_(std::make_shared<ByteCount>()) {}
+  explicit Host(int threads = 1) : team_(Shared<Team>::make(threads)), count_(Shared<ByteCount>::make()) {}
   Host(const Host& other) : Host(other.threads()) {}
   Host(Host&&) noexcept = default;
   Host& operator=(Host&&) noexcept = default;
@@ -62,13 +60,13 @@ class Host {
   index_t add_squares(std::span<const T> values, ExactSum& sum) {
     constexpr index_t none = std::numeric_limits<index_t>::max();
     index_t first = none;
-    std::mutex merging;
+    Mutex merging;
     split(static_cast<index_t>(values.size()), [&](index_t begin, index_t end) {
       ExactSum part;
       const index_t found = squares::add(values.data(), begin, end, part);
-      const std::lock_guard lock(merging);
+      const Lock lock(merging);
       sum.add(part);
-      if (found >= 0) first = std::min(first, found);
+      if (found >= 0) first = min(first, found);
     });
     return first == none ? -1 : first;
   }
@@ -82,13 +80,13 @@ class Host {
     if (threads() == 1 || n < least_to_share) return range(index_t{0}, n);
     const index_t each = round_up(ceil_div(n, threads()), block);
     team_->run([&](int part) {
-      const index_t begin = std::min(n, each * part);
-      range(begin, std::min(n, begin + each));
+      const index_t begin = min(n, each * part);
+      range(begin, min(n, begin + each));
     });
   }
 
-  std::unique_ptr<Team> team_;
-  std::shared_ptr<ByteCount> count_;
+  Shared<Team> team_;
+  Shared<ByteCount> count_;
 };
 
 }  // namespace tessera

@@ -1,7 +1,6 @@
 // Sums of squares of 64-element blocks, in fp64 and in one fixed order, on any machine.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include <tessera/core/config.hpp>
@@ -43,7 +42,7 @@ struct Sums {
 template <class T>
 index_t first_non_finite(const T* values, index_t begin, index_t end) noexcept {
   for (index_t i = begin; i < end; ++i) {
-    if (!std::isfinite(static_cast<float>(values[i]))) return i;
+    if (!is_finite(static_cast<float>(values[i]))) return i;
   }
   return -1;
 }
@@ -56,7 +55,7 @@ index_t add(const T* values, index_t begin, index_t end, ExactSum& sum) noexcept
   double sums[batch];
   index_t first = -1;
   const auto take = [&](double block_sum, index_t at) {
-    if (std::isfinite(block_sum)) {
+    if (is_finite(block_sum)) {
       sum.add(block_sum);
     } else if (first < 0) {
       first = first_non_finite(values, at, at + block < end ? at + block : end);

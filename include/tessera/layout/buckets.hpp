@@ -2,9 +2,8 @@
 // bucket of its own. A flat layout is cut evenly instead.
 #pragma once
 
-#include <algorithm>
-#include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/layout/layout.hpp>
 
 namespace tessera {
@@ -19,13 +18,13 @@ struct Bucket {
 
 /// Cuts `layout` into buckets of at most `elements` (trainable and frozen together) each, in order of forward use.
 /// A flat layout is cut at multiples of world * block, so that only its last bucket divides unevenly.
-constexpr std::vector<Bucket> make_buckets(const Layout& layout, int world, index_t elements) {
-  std::vector<Bucket> buckets;
+constexpr List<Bucket> make_buckets(const Layout& layout, int world, index_t elements) {
+  List<Bucket> buckets;
   if (layout.is_flat()) {
     const index_t grain = world * block;
-    const index_t size = std::max(elements / grain, index_t{1}) * grain;
+    const index_t size = max(elements / grain, index_t{1}) * grain;
     const index_t n = layout.trainable_elements();
-    for (index_t begin = 0; begin < n; begin += size) buckets.push_back({0, 1, {begin, std::min(begin + size, n)}, {}});
+    for (index_t begin = 0; begin < n; begin += size) buckets.push_back({0, 1, {begin, min(begin + size, n)}, {}});
     return buckets;
   }
   for (const Unit u : layout.forward()) {

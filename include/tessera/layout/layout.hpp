@@ -12,10 +12,10 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/range.hpp>
 
@@ -54,9 +54,9 @@ class Layout {
 
   /// Adds a unit behind those that are there. Throws LayoutError if the name is taken.
   constexpr Unit add_unit(std::string_view name) {
-    if (flat_) refuse("a flat layout takes no further unit: '" + std::string(name) + "'");
+    if (flat_) refuse(message({"a flat layout takes no further unit: '", name, "'"}));
     for (const UnitRecord& unit : units_)
-      if (text(unit.name) == name) refuse("two units are named '" + std::string(name) + "'");
+      if (text(unit.name) == name) refuse(message({"two units are named '", name, "'"}));
     const index_t begin = round_up(trainable_elements(), block);
     const index_t frozen = round_up(frozen_elements(), block);
     const int tensor = static_cast<int>(tensors_.size());
@@ -71,17 +71,18 @@ class Layout {
   }
 
   constexpr Tensor add_tensor(std::string_view name, std::span<const index_t> shape, TensorOptions options = {}) {
-    if (units_.empty() || flat_) refuse("tensor '" + std::string(name) + "' has no unit: call add_unit first");
+    if (units_.empty() || flat_) refuse(message({"tensor '", name, "' has no unit: call add_unit first"}));
     UnitRecord& unit = units_.back();
     for (int t = unit.first_tensor; t < unit.last_tensor; ++t)
       if (text(tensors_[t].name) == name)
-        refuse("unit '" + std::string(text(unit.name)) + "' has two tensors named '" + std::string(name) + "'");
-    if (options.group < 0) refuse("tensor '" + std::string(name) + "' has a negative hyperparameter group");
+        refuse(message({"unit '", text(unit.name), "' has two tensors named '", name, "'"}));
+    if (options.group < 0) refuse(message({"tensor '", name, "' has a negative hyperparameter group"}));
     const index_t elements = product(name, shape);
     Range& space = options.frozen ? unit.frozen : unit.trainable;
-    if (elements > most - parameter_elements() - 2 * block) refuse("the layout has more than 2^62 elements at '" + std::string(name) + "'");
+    if (elements > most - parameter_elements() - 2 * block)
+      refuse(message({"the layout has more than 2^62 elements at '", name, "'"}));
     const int first = static_cast<int>(shape_.size());
-    shape_.insert(shape_.end(), shape.begin(), shape.end());
+    for (const index_t size : shape) shape_.push_back(size);
     const int unit_index = static_cast<int>(units_.size()) - 1;
     tensors_.push_back({keep(name), unit_index, first, static_cast<int>(shape_.size()), {space.end, space.end + elements}, options});
     space.end += elements;
@@ -93,8 +94,8 @@ class Layout {
   /// `owner` is gathered too and its gradients stay open. Throws LayoutError if `owner` is not used last in backward.
   constexpr void tie(Unit user, Unit owner) {
     if (unit(owner).last_tensor < 0 || unit(user).last_tensor < 0 || owner.index >= user.index)
-      refuse("unit '" + std::string(name(user)) + "' cannot be tied to '" + std::string(name(owner)) +
-             "': the tensors belong to the unit that comes first in forward");
+      refuse(message({"unit '", name(user), "' cannot be tied to '", name(owner),
+                      "': the tensors belong to the unit that comes first in forward"}));
     ties_.push_back({user, owner});
   }
 
@@ -111,7 +112,8 @@ class Layout {
   }
   constexpr index_t elements(Tensor t) const { return tensor(t).place.size(); }
   constexpr std::span<const index_t> shape(Tensor t) const {
-    return std::span(shape_).subspan(tensor(t).first_dimension, tensor(t).last_dimension - tensor(t).first_dimension);
+    const TensorRecord& of = tensor(t);
+    return {shape_.data() + of.first_dimension, static_cast<std::size_t>(of.last_dimension - of.first_dimension)};
   }
   constexpr int group(Tensor t) const { return tensor(t).options.group; }
   constexpr bool frozen(Tensor t) const { return tensor(t).options.frozen; }
@@ -120,13 +122,13 @@ class Layout {
   constexpr std::string_view name(Unit u) const { return text(unit(u).name); }
   /// "unit.tensor", as messages and files have it.
   std::string name(Tensor t) const {
-    return std::string(name(unit_of(t))) + "." + std::string(text(tensor(t).name));
+    return message({name(unit_of(t)), ".", text(tensor(t).name)});
   }
   /// The tensor of that full name. Throws LayoutError if there is none.
   Tensor find(std::string_view full_name) const {
     for (const Tensor t : tensors())
       if (name(t) == full_name) return t;
-    throw LayoutError("the layout has no tensor '" + std::string(full_name) + "'");
+    throw LayoutError(message({"the layout has no tensor '", full_name, "'"}));
   }
 
   /// The name of the trainable tensor that has the element at `place`; "padding" between units.
@@ -214,22 +216,22 @@ class Layout {
 
   static constexpr index_t most = index_t{1} << 62;
 
-  [[noreturn]] static void refuse(const std::string& why) { throw LayoutError("layout: " + why); }
+  [[noreturn]] static void refuse(const std::string& why) { throw LayoutError(message({"layout: ", why})); }
 
   constexpr const UnitRecord& unit(Unit u) const {
-    if (u.index < 0 || u.index >= units()) refuse("there is no unit " + std::to_string(u.index));
+    if (u.index < 0 || u.index >= units()) refuse(message({"there is no unit ", u.index}));
     return units_[u.index];
   }
   constexpr const TensorRecord& tensor(Tensor t) const {
-    if (t.index < 0 || t.index >= static_cast<int>(tensors_.size())) refuse("there is no tensor " + std::to_string(t.index));
+    if (t.index < 0 || t.index >= static_cast<int>(tensors_.size())) refuse(message({"there is no tensor ", t.index}));
     return tensors_[t.index];
   }
 
   static constexpr index_t product(std::string_view name, std::span<const index_t> shape) {
     index_t elements = 1;
     for (const index_t size : shape) {
-      if (size < 0) refuse("tensor '" + std::string(name) + "' has a negative size");
-      if (size != 0 && elements > most / size) refuse("tensor '" + std::string(name) + "' has more than 2^62 elements");
+      if (size < 0) refuse(message({"tensor '", name, "' has a negative size"}));
+      if (size != 0 && elements > most / size) refuse(message({"tensor '", name, "' has more than 2^62 elements"}));
       elements *= size;
     }
     return elements;
@@ -239,16 +241,16 @@ class Layout {
   // the standard library of g++ 12.
   constexpr Text keep(std::string_view name) {
     const int begin = static_cast<int>(names_.size());
-    names_.insert(names_.end(), name.begin(), name.end());
+    for (const char letter : name) names_.push_back(letter);
     return {begin, static_cast<int>(names_.size())};
   }
   constexpr std::string_view text(Text name) const { return {names_.data() + name.begin, static_cast<std::size_t>(name.end - name.begin)}; }
 
-  std::vector<char> names_;
-  std::vector<index_t> shape_;
-  std::vector<UnitRecord> units_;
-  std::vector<TensorRecord> tensors_;
-  std::vector<Tie> ties_;
+  List<char> names_;
+  List<index_t> shape_;
+  List<UnitRecord> units_;
+  List<TensorRecord> tensors_;
+  List<Tie> ties_;
   bool flat_ = false;
 };
 

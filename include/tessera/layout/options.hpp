@@ -2,12 +2,11 @@
 #pragma once
 
 #include <bit>
-#include <chrono>
-#include <cmath>
 #include <limits>
 #include <string>
 
 #include <tessera/core/digest.hpp>
+#include <tessera/core/duration.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/math.hpp>
 
@@ -24,20 +23,20 @@ struct Options {
   /// Buckets gathered ahead of the one in use, stage 3.
   int prefetch = 1;
   /// How long a rank waits for another before it says which one is missing.
-  std::chrono::milliseconds timeout = std::chrono::minutes(10);
+  Duration timeout = Duration::seconds(600);
 
   /// Throws OptionError that names the option out of its range.
   constexpr void check() const {
-    if (micro_batches < 1) refuse("micro_batches must be at least 1, is " + std::to_string(micro_batches));
-    if (!(clip_norm > 0)) refuse("clip_norm must be greater than 0 (infinity: no clipping), is " + std::to_string(clip_norm));
-    if (bucket_bytes < 1) refuse("bucket_bytes must be at least 1, is " + std::to_string(bucket_bytes));
-    if (prefetch < 0) refuse("prefetch must not be negative, is " + std::to_string(prefetch));
-    if (timeout.count() <= 0) refuse("timeout must be greater than 0");
+    if (micro_batches < 1) refuse(message({"micro_batches must be at least 1, is ", micro_batches}));
+    if (!(clip_norm > 0)) refuse(message({"clip_norm must be greater than 0 (infinity: no clipping), is ", clip_norm}));
+    if (bucket_bytes < 1) refuse(message({"bucket_bytes must be at least 1, is ", bucket_bytes}));
+    if (prefetch < 0) refuse(message({"prefetch must not be negative, is ", prefetch}));
+    if (timeout <= Duration{}) refuse("timeout must be greater than 0");
   }
 
   std::string describe() const {
-    return "micro_batches " + std::to_string(micro_batches) + ", clip_norm " + std::to_string(clip_norm) +
-           ", bucket_bytes " + std::to_string(bucket_bytes) + ", prefetch " + std::to_string(prefetch);
+    return message({"micro_batches ", micro_batches, ", clip_norm ", clip_norm, ", bucket_bytes ", bucket_bytes,
+                    ", prefetch ", prefetch});
   }
 
   /// The timeout is each rank's own affair.
@@ -51,7 +50,7 @@ struct Options {
   }
 
  private:
-  [[noreturn]] static void refuse(const std::string& why) { throw OptionError("options: " + why); }
+  [[noreturn]] static void refuse(const std::string& why) { throw OptionError(message({"options: ", why})); }
 };
 
 }  // namespace tessera

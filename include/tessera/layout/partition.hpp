@@ -8,16 +8,15 @@
 // leaves of its room is padding: zero, in no norm, never sent.
 #pragma once
 
-#include <algorithm>
-#include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/layout/range.hpp>
 
 namespace tessera {
 
 class Partition {
  public:
-  constexpr Partition(std::vector<Range> ranges, int world) : ranges_(std::move(ranges)), world_(world) {
+  constexpr Partition(List<Range> ranges, int world) : ranges_(std::move(ranges)), world_(world) {
     for (int r = 0; r < static_cast<int>(ranges_.size()); ++r) {
       begins_.push_back(shard_elements_);
       shard_elements_ += part(r);
@@ -33,8 +32,8 @@ class Partition {
   /// What `rank` owns of range `r`, in the flat space.
   constexpr Range owned(int r, int rank) const {
     const Range all = ranges_[r];
-    const index_t begin = std::min(all.begin + rank * part(r), all.end);
-    return {begin, std::min(begin + part(r), all.end)};
+    const index_t begin = min(all.begin + rank * part(r), all.end);
+    return {begin, min(begin + part(r), all.end)};
   }
 
   /// Where range `r`'s part begins in the shard, and how many elements a shard has in all.
@@ -43,13 +42,13 @@ class Partition {
 
   constexpr index_t longest_range() const {
     index_t longest = 0;
-    for (const Range& range : ranges_) longest = std::max(longest, range.size());
+    for (const Range& range : ranges_) longest = max(longest, range.size());
     return longest;
   }
 
  private:
-  std::vector<Range> ranges_;
-  std::vector<index_t> begins_;
+  List<Range> ranges_;
+  List<index_t> begins_;
   int world_;
   index_t shard_elements_ = 0;
 };

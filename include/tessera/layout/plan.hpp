@@ -2,7 +2,6 @@
 // Rajbhandari et al. 2020 (ZeRO), table 1, counts the rows parameters, gradients, master weights and optimizer state.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <bit>
 
@@ -85,8 +84,8 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   const index_t shard = sharding.trainable().shard_elements();
   const index_t state = of.state_sharded ? shard : whole;
   const int tied = layout.tied_units();
-  const index_t slots = of.gradients_sharded ? std::min(sharding.buckets(), slots_in_flight + tied) : 0;
-  const index_t pool = of.parameters_sharded ? std::min(sharding.buckets(), 1 + options.prefetch + tied) : 0;
+  const index_t slots = of.gradients_sharded ? min(sharding.buckets(), slots_in_flight + tied) : 0;
+  const index_t pool = of.parameters_sharded ? min(sharding.buckets(), 1 + options.prefetch + tied) : 0;
   const index_t gathered = round_up(sharding.trainable().longest_range(), block) + sharding.frozen().longest_range();
   const bool apart = of.gradients_sharded || !of.reduced_in_place;
 

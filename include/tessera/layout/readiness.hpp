@@ -2,25 +2,23 @@
 // whatever order backward fills them in. Integers only; says what is, and leaves the message to who asked.
 #pragma once
 
-#include <algorithm>
-#include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/layout/sharding.hpp>
 
 namespace tessera {
 
 class Readiness {
  public:
-  explicit Readiness(const Sharding& sharding) : sharding_(&sharding) {
-    unit_ready_.resize(sharding.layout().units());
-    missing_.resize(sharding.buckets());
+  explicit Readiness(const Sharding& sharding)
+      : sharding_(&sharding), unit_ready_(sharding.layout().units()), missing_(sharding.buckets()) {
     filled_.reserve(64);
     begin();
   }
 
   /// Starts a pass: nothing is ready.
   void begin() {
-    std::fill(unit_ready_.begin(), unit_ready_.end(), char{0});
+    unit_ready_.fill(0);
     filled_.clear();
     const bool flat = sharding_->layout().is_flat();
     for (int b = 0; b < sharding_->buckets(); ++b) {
@@ -43,12 +41,11 @@ class Readiness {
   /// Marks a range of a flat layout. False, and nothing changes, if part of it was ready.
   bool mark(Range range) {
     if (range.empty()) return true;
-    const auto next = std::lower_bound(filled_.begin(), filled_.end(), range.begin,
-                                       [](const Range& known, index_t begin) { return known.end <= begin; });
-    if (next != filled_.end() && next->begin < range.end) return false;
+    const std::size_t next = first_behind(range.begin);
+    if (next < filled_.size() && filled_[next].begin < range.end) return false;
     for (int b = 0; b < sharding_->buckets(); ++b)
       missing_[b] -= intersect(sharding_->bucket(b).trainable, range).size();
-    join(next - filled_.begin(), range);
+    join(next, range);
     return true;
   }
 
@@ -72,26 +69,39 @@ class Readiness {
   }
 
  private:
+  // The first filled range that ends behind `begin`.
+  std::size_t first_behind(index_t begin) const {
+    std::size_t low = 0;
+    for (std::size_t high = filled_.size(); low < high;) {
+      const std::size_t middle = (low + high) / 2;
+      if (filled_[middle].end <= begin)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    return low;
+  }
+
   // Neighbours are merged, so that a buffer filled from its end keeps the list at one entry.
-  void join(std::ptrdiff_t at, Range range) {
+  void join(std::size_t at, Range range) {
     const bool left = at > 0 && filled_[at - 1].end == range.begin;
-    const bool right = at < static_cast<std::ptrdiff_t>(filled_.size()) && filled_[at].begin == range.end;
+    const bool right = at < filled_.size() && filled_[at].begin == range.end;
     if (left && right) {
       filled_[at - 1].end = filled_[at].end;
-      filled_.erase(filled_.begin() + at);
+      filled_.erase(at);
     } else if (left) {
       filled_[at - 1].end = range.end;
     } else if (right) {
       filled_[at].begin = range.begin;
     } else {
-      filled_.insert(filled_.begin() + at, range);
+      filled_.insert(at, range);
     }
   }
 
   const Sharding* sharding_;
-  std::vector<char> unit_ready_;
-  std::vector<index_t> missing_;  // units, or elements of a flat layout, that bucket b still waits for
-  std::vector<Range> filled_;     // of a flat layout, in order, disjoint
+  List<char> unit_ready_;
+  List<index_t> missing_;  // units, or elements of a flat layout, that bucket b still waits for
+  List<Range> filled_;     // of a flat layout, in order, disjoint
   int departed_ = 0;              // buckets [departed_, buckets) have left
 };
 

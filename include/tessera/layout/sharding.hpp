@@ -1,8 +1,8 @@
 // A layout divided over the ranks: its buckets, and the partition of both spaces.
 #pragma once
 
-#include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/layout/buckets.hpp>
 #include <tessera/layout/partition.hpp>
 
@@ -22,7 +22,7 @@ class Sharding {
         buckets_(make_buckets(layout_, world, bucket_elements)),
         trainable_(ranges(&Bucket::trainable), world),
         frozen_(ranges(&Bucket::frozen), world),
-        bucket_of_unit_(layout.units(), 0) {
+        bucket_of_unit_(layout.units()) {
     for (int b = 0; b < buckets(); ++b)
       for (int u = buckets_[b].first_unit; u < buckets_[b].last_unit; ++u) bucket_of_unit_[u] = b;
   }
@@ -40,8 +40,8 @@ class Sharding {
   constexpr const Partition& frozen() const { return frozen_; }
 
   /// The parts of `range` that belong to units, each within one unit: padding between units is left out.
-  std::vector<Range> within_units(const Bucket& bucket, Range range) const {
-    std::vector<Range> found;
+  List<Range> within_units(const Bucket& bucket, Range range) const {
+    List<Range> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u) {
       const Range shared = intersect(layout_.trainable(Unit{u}), range);
       if (!shared.empty()) found.push_back(shared);
@@ -50,8 +50,8 @@ class Sharding {
   }
 
   /// The parts of `range` that belong to trainable tensors, neighbours of one group merged.
-  std::vector<Segment> segments(const Bucket& bucket, Range range) const {
-    std::vector<Segment> found;
+  List<Segment> segments(const Bucket& bucket, Range range) const {
+    List<Segment> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u)
       for (const Tensor t : layout_.tensors(Unit{u})) {
         const Range shared = layout_.frozen(t) ? Range{} : intersect(layout_.place(t), range);
@@ -78,17 +78,17 @@ class Sharding {
   }
 
  private:
-  constexpr std::vector<Range> ranges(Range Bucket::* space) const {
-    std::vector<Range> found;
+  constexpr List<Range> ranges(Range Bucket::* space) const {
+    List<Range> found;
     for (const Bucket& bucket : buckets_) found.push_back(bucket.*space);
     return found;
   }
 
   Layout layout_;
-  std::vector<Bucket> buckets_;
+  List<Bucket> buckets_;
   Partition trainable_;
   Partition frozen_;
-  std::vector<int> bucket_of_unit_;
+  List<int> bucket_of_unit_;
 };
 
 }  // namespace tessera

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <cmath>
 
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
@@ -42,12 +41,12 @@ struct AdamW {
 
   Scalars at(index_t step) const noexcept {
     const double t = static_cast<double>(step);
-    const double root = std::sqrt(1 - std::pow(beta2, t));
+    const double root = ::sqrt(1 - ::pow(beta2, t));
     return {.shrink = static_cast<float>(1 - lr * weight_decay),
             .one_minus_beta1 = static_cast<float>(1 - beta1),
             .beta2 = static_cast<float>(beta2),
             .one_minus_beta2 = static_cast<float>(1 - beta2),
-            .step_size = static_cast<float>(lr * root / (1 - std::pow(beta1, t))),
+            .step_size = static_cast<float>(lr * root / (1 - ::pow(beta1, t))),
             .epsilon = static_cast<float>(epsilon * root)};
   }
 

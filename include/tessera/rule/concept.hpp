@@ -68,7 +68,7 @@ inline void require_option(bool good, const char* rule, const char* field, doubl
   if (good) return;
   char number[32];
   std::snprintf(number, sizeof number, "%g", value);
-  throw OptionError(std::string(rule) + ": " + field + " must be " + range + ", is " + number);
+  throw OptionError(message({rule, ": ", field, " must be ", range, ", is ", number}));
 }
 
 /// The same for what may be anything from 0 that a float can hold.

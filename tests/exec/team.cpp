@@ -4,7 +4,7 @@
 #include <thread>
 #include <vector>
 
-#include <tessera/exec/threads.hpp>
+#include <tessera/exec/team.hpp>
 
 using namespace tessera;
 

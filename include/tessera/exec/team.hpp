@@ -1,0 +1,83 @@
+// A small team of threads that runs one piece of work after another: fork, join, again.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include <tessera/core/list.hpp>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera {
+
+/// `parts` threads, of which the caller's is one: a team of 1 starts none. One caller at a time.
+class Team {
+ public:
+  /// Throws std::system_error if the system gives no thread.
+  explicit Team(int parts) : parts_(parts < 1 ? 1 : parts) {
+    try {
+      for (int part = 1; part < parts_; ++part) threads_.push_back(Thread([this, part] { serve(part); }));
+    } catch (...) {
+      stop();
+      throw;
+    }
+  }
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+  ~Team() { stop(); }
+
+  int parts() const noexcept { return parts_; }
+
+  /// Calls work(part) for 0 <= part < parts(), each on its own thread, and returns when all have. Nothing is allocated.
+  /// An exception in work ends the program.
+  template <class Work>
+  void run(Work&& work) noexcept {
+    if (parts_ == 1) return static_cast<void>(work(0));
+    {
+      const Lock lock(mutex_);
+      work_ = [](void* code, int part) { (*static_cast<std::remove_reference_t<Work>*>(code))(part); };
+      code_ = &work;
+      left_ = parts_ - 1;
+      ++turn_;
+    }
+    work_came_.notify_all();
+    work(0);
+    Lock lock(mutex_);
+    while (left_ > 0) done_.wait(lock);
+  }
+
+ private:
+  void serve(int part) noexcept {
+    Lock lock(mutex_);
+    for (std::uint64_t seen = 0;; ++seen) {
+      while (turn_ == seen) work_came_.wait(lock);
+      if (stopping_) return;
+      lock.unlock();
+      work_(code_, part);
+      lock.lock();
+      if (--left_ == 0) done_.notify_one();
+    }
+  }
+
+  void stop() noexcept {
+    {
+      const Lock lock(mutex_);
+      stopping_ = true;
+      ++turn_;
+    }
+    work_came_.notify_all();
+    for (Thread& thread : threads_) thread.join();
+  }
+
+  int parts_;
+  Mutex mutex_;  // guards all that follows but the threads themselves
+  Condition work_came_;
+  Condition done_;
+  std::uint64_t turn_ = 0;
+  int left_ = 0;
+  bool stopping_ = false;
+  void (*work_)(void*, int) = nullptr;
+  void* code_ = nullptr;
+  List<Thread> threads_;
+};
+
+}  // namespace tessera

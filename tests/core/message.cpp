@@ -1,0 +1,22 @@
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include <tessera/core/message.hpp>
+
+using namespace tessera;
+
+TEST_CASE("a message is its words and numbers one after another") {
+  const std::string unit = "block.3";
+  CHECK(message({"ready('", unit, "') of rank ", 2, std::string_view(" twice")}) == "ready('block.3') of rank 2 twice");
+  CHECK(message({}).empty());
+}
+
+TEST_CASE("whole numbers of any width are written out") {
+  CHECK(message({std::numeric_limits<std::int64_t>::min()}) == "-9223372036854775808");
+  CHECK(message({std::numeric_limits<std::uint64_t>::max()}) == "18446744073709551615");
+  CHECK(message({0.5}) == "0.500000");
+}
