@@ -171,9 +171,10 @@ TEST_CASE("a collective starts after the event that it is given") {
 TEST_CASE("two queues used in opposite order by two ranks do not deadlock") {
   for (const index_t inline_bytes : {0, 1 << 20})
     run_ranks(4, [](Local& comm) {
+      float x, y;  // outlive both queues: an error of one leaves the other's collective in flight
       auto a = comm.queue(seconds(30)), b = comm.queue(seconds(30));
       for (int i = 0; i < 50; ++i) {
-        float x = 1, y = 2;
+        x = 1, y = 2;
         auto& first = comm.rank() % 2 ? a : b;
         auto& second = comm.rank() % 2 ? b : a;
         const auto one = first.all_reduce(Out(&first == &a ? &x : &y, 1), {"i", i, 0});

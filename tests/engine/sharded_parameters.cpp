@@ -7,6 +7,8 @@
 #include <tessera/comm/recording.hpp>
 #include <tessera/engine/sharded_parameters.hpp>
 
+#include "drops_first.hpp"
+
 namespace tessera {
 namespace {
 
@@ -22,12 +24,14 @@ Layout units(int count) {
 
 using Comm = Recording<Local>;
 
+// A gather posted ahead may never be looked at: the last member ends it before the memory that peers read dies.
 struct Rank {
   Sharding sharding;
   Host host;
   Comm comm;
   typename Comm::Queue queue;
   ShardedParameters<Comm, float> parameters;
+  testing::DropsFirst<Comm::Queue> drops_first{queue};
 
   Rank(const Layout& layout, Local& local, Options options)
       : sharding(layout, local.size(), 1),
