@@ -1,5 +1,5 @@
 // One training step, plain and serial: what the library's bits are compared with. Shares no code with it and includes
-// nothing of it. Slow on purpose. Compile without -mfma, -march or -ffast-math: nothing here may be contracted.
+// nothing of it. Slow on purpose. Nothing here may be contracted, whatever the flags of the test around it.
 #pragma once
 
 #include <algorithm>
@@ -12,6 +12,9 @@
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
 #endif
 
 namespace reference {
@@ -214,3 +217,7 @@ struct Trainer {
 };
 
 }  // namespace reference
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
