@@ -34,12 +34,22 @@ TEST_CASE("every setting of Adam has the bits of the serial reference") {
           {.kind = reference::Kind::adam, .lr = 0.01, .beta1 = beta1, .beta2 = 0.98, .epsilon = 1e-6, .weight_decay = weight_decay});
 }
 
-TEST_CASE("a hyperparameter of Adam out of range is refused by name") {
-  const double nan = std::nan("");
+TEST_CASE("every hyperparameter of Adam that is out of range is refused, with the names of rule and field") {
   CHECK_NOTHROW(Adam{}.check());
-  CHECK_THROWS_WITH_AS(Adam{.lr = -1}.check(), doctest::Contains("Adam: lr"), OptionError);
-  CHECK_THROWS_WITH_AS(Adam{.beta1 = 1}.check(), doctest::Contains("beta1 must be in [0, 1), is 1"), OptionError);
-  CHECK_THROWS_WITH_AS(Adam{.beta2 = nan}.check(), doctest::Contains("beta2"), OptionError);
-  CHECK_THROWS_WITH_AS(Adam{.epsilon = -1e-9}.check(), doctest::Contains("epsilon"), OptionError);
-  CHECK_THROWS_WITH_AS(Adam{.weight_decay = nan}.check(), doctest::Contains("weight_decay"), OptionError);
+  CHECK_NOTHROW(Adam{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.check());
+  const auto refuses = [](double Adam::*field, double value, const char* text) {
+    Adam rule;
+    rule.*field = value;
+    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+  };
+  for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
+    CAPTURE(bad);
+    refuses(&Adam::lr, bad, "Adam: lr must be in [0, 3.4e38], is ");
+    refuses(&Adam::beta1, bad, "Adam: beta1 must be in [0, 1), is ");
+    refuses(&Adam::beta2, bad, "Adam: beta2 must be in [0, 1), is ");
+    refuses(&Adam::epsilon, bad, "Adam: epsilon must be in [0, 3.4e38], is ");
+    refuses(&Adam::weight_decay, bad, "Adam: weight_decay must be in [0, 3.4e38], is ");
+  }
+  refuses(&Adam::beta1, 1, "Adam: beta1 must be in [0, 1), is 1");
+  refuses(&Adam::beta2, 1, "Adam: beta2 must be in [0, 1), is 1");
 }

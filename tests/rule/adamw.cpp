@@ -34,12 +34,22 @@ TEST_CASE("every setting of AdamW has the bits of the serial reference") {
           {.kind = reference::Kind::adamw, .lr = 0.01, .beta1 = beta1, .beta2 = 0.98, .epsilon = 1e-6, .weight_decay = weight_decay});
 }
 
-TEST_CASE("a hyperparameter of AdamW out of range is refused by name") {
-  const double nan = std::nan("");
+TEST_CASE("every hyperparameter of AdamW that is out of range is refused, with the names of rule and field") {
   CHECK_NOTHROW(AdamW{}.check());
-  CHECK_THROWS_WITH_AS(AdamW{.lr = -1}.check(), doctest::Contains("AdamW: lr"), OptionError);
-  CHECK_THROWS_WITH_AS(AdamW{.beta1 = 1}.check(), doctest::Contains("beta1 must be in [0, 1), is 1"), OptionError);
-  CHECK_THROWS_WITH_AS(AdamW{.beta2 = nan}.check(), doctest::Contains("beta2"), OptionError);
-  CHECK_THROWS_WITH_AS(AdamW{.epsilon = -1e-9}.check(), doctest::Contains("epsilon"), OptionError);
-  CHECK_THROWS_WITH_AS(AdamW{.weight_decay = nan}.check(), doctest::Contains("weight_decay"), OptionError);
+  CHECK_NOTHROW(AdamW{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.check());
+  const auto refuses = [](double AdamW::*field, double value, const char* text) {
+    AdamW rule;
+    rule.*field = value;
+    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+  };
+  for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
+    CAPTURE(bad);
+    refuses(&AdamW::lr, bad, "AdamW: lr must be in [0, 3.4e38], is ");
+    refuses(&AdamW::beta1, bad, "AdamW: beta1 must be in [0, 1), is ");
+    refuses(&AdamW::beta2, bad, "AdamW: beta2 must be in [0, 1), is ");
+    refuses(&AdamW::epsilon, bad, "AdamW: epsilon must be in [0, 3.4e38], is ");
+    refuses(&AdamW::weight_decay, bad, "AdamW: weight_decay must be in [0, 3.4e38], is ");
+  }
+  refuses(&AdamW::beta1, 1, "AdamW: beta1 must be in [0, 1), is 1");
+  refuses(&AdamW::beta2, 1, "AdamW: beta2 must be in [0, 1), is 1");
 }

@@ -39,13 +39,30 @@ TEST_CASE("every setting has the bits of the serial reference") {
       }
 }
 
-TEST_CASE("a hyperparameter out of range is refused by name") {
+TEST_CASE("every hyperparameter that is out of range is refused, with the names of rule and field") {
   CHECK_NOTHROW(Sgd{}.check());
-  CHECK_THROWS_WITH_AS(Sgd{.lr = -1}.check(), doctest::Contains("Sgd: lr"), OptionError);
-  CHECK_THROWS_WITH_AS(Sgd{.lr = std::nan("")}.check(), doctest::Contains("lr"), OptionError);
-  CHECK_THROWS_WITH_AS(Sgd{.momentum = -0.1}.check(), doctest::Contains("momentum"), OptionError);
-  CHECK_THROWS_WITH_AS(Sgd{.dampening = std::nan("")}.check(), doctest::Contains("dampening"), OptionError);
-  CHECK_THROWS_WITH_AS(Sgd{.weight_decay = -1}.check(), doctest::Contains("weight_decay"), OptionError);
-  CHECK_THROWS_WITH_AS(Sgd{.nesterov = true}.check(), doctest::Contains("momentum"), OptionError);
-  CHECK_THROWS_WITH_AS((Sgd{.momentum = 0.9, .dampening = 0.1, .nesterov = true}.check()), doctest::Contains("dampening"), OptionError);
+  CHECK_NOTHROW(Sgd{.lr = 0, .dampening = -1}.check());
+  const auto refuses = [](double Sgd::*field, double value, const char* text) {
+    Sgd rule;
+    rule.*field = value;
+    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+  };
+  for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL, 1e39, -1e39}) {
+    CAPTURE(bad);
+    refuses(&Sgd::lr, bad, "Sgd: lr must be in [0, 3.4e38], is ");
+    refuses(&Sgd::momentum, bad, "Sgd: momentum must be in [0, 3.4e38], is ");
+    refuses(&Sgd::dampening, bad, "Sgd: dampening must be finite, is ");
+    refuses(&Sgd::weight_decay, bad, "Sgd: weight_decay must be in [0, 3.4e38], is ");
+  }
+  refuses(&Sgd::lr, -1e-9, "Sgd: lr must be in [0, 3.4e38], is -1e-09");
+  refuses(&Sgd::momentum, -0.1, "Sgd: momentum must be in [0, 3.4e38], is -0.1");
+  refuses(&Sgd::weight_decay, -1, "Sgd: weight_decay must be in [0, 3.4e38], is -1");
+}
+
+TEST_CASE("Nesterov needs momentum, and none of it damped") {
+  CHECK_NOTHROW((Sgd{.momentum = 0.9, .nesterov = true}.check()));
+  CHECK_THROWS_WITH_AS(Sgd{.nesterov = true}.check(),
+                       doctest::Contains("Sgd: momentum must be above 0 with nesterov, is 0"), OptionError);
+  CHECK_THROWS_WITH_AS((Sgd{.momentum = 0.9, .dampening = 0.1, .nesterov = true}.check()),
+                       doctest::Contains("Sgd: dampening must be 0 with nesterov, is 0.1"), OptionError);
 }
