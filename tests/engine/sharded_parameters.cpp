@@ -1,6 +1,9 @@
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <tessera/comm/local.hpp>
@@ -66,23 +69,25 @@ TEST_CASE("a gathered unit is whole on every rank, frozen tensors too, in both d
       });
 }
 
+// The buckets whose gathers were posted, in order.
+std::vector<index_t> asked(const Rank& rank) {
+  std::vector<index_t> buckets;
+  for (const auto& record : rank.comm.log())
+    if (std::string(record.tag.what) == "parameters of bucket") buckets.push_back(record.tag.index);
+  return buckets;
+}
+
 TEST_CASE("the next units in the direction of travel are asked for ahead, and each once") {
   const Layout layout = units(4);
   run_ranks(2, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 1});
-    const auto asked = [&] {
-      std::vector<index_t> buckets;
-      for (const auto& record : rank.comm.log())
-        if (std::string(record.tag.what) == "parameters of bucket") buckets.push_back(record.tag.index);
-      return buckets;
-    };
     static_cast<void>(rank.parameters.gather(Unit{0}));
-    CHECK(asked() == std::vector<index_t>{0, 1});
+    CHECK(asked(rank) == std::vector<index_t>{0, 1});
     for (int u = 1; u < 4; ++u) static_cast<void>(rank.parameters.gather(Unit{u}));
-    CHECK(asked() == std::vector<index_t>{0, 1, 2, 3});
+    CHECK(asked(rank) == std::vector<index_t>{0, 1, 2, 3});
     rank.parameters.begin_backward();
     static_cast<void>(rank.parameters.gather(Unit{3}));
-    CHECK(asked() == std::vector<index_t>{0, 1, 2, 3, 3, 2});
+    CHECK(asked(rank) == std::vector<index_t>{0, 1, 2, 3, 3, 2});
   });
 }
 
@@ -97,6 +102,54 @@ TEST_CASE("weights that are still looked at keep their slot, and one too many is
     }
     static_cast<void>(rank.parameters.gather(Unit{2}));
     CHECK(first.trainable()[7] == 7);
+  });
+}
+
+TEST_CASE("after a drop everything is gathered anew, what had been asked for ahead too") {
+  const Layout layout = units(4);
+  run_ranks(2, [&](Local& local) {
+    Rank rank(layout, local, {.prefetch = 1});
+    static_cast<void>(rank.parameters.gather(Unit{0}));
+    rank.queue.drop();
+    rank.parameters.drop();
+    const auto weights = rank.parameters.gather(Unit{1});
+    CHECK(weights.trainable()[7] == static_cast<float>(layout.trainable(Unit{1}).begin + 7));
+    static_cast<void>(rank.parameters.gather(Unit{0}));
+    CHECK(asked(rank) == std::vector<index_t>{0, 1, 1, 2, 0});
+  });
+}
+
+TEST_CASE("weights looked at across a drop keep their slot until the look ends") {
+  const Layout layout = units(3);
+  run_ranks(1, [&](Local& local) {
+    Rank rank(layout, local, {.prefetch = 0});
+    {
+      const auto first = rank.parameters.gather(Unit{0});
+      rank.parameters.drop();
+      CHECK_THROWS_AS(static_cast<void>(rank.parameters.gather(Unit{1})), UsageError);
+      CHECK(first.trainable()[7] == 7);
+    }
+    CHECK_NOTHROW(static_cast<void>(rank.parameters.gather(Unit{1})));
+  });
+}
+
+TEST_CASE("an update waits until peers have read this rank's shard, and the next gather brings what it wrote") {
+  const Layout layout = units(2);
+  std::atomic<bool> peer_came = false;
+  run_ranks(2, [&](Local& local) {
+    // Rank 0 asks for the second unit ahead and never looks at it; the other comes to it late.
+    Rank rank(layout, local, {.prefetch = local.rank() == 0 ? 1 : 0});
+    static_cast<void>(rank.parameters.gather(Unit{0}));
+    if (local.rank() == 1) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      peer_came = true;
+      static_cast<void>(rank.parameters.gather(Unit{1}));
+    }
+    rank.parameters.begin_backward();
+    rank.parameters.before_update();
+    CHECK(peer_came);
+    for (index_t i = rank.parameters.held(0).begin; i < rank.parameters.held(0).end; ++i) *rank.parameters.at(0, i) = 5;
+    CHECK(rank.parameters.gather(Unit{0}).trainable()[99] == 5);
   });
 }
 
