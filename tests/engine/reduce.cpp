@@ -1,8 +1,11 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include <tessera/comm/local.hpp>
+#include <tessera/comm/recording.hpp>
+#include <tessera/comm/self.hpp>
 #include <tessera/engine/construction.hpp>
 #include <tessera/engine/reduce.hpp>
 #include <tessera/precision/precision.hpp>
@@ -73,6 +76,135 @@ TEST_CASE("the sum over ranks and passes is the reference's tree to the bit, rou
       CHECK(reduced<Stage1, Bf16>(world, passes) == expected(world, passes, true));
       CHECK(reduced<Stage3, Bf16>(world, passes) == expected(world, passes, true));
     }
+}
+
+Layout three_units() {
+  Layout layout;
+  for (const char* name : {"a", "b", "c"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {70});
+  }
+  return layout;
+}
+
+// A world of one, a bucket a unit.
+template <class Stage, class Precision>
+struct Alone {
+  Sharding sharding;
+  Host host;
+  Recording<Self> comm{Self{}};
+  typename Recording<Self>::Queue queue = comm.queue(std::chrono::seconds(10));
+  Plan plan;
+  Reduce<Recording<Self>, Stage, Precision> reduce;
+
+  explicit Alone(const Layout& layout, int passes = 1, std::span<typename Precision::Gradient> buffer = {})
+      : sharding(layout, 1, 1),
+        plan(make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>(0))),
+        reduce(sharding, 0, host, queue, plan, passes, buffer) {}
+};
+
+TEST_CASE("a dropped step gives its slots back") {
+  Alone<Stage2, Fp32> alone(three_units());
+  alone.reduce.open(Unit{2}, true);
+  alone.reduce.open(Unit{1}, true);
+  CHECK_THROWS_AS(alone.reduce.open(Unit{0}, true), UsageError);
+  alone.reduce.drop();
+  CHECK_NOTHROW(alone.reduce.open(Unit{0}, true));
+}
+
+template <class Stage>
+void check_reduction_after_drop() {
+  run_ranks(2, [&](Local& comm) {
+    Layout layout;
+    layout.add_unit("only");
+    layout.add_tensor("w", {n});
+    const Sharding sharding(layout, 2, 1);
+    Host host;
+    auto queue = comm.queue(std::chrono::seconds(10));
+    const Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Fp32>(0));
+    Reduce<Local, Stage, Fp32> reduce(sharding, comm.rank(), host, queue, plan, 1, {});
+    const testing::DropsFirst drops_first(queue);
+    std::fill_n(reduce.open(Unit{0}, true), n, 100.0f);
+    if (comm.rank() == 0) reduce.depart(0, 0, 0);  // never joined by the other
+    queue.drop();
+    reduce.drop();
+    CHECK_NOTHROW(reduce.sum(0));
+    float* room = nullptr;
+    CHECK_NOTHROW(room = reduce.open(Unit{0}, true));
+    REQUIRE(room != nullptr);
+    std::fill_n(room, n, 1.0f + static_cast<float>(comm.rank()));
+    reduce.depart(0, 0, 1);
+    bool right = true;
+    for (const float x : reduce.sum(0)) right &= x == 3;
+    CHECK(right);
+  });
+}
+
+TEST_CASE("what was on its way when a step was dropped is waited for by nobody, and the next step is clean") {
+  check_reduction_after_drop<Stage0>();
+  check_reduction_after_drop<Stage1>();
+  check_reduction_after_drop<Stage2>();
+}
+
+TEST_CASE("opening a unit clears it and the gap behind it, or leaves both alone") {
+  std::vector<float> buffer(198, 7.0f);  // units at 0, 128 and, to the end, 128 + 70
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {70});
+  layout.add_unit("b");
+  layout.add_tensor("w", {70});
+  const Sharding sharding(layout, 1, 1000);  // both in one bucket
+  Host host;
+  Self self;
+  auto queue = self.queue(std::chrono::seconds(10));
+  Reduce<Self, Stage1, Fp32> reduce(sharding, 0, host, queue,
+                                    make_plan(sharding, {}, footprint_of<Sgd, Stage1, Fp32>(0)), 1, buffer);
+  CHECK(reduce.open(Unit{0}, false) == buffer.data());
+  CHECK(buffer == std::vector<float>(198, 7.0f));
+  reduce.open(Unit{0}, true);
+  for (index_t i = 0; i < 198; ++i) CHECK(buffer[i] == (i < 128 ? 0.0f : 7.0f));
+  CHECK(reduce.open(Unit{1}, true) == buffer.data() + 128);
+  CHECK(buffer == std::vector<float>(198));
+}
+
+TEST_CASE("a pass of a flat layout begins with all of the caller's buffer cleared") {
+  std::vector<float> buffer(300, 7.0f);
+  Alone<Stage1, Fp32> alone(Layout::flat(300), 1, buffer);
+  alone.reduce.begin_pass();
+  CHECK(buffer == std::vector<float>(300));
+}
+
+TEST_CASE("the sum replaces the gradients in the caller's buffer where types allow, and has room of its own else") {
+  std::vector<float> buffer(three_units().trainable_elements());
+  Alone<Stage0, Fp32> whole(three_units(), 1, buffer);
+  CHECK(whole.reduce.sum(1).data() == buffer.data() + 128);
+  CHECK(whole.reduce.at(1, 130) == buffer.data() + 130);
+  CHECK(whole.host.allocated_bytes() == 0);
+  Alone<Stage2, Fp32> slotted(three_units());
+  CHECK(slotted.host.allocated_bytes() == slotted.plan.gradient_slots.bytes() + slotted.plan.reduced_gradients.bytes());
+}
+
+TEST_CASE("a bucket sends one reduction a pass, and at stage 0 one gather a step; an empty one sends nothing") {
+  Layout layout = three_units();
+  layout.add_unit("nothing");
+  const auto sent = [&]<class Stage>(Stage) {
+    Alone<Stage, Fp32> alone(layout, 3);
+    for (int pass = 0; pass < 3; ++pass)
+      for (int u = 3; u >= 0; --u) {
+        alone.reduce.open(Unit{u}, true);
+        alone.reduce.depart(u, pass, pass);
+      }
+    for (int b = 3; b >= 0; --b) alone.reduce.finish(b, 0);
+    std::vector<int> count(2);
+    for (const Record& record : alone.comm.log()) {
+      ++count[record.kind == Collective::all_gather];
+      CHECK(record.tag.index != 3);
+    }
+    return count;
+  };
+  CHECK(sent(Stage0{}) == std::vector<int>{9, 3});
+  CHECK(sent(Stage1{}) == std::vector<int>{9, 0});
+  CHECK(sent(Stage2{}) == std::vector<int>{9, 0});
 }
 
 }  // namespace
