@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <string>
 #include <type_traits>
 
 #include <tessera/core/error.hpp>
@@ -21,6 +22,47 @@ TEST_CASE("an error of any kind is caught as one and keeps its message") {
   } catch (const Error& error) {
     CHECK(std::string(error.what()) == "rank 1 is missing");
   }
+}
+
+// What catches an Error that is thrown: the first handler that fits.
+template <class Thrown>
+std::string caught_as() {
+  try {
+    throw Thrown("why");
+  } catch (const LayoutError&) {
+    return "LayoutError";
+  } catch (const BufferError&) {
+    return "BufferError";
+  } catch (const OptionError&) {
+    return "OptionError";
+  } catch (const UsageError&) {
+    return "UsageError";
+  } catch (const AgreementError&) {
+    return "AgreementError";
+  } catch (const CommError&) {
+    return "CommError";
+  } catch (const RankError&) {
+    return "RankError";
+  } catch (const Error&) {
+    return "Error";
+  }
+}
+
+TEST_CASE("no error is mistaken for one of another kind") {
+  CHECK(caught_as<LayoutError>() == "LayoutError");
+  CHECK(caught_as<BufferError>() == "BufferError");
+  CHECK(caught_as<OptionError>() == "OptionError");
+  CHECK(caught_as<UsageError>() == "UsageError");
+  CHECK(caught_as<AgreementError>() == "AgreementError");
+  CHECK(caught_as<CommError>() == "CommError");
+  CHECK(caught_as<RankError>() == "RankError");
+  CHECK(caught_as<Error>() == "Error");
+}
+
+TEST_CASE("what went wrong between ranks is caught as one, and a program that knows no Tessera sees a runtime_error") {
+  CHECK_THROWS_WITH_AS(throw AgreementError("ranks differ"), "ranks differ", RankError);
+  CHECK_THROWS_WITH_AS(throw CommError("rank 1 left"), "rank 1 left", RankError);
+  CHECK_THROWS_WITH_AS(throw LayoutError("no unit"), "no unit", std::runtime_error);
 }
 
 }  // namespace
