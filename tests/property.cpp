@@ -33,7 +33,9 @@ struct Tuple {
 class Draw {
  public:
   Draw(std::uint64_t seed, index_t number) : seed_(seed), number_(static_cast<std::uint64_t>(number)) {}
-  index_t below(index_t n) { return static_cast<index_t>(testing::hash(seed_, number_, ++count_) % static_cast<std::uint64_t>(n)); }
+  index_t below(index_t n) {
+    return static_cast<index_t>(testing::hash(seed_, number_, ++count_) % static_cast<std::uint64_t>(n));
+  }
   bool once_in(index_t n) { return below(n) == 0; }
   template <class T>
   T one_of(std::initializer_list<T> of) {
@@ -97,8 +99,8 @@ Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
 
 std::string describe(const Tuple& tuple) {
   std::string text = "tuple " + std::to_string(tuple.number) + ": world " + std::to_string(tuple.world) + ", stage " +
-                     std::to_string(tuple.stage) + ", rule " + std::to_string(tuple.rule) + (tuple.bf16 ? ", bf16, " : ", fp32, ") +
-                     tuple.options.describe() + ", units";
+                     std::to_string(tuple.stage) + ", rule " + std::to_string(tuple.rule) +
+                     (tuple.bf16 ? ", bf16, " : ", fp32, ") + tuple.options.describe() + ", units";
   for (const Unit u : tuple.layout.forward()) {
     text += " [";
     for (const Tensor t : tuple.layout.tensors(u))
@@ -123,7 +125,8 @@ testing::Outcome expected_of(const Tuple& tuple, int reference_world) {
   problem.clip_norm = std::isinf(tuple.options.clip_norm) ? 0 : tuple.options.clip_norm;
   const reference::Kind kinds[] = {reference::Kind::sgd, reference::Kind::adam, reference::Kind::adamw};
   for (const double lr : tuple.lr)
-    problem.rules.push_back({.kind = kinds[tuple.rule], .lr = lr, .momentum = tuple.momentum, .weight_decay = tuple.weight_decay});
+    problem.rules.push_back(
+        {.kind = kinds[tuple.rule], .lr = lr, .momentum = tuple.momentum, .weight_decay = tuple.weight_decay});
   std::vector<Tensor> tensors;
   for (const Unit u : layout.forward()) {
     problem.unit_sizes.push_back(0);
@@ -158,7 +161,9 @@ testing::Outcome expected_of(const Tuple& tuple, int reference_world) {
   for (const Tensor t : layout.tensors())
     for (index_t i = 0; i < layout.elements(t); ++i) {
       const float first = testing::made_up_weight(t, i);
-      outcome.parameters.push_back(!layout.frozen(t) ? trainer.parameter[next++] : tuple.bf16 ? reference::to_bf16(first) : first);
+      outcome.parameters.push_back(!layout.frozen(t) ? trainer.parameter[next++]
+                                   : tuple.bf16      ? reference::to_bf16(first)
+                                                     : first);
     }
   return outcome;
 }
@@ -170,14 +175,16 @@ testing::Outcome train(Local& comm, const Tuple& tuple, const std::vector<Rule>&
   testing::Outcome outcome;
   for (index_t step = 0; step < steps; ++step) {
     for (int k = 0; k < tuple.passes; ++k)
-      testing::run_pass(optimizer, step, index_t{k} * tuple.world + comm.rank(),
-                        [&](index_t s, index_t leaf, Tensor t, index_t i) { return leaf_gradient(tuple, s, leaf, t, i); });
+      testing::run_pass(
+          optimizer, step, index_t{k} * tuple.world + comm.rank(),
+          [&](index_t s, index_t leaf, Tensor t, index_t i) { return leaf_gradient(tuple, s, leaf, t, i); });
     const Report report = optimizer.step();
     outcome.norms.push_back(report.applied() ? report.gradient_norm() : 0);
     outcome.applied.push_back(report.applied());
   }
   outcome.parameters = testing::parameters_of(optimizer);
-  if (optimizer.bytes() != optimizer.plan().bytes() || optimizer.peak_bytes() != optimizer.bytes()) outcome.parameters.clear();
+  if (optimizer.bytes() != optimizer.plan().bytes() || optimizer.peak_bytes() != optimizer.bytes())
+    outcome.parameters.clear();
   return outcome;
 }
 
@@ -305,7 +312,8 @@ int main(int argc, char** argv) {
     for (std::thread& thread : threads) thread.join();
     progress.join();
   }
-  std::printf("property: seed %llu, %lld tuples, %lld differ from the serial reference\n", static_cast<unsigned long long>(seed),
-              static_cast<long long>(run.done()), static_cast<long long>(run.failures()));
+  std::printf("property: seed %llu, %lld tuples, %lld differ from the serial reference\n",
+              static_cast<unsigned long long>(seed), static_cast<long long>(run.done()),
+              static_cast<long long>(run.failures()));
   return run.failures() == 0 && run.done() > 0 ? 0 : 1;
 }

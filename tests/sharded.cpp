@@ -98,7 +98,8 @@ TEST_CASE("frozen tensors keep their bits and are gathered like all others") {
     optimizer.initialize(testing::made_up_weight);
     testing::run_steps(optimizer, comm.rank(), 3, 2, 1);
     const auto weights = optimizer.gather(layout.unit_of(frozen));
-    for (index_t i = 0; i < layout.elements(frozen); ++i) CHECK(weights[frozen][i] == testing::made_up_weight(frozen, i));
+    for (index_t i = 0; i < layout.elements(frozen); ++i)
+      CHECK(weights[frozen][i] == testing::made_up_weight(frozen, i));
   });
 }
 
@@ -130,7 +131,8 @@ TEST_CASE("a caller's own buffers are trained in place") {
     CHECK(testing::run_steps(optimizer, comm.rank(), 2, 3, 1) == expected);
     std::size_t next = 0;
     for (const Tensor t : layout.tensors())
-      for (index_t i = 0; i < layout.elements(t); ++i) CHECK(parameters[layout.offset(t) + i] == expected.parameters[next++]);
+      for (index_t i = 0; i < layout.elements(t); ++i)
+        CHECK(parameters[layout.offset(t) + i] == expected.parameters[next++]);
   });
 }
 
@@ -154,8 +156,8 @@ constexpr index_t planned_bytes(int world) {
   layout.add_tensor("w", {1280});
   return Sharded<Adam, Stage3, Bf16>::plan(layout, world, {.micro_batches = 2}).bytes();
 }
-// 640 elements a rank: 2 bytes of parameter, 2 of reduced gradient, 4 of master, 8 of state, 8 of partial sums; a slot and a
-// gathered bucket of 1280 elements each; the words that ranks agree by.
+// 640 elements a rank: 2 bytes of parameter, 2 of reduced gradient, 4 of master, 8 of state, 8 of partial sums; a slot
+// and a gathered bucket of 1280 elements each; the words that ranks agree by.
 static_assert(planned_bytes(2) == 640 * (2 + 2 + 4 + 8 + 8) + 1280 * (2 + 2) + 8 * StepAgreement<Host>::words(2),
               "a plan is a constant expression");
 
@@ -184,7 +186,8 @@ std::vector<float> train_flat(index_t n, int world, index_t bucket_bytes, bool o
     REQUIRE(Optimizer::required(layout, world).parameters == n);
     const auto buffers = own_buffers ? typename Optimizer::Buffers{.parameters = p, .gradients = g}
                                      : typename Optimizer::Buffers{.parameters = {}, .gradients = g};
-    Optimizer optimizer(comm, layout, buffers, Adam{.lr = 0.1f}, {.micro_batches = passes, .bucket_bytes = bucket_bytes});
+    Optimizer optimizer(comm, layout, buffers, Adam{.lr = 0.1f},
+                        {.micro_batches = passes, .bucket_bytes = bucket_bytes});
     if (!own_buffers) optimizer.initialize(testing::made_up_weight);
     for (int step = 0; step < 2; ++step) {
       for (int k = 0; k < passes; ++k) {
@@ -229,7 +232,8 @@ TEST_CASE("a tied unit is gathered and added into beside the unit that uses it t
   const auto train_tied = [&]<class Stage>(Stage, index_t bucket_bytes, int prefetch) {
     std::vector<float> result;
     run_ranks(2, [&](Local& comm) {
-      Sharded<Sgd, Stage> optimizer(comm, layout, {}, Sgd{.lr = 0.1f}, {.bucket_bytes = bucket_bytes, .prefetch = prefetch});
+      Sharded<Sgd, Stage> optimizer(comm, layout, {}, Sgd{.lr = 0.1f},
+                                    {.bucket_bytes = bucket_bytes, .prefetch = prefetch});
       optimizer.initialize(testing::made_up_weight);
       for (int step = 0; step < 2; ++step) {
         for (const Unit u : layout.forward()) {

@@ -79,7 +79,8 @@ TEST_CASE("a pass that was left with a unit never ready is why the step has none
     pass.gradients(alone.last);
     pass.ready(alone.last);
   }
-  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("the last pass was dropped, unit 'first' was never ready"), UsageError);
+  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("the last pass was dropped, unit 'first' was never ready"),
+                       UsageError);
 }
 
 TEST_CASE("ready outside a pass, and without gradients, is refused") {
@@ -100,7 +101,8 @@ TEST_CASE("a frozen tensor has no gradients and a tensor of another unit is not 
   auto pass = alone.optimizer.backward();
   const auto gradients = pass.gradients(alone.last);
   CHECK_THROWS_WITH_AS(gradients[alone.layout.find("last.frozen")], Contains("'last.frozen' is frozen"), UsageError);
-  CHECK_THROWS_WITH_AS(gradients[alone.layout.find("first.w")], Contains("'first.w' is not of unit 'last'"), UsageError);
+  CHECK_THROWS_WITH_AS(gradients[alone.layout.find("first.w")], Contains("'first.w' is not of unit 'last'"),
+                       UsageError);
 }
 
 TEST_CASE("gradients of a ready unit are no longer handed out") {
@@ -126,20 +128,23 @@ TEST_CASE("a step in the middle of accumulation says how many micro-batches are 
   CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("step() after 1 of 3 micro-batches"), UsageError);
   testing::run_pass(alone.optimizer, 0, 1);
   testing::run_pass(alone.optimizer, 0, 2);
-  CHECK_THROWS_WITH_AS(static_cast<void>(alone.optimizer.backward()), Contains("all 3 micro-batches of the step are done"), UsageError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(alone.optimizer.backward()),
+                       Contains("all 3 micro-batches of the step are done"), UsageError);
   CHECK(alone.optimizer.step().applied());
 }
 
 TEST_CASE("a second pass while one is open is refused") {
   Alone alone;
   auto pass = alone.optimizer.backward();
-  CHECK_THROWS_WITH_AS(static_cast<void>(alone.optimizer.backward()), Contains("still open: unit 'last' was never ready"), UsageError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(alone.optimizer.backward()),
+                       Contains("still open: unit 'last' was never ready"), UsageError);
 }
 
 TEST_CASE("initialize in the middle of a step is refused") {
   Alone alone({.micro_batches = 2});
   testing::run_pass(alone.optimizer, 0, 0);
-  CHECK_THROWS_WITH_AS(alone.optimizer.initialize(testing::made_up_weight), Contains("in the middle of a step"), UsageError);
+  CHECK_THROWS_WITH_AS(alone.optimizer.initialize(testing::made_up_weight), Contains("in the middle of a step"),
+                       UsageError);
 }
 
 TEST_CASE("backward in an order that slots cannot hold is refused, not waited for") {
@@ -196,7 +201,8 @@ TEST_CASE("a caller's buffer that is too small, misaligned, overlapping or not u
   CHECK(contains(build(1, n, 2 * n)[0], "rank 1 could not be built"));
   std::vector<float> gradients(required.gradients);
   Self self;
-  CHECK_THROWS_WITH_AS((Sharded<Adam, Stage2, Fp32, Self>(self, layout, {.parameters = {}, .gradients = gradients}, std::vector<Adam>(2))),
+  CHECK_THROWS_WITH_AS((Sharded<Adam, Stage2, Fp32, Self>(self, layout, {.parameters = {}, .gradients = gradients},
+                                                          std::vector<Adam>(2))),
                        Contains("buffer 'gradients' is not used at this stage"), BufferError);
 }
 
@@ -204,12 +210,16 @@ TEST_CASE("options, rules and groups out of range are refused at construction an
   Self self;
   const Layout layout = ragged_layout();
   using Optimizer = Sharded<Adam, Stage1, Fp32, Self>;
-  CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, std::vector<Adam>(2), {.micro_batches = 0}), Contains("micro_batches"), OptionError);
+  CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, std::vector<Adam>(2), {.micro_batches = 0}),
+                       Contains("micro_batches"), OptionError);
   CHECK_THROWS_WITH_AS(Optimizer::plan(layout, 2, {.prefetch = -1}), Contains("prefetch"), OptionError);
   CHECK_THROWS_WITH_AS(Optimizer::required(layout, 0), Contains("at least 1 rank"), OptionError);
-  CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, Adam{}), Contains("'body.bias' is of hyperparameter group 1, but 1 rules"), OptionError);
-  CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, std::vector<Adam>(2, Adam{.beta1 = 1.5f})), Contains("beta1"), OptionError);
-  CHECK_THROWS_WITH_AS((Sharded<Adam, Stage2, Fp32, Self>(self, Layout::flat(10), {}, Adam{})), Contains("flat layout"), LayoutError);
+  CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, Adam{}),
+                       Contains("'body.bias' is of hyperparameter group 1, but 1 rules"), OptionError);
+  CHECK_THROWS_WITH_AS(Optimizer(self, layout, {}, std::vector<Adam>(2, Adam{.beta1 = 1.5f})), Contains("beta1"),
+                       OptionError);
+  CHECK_THROWS_WITH_AS((Sharded<Adam, Stage2, Fp32, Self>(self, Layout::flat(10), {}, Adam{})), Contains("flat layout"),
+                       LayoutError);
   Alone alone;
   CHECK_THROWS_WITH_AS(alone.optimizer.rule(1), Contains("no hyperparameter group 1"), OptionError);
   alone.optimizer.rule().lr = -1;
@@ -222,7 +232,8 @@ TEST_CASE("options, rules and groups out of range are refused at construction an
 TEST_CASE("a flat layout is asked by range and others by unit") {
   Self self;
   Sharded<Adam, Stage1, Fp32, Self> flat(self, Layout::flat(10), {}, Adam{});
-  CHECK_THROWS_WITH_AS(static_cast<void>(flat.gather(0, 11)), Contains("gather(0, 11) is not within the buffer's 10"), UsageError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(flat.gather(0, 11)), Contains("gather(0, 11) is not within the buffer's 10"),
+                       UsageError);
   {
     auto pass = flat.backward();
     CHECK_THROWS_WITH_AS(pass.gradients(Unit{0}), Contains("flat layout"), UsageError);
@@ -274,9 +285,12 @@ TEST_CASE("ranks that differ in layout, rule, stage, precision, options or hyper
            Sharded<Adam, Stage1>(comm, layout, {}, rules, {.micro_batches = 1 + comm.rank()});
          }),
          "options", "rank 1 has micro_batches 2");
-  expect(errors_of(2, [&](Local& comm) {
-           Sharded<Adam, Stage1>(comm, layout, {}, std::vector<Adam>(2, Adam{.lr = 0.1f * static_cast<float>(1 + comm.rank())}));
-         }),
+  expect(errors_of(2,
+                   [&](Local& comm) {
+                     Sharded<Adam, Stage1>(
+                         comm, layout, {},
+                         std::vector<Adam>(2, Adam{.lr = 0.1f * static_cast<float>(1 + comm.rank())}));
+                   }),
          "hyperparameters", "rank 1 has 2 rules");
 }
 
@@ -336,7 +350,8 @@ TEST_CASE("one NaN or infinite gradient on one rank makes all ranks skip and nam
   }
 }
 
-// Rank r fails in its backward of step 1, in the unit that `fails_at(r)` says (-1: not at all), then everybody tries again.
+// Rank r fails in its backward of step 1, in the unit that `fails_at(r)` says (-1: not at all), then everybody tries
+// again.
 template <class Stage>
 void check_dropped(int world, int (*fails_at)(int)) {
   const Layout layout = ragged_layout();

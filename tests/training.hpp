@@ -30,11 +30,13 @@ inline float uniform(std::uint64_t a, std::uint64_t b = 0, std::uint64_t c = 0, 
 using LeafGradient = std::function<float(index_t step, index_t leaf, Tensor tensor, index_t i)>;
 
 inline float made_up_gradient(index_t step, index_t leaf, Tensor tensor, index_t i) {
-  return uniform(static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(leaf), static_cast<std::uint64_t>(tensor.index),
-                 static_cast<std::uint64_t>(i));
+  return uniform(static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(leaf),
+                 static_cast<std::uint64_t>(tensor.index), static_cast<std::uint64_t>(i));
 }
 
-inline float made_up_weight(Tensor tensor, index_t i) { return uniform(77, static_cast<std::uint64_t>(tensor.index), static_cast<std::uint64_t>(i)); }
+inline float made_up_weight(Tensor tensor, index_t i) {
+  return uniform(77, static_cast<std::uint64_t>(tensor.index), static_cast<std::uint64_t>(i));
+}
 
 /// What a run left behind, the same on every rank.
 struct Outcome {

@@ -8,7 +8,8 @@
 namespace tessera {
 namespace {
 
-static_assert(Communicator<Self> && Communicator<Local> && Communicator<Recording<Self>> && Communicator<Recording<Local>>);
+static_assert(Communicator<Self> && Communicator<Local> && Communicator<Recording<Self>> &&
+              Communicator<Recording<Local>>);
 static_assert(Self::ordered && Local::ordered && Recording<Local>::ordered);
 static_assert(!std::movable<Local::Queue>);
 

@@ -18,7 +18,9 @@ using Floats = std::vector<float>;
 using In = std::span<const float>;
 using Out = std::span<float>;
 
-float made_up(int rank, index_t i) { return std::sin(static_cast<float>(rank * 101 + i * 3)) * (rank % 3 == 0 ? 1000.0f : 0.01f); }
+float made_up(int rank, index_t i) {
+  return std::sin(static_cast<float>(rank * 101 + i * 3)) * (rank % 3 == 0 ? 1000.0f : 0.01f);
+}
 
 float by_recursion(const Floats& leaves, std::size_t begin, std::size_t end) {
   if (end - begin == 1) return leaves[begin];
@@ -272,7 +274,8 @@ TEST_CASE("a rank that throws wakes the others at once, with its name and messag
     try {
       queue.all_reduce(Out(x), {"x", 1, 0}).wait();
     } catch (const CommError& error) {
-      const auto late = std::chrono::steady_clock::now().time_since_epoch() - std::chrono::steady_clock::duration(thrown);
+      const auto late =
+          std::chrono::steady_clock::now().time_since_epoch() - std::chrono::steady_clock::duration(thrown);
       told += std::string(error.what()) == "rank 2 failed: out of luck";
       if (late > milliseconds(100)) quick = false;
       throw;
@@ -303,7 +306,8 @@ TEST_CASE("a rank that returns while others wait for it is named") {
     float x = 0;
     queue.all_reduce(Out(&x, 1), {"x", 0, 0}).wait();
   });
-  for (const int r : {0, 2}) CHECK(contains(errors[r], "rank 1 has returned and does not join all_reduce of 1 float (x 0, pass 0)"));
+  for (const int r : {0, 2})
+    CHECK(contains(errors[r], "rank 1 has returned and does not join all_reduce of 1 float (x 0, pass 0)"));
 }
 
 TEST_CASE("a queue that is destroyed has left, which its peers are told") {
@@ -340,8 +344,9 @@ TEST_CASE("a dropped epoch is named to those still in it, and the next one is cl
             } catch (const CommError& caught) {
               error = caught.what();
             }
-            CHECK(contains(error, "rank " + std::to_string(dropper) + " dropped pass 17 and does not join all_reduce of 2000 "
-                                  "float (gradients of bucket 1, pass 17)"));
+            CHECK(contains(error, "rank " + std::to_string(dropper) +
+                                      " dropped pass 17 and does not join all_reduce of 2000 "
+                                      "float (gradients of bucket 1, pass 17)"));
             CHECK_THROWS_AS(queue.all_reduce(Out(lost), {"gradients of bucket", 2, 17}).wait(), CommError);
           }
           queue.drop();

@@ -9,7 +9,14 @@ namespace tessera::local {
 namespace {
 
 Call sample() {
-  return {Collective::reduce_scatter, element_type<bfloat16>(), element_type<float>(), 4096, 1024, 0, {"gradients of bucket", 3, 2}, nullptr};
+  return {Collective::reduce_scatter,
+          element_type<bfloat16>(),
+          element_type<float>(),
+          4096,
+          1024,
+          0,
+          {"gradients of bucket", 3, 2},
+          nullptr};
 }
 
 TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {

@@ -9,7 +9,8 @@
 namespace tessera::local {
 namespace {
 
-const Call sum{Collective::all_reduce, element_type<float>(), element_type<float>(), 1, 0, 0, {"sum", 1, 2}, all_reduce<float>};
+const Call sum{
+    Collective::all_reduce, element_type<float>(), element_type<float>(), 1, 0, 0, {"sum", 1, 2}, all_reduce<float>};
 
 TEST_CASE("the last rank to come does a small operation on the spot, and workers do a large one") {
   for (const index_t inline_bytes : {0, 1000}) {
@@ -51,7 +52,8 @@ TEST_CASE("a wait that lasts too long names who is missing") {
   float x = 1;
   const auto ticket = group.post(*channel, 0, sum, {&x, &x});
   CHECK_THROWS_WITH_AS(group.wait(*channel, 0, ticket, Duration::milliseconds(20)),
-                       doctest::Contains("ranks 1 and 2 have not called all_reduce of 1 float (sum 1, pass 2)"), CommError);
+                       doctest::Contains("ranks 1 and 2 have not called all_reduce of 1 float (sum 1, pass 2)"),
+                       CommError);
 }
 
 }  // namespace

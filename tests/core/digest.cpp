@@ -17,7 +17,8 @@ TEST_CASE("digests are the published ones of FNV-1a with 64 bits") {
 
 TEST_CASE("order and borders of texts matter") {
   CHECK(Digest{}.add("ab").add("c").value() != Digest{}.add("a").add("bc").value());
-  CHECK(Digest{}.add(std::int64_t{1}).add(std::int64_t{2}).value() != Digest{}.add(std::int64_t{2}).add(std::int64_t{1}).value());
+  CHECK(Digest{}.add(std::int64_t{1}).add(std::int64_t{2}).value() !=
+        Digest{}.add(std::int64_t{2}).add(std::int64_t{1}).value());
 }
 
 TEST_CASE("plain numbers count by their bits") {

@@ -19,8 +19,10 @@ Blueprint blueprint(std::string_view stage, std::uint64_t layout) {
 TEST_CASE("blueprints that are alike agree, and the first that differs is named with both values") {
   CHECK_NOTHROW(compare(List{blueprint("Stage1", 5), blueprint("Stage1", 5)}));
   CHECK_THROWS_WITH_AS(compare(List{blueprint("Stage1", 5), blueprint("Stage1", 5), blueprint("Stage2", 5)}),
-                       doctest::Contains("ranks differ in stage: rank 0 has Stage1, rank 2 has Stage2"), AgreementError);
-  CHECK_THROWS_WITH_AS(compare(List{blueprint("Stage1", 5), blueprint("Stage1", 6)}), doctest::Contains("ranks differ in layout"), AgreementError);
+                       doctest::Contains("ranks differ in stage: rank 0 has Stage1, rank 2 has Stage2"),
+                       AgreementError);
+  CHECK_THROWS_WITH_AS(compare(List{blueprint("Stage1", 5), blueprint("Stage1", 6)}),
+                       doctest::Contains("ranks differ in layout"), AgreementError);
 }
 
 TEST_CASE("a text longer than its room is cut, not written beyond it") {

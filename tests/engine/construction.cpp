@@ -26,8 +26,10 @@ TEST_CASE("a model that cannot be is refused by name") {
   layout.add_unit("a");
   layout.add_tensor("w", {4}, {.group = 1});
   CHECK_THROWS_WITH_AS((check_model<Adam, Stage1>(layout, {Adam{}}, {})), doctest::Contains("'a.w'"), OptionError);
-  CHECK_THROWS_WITH_AS((check_model<Adam, Stage1>(layout, {Adam{}, Adam{.lr = -1}}, {})), doctest::Contains("lr"), OptionError);
-  CHECK_THROWS_WITH_AS((check_model<Adam, Stage3>(Layout::flat(4), {Adam{}}, {})), doctest::Contains("Stage3"), LayoutError);
+  CHECK_THROWS_WITH_AS((check_model<Adam, Stage1>(layout, {Adam{}, Adam{.lr = -1}}, {})), doctest::Contains("lr"),
+                       OptionError);
+  CHECK_THROWS_WITH_AS((check_model<Adam, Stage3>(Layout::flat(4), {Adam{}}, {})), doctest::Contains("Stage3"),
+                       LayoutError);
   CHECK_NOTHROW((check_model<Adam, Stage1>(layout, {Adam{}, Adam{}}, {})));
 }
 

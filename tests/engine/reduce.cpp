@@ -37,7 +37,8 @@ std::vector<float> reduced(int world, int passes) {
     const testing::DropsFirst drops_first(queue);
     for (int k = 0; k < passes; ++k) {
       auto* const leaf = reduce.open(Unit{0}, true);
-      for (index_t i = 0; i < n; ++i) leaf[i] = typename Precision::Gradient(testing::made_up_gradient(0, k * world + comm.rank(), Tensor{0}, i));
+      for (index_t i = 0; i < n; ++i)
+        leaf[i] = typename Precision::Gradient(testing::made_up_gradient(0, k * world + comm.rank(), Tensor{0}, i));
       reduce.depart(0, k, k);
     }
     reduce.finish(0, 0);
@@ -46,7 +47,8 @@ std::vector<float> reduced(int world, int passes) {
     REQUIRE(static_cast<index_t>(sum.size()) == own.size());
     for (index_t i = own.begin; i < own.end; ++i) all[i] = static_cast<float>(sum[i - own.begin]);
     if (!Stage::shards_state)
-      for (index_t i = 0; i < own.begin; ++i) CHECK(static_cast<float>(*reduce.at(0, i)) != 0);  // the others' parts have come too
+      for (index_t i = 0; i < own.begin; ++i)
+        CHECK(static_cast<float>(*reduce.at(0, i)) != 0);  // the others' parts have come too
   });
   return all;
 }
@@ -93,7 +95,7 @@ struct Alone {
   Sharding sharding;
   Host host;
   Recording<Self> comm{Self{}};
-  typename Recording<Self>::Queue queue = comm.queue(std::chrono::seconds(10));
+  typename Recording<Self>::Queue queue = comm.queue(Duration::seconds(10));
   Plan plan;
   Reduce<Recording<Self>, Stage, Precision> reduce;
 
@@ -120,7 +122,7 @@ void check_reduction_after_drop() {
     layout.add_tensor("w", {n});
     const Sharding sharding(layout, 2, 1);
     Host host;
-    auto queue = comm.queue(std::chrono::seconds(10));
+    auto queue = comm.queue(Duration::seconds(10));
     const Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Fp32>(0));
     Reduce<Local, Stage, Fp32> reduce(sharding, comm.rank(), host, queue, plan, 1, {});
     const testing::DropsFirst drops_first(queue);
@@ -156,7 +158,7 @@ TEST_CASE("opening a unit clears it and the gap behind it, or leaves both alone"
   const Sharding sharding(layout, 1, 1000);  // both in one bucket
   Host host;
   Self self;
-  auto queue = self.queue(std::chrono::seconds(10));
+  auto queue = self.queue(Duration::seconds(10));
   Reduce<Self, Stage1, Fp32> reduce(sharding, 0, host, queue,
                                     make_plan(sharding, {}, footprint_of<Sgd, Stage1, Fp32>(0)), 1, buffer);
   CHECK(reduce.open(Unit{0}, false) == buffer.data());

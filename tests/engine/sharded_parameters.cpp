@@ -40,10 +40,15 @@ struct Rank {
       : sharding(layout, local.size(), 1),
         comm(local),
         queue(comm.queue(Duration::seconds(10))),
-        parameters(sharding, local.rank(), host, queue, make_plan(sharding, options, {.parameters_sharded = true, .gradients_sharded = true, .state_sharded = true}), options, {}) {
+        parameters(sharding, local.rank(), host, queue,
+                   make_plan(sharding, options,
+                             {.parameters_sharded = true, .gradients_sharded = true, .state_sharded = true}),
+                   options, {}) {
     for (int b = 0; b < sharding.buckets(); ++b) {
-      for (index_t i = parameters.held(b).begin; i < parameters.held(b).end; ++i) *parameters.at(b, i) = static_cast<float>(i);
-      for (index_t i = parameters.held_frozen(b).begin; i < parameters.held_frozen(b).end; ++i) *parameters.at_frozen(b, i) = -static_cast<float>(i);
+      for (index_t i = parameters.held(b).begin; i < parameters.held(b).end; ++i)
+        *parameters.at(b, i) = static_cast<float>(i);
+      for (index_t i = parameters.held_frozen(b).begin; i < parameters.held_frozen(b).end; ++i)
+        *parameters.at_frozen(b, i) = -static_cast<float>(i);
     }
   }
 };
@@ -59,7 +64,8 @@ TEST_CASE("a gathered unit is whole on every rank, frozen tensors too, in both d
           const Tensor w = *layout.tensors(u).begin();
           for (index_t i = 0; i < 100; ++i) REQUIRE(weights[w][i] == static_cast<float>(layout.place(w).begin + i));
           const Tensor frozen{w.index + 1};
-          for (index_t i = 0; i < layout.elements(frozen); ++i) REQUIRE(weights[frozen][i] == -static_cast<float>(layout.place(frozen).begin + i));
+          for (index_t i = 0; i < layout.elements(frozen); ++i)
+            REQUIRE(weights[frozen][i] == -static_cast<float>(layout.place(frozen).begin + i));
         };
         for (const Unit u : layout.forward()) look(u);
         rank.parameters.begin_backward();
@@ -98,7 +104,8 @@ TEST_CASE("weights that are still looked at keep their slot, and one too many is
     const auto first = rank.parameters.gather(Unit{0});
     {
       const auto second = rank.parameters.gather(Unit{1});
-      CHECK_THROWS_WITH_AS(static_cast<void>(rank.parameters.gather(Unit{2})), doctest::Contains("gather('u2'): all 2 slots"), UsageError);
+      CHECK_THROWS_WITH_AS(static_cast<void>(rank.parameters.gather(Unit{2})),
+                           doctest::Contains("gather('u2'): all 2 slots"), UsageError);
     }
     static_cast<void>(rank.parameters.gather(Unit{2}));
     CHECK(first.trainable()[7] == 7);
@@ -141,7 +148,7 @@ TEST_CASE("an update waits until peers have read this rank's shard, and the next
     Rank rank(layout, local, {.prefetch = local.rank() == 0 ? 1 : 0});
     static_cast<void>(rank.parameters.gather(Unit{0}));
     if (local.rank() == 1) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      std::this_thread::sleep_for(Duration::milliseconds(20));
       peer_came = true;
       static_cast<void>(rank.parameters.gather(Unit{1}));
     }

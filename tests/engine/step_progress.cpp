@@ -31,7 +31,8 @@ TEST_CASE("a step is as many passes as it has micro-batches") {
   CHECK_THROWS_WITH_AS(progress.require_complete(), doctest::Contains("after 0 of 2"), UsageError);
   complete_pass(progress);
   CHECK_THROWS_WITH_AS(progress.require_complete(), doctest::Contains("after 1 of 2"), UsageError);
-  CHECK_THROWS_WITH_AS(progress.require_between_steps("load"), doctest::Contains("load() in the middle of a step"), UsageError);
+  CHECK_THROWS_WITH_AS(progress.require_between_steps("load"), doctest::Contains("load() in the middle of a step"),
+                       UsageError);
   complete_pass(progress);
   CHECK_NOTHROW(progress.require_complete());
   CHECK_THROWS_AS(progress.require_new_pass(), UsageError);

@@ -26,9 +26,12 @@ TEST_CASE("a buffer may be longer than needed, not shorter, and begins at sixtee
   alignas(16) float memory[128];
   CHECK_NOTHROW(check_buffer(std::span<float>(memory), planned));
   CHECK_NOTHROW(check_buffer(std::span<float>(), planned));
-  CHECK_THROWS_WITH_AS(check_buffer(std::span<float>(memory).first(99), planned), doctest::Contains("'parameters' has 99 elements, but 100"), BufferError);
-  CHECK_THROWS_WITH_AS(check_buffer(std::span<float>(memory).subspan(1), planned), doctest::Contains("multiple of 16 bytes"), BufferError);
-  CHECK_THROWS_WITH_AS(check_buffer(std::span<float>(memory), Allocation{"gradients", 0, 100, 4}), doctest::Contains("hand in none"), BufferError);
+  CHECK_THROWS_WITH_AS(check_buffer(std::span<float>(memory).first(99), planned),
+                       doctest::Contains("'parameters' has 99 elements, but 100"), BufferError);
+  CHECK_THROWS_WITH_AS(check_buffer(std::span<float>(memory).subspan(1), planned),
+                       doctest::Contains("multiple of 16 bytes"), BufferError);
+  CHECK_THROWS_WITH_AS(check_buffer(std::span<float>(memory), Allocation{"gradients", 0, 100, 4}),
+                       doctest::Contains("hand in none"), BufferError);
 }
 
 TEST_CASE("two buffers may touch and not overlap, whatever their types") {

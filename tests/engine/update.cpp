@@ -36,7 +36,9 @@ struct Arrays {
     return {gradient.data(), weight.data(), parameter.data(), {m.data(), v.data()}, rule, rule.at(3), 0.3f};
   }
   bool operator==(const Arrays& other) const {
-    const auto same = [](const auto& a, const auto& b) { return std::memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) == 0; };
+    const auto same = [](const auto& a, const auto& b) {
+      return std::memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) == 0;
+    };
     return same(weight, other.weight) && same(m, other.m) && same(v, other.v) && same(parameter, other.parameter);
   }
 };
@@ -75,7 +77,9 @@ TEST_CASE("the bits are the same whatever the compiler") {
   }
   const AdamW rule{};
   for (index_t step = 1; step <= 20; ++step)
-    vectorize(0, n, FusedUpdate<AdamW, bfloat16, bfloat16>{gradient.data(), weight.data(), parameter.data(), {m.data(), v.data()}, rule, rule.at(step), 0.3f});
+    vectorize(0, n,
+              FusedUpdate<AdamW, bfloat16, bfloat16>{
+                  gradient.data(), weight.data(), parameter.data(), {m.data(), v.data()}, rule, rule.at(step), 0.3f});
   Digest digest;
   for (const auto* values : {&weight, &m, &v}) digest.add(std::as_bytes(std::span(*values)));
   digest.add(std::as_bytes(std::span(parameter)));

@@ -35,7 +35,8 @@ TEST_CASE("what each rank wrote into its part is everywhere after publishing, an
       Footprint footprint;
       footprint.state_sharded = true;
       std::vector<float> buffer(layout.parameter_elements());
-      WholeParameters<Local, float, true> parameters(sharding, comm.rank(), host, queue, make_plan(sharding, {}, footprint), {}, buffer);
+      WholeParameters<Local, float, true> parameters(sharding, comm.rank(), host, queue,
+                                                     make_plan(sharding, {}, footprint), {}, buffer);
       const testing::DropsFirst drops_first(queue);
       for (index_t round = 1; round <= 3; ++round) {
         parameters.before_update();
@@ -47,7 +48,8 @@ TEST_CASE("what each rank wrote into its part is everywhere after publishing, an
         for (const Unit u : layout.forward()) {
           const auto weights = parameters.gather(u);
           const index_t begin = layout.trainable(u).begin;
-          for (index_t i = 0; i < layout.trainable(u).size(); ++i) CHECK(weights.trainable()[i] == static_cast<float>(round * 1000 + begin + i));
+          for (index_t i = 0; i < layout.trainable(u).size(); ++i)
+            CHECK(weights.trainable()[i] == static_cast<float>(round * 1000 + begin + i));
         }
       }
       CHECK(host.allocated_bytes() == 0);
@@ -62,7 +64,7 @@ struct Alone {
   Sharding sharding;
   Host host;
   Recording<Self> comm{Self{}};
-  typename Recording<Self>::Queue queue = comm.queue(std::chrono::seconds(10));
+  typename Recording<Self>::Queue queue = comm.queue(Duration::seconds(10));
   Plan plan;
   WholeParameters<Recording<Self>, float, shards_state> parameters;
 
@@ -85,7 +87,7 @@ TEST_CASE("every rank holds all of a bucket, frozen elements too") {
   CHECK(alone.parameters.held_frozen(1).empty());
 }
 
-TEST_CASE("publishing sends where the state is sharded, except what is empty, and nothing where every rank updates all") {
+TEST_CASE("publishing sends what is not empty, and nothing where every rank updates everything") {
   Layout layout = two_units();
   layout.add_unit("nothing");
   Alone<true> sharded(layout);
@@ -118,7 +120,7 @@ void two_ranks(const Layout& layout, index_t bucket_elements, F f) {
   run_ranks(2, [&](Local& comm) {
     const Sharding sharding(layout, 2, bucket_elements);
     Host host;
-    auto queue = comm.queue(std::chrono::seconds(10));
+    auto queue = comm.queue(Duration::seconds(10));
     WholeParameters<Local, float, true> parameters(sharding, comm.rank(), host, queue,
                                                    make_plan(sharding, {}, {.state_sharded = true}), {}, {});
     const testing::DropsFirst drops_first(queue);
@@ -131,7 +133,7 @@ TEST_CASE("a gather waits for what it needs and for no other bucket") {
   const auto publish_in_turn = [&](int rank, auto& parameters, auto gather) {
     parameters.publish(0, 0);
     // The other rank sends the second bucket only when the first has been seen: to wait for both would not end.
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    const auto deadline = std::chrono::steady_clock::now() + Duration::seconds(5);
     while (rank == 1 && !looked && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
     if (rank == 1) CHECK(looked);
     parameters.publish(1, 0);
@@ -152,7 +154,7 @@ TEST_CASE("an update waits until peers have read this rank's parts") {
   std::atomic<bool> peer_came = false;
   two_ranks(two_units(), 1, [&](int rank, auto& parameters) {
     if (rank == 1) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      std::this_thread::sleep_for(Duration::milliseconds(20));
       peer_came = true;
     }
     parameters.publish(0, 0);

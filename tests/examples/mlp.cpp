@@ -40,7 +40,8 @@ TEST_CASE("backward agrees with finite differences in every tensor") {
   Tensors weights;
   std::map<int, std::vector<float>> gradients;
   for (const tessera::Tensor t : model.layout.tensors()) {
-    for (std::int64_t i = 0; i < model.layout.elements(t); ++i) weights.values[t.index].push_back(model.initial(3, t, i));
+    for (std::int64_t i = 0; i < model.layout.elements(t); ++i)
+      weights.values[t.index].push_back(model.initial(3, t, i));
     gradients[t.index].resize(model.layout.elements(t));
   }
   Work work(model, 16);
@@ -59,7 +60,8 @@ TEST_CASE("backward agrees with finite differences in every tensor") {
       up.values[t.index][i] += step * gradients[t.index][i];
       down.values[t.index][i] -= step * gradients[t.index][i];
     }
-    const double slope = (loss_of(model, up, digits, samples) - loss_of(model, down, digits, samples)) / (2 * double(step));
+    const double slope =
+        (loss_of(model, up, digits, samples) - loss_of(model, down, digits, samples)) / (2 * double(step));
     CHECK(slope == doctest::Approx(length).epsilon(5e-3));
   }
 }

@@ -8,7 +8,8 @@ from pathlib import Path
 
 program = sys.argv[1]
 folder = Path(tempfile.mkdtemp())
-KEYS = ["example", "ranks", "stage", "precision", "optimizer", "parameters", "steps", "losses", "final_loss", "accuracy",
+KEYS = ["example", "ranks", "stage", "precision", "optimizer", "parameters", "steps", "losses",
+        "final_loss", "accuracy",
         "parameters_fingerprint", "bytes_planned", "bytes_counted", "elements_sent_per_step", "skipped_steps",
         "seconds_per_step"]
 checks = 0
@@ -67,7 +68,8 @@ check(found["skipped_steps"] > 0, "a run that diverges skips steps")
 
 # What is wrong is one line and status 2.
 wrong = {
-    ("--stage", 4): "--stage", ("--ranks", 0): "--ranks", ("--ranks", "two"): "--ranks", ("--precision", "fp8"): "--precision",
+    ("--stage", 4): "--stage", ("--ranks", 0): "--ranks", ("--ranks", "two"): "--ranks",
+    ("--precision", "fp8"): "--precision",
     ("--optimizer", "lion"): "--optimizer", ("--batch", 63): "does not divide", ("--batch", 20000): "9000",
     ("--batch", 0): "--batch", ("--micro-batches", 3): "does not divide", ("--lr", "nan"): "--lr", ("--lr", -1): "--lr",
     ("--epochs", 1, "--steps", 1): "excludes", ("--steps", 0): "--steps", ("--bogus",): "--bogus",

@@ -9,8 +9,8 @@
 
 namespace two_units {
 
-// In an unnamed namespace, the rule too: so each unit instantiates the library's loops anew, with its own flags, and the
-// linker cannot replace one unit's by the other's.
+// In an unnamed namespace, the rule too: so each unit instantiates the library's loops anew, with its own flags, and
+// the linker cannot replace one unit's by the other's.
 namespace {
 
 struct Rule : tessera::AdamW {};

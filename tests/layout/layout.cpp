@@ -71,17 +71,25 @@ TEST_CASE("a flat layout is one range without gaps") {
 
 TEST_CASE("what cannot be laid out is refused by name") {
   Layout layout;
-  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("w", {1})), doctest::Contains("'w' has no unit"), LayoutError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("w", {1})), doctest::Contains("'w' has no unit"),
+                       LayoutError);
   layout.add_unit("a");
   layout.add_tensor("w", {1});
-  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_unit("a")), doctest::Contains("two units are named 'a'"), LayoutError);
-  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("w", {1})), doctest::Contains("unit 'a' has two tensors named 'w'"), LayoutError);
-  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("x", {2, -1})), doctest::Contains("'x' has a negative size"), LayoutError);
-  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("x", {index_t{1} << 40, index_t{1} << 40})), doctest::Contains("'x' has more than 2^62"), LayoutError);
-  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("x", {1}, {.group = -1})), doctest::Contains("'x' has a negative hyperparameter group"), LayoutError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_unit("a")), doctest::Contains("two units are named 'a'"),
+                       LayoutError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("w", {1})),
+                       doctest::Contains("unit 'a' has two tensors named 'w'"), LayoutError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("x", {2, -1})), doctest::Contains("'x' has a negative size"),
+                       LayoutError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("x", {index_t{1} << 40, index_t{1} << 40})),
+                       doctest::Contains("'x' has more than 2^62"), LayoutError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("x", {1}, {.group = -1})),
+                       doctest::Contains("'x' has a negative hyperparameter group"), LayoutError);
   CHECK_THROWS_WITH_AS(static_cast<void>(layout.find("a.y")), doctest::Contains("no tensor 'a.y'"), LayoutError);
-  CHECK_THROWS_WITH_AS(static_cast<void>(layout.offset(Tensor{9})), doctest::Contains("there is no tensor 9"), LayoutError);
-  CHECK_THROWS_WITH_AS(static_cast<void>(layout.trainable(Unit{-1})), doctest::Contains("there is no unit -1"), LayoutError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(layout.offset(Tensor{9})), doctest::Contains("there is no tensor 9"),
+                       LayoutError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(layout.trainable(Unit{-1})), doctest::Contains("there is no unit -1"),
+                       LayoutError);
   CHECK(layout.units() == 1);
   CHECK(layout.parameters() == 1);
 }
@@ -90,7 +98,8 @@ TEST_CASE("the total of a layout cannot overflow") {
   Layout layout;
   layout.add_unit("a");
   layout.add_tensor("w", {index_t{1} << 61});
-  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("v", {index_t{1} << 61})), doctest::Contains("more than 2^62 elements at 'v'"), LayoutError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("v", {index_t{1} << 61})),
+                       doctest::Contains("more than 2^62 elements at 'v'"), LayoutError);
 }
 
 TEST_CASE("a tie runs from a later unit to the one that owns the tensors") {
@@ -102,7 +111,8 @@ TEST_CASE("a tie runs from a later unit to the one that owns the tensors") {
   CHECK(layout.tied(head, embedding));
   CHECK_FALSE(layout.tied(embedding, head));
   CHECK(layout.tied_units() == 1);
-  CHECK_THROWS_WITH_AS(static_cast<void>(layout.tie(embedding, head)), doctest::Contains("'embedding' cannot be tied to 'head'"), LayoutError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(layout.tie(embedding, head)),
+                       doctest::Contains("'embedding' cannot be tied to 'head'"), LayoutError);
 }
 
 TEST_CASE("digests differ where names, shapes, groups or ties do") {

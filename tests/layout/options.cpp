@@ -15,7 +15,8 @@ TEST_CASE("an option out of its range is named") {
   CHECK_THROWS_WITH_AS(Options{.clip_norm = std::nan("")}.check(), doctest::Contains("clip_norm"), OptionError);
   CHECK_THROWS_WITH_AS(Options{.bucket_bytes = 0}.check(), doctest::Contains("bucket_bytes"), OptionError);
   CHECK_THROWS_WITH_AS(Options{.prefetch = -1}.check(), doctest::Contains("prefetch"), OptionError);
-  CHECK_THROWS_WITH_AS(Options{.timeout = Duration{}}.check(), doctest::Contains("timeout"), OptionError);
+  CHECK_THROWS_WITH_AS(Options{.timeout = Duration{}}.check(), doctest::Contains("timeout"),
+                       OptionError);
 }
 
 TEST_CASE("options that change what ranks do change the digest, the timeout does not") {

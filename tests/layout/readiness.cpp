@@ -28,7 +28,8 @@ TEST_CASE("buckets depart last first in every order in which five units become r
     for (int u : order) {
       CHECK(readiness.mark(Unit{u}));
       for (int b = readiness.depart(); b >= 0; b = readiness.depart()) {
-        for (int v = sharding.bucket(b).first_unit; v < sharding.bucket(b).last_unit; ++v) CHECK(readiness.ready(Unit{v}));
+        for (int v = sharding.bucket(b).first_unit; v < sharding.bucket(b).last_unit; ++v)
+          CHECK(readiness.ready(Unit{v}));
         departed.push_back(b);
       }
     }

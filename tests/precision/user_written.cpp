@@ -25,8 +25,8 @@ template <class Stage>
 tessera::testing::Outcome train(int passes) {
   tessera::testing::Outcome outcome;
   tessera::run_ranks(3, [&](tessera::Local& comm) {
-    tessera::Sharded<tessera::Adam, Stage, Bf16WideSum> optimizer(comm, tessera::testing::ragged_layout(), {},
-                                                                  std::vector<tessera::Adam>(2), {.micro_batches = passes});
+    tessera::Sharded<tessera::Adam, Stage, Bf16WideSum> optimizer(
+        comm, tessera::testing::ragged_layout(), {}, std::vector<tessera::Adam>(2), {.micro_batches = passes});
     optimizer.initialize(tessera::testing::made_up_weight);
     const auto mine = tessera::testing::run_steps(optimizer, comm.rank(), 3, 2, passes);
     CHECK(optimizer.bytes() == optimizer.plan().bytes());

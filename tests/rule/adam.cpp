@@ -31,7 +31,12 @@ TEST_CASE("every setting of Adam has the bits of the serial reference") {
     for (const double weight_decay : {0.0, 0.1})
       testing::check_same_as_reference(
           Adam{.lr = 0.01, .beta1 = beta1, .beta2 = 0.98, .epsilon = 1e-6, .weight_decay = weight_decay},
-          {.kind = reference::Kind::adam, .lr = 0.01, .beta1 = beta1, .beta2 = 0.98, .epsilon = 1e-6, .weight_decay = weight_decay});
+          {.kind = reference::Kind::adam,
+           .lr = 0.01,
+           .beta1 = beta1,
+           .beta2 = 0.98,
+           .epsilon = 1e-6,
+           .weight_decay = weight_decay});
 }
 
 TEST_CASE("every hyperparameter of Adam that is out of range is refused, with the names of rule and field") {

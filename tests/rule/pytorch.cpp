@@ -19,9 +19,9 @@ namespace {
 
 constexpr int elements = 16;
 
-// An update is a few float32 operations, and PyTorch may fuse or order some of them otherwise, so that the weights drift
-// apart by about one rounding of the weight a step. The bound is absolute, in units of the last place at 1; each case
-// prints how far off it is.
+// An update is a few float32 operations, and PyTorch may fuse or order some of them otherwise, so that the weights
+// drift apart by about one rounding of the weight a step. The bound is absolute, in units of the last place at 1; each
+// case prints how far off it is.
 constexpr double tolerance_units = 4;  // the most seen with torch 1.13 and g++ 12 on x86-64 is 2
 constexpr double unit = 1.0 / (1 << 23);
 

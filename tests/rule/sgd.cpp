@@ -35,7 +35,11 @@ TEST_CASE("every setting has the bits of the serial reference") {
         if (nesterov && momentum == 0) continue;
         testing::check_same_as_reference(
             Sgd{.lr = 0.1, .momentum = momentum, .weight_decay = weight_decay, .nesterov = nesterov},
-            {.kind = reference::Kind::sgd, .lr = 0.1, .momentum = momentum, .weight_decay = weight_decay, .nesterov = nesterov});
+            {.kind = reference::Kind::sgd,
+             .lr = 0.1,
+             .momentum = momentum,
+             .weight_decay = weight_decay,
+             .nesterov = nesterov});
       }
 }
 
