@@ -17,6 +17,17 @@ struct Axpy {
   }
 };
 
+struct Halves {
+  int* firsts;
+  int* lasts;
+  TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
+    first(i);
+    last(i);
+  }
+  TESSERA_ALWAYS_INLINE void first(index_t i) const noexcept { firsts[i] += 1; }
+  TESSERA_ALWAYS_INLINE void last(index_t i) const noexcept { lasts[i] = 10 * lasts[i] + firsts[i]; }
+};
+
 }  // namespace
 
 TEST_CASE("every width touches each index once and never fuses, for tails of 0 to 130") {
@@ -29,6 +40,21 @@ TEST_CASE("every width touches each index once and never fuses, for tails of 0 t
       for (std::size_t i = 0; i < x.size(); ++i) {
         const volatile float product = x[i] * x[i];
         REQUIRE(y[i] == (static_cast<index_t>(i) < n ? product + x[i] : x[i]));
+      }
+    }
+  }
+}
+
+TEST_CASE("of a body in two halves each index has its first and then its last, once, for ranges of 0 to 260") {
+  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+    if (isa > best_isa()) continue;
+    for (index_t n = 0; n <= 260; ++n) {
+      std::vector<int> firsts(270), lasts(270);
+      vectorize_as(isa, 3, 3 + n, Halves{firsts.data(), lasts.data()});
+      for (index_t i = 0; i < 270; ++i) {
+        const int inside = i >= 3 && i < 3 + n;
+        REQUIRE(firsts[static_cast<std::size_t>(i)] == inside);
+        REQUIRE(lasts[static_cast<std::size_t>(i)] == inside);
       }
     }
   }

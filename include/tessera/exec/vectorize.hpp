@@ -78,12 +78,43 @@ struct Loop {
 
   TESSERA_ALWAYS_INLINE void operator()() const {
     index_t i = begin;
-    for (; end - i >= block; i += block) {
-      if constexpr (requires { body.prefetch(i); }) body.prefetch(i);
-      TESSERA_INDEPENDENT
-      for (index_t j = 0; j < block; ++j) body(i + j);
+    if constexpr (requires { body.first(i), body.last(i); }) {
+      i = halves();
+    } else {
+      for (; end - i >= block; i += block) {
+        prefetch(i);
+        TESSERA_INDEPENDENT
+        for (index_t j = 0; j < block; ++j) body(i + j);
+      }
     }
     for (; i < end; ++i) body(i);
+  }
+
+ private:
+  TESSERA_ALWAYS_INLINE void prefetch(index_t i) const {
+    if constexpr (requires { body.prefetch(i); }) body.prefetch(i);
+  }
+
+  //   first  | block 0 | block 1 | block 2 |            The processor looks only a few vectors ahead. What waits for
+  //   last             | block 0 | block 1 | block 2 |  a division fills that window and hides the divisions to come,
+  //                                                     unless it comes when the division is long done.
+  TESSERA_ALWAYS_INLINE index_t halves() const {
+    if (end - begin < block) return begin;
+    index_t i = begin;
+    prefetch(i);
+    TESSERA_INDEPENDENT
+    for (index_t j = 0; j < block; ++j) body.first(i + j);
+    for (i += block; end - i >= block; i += block) {
+      prefetch(i);
+      TESSERA_INDEPENDENT
+      for (index_t j = 0; j < block; ++j) {
+        body.first(i + j);
+        body.last(i + j - block);
+      }
+    }
+    TESSERA_INDEPENDENT
+    for (index_t j = 0; j < block; ++j) body.last(i + j - block);
+    return i;
   }
 };
 
@@ -115,7 +146,8 @@ void vectorize_as(Isa isa, index_t begin, index_t end, Body body) {
 
 /// Calls body(i) for begin <= i < end in the widest vectors of the machine, on the caller's thread. body: a trivially
 /// copyable functor whose calls touch what no other call touches; always inlined, and on clang its arithmetic under
-/// TESSERA_ROUND_EACH_OPERATION. If it has prefetch(i), that is called ahead of every block. Does not throw unless body does.
+/// TESSERA_ROUND_EACH_OPERATION. If it has prefetch(i), that is called ahead of every block. If it has first(i) and
+/// last(i), body(i) being one and then the other, last may come a block later. Does not throw unless body does.
 template <class Body>
 void vectorize(index_t begin, index_t end, Body body) {
   vectorize_as(best_isa(), begin, end, body);
