@@ -1,5 +1,6 @@
 // How near the fused AdamW update comes to what memory allows. The ceiling, measured in the same run, reads and writes the
-// same streams through the same loop and only adds.
+// same streams through the same loop and only adds. The last column is the ratio of an update whose root and division
+// were all its work.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -43,6 +44,13 @@ struct Ceiling {
   }
 };
 
+// What no ordering of the update can go below: its root and its division, in the first cache, and nothing else.
+struct RootAndDivision {
+  float* x;
+
+  TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { x[i] = 3.0f / ::sqrtf(x[i]); }
+};
+
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
   return values[values.size() / 2];
@@ -59,7 +67,7 @@ struct Line {
   const char* precision;
   index_t n;
   int threads;
-  double update_rate, ceiling_rate;  // bytes a second
+  double update_rate, ceiling_rate, divider_rate;  // bytes a second
 };
 
 // Small sizes are repeated within a sample, so that every sample takes milliseconds.
@@ -87,22 +95,33 @@ Line measure(const char* precision, index_t n, int threads, int repeats) {
       for (int pass = 0; pass < passes; ++pass) host.for_each(n, body);
     }) / passes;
   };
-  std::vector<double> updates, ceilings;
+  std::vector<float> few(2048, 2.0f);
+  const auto divide = [&] {
+    constexpr int again = 8192;  // as long a sample as the others'
+    const auto size = static_cast<index_t>(few.size());
+    return seconds([&] {
+      for (int pass = 0; pass < again; ++pass) vectorize(0, size, RootAndDivision{few.data()});
+    }) / static_cast<double>(again * size);
+  };
+  std::vector<double> updates, ceilings, divisions;
   run(ceiling), run(update);
   for (int repeat = 0; repeat < repeats; ++repeat) {
     updates.push_back(run(update));
     ceilings.push_back(run(ceiling));
     ceilings.push_back(run(ceiling));
     updates.push_back(run(update));
+    divisions.push_back(divide());
   }
   const double bytes = static_cast<double>(n) * (sizeof(Gradient) + 6 * sizeof(float) + (sizeof(Parameter) == 2 ? 2 : 0));
-  return {precision, n, threads, bytes / median(updates), bytes / median(ceilings)};
+  return {precision, n, threads, bytes / median(updates), bytes / median(ceilings),
+          bytes / static_cast<double>(n) / median(divisions) * threads};
 }
 
 std::string row(const Line& line) {
   char text[160];
-  std::snprintf(text, sizeof text, "| %s | %lld | %d | %.1f | %.1f | %.3f |", line.precision, static_cast<long long>(line.n),
-                line.threads, line.update_rate * 1e-9, line.ceiling_rate * 1e-9, line.update_rate / line.ceiling_rate);
+  std::snprintf(text, sizeof text, "| %s | %lld | %d | %.1f | %.1f | %.3f | %.3f |", line.precision,
+                static_cast<long long>(line.n), line.threads, line.update_rate * 1e-9, line.ceiling_rate * 1e-9,
+                line.update_rate / line.ceiling_rate, std::min(1.0, line.divider_rate / line.ceiling_rate));
   return text;
 }
 
@@ -126,8 +145,8 @@ int main(int argc, char** argv) {
     std::fflush(stdout);
     table << line << '\n';
   };
-  say("| precision | elements | threads | update GB/s | ceiling GB/s | ratio |");
-  say("| --- | --- | --- | --- | --- | --- |");
+  say("| precision | elements | threads | update GB/s | ceiling GB/s | ratio | divider allows |");
+  say("| --- | --- | --- | --- | --- | --- | --- |");
   for (const index_t n : sizes) {
     for (const int t : threads) {
       say(row(measure<float, float>("fp32", n, t, repeats)));
