@@ -238,7 +238,10 @@ TEST_CASE("a tied unit is gathered and added into beside the unit that uses it t
       for (int step = 0; step < 2; ++step) {
         for (const Unit u : layout.forward()) {
           const auto w = optimizer.gather(u);
-          if (u == head) CHECK(optimizer.gather(embedding)[table].size() == 100);
+          if (u == head) {
+            const auto tied = optimizer.gather(embedding);
+            CHECK(tied[table].size() == 100);
+          }
         }
         auto pass = optimizer.backward();
         for (const Unit u : layout.backward()) {
@@ -268,6 +271,34 @@ TEST_CASE("a tied unit is gathered and added into beside the unit that uses it t
       CHECK(train_tied(Stage2{}, bucket_bytes, prefetch) == expected);
       CHECK(train_tied(Stage3{}, bucket_bytes, prefetch) == expected);
     }
+}
+
+// Trains one step in a buffer of the caller's and leaves; what it then holds is the model.
+template <class Leave>
+void check_own_buffer(Leave leave) {
+  constexpr index_t n = 1 << 18;
+  for (int round = 0; round < 5; ++round) {
+    std::vector<std::vector<float>> p(4, std::vector<float>(n, 1.0f)), g(4, std::vector<float>(n));
+    run_ranks(4, [&](Local& comm) {
+      const int r = comm.rank();
+      Sharded<Sgd, Stage1> optimizer(comm, Layout::flat(n), {.parameters = p[r], .gradients = g[r]}, Sgd{.lr = 0.5},
+                                     {.bucket_bytes = 1 << 16});
+      auto pass = optimizer.backward();
+      for (float& x : g[r]) x = 1;
+      pass.ready(0, n);
+      optimizer.step();
+      leave(optimizer, p[r]);
+    });
+    for (const auto& one : p) CHECK(one == std::vector<float>(n, 0.5f));
+  }
+}
+
+TEST_CASE("the caller's own parameters are whole after finish, and after the optimizer's end") {
+  check_own_buffer([](auto& optimizer, const std::vector<float>& p) {
+    optimizer.finish();
+    CHECK(p == std::vector<float>(p.size(), 0.5f));
+  });
+  check_own_buffer([](auto&, const std::vector<float>&) {});
 }
 
 }  // namespace

@@ -2,8 +2,11 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
 #include <limits>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "training.hpp"
@@ -79,7 +82,7 @@ TEST_CASE("a pass that was left with a unit never ready is why the step has none
     pass.gradients(alone.last);
     pass.ready(alone.last);
   }
-  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("the last pass was dropped, unit 'first' was never ready"),
+  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("dropped and the step with it: unit 'first' was never ready"),
                        UsageError);
 }
 
@@ -231,7 +234,8 @@ TEST_CASE("options, rules and groups out of range are refused at construction an
 
 TEST_CASE("a flat layout is asked by range and others by unit") {
   Self self;
-  Sharded<Adam, Stage1, Fp32, Self> flat(self, Layout::flat(10), {}, Adam{});
+  std::vector<float> g(10);
+  Sharded<Adam, Stage1, Fp32, Self> flat(self, Layout::flat(10), {.gradients = g}, Adam{});
   CHECK_THROWS_WITH_AS(static_cast<void>(flat.gather(0, 11)), Contains("gather(0, 11) is not within the buffer's 10"),
                        UsageError);
   {
@@ -428,6 +432,173 @@ TEST_CASE("an optimizer may be destroyed while its collectives are in flight") {
       }
     });
     CHECK(informed == 2);
+  }
+}
+
+TEST_CASE("a flat layout without the caller's gradients is refused, for nobody could write any") {
+  using Optimizer = Sharded<Adam, Stage1, Fp32, Self>;
+  Self self;
+  std::vector<float> p(100), g(100);
+  CHECK_THROWS_WITH_AS(Optimizer(self, Layout::flat(100), {.parameters = p}, Adam{}), Contains("{.gradients = g}"),
+                       BufferError);
+  CHECK_NOTHROW(Optimizer(self, Layout::flat(100), {.parameters = p, .gradients = g}, Adam{}));
+}
+
+TEST_CASE("a model of nothing may be trained") {
+  Self self;
+  Sharded<Adam, Stage1, Fp32, Self> optimizer(self, Layout::flat(0), {}, Adam{});
+  const auto weights = optimizer.gather(Unit{0});
+  CHECK(weights.trainable().empty());
+  static_cast<void>(optimizer.backward());
+  CHECK(optimizer.step().applied());
+}
+
+TEST_CASE("ranks that were handed the same memory are refused, each by name") {
+  using Optimizer = Sharded<Adam, Stage0>;
+  const Layout layout = two_units();
+  const Required need = Optimizer::required(layout, 2);
+  std::vector<float> one(need.parameters), two(need.parameters);
+  const auto build = [&](Local& comm, bool apart) {
+    const bool swap = comm.rank() == 1;
+    Optimizer(comm, layout, {.parameters = apart && swap ? two : one}, Adam{});
+  };
+  for (const std::string& error : errors_of(2, [&](Local& comm) { build(comm, false); }))
+    CHECK(contains(error, "ranks 0 and 1 were handed buffers that overlap"));
+  for (const std::string& error : errors_of(2, [&](Local& comm) { build(comm, true); })) CHECK(error.empty());
+  // one rank's parameters are the other's gradients
+  for (const std::string& error : errors_of(2, [&](Local& comm) {
+         if (comm.rank() == 0)
+           Optimizer(comm, layout, {.parameters = one, .gradients = two}, Adam{});
+         else
+           Optimizer(comm, layout, {.gradients = std::span(one).first(need.gradients)}, Adam{});
+       }))
+    CHECK_FALSE(error.empty());
+}
+
+TEST_CASE("ranks that begin with different weights are told apart at construction") {
+  const Layout layout = two_units();
+  for (const std::string& error : errors_of(3, [&](Local& comm) {
+         std::vector<float> p(Sharded<Adam, Stage1>::required(layout, 3).parameters, 1.0f);
+         if (comm.rank() == 2) p[77] = 2;
+         Sharded<Adam, Stage1>(comm, layout, {.parameters = p}, Adam{});
+       }))
+    CHECK(contains(error, "ranks differ in the weights they begin with"));
+}
+
+TEST_CASE("what leaves run_ranks is the error of the rank that was wrong") {
+  const Layout layout = two_units();
+  for (int round = 0; round < 50; ++round)
+    CHECK_THROWS_WITH_AS(run_ranks(3, [&](Local& comm) {
+                           std::vector<float> g(comm.rank() == 1 ? 5 : 1000);
+                           Sharded<Adam, Stage1>(comm, layout, {.gradients = g}, Adam{});
+                         }),
+                         Contains("'gradients' has 5 elements"), BufferError);
+}
+
+TEST_CASE("a timeout that is none is refused by all ranks, and one without end is one") {
+  const Layout layout = two_units();
+  for (const std::string& error : errors_of(2, [&](Local& comm) {
+         Sharded<Adam, Stage1>(comm, layout, {}, Adam{}, {.timeout = std::chrono::seconds(comm.rank())});
+       }))
+    CHECK(contains(error, "timeout must be greater than 0"));
+  run_ranks(2, [&](Local& comm) {
+    Sharded<Adam, Stage1> optimizer(comm, layout, {}, Adam{}, {.timeout = std::chrono::milliseconds::max()});
+    testing::run_pass(optimizer, 0, comm.rank());
+    CHECK(optimizer.step().applied());
+  });
+}
+
+TEST_CASE("a hyperparameter without effect on the first step is compared at construction too") {
+  const Layout layout = two_units();
+  for (const std::string& error : errors_of(2, [&](Local& comm) {
+         Sharded<Sgd, Stage1>(comm, layout, {}, Sgd{.lr = 0.1, .momentum = comm.rank() == 0 ? 0.9 : 0.5});
+       }))
+    CHECK(contains(error, "ranks differ in hyperparameters"));
+}
+
+TEST_CASE("options that differ are shown with all their digits") {
+  const Layout layout = two_units();
+  for (const std::string& error : errors_of(2, [&](Local& comm) {
+         Sharded<Adam, Stage1>(comm, layout, {}, Adam{}, {.clip_norm = comm.rank() == 0 ? 1e-7 : 2e-7});
+       })) {
+    CHECK(contains(error, "clip_norm 1e-07"));
+    CHECK(contains(error, "clip_norm 2e-07"));
+  }
+}
+
+TEST_CASE("a pass that was moved from says so") {
+  Alone alone;
+  auto pass = alone.optimizer.backward();
+  const auto moved = std::move(pass);
+  CHECK_THROWS_WITH_AS(pass.ready(alone.last), Contains("moved from"), UsageError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(pass.gradients(alone.last)), Contains("moved from"), UsageError);
+}
+
+TEST_CASE("the reason of a dropped pass is told by step, also after a good one") {
+  Alone alone({.micro_batches = 2});
+  {
+    auto pass = alone.optimizer.backward();
+    pass.gradients(alone.last);
+    pass.ready(alone.last);
+  }
+  testing::run_pass(alone.optimizer, 0, 0);
+  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("unit 'first' was never ready"), UsageError);
+  testing::run_pass(alone.optimizer, 0, 1);
+  CHECK(alone.optimizer.step().applied());
+}
+
+TEST_CASE("any prefetch is legal: what exceeds the model is the model") {
+  const Layout layout = ragged_layout();
+  run_ranks(2, [&](Local& comm) {
+    Sharded<Adam, Stage3> optimizer(comm, layout, {}, std::vector<Adam>(2),
+                                    {.bucket_bytes = 1, .prefetch = std::numeric_limits<int>::max()});
+    testing::run_pass(optimizer, 0, comm.rank());
+    CHECK(optimizer.step().applied());
+  });
+}
+
+TEST_CASE("a flat layout's non-finite gradient is named with its place") {
+  Self self;
+  std::vector<float> p(1000), g(1000);
+  Sharded<Adam, Stage1, Fp32, Self> optimizer(self, Layout::flat(1000), {.parameters = p, .gradients = g}, Adam{});
+  auto pass = optimizer.backward();
+  g[777] = std::numeric_limits<float>::quiet_NaN();
+  pass.ready(0, 1000);
+  CHECK(optimizer.step().first_non_finite() == "flat.buffer[777]");
+}
+
+// Ranks whose bit in `who` is set fail in the forward of the step's second micro-batch; all drop the step, try again,
+// and end where a calm run ends.
+template <class Stage>
+void check_forward_fails(int world, unsigned who) {
+  const Layout layout = ragged_layout();
+  run_ranks(world, [&](Local& comm) {
+    const std::vector<Adam> rules(2, Adam{.lr = 0.1f});
+    const Options options{.micro_batches = 2, .bucket_bytes = 300};
+    Sharded<Adam, Stage> calm(comm, layout, {}, rules, options), shaken(comm, layout, {}, rules, options);
+    calm.initialize(testing::made_up_weight);
+    shaken.initialize(testing::made_up_weight);
+    const auto expected = testing::run_steps(calm, comm.rank(), world, 1, 2).parameters;
+    try {
+      testing::run_pass(shaken, 0, comm.rank());
+      static_cast<void>(shaken.gather(Unit{0}));
+      if (who >> comm.rank() & 1) throw std::runtime_error("the caller's forward failed");
+      testing::run_pass(shaken, 0, world + comm.rank());
+      shaken.step();
+      FAIL_CHECK("the others must learn of it");
+    } catch (const std::exception&) {
+      shaken.drop_step();
+    }
+    CHECK(testing::run_steps(shaken, comm.rank(), world, 1, 2).parameters == expected);
+  });
+}
+
+TEST_CASE("an exception in the caller's forward is followed by drop_step and the step again, at every stage") {
+  for (const unsigned who : {0b010u, 0b111u}) {
+    check_forward_fails<Stage0>(3, who);
+    check_forward_fails<Stage1>(3, who);
+    check_forward_fails<Stage2>(3, who);
+    check_forward_fails<Stage3>(3, who);
   }
 }
 

@@ -6,13 +6,16 @@
 // A rank's program is the same at every stage; what differs is which of the engine's parts is held.
 #pragma once
 
+#include <exception>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <tessera/comm/local.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/engine/agreement.hpp>
 #include <tessera/engine/construction.hpp>
+#include <tessera/engine/initialize.hpp>
 #include <tessera/engine/optimizer_state.hpp>
 #include <tessera/engine/pass.hpp>
 #include <tessera/engine/reduce.hpp>
@@ -75,8 +78,8 @@ class Sharded {
       : comm_(comm),
         options_(options),
         rules_(std::move(rules)),
-        reductions_(comm_.queue(options.timeout)),
-        gathers_(comm_.queue(options.timeout)),
+        reductions_(comm_.queue(options.usable_timeout())),
+        gathers_(comm_.queue(options.usable_timeout())),
         sharding_(checked(layout, buffers), comm_.size(), bucket_elements(options)),
         executor_(comm_.executor()),
         plan_(make_plan(sharding_, options, footprint(comm_.size()))),
@@ -98,8 +101,13 @@ class Sharded {
   Sharded(const Sharded&) = delete;
   Sharded& operator=(const Sharded&) = delete;
 
-  /// Frees memory, after what is being moved has been moved; collectives that other ranks have not joined are withdrawn.
+  /// Blocks as finish() does; on the way out of an exception, and where a rank has failed, what other ranks have not
+  /// joined is withdrawn instead.
   ~Sharded() {
+    try {
+      if (std::uncaught_exceptions() == exceptions_) finish();
+    } catch (const Error&) {  // the ranks that failed say why
+    }
     reductions_.drop();
     gathers_.drop();
   }
@@ -110,18 +118,7 @@ class Sharded {
   void initialize(Value value) {
     progress_.require_between_steps("initialize");
     parameters_.before_update();
-    for (int b = 0; b < sharding_.buckets(); ++b) {
-      sharding_.for_each_element(b, false, parameters_.held(b), [&](Tensor t, index_t i, index_t place) {
-        *parameters_.at(b, place) = Parameter(static_cast<float>(value(t, i)));
-      });
-      sharding_.for_each_element(b, true, parameters_.held_frozen(b), [&](Tensor t, index_t i, index_t place) {
-        *parameters_.at_frozen(b, place) = Parameter(static_cast<float>(value(t, i)));
-      });
-      if constexpr (State::has_master)
-        sharding_.for_each_element(b, false, state_.updated(b), [&](Tensor t, index_t i, index_t place) {
-          *state_.master(b, place) = static_cast<float>(value(t, i));
-        });
-    }
+    tessera::initialize(sharding_, parameters_, state_, value);
   }
 
   /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way.
@@ -132,10 +129,7 @@ class Sharded {
   /// The same by range of the buffer of a flat layout.
   std::span<const Parameter> gather(index_t begin, index_t end) {
     progress_.require_range("gather", {begin, end});
-    if constexpr (Stage::shards_parameters)
-      throw UsageError("gather(begin, end) needs whole parameters: stages 0 to 2");
-    else
-      return guarded([&] { return parameters_.gather(Range{begin, end}); });
+    return guarded([&] { return parameters_.gather(Range{begin, end}); });
   }
 
   /// Starts one micro-batch's backward. Throws UsageError while another is open or when the step has all of its passes.
@@ -144,14 +138,14 @@ class Sharded {
     guarded([&] { reduce_.begin_pass(); });
     const index_t pass = progress_.begin_pass();
     parameters_.begin_backward();
-    if (progress_.close_pass_if_complete()) parameters_.begin_forward();
+    send_complete();  // of a model without trainable elements
     return Pass(*this, pass);
   }
 
   /// Waits for the reductions, clips, updates and starts the gathers. Gradients that are not finite on any rank leave
   /// parameters, state and step count as they were on all, and the report says so.
-  /// Throws UsageError in the middle of a pass or of accumulation, OptionError for a hyperparameter out of range,
-  /// AgreementError or CommError; then nothing was applied, and the step starts again.
+  /// Throws UsageError in the middle of a pass or of accumulation and OptionError for a hyperparameter out of range:
+  /// mend it and call step() again. Throws AgreementError or CommError: nothing was applied, the step starts again.
   Report step() {
     progress_.require_complete();
     for (const Rule& rule : rules_) rule.check();
@@ -159,7 +153,7 @@ class Sharded {
       SquareSum mine;
       for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, progress_.steps());
       for (int b = sharding_.buckets() - 1; b >= 0; --b) add_squares(b, mine);
-      agreement_.exchange(reductions_, mine, digest_of_step(), progress_.steps());
+      agreement_.exchange(reductions_, mine, digest_of(rules_, step_ + 1), progress_.steps());
       const double leaves = static_cast<double>(comm_.size()) * options_.micro_batches;
       const double norm = gradient_norm(agreement_.square_sum(), leaves);
       const index_t bad = agreement_.first_non_finite();
@@ -169,11 +163,31 @@ class Sharded {
     });
   }
 
+  /// Gives up the micro-batches of the step so far, for an exception in the caller's forward; a pass that an exception
+  /// leaves open does so itself, and so does what throws AgreementError or CommError: a second time changes nothing. The
+  /// other ranks learn of it by CommError from their waits. All begin the step again.
+  void drop_step() noexcept {
+    if (std::exchange(dropped_, true)) return;
+    reductions_.drop();
+    reduce_.drop();
+    if constexpr (Stage::shards_parameters) {  // an update's gathers bring what exists nowhere else
+      gathers_.drop();
+      parameters_.drop();
+    }
+    progress_.drop();
+    parameters_.begin_forward();
+  }
+
+  /// Blocks until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is then
+  /// the model (stages 0 to 2), to be read or saved without gather. Throws CommError.
+  void finish() {
+    if constexpr (!Stage::shards_parameters) guarded([&] { parameters_.before_update(); });
+  }
+
   /// The hyperparameters of a group, to be changed between steps, alike on every rank.
   Rule& rule(int group = 0) {
     if (group < 0 || group >= static_cast<int>(rules_.size()))
-      throw OptionError(message({"there is no hyperparameter group ", group, ": ", rules_.size(),
-                                 " rules were given"}));
+      throw OptionError(message({"there is no hyperparameter group ", group, ": ", rules_.size(), " rules were given"}));
     return rules_[group];
   }
 
@@ -204,12 +218,10 @@ class Sharded {
   // Before anything is allocated.
   const Layout& checked(const Layout& layout, const Buffers& buffers) {
     agree_to_build(comm_.executor(), reductions_, comm_.rank(), comm_.size(),
-                   describe<Rule, Stage, Precision>(layout, rules_, options_), [&] {
+                   describe<Rule, Stage, Precision>(layout, rules_, options_), [&](Blueprint& blueprint) {
                      check_model<Rule, Stage>(layout, rules_, options_);
-                     const Plan plan = Sharded::plan(layout, comm_.size(), options_);
-                     check_buffer(buffers.parameters, plan.parameters);
-                     check_buffer(buffers.gradients, plan.gradients);
-                     check_apart(buffers.parameters, buffers.gradients);
+                     check_buffers<Stage>(layout, plan(layout, comm_.size(), options_), comm_.executor(),
+                                          buffers.parameters, buffers.gradients, blueprint);
                    });
     return layout;
   }
@@ -229,14 +241,6 @@ class Sharded {
     }
   }
 
-  // Hyperparameters too: a learning rate that differs between ranks would part them silently.
-  std::uint64_t digest_of_step() const {
-    Digest digest;
-    digest.add(progress_.steps()).add(step_);
-    for (const Rule& rule : rules_) digest.add(rule.at(step_ + 1));
-    return digest.value();
-  }
-
   UnitView<Gradient> open_gradients(Unit unit) {
     progress_.require_unready(unit);
     return guarded([&] {
@@ -249,6 +253,10 @@ class Sharded {
   template <class Part>
   void mark_ready(Part part) {
     progress_.mark(part);
+    send_complete();
+  }
+
+  void send_complete() {
     guarded([&] {
       for (int b = progress_.depart(); b >= 0; b = progress_.depart())
         reduce_.depart(b, progress_.passes(), progress_.tag());
@@ -256,21 +264,10 @@ class Sharded {
     if (progress_.close_pass_if_complete()) parameters_.begin_forward();
   }
 
-  // Of the gathers, only those of stage 3 can be had again: those of an update bring what exists nowhere else.
-  void drop_step() noexcept {
-    reductions_.drop();
-    reduce_.drop();
-    if constexpr (Stage::shards_parameters) {
-      gathers_.drop();
-      parameters_.drop();
-    }
-    progress_.drop();
-    parameters_.begin_forward();
-  }
-
   // Whatever fails between ranks ends the step for this rank; the next one starts clean.
   template <class Work>
   auto guarded(Work work) {
+    dropped_ = false;
     try {
       return work();
     } catch (const RankError&) {
@@ -295,6 +292,8 @@ class Sharded {
   List<List<Range>> owned_;  // a bucket: this rank's part, without the gaps between units
   index_t caller_bytes_ = 0;
   index_t step_ = 0;  // applied
+  bool dropped_ = false;  // and nothing was begun since
+  int exceptions_ = std::uncaught_exceptions();
 };
 
 }  // namespace tessera

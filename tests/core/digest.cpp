@@ -29,5 +29,10 @@ TEST_CASE("plain numbers count by their bits") {
   CHECK(Digest{}.add(Pair{0.0f, 2}).value() != Digest{}.add(Pair{-0.0f, 2}).value());
 }
 
+TEST_CASE("an empty struct has no bits to count") {
+  struct Nothing {};
+  CHECK(Digest{}.add(Nothing{}).value() == Digest{}.value());
+}
+
 }  // namespace
 }  // namespace tessera

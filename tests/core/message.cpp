@@ -18,5 +18,5 @@ TEST_CASE("a message is its words and numbers one after another") {
 TEST_CASE("whole numbers of any width are written out") {
   CHECK(message({std::numeric_limits<std::int64_t>::min()}) == "-9223372036854775808");
   CHECK(message({std::numeric_limits<std::uint64_t>::max()}) == "18446744073709551615");
-  CHECK(message({0.5}) == "0.500000");
+  CHECK(message({0.5, " ", 1e-7}) == "0.5 1e-07");
 }

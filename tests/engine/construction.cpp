@@ -39,7 +39,7 @@ TEST_CASE("what one rank cannot build is thrown there as it is, and elsewhere wi
     auto queue = comm.queue(Duration::seconds(10));
     const Blueprint blueprint = describe<Adam, Stage1, Fp32>(Layout{}, {Adam{}}, {});
     try {
-      agree_to_build(comm.executor(), queue, comm.rank(), 3, blueprint, [&] {
+      agree_to_build(comm.executor(), queue, comm.rank(), 3, blueprint, [&](Blueprint&) {
         if (comm.rank() == 1) throw BufferError("too small");
       });
     } catch (const BufferError& error) {

@@ -148,7 +148,7 @@ TEST_CASE("an update waits until peers have read this rank's shard, and the next
     Rank rank(layout, local, {.prefetch = local.rank() == 0 ? 1 : 0});
     static_cast<void>(rank.parameters.gather(Unit{0}));
     if (local.rank() == 1) {
-      std::this_thread::sleep_for(Duration::milliseconds(20));
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
       peer_came = true;
       static_cast<void>(rank.parameters.gather(Unit{1}));
     }
@@ -156,7 +156,31 @@ TEST_CASE("an update waits until peers have read this rank's shard, and the next
     rank.parameters.before_update();
     CHECK(peer_came);
     for (index_t i = rank.parameters.held(0).begin; i < rank.parameters.held(0).end; ++i) *rank.parameters.at(0, i) = 5;
-    CHECK(rank.parameters.gather(Unit{0}).trainable()[99] == 5);
+    const auto weights = rank.parameters.gather(Unit{0});
+    CHECK(weights.trainable()[99] == 5);
+  });
+}
+
+TEST_CASE("a gather asked for ahead is waited for before an update, also if a unit without elements took its slot") {
+  Layout layout;
+  layout.add_unit("nothing");
+  for (const char* name : {"a", "b", "c"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {100});
+  }
+  std::atomic<bool> peer_came = false;
+  run_ranks(2, [&](Local& local) {
+    Rank rank(layout, local, {.prefetch = 1});
+    static_cast<void>(rank.parameters.gather(Unit{1}));  // a in slot 0, b ahead in slot 1
+    if (local.rank() == 1) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      peer_came = true;
+    }
+    static_cast<void>(rank.parameters.gather(Unit{2}));  // c ahead in slot 0
+    rank.parameters.begin_backward();
+    static_cast<void>(rank.parameters.gather(Unit{0}));  // nothing, in slot 0
+    rank.parameters.before_update();                     // c still reads the peers' shards
+    CHECK(peer_came);
   });
 }
 

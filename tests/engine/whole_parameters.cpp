@@ -54,7 +54,8 @@ TEST_CASE("what each rank wrote into its part is everywhere after publishing, an
       }
       CHECK(host.allocated_bytes() == 0);
       CHECK(parameters.at_frozen(0, 2) == buffer.data() + layout.frozen_begin() + 2);
-      CHECK(parameters.gather(Unit{0})[layout.find("a.frozen")].data() == buffer.data() + layout.frozen_begin());
+      const auto weights = parameters.gather(Unit{0});
+      CHECK(weights[layout.find("a.frozen")].data() == buffer.data() + layout.frozen_begin());
     });
 }
 
@@ -133,7 +134,7 @@ TEST_CASE("a gather waits for what it needs and for no other bucket") {
   const auto publish_in_turn = [&](int rank, auto& parameters, auto gather) {
     parameters.publish(0, 0);
     // The other rank sends the second bucket only when the first has been seen: to wait for both would not end.
-    const auto deadline = std::chrono::steady_clock::now() + Duration::seconds(5);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
     while (rank == 1 && !looked && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
     if (rank == 1) CHECK(looked);
     parameters.publish(1, 0);
@@ -154,7 +155,7 @@ TEST_CASE("an update waits until peers have read this rank's parts") {
   std::atomic<bool> peer_came = false;
   two_ranks(two_units(), 1, [&](int rank, auto& parameters) {
     if (rank == 1) {
-      std::this_thread::sleep_for(Duration::milliseconds(20));
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
       peer_came = true;
     }
     parameters.publish(0, 0);

@@ -123,6 +123,9 @@ class Errors {
     } catch (const CommError& error) {
       what = error.what();
       passed_on = group.was_told(rank);
+    } catch (const PeerError& error) {
+      what = error.what();
+      passed_on = true;
     } catch (const std::exception& error) {
       what = error.what();
     } catch (...) {

@@ -8,6 +8,9 @@
 #if defined(__FAST_MATH__)
 #error "tessera promises the same bits at every stage and world size, which -ffast-math breaks: compile without it"
 #endif
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "tessera must see gradients that are not finite, which -ffinite-math-only hides: compile without it"
+#endif
 
 #define TESSERA_VERSION_MAJOR 0
 #define TESSERA_VERSION_MINOR 1

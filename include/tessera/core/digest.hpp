@@ -32,7 +32,10 @@ class Digest {
   template <class T>
     requires std::is_trivially_copyable_v<T> && std::is_aggregate_v<T>
   Digest& add(const T& numbers) noexcept {
-    return add(std::as_bytes(std::span<const T>(&numbers, 1)));
+    if constexpr (std::is_empty_v<T>)
+      return *this;  // its one byte has no value
+    else
+      return add(std::as_bytes(std::span<const T>(&numbers, 1)));
   }
 
   constexpr std::uint64_t value() const noexcept { return value_; }

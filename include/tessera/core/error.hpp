@@ -43,6 +43,11 @@ struct AgreementError : RankError {
   using RankError::RankError;
 };
 
+/// Another rank could not be built; that rank throws what was wrong.
+struct PeerError : AgreementError {
+  using AgreementError::AgreementError;
+};
+
 /// A rank that failed, left or did not come in time.
 struct CommError : RankError {
   using RankError::RankError;

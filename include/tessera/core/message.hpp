@@ -1,6 +1,7 @@
 // Messages, put together from words and numbers.
 #pragma once
 
+#include <cstdio>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -19,7 +20,12 @@ class MessagePart {
   MessagePart(long number) : number_(std::to_string(number)), word_(number_) {}
   MessagePart(long long number) : number_(std::to_string(number)), word_(number_) {}
   MessagePart(unsigned long number) : number_(std::to_string(number)), word_(number_) {}
-  MessagePart(double number) : number_(std::to_string(number)), word_(number_) {}
+  MessagePart(double number) {
+    char digits[32];
+    std::snprintf(digits, sizeof digits, "%.9g", number);
+    number_ = digits;
+    word_ = number_;
+  }
   MessagePart(const MessagePart&) = delete;
   MessagePart& operator=(const MessagePart&) = delete;
 

@@ -20,12 +20,24 @@ namespace tessera {
 /// What one rank was built from, of a size that does not depend on what it was built from.
 struct Blueprint {
   struct Part {
-    std::array<char, 16> what{};
-    std::array<char, 104> text{};
+    std::array<char, 32> what{};
+    std::array<char, 160> text{};
     std::uint64_t digest = 0;
   };
 
-  std::array<Part, 7> parts{};
+  /// A buffer of the caller's, by address; a process is told apart by a number that it drew.
+  struct Memory {
+    std::uint64_t process = 0;
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+
+    bool meets(const Memory& other) const {
+      return process == other.process && begin < other.end && other.begin < end;
+    }
+  };
+
+  std::array<Part, 8> parts{};
+  std::array<Memory, 2> memory{};  ///< parameters and gradients
   std::array<char, 512> problem{};  ///< why this rank cannot be built; empty if it can
 
   void set(int part, std::string_view what, std::string_view text, std::uint64_t digest) {
@@ -43,7 +55,8 @@ struct Blueprint {
   }
 };
 
-/// Throws, on every rank alike, AgreementError that names the first two ranks whose blueprints differ and how.
+/// Throws, on every rank alike, AgreementError that names the first two ranks whose blueprints differ and how, or
+/// BufferError where ranks were handed the same memory.
 inline void compare(const List<Blueprint>& ranks) {
   for (std::size_t r = 1; r < ranks.size(); ++r)
     for (std::size_t p = 0; p < ranks[r].parts.size(); ++p) {
@@ -54,10 +67,17 @@ inline void compare(const List<Blueprint>& ranks) {
                                     ", rank ", r, " has ", other.text.data(),
                                     ": build the optimizer alike on every rank"}));
     }
+  for (std::size_t r = 1; r < ranks.size(); ++r)
+    for (std::size_t other = 0; other < r; ++other)
+      for (const Blueprint::Memory& mine : ranks[r].memory)
+        for (const Blueprint::Memory& theirs : ranks[other].memory)
+          if (mine.meets(theirs))
+            throw BufferError(message({"ranks ", other, " and ", r, " were handed buffers that overlap: each rank needs "
+                                       "parameters and gradients of its own"}));
 }
 
 /// Sends this rank's blueprint to all others and compares. A rank that cannot be built makes all throw BufferError,
-/// OptionError or the like: the caller rethrows its own, the others get AgreementError that names it. Blocks.
+/// OptionError or the like: the caller rethrows its own, the others get PeerError that names it. Blocks.
 template <class Executor, class Queue>
 void agree(Executor executor, Queue& queue, int rank, int world, const Blueprint& mine) {
   constexpr index_t words = sizeof(Blueprint) / sizeof(std::uint64_t);
@@ -71,7 +91,7 @@ void agree(Executor executor, Queue& queue, int rank, int world, const Blueprint
   std::memcpy(static_cast<void*>(ranks.data()), all.data(), all.size_bytes());
   for (int r = 0; r < world; ++r)
     if (ranks[r].problem[0] != 0 && r != rank)
-      throw AgreementError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));
+      throw PeerError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));
   compare(ranks);
 }
 

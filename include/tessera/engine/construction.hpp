@@ -2,6 +2,9 @@
 // one exchange, so that a rank that cannot be built does not leave the others waiting.
 #pragma once
 
+#include <time.h>
+#include <unistd.h>
+
 #include <exception>
 #include <span>
 #include <string>
@@ -46,10 +49,26 @@ void check_model(const Layout& layout, const std::vector<Rule>& rules, const Opt
                                Stage::name}));
 }
 
+/// What a rule makes of its hyperparameters at `step`; that of the next step too, for what has no effect on a first one
+/// (a momentum).
+template <class Rule>
+std::uint64_t digest_of(const Rule& rule, index_t step) {
+  return Digest{}.add(rule.at(step)).add(rule.at(step + 1)).value();
+}
+
+/// The same of all groups. A learning rate that differs between ranks would part them silently.
+template <class Rule>
+std::uint64_t digest_of(const std::vector<Rule>& rules, index_t step) {
+  Digest digest;
+  digest.add(step);
+  for (const Rule& rule : rules) digest.add(static_cast<std::int64_t>(digest_of(rule, step)));
+  return digest.value();
+}
+
 template <class Rule, class Stage, class Precision>
 Blueprint describe(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
-  Digest scalars;
-  for (const Rule& rule : rules) scalars.add(rule.at(1));
+  std::string digests;
+  for (const Rule& rule : rules) digests += message({digests.empty() ? "" : ", ", digest_of(rule, 1) % 1'000'000});
   Blueprint blueprint;
   blueprint.set(0, "version", message({version}), static_cast<std::uint64_t>(version));
   blueprint.set(1, "rule", Rule::name, state_floats<Rule>);
@@ -59,18 +78,55 @@ Blueprint describe(const Layout& layout, const std::vector<Rule>& rules, const O
                 message({layout.parameters(), " parameters in ", layout.units(), " units (digest ", layout.digest(), ")"}),
                 layout.digest());
   blueprint.set(5, "options", options.describe(), options.digest());
-  blueprint.set(6, "hyperparameters", message({rules.size(), " rules (digest ", scalars.value(), ")"}),
-                scalars.value());
+  blueprint.set(6, "hyperparameters", message({rules.size(), " rules (digests by group ", digests, ")"}),
+                digest_of(rules, 1));
+  blueprint.set(7, "the weights they begin with", "none", 0);
   return blueprint;
 }
 
-/// Runs `check()`, and tells all ranks what it threw. Every rank that has nothing to throw itself throws AgreementError
-/// where another one has, or where blueprints differ. Blocks until all ranks have come.
+/// A number that no other process has.
+inline std::uint64_t process_number() {
+  static const std::uint64_t drawn = [] {
+    timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return Digest{}.add(now.tv_sec).add(now.tv_nsec).add(std::int64_t{getpid()}).value();
+  }();
+  return drawn;
+}
+
+/// Throws BufferError for buffers of the caller's that cannot serve. Else notes in `blueprint` where they lie and, where
+/// all ranks must begin with the same whole parameters, what these are.
+template <class Stage, class Executor, class Parameter, class Gradient>
+void check_buffers(const Layout& layout, const Plan& plan, Executor executor, std::span<Parameter> parameters,
+                   std::span<Gradient> gradients, Blueprint& blueprint) {
+  check_buffer(parameters, plan.parameters);
+  check_buffer(gradients, plan.gradients);
+  check_apart(parameters, gradients);
+  if (layout.is_flat() && plan.gradients.elements > 0 && !gradients.data())
+    throw BufferError("a flat layout's gradients are written by the caller: hand in the buffer, {.gradients = g}");
+  const auto memory = [](auto buffer) -> Blueprint::Memory {
+    const auto begin = reinterpret_cast<std::uintptr_t>(buffer.data());
+    return {process_number(), begin, begin + buffer.size_bytes()};
+  };
+  blueprint.memory = {memory(parameters), memory(gradients)};
+  if (Stage::shards_parameters || !parameters.data()) return;
+  Digest digest;
+  for (const Unit u : layout.forward())
+    for (const Tensor t : layout.tensors(u)) {
+      const std::span<const Parameter> tensor(parameters.data() + layout.offset(t), layout.elements(t));
+      digest.add(static_cast<std::int64_t>(executor.digest(tensor)));
+    }
+  blueprint.set(7, "the weights they begin with",
+                message({"parameters of its own (digest ", digest.value(), ")"}), digest.value());
+}
+
+/// Runs `check(blueprint)`, and tells all ranks what it threw. Every rank that has nothing to throw itself throws PeerError
+/// where another one has, or AgreementError where blueprints differ. Blocks until all ranks have come.
 template <class Executor, class Queue, class Check>
 void agree_to_build(Executor executor, Queue& queue, int rank, int world, Blueprint blueprint, Check check) {
   std::exception_ptr problem;
   try {
-    check();
+    check(blueprint);
   } catch (const Error& error) {
     problem = std::current_exception();
     blueprint.refuse(error.what());

@@ -18,7 +18,7 @@ class BackwardPass {
   BackwardPass(BackwardPass&& other) noexcept : optimizer_(std::exchange(other.optimizer_, nullptr)), number_(other.number_) {}
   BackwardPass& operator=(BackwardPass&&) = delete;
   ~BackwardPass() {
-    if (optimizer_ && open()) optimizer_->drop_step();
+    if (open()) optimizer_->drop_step();
   }
 
   /// The unit's gradients, zeroed at the first call in this pass, for the caller to add into until ready(unit).
@@ -51,9 +51,10 @@ class BackwardPass {
 
   static constexpr const char* closed = "this one is complete or was dropped, call backward() for another";
 
-  bool open() const { return optimizer_->progress_.is_open(number_); }
+  bool open() const { return optimizer_ && optimizer_->progress_.is_open(number_); }
 
   void require_open(const char* call, Unit unit) const {
+    if (!optimizer_) throw UsageError(message({call, "() of a pass that was moved from"}));
     if (!open())
       throw UsageError(message({call, "('", optimizer_->layout().name(unit), "') outside a pass: ", closed}));
   }

@@ -27,7 +27,7 @@ class ShardedParameters {
         rank_(rank),
         executor_(&executor),
         queue_(&queue),
-        prefetch_(options.prefetch),
+        prefetch_(min(options.prefetch, sharding.buckets())),
         shard_(executor, plan.parameters, of_caller),
         pool_(executor, plan.gathered_buckets),
         slot_elements_(plan.gathered_buckets.elements),
@@ -51,6 +51,11 @@ class ShardedParameters {
     }
     executor_->wait(slot.ready);
     return weights;
+  }
+
+  /// A flat layout's range, which no slot holds.
+  std::span<const Parameter> gather(Range) {
+    throw UsageError("gather(begin, end) needs whole parameters: stages 0 to 2");
   }
 
   void begin_forward() { turn(1); }
@@ -142,12 +147,12 @@ class ShardedParameters {
   }
 
   // The slot was last read by compute that is already issued; `record` orders the gather behind it. An earlier gather
-  // into the same slot, never looked at, lies before this one on the same queue.
+  // into the same slot, never looked at, lies before this one on the same queue; a bucket without elements keeps its
+  // event, which an update must wait for.
   void fetch(Slot& slot, int b) {
     const Bucket& bucket = sharding_->bucket(b);
     Parameter* base = pool_.data() + (&slot - slots_.data()) * slot_elements_;
     slot.bucket = b;
-    slot.ready = {};
     const auto all_gather = [&](const Parameter* mine, const Partition& of, Range own, Parameter* to, const char* what) {
       const Range range = of.range(b);
       if (range.empty()) return;

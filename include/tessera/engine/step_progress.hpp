@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/list.hpp>
@@ -38,7 +39,7 @@ class StepProgress {
   }
 
   void require_unready(Unit unit) const {
-    const std::string name(layout_->name(unit));
+    const std::string_view name = layout_->name(unit);
     if (layout_->is_flat()) throw UsageError("gradients(unit): a flat layout's gradients are the caller's buffer");
     if (readiness_.ready(unit))
       throw UsageError(message({"gradients('", name, "'): the unit is ready already in this pass"}));
@@ -49,7 +50,7 @@ class StepProgress {
   void set_zeroed(Unit unit) noexcept { zeroed_[unit.index] = 1; }
 
   void mark(Unit unit) {
-    const std::string name(layout_->name(unit));
+    const std::string_view name = layout_->name(unit);
     if (layout_->is_flat()) throw UsageError("ready(unit): a flat layout is reported by ready(begin, end)");
     if (!zeroed(unit) && !layout_->trainable(unit).empty())
       throw UsageError(message({"ready('", name, "') without gradients('", name,
@@ -74,7 +75,6 @@ class StepProgress {
     if (!readiness_.complete()) return false;
     open_ = false;
     ++passes_;
-    dropped_because_.clear();
     return true;
   }
 
@@ -82,7 +82,7 @@ class StepProgress {
     if (open_) throw UsageError(message({"step() in the middle of a pass: ", missing()}));
     if (passes_ != micro_batches_)
       throw UsageError(message({"step() after ", passes_, " of ", micro_batches_, " micro-batches",
-                                dropped_because_.empty() ? "" : ": the last pass was dropped, ", dropped_because_}));
+                                dropped_because_.empty() ? "" : "; a pass was dropped and the step with it: ", dropped_because_}));
   }
 
   void require_between_steps(const char* call) const {
@@ -97,6 +97,7 @@ class StepProgress {
 
   void end_step() noexcept {
     passes_ = 0;
+    dropped_because_.clear();
     ++step_;
   }
 

@@ -58,6 +58,12 @@ class Weights : public UnitView<const Parameter> {
     if (leases_) --*leases_;
   }
 
+  /// As UnitView. Not of a temporary, whose memory stage 3 may have given to another unit by the next line.
+  std::span<const Parameter> operator[](Tensor tensor) const& { return UnitView<const Parameter>::operator[](tensor); }
+  std::span<const Parameter> operator[](Tensor) const&& = delete;
+  std::span<const Parameter> trainable() const& { return UnitView<const Parameter>::trainable(); }
+  std::span<const Parameter> trainable() const&& = delete;
+
  private:
   int* leases_;
 };

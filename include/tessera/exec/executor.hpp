@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <span>
 
 #include <tessera/core/exact_sum.hpp>
@@ -29,7 +30,8 @@ concept BufferOf = std::movable<B> && !std::copyable<B> && requires(B buffer, co
 /// Runs the engine's loops, in the order in which it was given them. Events order it against communication: record()
 /// is the event of all work given so far, and what is given after wait(event) starts after that event.
 /// for_each(n, body) calls body(i) for 0 <= i < n; add_squares(values, sum) adds 64-element block sums to an ExactSum
-/// and returns the index of the first non-finite element, or -1.
+/// and returns the index of the first non-finite
+/// element, or -1; digest(values) is a number by which two sequences of values that differ are told apart.
 template <class E>
 concept Executor = std::copy_constructible<E> && std::default_initializable<typename E::Event> &&
                    std::copyable<typename E::Event> && BufferOf<typename E::template Buffer<float>, float> &&
@@ -41,6 +43,7 @@ concept Executor = std::copy_constructible<E> && std::default_initializable<type
                      executor.wait(event);
                      executor.for_each(index_t{}, executor::AnyBody{});
                      { executor.add_squares(values, sum) } -> std::same_as<index_t>;
+                     { executor.digest(values) } -> std::same_as<std::uint64_t>;
                    };
 
 }  // namespace tessera

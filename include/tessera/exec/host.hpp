@@ -2,9 +2,11 @@
 // when a call returns; only communication is asynchronous here.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <type_traits>
 
 #include <tessera/core/exact_sum.hpp>
 #include <tessera/core/math.hpp>
@@ -69,6 +71,23 @@ class Host {
       if (found >= 0) first = min(first, found);
     });
     return first == none ? -1 : first;
+  }
+
+  /// The sum, modulo 2^64, of each element's bits times an odd number of its place: one element that differs always
+  /// shows, and so do two that changed places. Blocks.
+  template <class T>
+  std::uint64_t digest(std::span<const T> values) {
+    using Bits = std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint32_t>;
+    std::uint64_t sum = 0;
+    Mutex merging;
+    split(static_cast<index_t>(values.size()), [&](index_t begin, index_t end) {
+      std::uint64_t part = 0;
+      for (index_t i = begin; i < end; ++i)
+        part += (std::uint64_t{std::bit_cast<Bits>(values[i])} + 1) * (2 * static_cast<std::uint64_t>(i) + 1);
+      const Lock lock(merging);
+      sum += part;
+    });
+    return sum;
   }
 
  private:

@@ -24,7 +24,8 @@ constexpr List<Bucket> make_buckets(const Layout& layout, int world, index_t ele
     const index_t grain = world * block;
     const index_t size = max(elements / grain, index_t{1}) * grain;
     const index_t n = layout.trainable_elements();
-    for (index_t begin = 0; begin < n; begin += size) buckets.push_back({0, 1, {begin, min(begin + size, n)}, {}});
+    for (index_t begin = 0; begin < n || buckets.empty(); begin += size)
+      buckets.push_back({0, 1, {begin, min(begin + size, n)}, {}});
     return buckets;
   }
   for (const Unit u : layout.forward()) {

@@ -65,7 +65,7 @@ class Layout {
   }
 
   /// Adds a tensor to the unit added last. shape: elements a dimension, each >= 0.
-  /// Throws LayoutError without a unit, on a name taken in the unit, a negative size, or more than 2^62 elements.
+  /// Throws LayoutError without a unit, on a name taken in the unit, a negative size, or more than 2^55 elements.
   constexpr Tensor add_tensor(std::string_view name, std::initializer_list<index_t> shape, TensorOptions options = {}) {
     return add_tensor(name, std::span<const index_t>(shape.begin(), shape.size()), options);
   }
@@ -80,7 +80,7 @@ class Layout {
     const index_t elements = product(name, shape);
     Range& space = options.frozen ? unit.frozen : unit.trainable;
     if (elements > most - parameter_elements() - 2 * block)
-      refuse(message({"the layout has more than 2^62 elements at '", name, "'"}));
+      refuse(message({"the layout has more than 2^55 elements at '", name, "'"}));
     const int first = static_cast<int>(shape_.size());
     for (const index_t size : shape) shape_.push_back(size);
     const int unit_index = static_cast<int>(units_.size()) - 1;
@@ -131,8 +131,10 @@ class Layout {
     throw LayoutError(message({"the layout has no tensor '", full_name, "'"}));
   }
 
-  /// The name of the trainable tensor that has the element at `place`; "padding" between units.
+  /// The name of the trainable tensor that has the element at `place`; "padding" between units. Of a flat layout, whose
+  /// tensors are the caller's affair, the element's index too: "flat.buffer[777]".
   std::string name_at(index_t place) const {
+    if (flat_) return message({"flat.buffer[", place, "]"});
     for (const Tensor t : tensors())
       if (!frozen(t) && tensor(t).place.begin <= place && place < tensor(t).place.end) return name(t);
     return "padding";
@@ -214,7 +216,7 @@ class Layout {
     Unit user, owner;
   };
 
-  static constexpr index_t most = index_t{1} << 62;
+  static constexpr index_t most = index_t{1} << 55;
 
   [[noreturn]] static void refuse(const std::string& why) { throw LayoutError(message({"layout: ", why})); }
 
@@ -231,7 +233,7 @@ class Layout {
     index_t elements = 1;
     for (const index_t size : shape) {
       if (size < 0) refuse(message({"tensor '", name, "' has a negative size"}));
-      if (size != 0 && elements > most / size) refuse(message({"tensor '", name, "' has more than 2^62 elements"}));
+      if (size != 0 && elements > most / size) refuse(message({"tensor '", name, "' has more than 2^55 elements"}));
       elements *= size;
     }
     return elements;

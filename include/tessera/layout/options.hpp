@@ -34,6 +34,9 @@ struct Options {
     if (timeout <= Duration{}) refuse("timeout must be greater than 0");
   }
 
+  /// For the queues over which ranks agree on all of this: check() refuses a timeout out of range once all have come.
+  constexpr Duration usable_timeout() const { return timeout > Duration{} ? timeout : Duration::seconds(60); }
+
   std::string describe() const {
     return message({"micro_batches ", micro_batches, ", clip_norm ", clip_norm, ", bucket_bytes ", bucket_bytes,
                     ", prefetch ", prefetch});

@@ -58,9 +58,6 @@ class Readiness {
   /// Whether every bucket has departed.
   bool complete() const { return departed_ == 0; }
 
-  /// Whether bucket `b` has departed in this pass.
-  bool departed(int b) const { return b >= departed_; }
-
   /// The last unit in order of forward use that is not ready; only while not complete.
   Unit first_missing() const {
     for (int u = static_cast<int>(unit_ready_.size()) - 1; u > 0; --u)

@@ -5,7 +5,6 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
-#include <cstdio>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -66,9 +65,7 @@ inline constexpr std::size_t state_floats = rule_state::floats<typename Rule::St
 /// For a rule's check(): throws OptionError unless `good`. A comparison with NaN is false, so write what must hold.
 inline void require_option(bool good, const char* rule, const char* field, double value, const char* range) {
   if (good) return;
-  char number[32];
-  std::snprintf(number, sizeof number, "%g", value);
-  throw OptionError(message({rule, ": ", field, " must be ", range, ", is ", number}));
+  throw OptionError(message({rule, ": ", field, " must be ", range, ", is ", value}));
 }
 
 /// The same for what may be anything from 0 that a float can hold.
