@@ -14,6 +14,7 @@
 #include <tessera/core/bfloat16.hpp>
 #include <tessera/engine/update.hpp>
 #include <tessera/exec/host.hpp>
+#include <tessera/precision/precision.hpp>
 #include <tessera/rule/adamw.hpp>
 
 using namespace tessera;
@@ -71,8 +72,10 @@ struct Line {
 };
 
 // Small sizes are repeated within a sample, so that every sample takes milliseconds.
-template <class Gradient, class Parameter>
+template <class Precision>
 Line measure(const char* precision, index_t n, int threads, int repeats) {
+  using Parameter = typename Precision::Parameter;
+  using Gradient = typename Precision::Reduction;
   Host host(threads);
   auto gradient = host.allocate<Gradient>(n);
   auto weight = host.allocate<float>(n), m = host.allocate<float>(n), v = host.allocate<float>(n);
@@ -80,13 +83,15 @@ Line measure(const char* precision, index_t n, int threads, int repeats) {
   for (index_t i = 0; i < n; ++i) gradient.span()[static_cast<std::size_t>(i)] = Gradient(1e-3f * static_cast<float>(1 + i % 97));
 
   const AdamW rule{};
-  const FusedUpdate<AdamW, Gradient, Parameter> update{.gradient = gradient.span().data(),
-                                                       .weight = weight.span().data(),
-                                                       .parameter = parameter.span().data(),
-                                                       .state = {m.span().data(), v.span().data()},
-                                                       .rule = rule,
-                                                       .scalars = rule.at(10),
-                                                       .scale = 0.5f};
+  FusedUpdate<AdamW, Precision> update{.gradient = gradient.span().data(),
+                                       .state = {m.span().data(), v.span().data()},
+                                       .rule = rule,
+                                       .scalars = rule.at(10),
+                                       .scale = 0.5f};
+  if constexpr (sizeof(Parameter) == 2)
+    update.weight = {parameter.span().data(), weight.span().data()};
+  else
+    update.weight = {weight.span().data()};
   const Ceiling<Gradient, Parameter> ceiling{gradient.span().data(), weight.span().data(), parameter.span().data(),
                                              m.span().data(), v.span().data()};
   const int passes = static_cast<int>(std::max<index_t>(1, (index_t{1} << 24) / n));
@@ -149,8 +154,8 @@ int main(int argc, char** argv) {
   say("| --- | --- | --- | --- | --- | --- | --- |");
   for (const index_t n : sizes) {
     for (const int t : threads) {
-      say(row(measure<float, float>("fp32", n, t, repeats)));
-      say(row(measure<bfloat16, bfloat16>("bf16 + fp32 master", n, t, repeats)));
+      say(row(measure<Fp32>("fp32", n, t, repeats)));
+      say(row(measure<Bf16>("bf16 + fp32 master", n, t, repeats)));
     }
   }
   if (!markdown.empty()) std::ofstream(markdown, std::ios::app) << table.str();

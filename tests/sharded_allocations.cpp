@@ -1,4 +1,4 @@
-// A step allocates nothing: counted where all memory comes from. (Sanitizers bring an operator new of their own.)
+// A step allocates nothing: counted where all memory comes from.
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -9,18 +9,6 @@
 #include <thread>
 
 #include "training.hpp"
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#if defined(__has_feature)
-#define TESSERA_TEST_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
-#else
-#define TESSERA_TEST_SANITIZED 0
-#endif
-#else
-#define TESSERA_TEST_SANITIZED 1
-#endif
-
-#if !TESSERA_TEST_SANITIZED
 
 namespace {
 std::atomic<long> allocations{0};
@@ -97,5 +85,3 @@ TEST_CASE("a step allocates nothing, at any stage") {
 
 }  // namespace
 }  // namespace tessera
-
-#endif

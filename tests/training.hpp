@@ -71,7 +71,8 @@ void run_pass(Optimizer& optimizer, index_t step, index_t leaf, const LeafGradie
       if (layout.frozen(t)) continue;
       index_t i = 0;
       for (auto& element : gradients[t])
-        element = typename Optimizer::Gradient(static_cast<float>(element) + gradient(step, leaf, t, i++));
+        element = typename Optimizer::Gradient(static_cast<float>(element) +
+                                               gradient(step, leaf, t, i++) * optimizer.loss_scale());
     }
     pass.ready(u);
   }

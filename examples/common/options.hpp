@@ -41,7 +41,7 @@ inline std::optional<int> parse(Options& options, const std::string& program, co
   CLI::App app{about, program};
   app.add_option("--ranks", options.ranks, "ranks, each a thread")->check(CLI::Range(1, 64))->capture_default_str();
   app.add_option("--stage", options.stage, "ZeRO stage")->check(CLI::Range(0, 3))->capture_default_str();
-  app.add_option("--precision", options.precision)->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
+  app.add_option("--precision", options.precision)->check(CLI::IsMember({"fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16"}))->capture_default_str();
   app.add_option("--optimizer", options.optimizer)->check(CLI::IsMember({"sgd", "adam", "adamw"}))->capture_default_str();
   auto* epochs = app.add_option("--epochs", options.epochs, "passes over the data")->check(CLI::Range(1, 1000000))->capture_default_str();
   app.add_option("--steps", options.steps, "steps from the run's beginning, instead of --epochs")

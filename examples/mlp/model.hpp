@@ -73,8 +73,8 @@ class Work {
     }
   }
 
-  /// The mean cross-entropy; leaves its gradient in place of the logits.
-  double loss() {
+  /// The mean cross-entropy; leaves its gradient, times the optimizer's loss scale, in place of the logits.
+  double loss(float scale = 1) {
     double sum = 0;
     for (int s = 0; s < n_; ++s) {
       float* const logit = logits_.data() + std::ptrdiff_t{s} * classes;
@@ -83,7 +83,7 @@ class Work {
       for (int c = 0; c < classes; ++c) total += std::exp(logit[c] - largest);
       sum += std::log(total) - (logit[labels_[s]] - largest);
       for (int c = 0; c < classes; ++c)
-        logit[c] = (std::exp(logit[c] - largest) / total - static_cast<float>(c == labels_[s])) / static_cast<float>(n_);
+        logit[c] = (std::exp(logit[c] - largest) / total - static_cast<float>(c == labels_[s])) * (scale / static_cast<float>(n_));
     }
     return sum / n_;
   }

@@ -87,7 +87,7 @@ example::Result train(const example::Options& options, const Digits& training, c
           const auto w = optimizer.gather(u);
           work.forward(u, w);
         }
-        losses[step % 2][j] = work.loss();
+        losses[step % 2][j] = work.loss(optimizer.loss_scale());
         auto pass = optimizer.backward();
         for (const tessera::Unit u : model.layout.backward()) {
           const auto w = optimizer.gather(u);
@@ -135,8 +135,11 @@ example::Result train(const example::Options& options, const Digits& training, c
 
 template <class Rule>
 example::Result train(const example::Options& options, const Digits& training, const Digits& held_out) {
-  return options.precision == "bf16" ? train<Rule, tessera::Bf16>(options, training, held_out)
-                                     : train<Rule, tessera::Fp32>(options, training, held_out);
+  if (options.precision == "bf16") return train<Rule, tessera::Bf16>(options, training, held_out);
+  if (options.precision == "bf16-remainder") return train<Rule, tessera::Bf16Remainder>(options, training, held_out);
+  if (options.precision == "bf16-stochastic") return train<Rule, tessera::Bf16Stochastic>(options, training, held_out);
+  if (options.precision == "fp16") return train<Rule, tessera::Fp16>(options, training, held_out);
+  return train<Rule, tessera::Fp32>(options, training, held_out);
 }
 
 // Each in a file of its own, compiled beside the others.

@@ -16,6 +16,7 @@
 #include <tessera/engine/agreement.hpp>
 #include <tessera/engine/construction.hpp>
 #include <tessera/engine/initialize.hpp>
+#include <tessera/engine/loss_scale.hpp>
 #include <tessera/engine/optimizer_state.hpp>
 #include <tessera/engine/pass.hpp>
 #include <tessera/engine/reduce.hpp>
@@ -85,13 +86,13 @@ class Sharded {
         plan_(make_plan(sharding_, options, footprint(comm_.size()))),
         parameters_(sharding_, comm_.rank(), executor_, gathers_, plan_, options, buffers.parameters),
         reduce_(sharding_, comm_.rank(), executor_, reductions_, plan_, options.micro_batches, buffers.gradients),
-        state_(sharding_, comm_.rank(), executor_, plan_),
+        state_(sharding_, comm_.rank(), executor_, plan_, options.seed),
         agreement_(executor_, plan_, comm_.rank(), comm_.size()),
         progress_(sharding_, options.micro_batches),
+        scaler_(options.loss_scale),
+        mine_(sharding_, comm_.rank()),
         caller_bytes_(buffers.parameters.data() ? plan_.parameters.bytes() : 0) {
     if (buffers.gradients.data()) caller_bytes_ += plan_.gradients.bytes();
-    for (int b = 0; b < sharding_.buckets(); ++b)
-      owned_.push_back(sharding_.within_units(sharding_.bucket(b), sharding_.trainable().owned(b, comm_.rank())));
     state_.start_from(parameters_);
   }
 
@@ -150,16 +151,17 @@ class Sharded {
     progress_.require_complete();
     for (const Rule& rule : rules_) rule.check();
     return guarded([&] {
-      SquareSum mine;
       for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, progress_.steps());
-      for (int b = sharding_.buckets() - 1; b >= 0; --b) add_squares(b, mine);
-      agreement_.exchange(reductions_, mine, digest_of(rules_, step_ + 1), progress_.steps());
-      const double leaves = static_cast<double>(comm_.size()) * options_.micro_batches;
+      SquareSum squares = mine_.squares(executor_, reduce_);
+      agreement_.exchange(reductions_, squares, digest_of(rules_, step_ + 1), progress_.steps());
+      const double scale = loss_scale();
+      const double leaves = static_cast<double>(comm_.size()) * options_.micro_batches * scale;
       const double norm = gradient_norm(agreement_.square_sum(), leaves);
       const index_t bad = agreement_.first_non_finite();
       if (bad < 0) update(gradient_scale(norm, options_.clip_norm, leaves));
+      if (scales_loss<Precision>) scaler_.advance(bad >= 0);
       progress_.end_step();
-      return Report(step_, norm, bad < 0 ? std::string() : layout().name_at(bad));
+      return Report(step_, norm, bad < 0 ? std::string() : layout().name_at(bad), scale, scaler_.exhausted());
     });
   }
 
@@ -190,6 +192,9 @@ class Sharded {
       throw OptionError(message({"there is no hyperparameter group ", group, ": ", rules_.size(), " rules were given"}));
     return rules_[group];
   }
+
+  /// What the caller multiplies the loss by before backward: 1 unless Precision scales it. Changes in step() alone.
+  float loss_scale() const noexcept { return scales_loss<Precision> ? static_cast<float>(scaler_.scale()) : 1.0f; }
 
   const Layout& layout() const noexcept { return sharding_.layout(); }
   const Plan& plan() const noexcept { return plan_; }
@@ -224,12 +229,6 @@ class Sharded {
                                           buffers.parameters, buffers.gradients, blueprint);
                    });
     return layout;
-  }
-
-  void add_squares(int b, SquareSum& sum) {
-    const auto reduced = reduce_.sum(b);
-    const index_t begin = sharding_.trainable().owned(b, comm_.rank()).begin;
-    for (const Range range : owned_[b]) sum.add(executor_, reduced.subspan(range.begin - begin, range.size()), range);
   }
 
   void update(float scale) {
@@ -289,7 +288,8 @@ class Sharded {
   State state_;
   StepAgreement<Executor> agreement_;
   StepProgress progress_;
-  List<List<Range>> owned_;  // a bucket: this rank's part, without the gaps between units
+  LossScaler scaler_;
+  OwnedParts mine_;
   index_t caller_bytes_ = 0;
   index_t step_ = 0;  // applied
   bool dropped_ = false;  // and nothing was begun since

@@ -10,48 +10,57 @@
 #include <tessera/core/bfloat16.hpp>
 #include <tessera/core/digest.hpp>
 #include <tessera/exec/vectorize.hpp>
+#include <tessera/precision/precision.hpp>
 #include <tessera/rule/adamw.hpp>
 
 using namespace tessera;
 
 namespace {
 
-template <class T>
+template <class Precision>
 struct Arrays {
+  using T = typename Precision::Parameter;
   std::vector<T> gradient, parameter;
   std::vector<float> weight, m, v;
+  std::vector<Remainder> remainder;
 
-  explicit Arrays(std::size_t n) : gradient(n), parameter(n), weight(n), m(n), v(n) {
+  explicit Arrays(std::size_t n) : gradient(n), parameter(n), weight(n), m(n), v(n), remainder(n) {
     std::mt19937 random(5);
     std::normal_distribution<float> normal;
     for (std::size_t i = 0; i < n; ++i) {
       gradient[i] = T(normal(random));
       weight[i] = normal(random);
+      parameter[i] = T(weight[i]);
       m[i] = normal(random);
       v[i] = normal(random) * normal(random) + 9;
     }
   }
-  FusedUpdate<AdamW, T, T> update() {
+  FusedUpdate<AdamW, Precision> update() {
     const AdamW rule{};
-    return {gradient.data(), weight.data(), parameter.data(), {m.data(), v.data()}, rule, rule.at(3), 0.3f};
+    FusedUpdate<AdamW, Precision> update{gradient.data(), {parameter.data()}, {m.data(), v.data()}, rule, rule.at(3), 0.3f};
+    if constexpr (std::is_same_v<typename Precision::Master, float> && sizeof(T) == 2) update.weight.master = weight.data();
+    if constexpr (std::is_same_v<Precision, Bf16Remainder>) update.weight.master = remainder.data();
+    if constexpr (std::is_same_v<Precision, Bf16Stochastic>) update.weight.random = StepRandom(7, 3);
+    return update;
   }
   bool operator==(const Arrays& other) const {
     const auto same = [](const auto& a, const auto& b) {
       return std::memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) == 0;
     };
-    return same(weight, other.weight) && same(m, other.m) && same(v, other.v) && same(parameter, other.parameter);
+    return same(weight, other.weight) && same(m, other.m) && same(v, other.v) && same(parameter, other.parameter) &&
+           same(remainder, other.remainder);
   }
 };
 
-template <class T>
+template <class Precision>
 void same_bits() {
   constexpr index_t n = 300;
-  Arrays<T> expected(n);
+  Arrays<Precision> expected(n);
   for (index_t i = 0; i < n; ++i) vectorize_as(Isa::baseline, i, i + 1, expected.update());
   for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
     if (isa > best_isa()) continue;
     for (index_t cut = 0; cut <= n; ++cut) {
-      Arrays<T> arrays(n);
+      Arrays<Precision> arrays(n);
       vectorize_as(isa, 0, cut, arrays.update());
       vectorize_as(isa, cut, n, arrays.update());
       REQUIRE(arrays == expected);
@@ -62,8 +71,40 @@ void same_bits() {
 }  // namespace
 
 TEST_CASE("the update has the same bits in every vector width and wherever the range is cut") {
-  same_bits<float>();
-  same_bits<bfloat16>();
+  same_bits<Fp32>();
+  same_bits<Bf16>();
+  same_bits<Fp16>();
+  same_bits<Bf16Remainder>();
+}
+
+TEST_CASE("random rounding is a function of seed, step and place: the same wherever the range is cut") {
+  constexpr index_t n = 300;
+  Arrays<Bf16Stochastic> expected(n);
+  vectorize(0, n, expected.update());
+  for (const index_t cut : {1, 64, 131}) {
+    Arrays<Bf16Stochastic> arrays(n);
+    auto update = arrays.update();
+    vectorize(0, cut, update);
+    update.gradient += cut, update.weight.parameter += cut, update.weight.place = cut;
+    for (auto& state : update.state) state += cut;
+    vectorize(0, n - cut, update);
+    CHECK(arrays == expected);
+  }
+}
+
+TEST_CASE("a remainder keeps the very weights that a float master has") {
+  constexpr index_t n = 300;
+  Arrays<Bf16> whole(n);
+  Arrays<Bf16Remainder> split(n);
+  for (index_t i = 0; i < n; ++i) {
+    split.parameter[i] = Remainder::parameter(whole.weight[i]);
+    split.remainder[i] = Remainder(whole.weight[i]);
+  }
+  for (int step = 0; step < 5; ++step) {
+    vectorize(0, n, whole.update());
+    vectorize(0, n, split.update());
+  }
+  for (index_t i = 0; i < n; ++i) CHECK(split.remainder[i].weight(split.parameter[i]) == whole.weight[i]);
 }
 
 TEST_CASE("the bits are the same whatever the compiler") {
@@ -78,8 +119,8 @@ TEST_CASE("the bits are the same whatever the compiler") {
   const AdamW rule{};
   for (index_t step = 1; step <= 20; ++step)
     vectorize(0, n,
-              FusedUpdate<AdamW, bfloat16, bfloat16>{
-                  gradient.data(), weight.data(), parameter.data(), {m.data(), v.data()}, rule, rule.at(step), 0.3f});
+              FusedUpdate<AdamW, Bf16>{gradient.data(), {parameter.data(), weight.data()}, {m.data(), v.data()}, rule,
+                                       rule.at(step), 0.3f});
   Digest digest;
   for (const auto* values : {&weight, &m, &v}) digest.add(std::as_bytes(std::span(*values)));
   digest.add(std::as_bytes(std::span(parameter)));

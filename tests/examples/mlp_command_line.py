@@ -36,7 +36,7 @@ def report(*arguments):
 
 
 # One fingerprint for all stages, and for 1, 2 and 4 ranks over the same micro-batches.
-for precision in "fp32", "bf16":
+for precision in "fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16":
     prints = set()
     losses = set()
     for ranks, passes in (1, 4), (2, 2), (4, 1):

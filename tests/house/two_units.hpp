@@ -15,26 +15,28 @@ namespace {
 
 struct Rule : tessera::AdamW {};
 
-template <class Gradient, class Parameter>
+template <class Precision>
 void update(tessera::Isa isa, std::vector<std::uint32_t>& seen) {
   constexpr tessera::index_t n = 1001;
-  std::vector<Gradient> gradient(n);
-  std::vector<Parameter> parameter(n);
+  using Parameter = typename Precision::Parameter;
+  std::vector<Parameter> gradient(n), parameter(n);
   std::vector<float> weight(n), m(n), v(n);
   for (tessera::index_t i = 0; i < n; ++i) {
-    gradient[i] = Gradient(static_cast<float>((i * 7919) % 2003 - 1001) / 977.0f);
+    gradient[i] = Parameter(static_cast<float>((i * 7919) % 2003 - 1001) / 977.0f);
     weight[i] = static_cast<float>((i * 104729) % 3001 - 1500) / 1013.0f;
+    parameter[i] = Parameter(weight[i]);
   }
   const Rule rule{};
-  for (tessera::index_t step = 1; step <= 10; ++step)
-    tessera::vectorize_as(isa, 0, n,
-                          tessera::FusedUpdate<Rule, Gradient, Parameter>{.gradient = gradient.data(),
-                                                                         .weight = weight.data(),
-                                                                         .parameter = parameter.data(),
-                                                                         .state = {m.data(), v.data()},
-                                                                         .rule = rule,
-                                                                         .scalars = rule.at(step),
-                                                                         .scale = 0.3f});
+  for (tessera::index_t step = 1; step <= 10; ++step) {
+    tessera::FusedUpdate<Rule, Precision> update{.gradient = gradient.data(),
+                                                 .weight = {parameter.data()},
+                                                 .state = {m.data(), v.data()},
+                                                 .rule = rule,
+                                                 .scalars = rule.at(step),
+                                                 .scale = 0.3f};
+    if constexpr (sizeof(Parameter) == 2) update.weight.master = weight.data();
+    tessera::vectorize_as(isa, 0, n, update);
+  }
   for (const auto* values : {&weight, &m, &v})
     for (const float value : *values) seen.push_back(std::bit_cast<std::uint32_t>(value));
   for (const Parameter value : parameter) seen.push_back(std::bit_cast<std::uint32_t>(static_cast<float>(value)));
@@ -42,8 +44,8 @@ void update(tessera::Isa isa, std::vector<std::uint32_t>& seen) {
 
 std::vector<std::uint32_t> bits(tessera::Isa isa) {
   std::vector<std::uint32_t> seen;
-  update<float, float>(isa, seen);
-  update<tessera::bfloat16, tessera::bfloat16>(isa, seen);
+  update<tessera::Fp32>(isa, seen);
+  update<tessera::Bf16>(isa, seen);
   return seen;
 }
 

@@ -21,7 +21,18 @@ struct PointerParameters {
   using Master = float;
 };
 
-static_assert(PrecisionPolicy<Fp32> && PrecisionPolicy<Bf16>);
+static_assert(PrecisionPolicy<Fp32> && PrecisionPolicy<Bf16> && PrecisionPolicy<Bf16ReduceFp32> && PrecisionPolicy<Fp16>);
+static_assert(PrecisionPolicy<Bf16Remainder> && PrecisionPolicy<Bf16Stochastic>);
+static_assert(scales_loss<Fp16> && !scales_loss<Fp32> && !scales_loss<Bf16>);
+
+// A remainder completes a bfloat16, and nothing else.
+struct HalfRemainder : Fp16 {
+  using Master = Remainder;
+};
+struct DoubleSums : Fp32 {
+  using Accumulation = double;
+};
+static_assert(!PrecisionPolicy<HalfRemainder> && !PrecisionPolicy<DoubleSums>);
 static_assert(!PrecisionPolicy<NoReduction>);
 static_assert(!PrecisionPolicy<PointerParameters>);
 static_assert(!PrecisionPolicy<float>);
@@ -30,6 +41,11 @@ TEST_CASE("what travels in Bf16 has two bytes and what is updated has four") {
   CHECK(sizeof(Bf16::Parameter) == 2);
   CHECK(sizeof(Bf16::Gradient) == 2);
   CHECK(sizeof(Bf16::Master) == 4);
+  CHECK(master_bytes<Fp32> == 0);
+  CHECK(master_bytes<Bf16> == 4);
+  CHECK(master_bytes<Fp16> == 4);
+  CHECK(master_bytes<Bf16Remainder> == 2);
+  CHECK(master_bytes<Bf16Stochastic> == 0);
 }
 
 }  // namespace

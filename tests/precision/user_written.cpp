@@ -8,12 +8,9 @@
 namespace {
 
 // [precision.md]
-struct Bf16WideSum {
-  static constexpr const char* name = "Bf16WideSum";
-  using Parameter = tessera::bfloat16;
-  using Gradient = tessera::bfloat16;
-  using Reduction = float;
-  using Master = float;
+struct Bf16State : tessera::Bf16 {
+  static constexpr const char* name = "Bf16State";
+  using State = tessera::bfloat16;
 };
 // [end]
 
@@ -25,7 +22,7 @@ template <class Stage>
 tessera::testing::Outcome train(int passes) {
   tessera::testing::Outcome outcome;
   tessera::run_ranks(3, [&](tessera::Local& comm) {
-    tessera::Sharded<tessera::Adam, Stage, Bf16WideSum> optimizer(
+    tessera::Sharded<tessera::Adam, Stage, Bf16State> optimizer(
         comm, tessera::testing::ragged_layout(), {}, std::vector<tessera::Adam>(2), {.micro_batches = passes});
     optimizer.initialize(tessera::testing::made_up_weight);
     const auto mine = tessera::testing::run_steps(optimizer, comm.rank(), 3, 2, passes);

@@ -68,7 +68,7 @@ TEST_CASE("the first step of Adam moves by the learning rate, and bf16 keeps a f
   problem.unit_sizes = {1};
   problem.rules = {{.kind = Kind::adam, .lr = 0.001}};
   problem.weights = {1.0f};
-  problem.bf16 = true;
+  problem.precision = reference::Precision::bf16;
   Trainer trainer(problem);
   trainer.step({{8.0f}});
   CHECK(trainer.master[0] == doctest::Approx(0.999).epsilon(1e-6));

@@ -32,6 +32,69 @@ inline float to_bf16(float x) {
   return std::bit_cast<float>(high);
 }
 
+/// To the nearest bf16, ties away from zero, as a float.
+inline float to_bf16_away(float x) {
+  if (std::isnan(x)) return x;
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  std::uint32_t high = bits & 0xffff0000u;
+  if ((bits & 0x0000ffffu) >= 0x8000u) high += 0x00010000u;
+  return std::bit_cast<float>(high);
+}
+
+/// To the nearest float16, ties to even, as a float: the spacing of float16 there, and a rounding to whole multiples.
+inline float to_fp16(float x) {
+  if (!std::isfinite(x) || x == 0) return x;
+  const int exponent = std::max(std::ilogb(x), -14);
+  const double spacing = std::ldexp(1.0, exponent - 10);
+  const double rounded = std::nearbyint(static_cast<double>(x) / spacing) * spacing;  // exact but for the rounding
+  if (std::fabs(rounded) > 65504) return x > 0 ? HUGE_VALF : -HUGE_VALF;
+  return std::copysign(static_cast<float>(rounded), x);
+}
+
+/// Up or down by 16 random bits that are a function of seed, step and place (core/random.hpp says which).
+inline std::uint32_t random_bits(std::uint64_t seed, int step, std::uint64_t place) {
+  const auto mixed = [](std::uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+  };
+  const auto scrambled = [](std::uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+  };
+  const std::uint64_t golden = 0x9e3779b97f4a7c15u;
+  const std::uint64_t key = mixed(mixed(seed + golden) + static_cast<std::uint64_t>(step) * golden);
+  const auto high = static_cast<std::uint32_t>(place >> 32);
+  const std::uint32_t first = scrambled(static_cast<std::uint32_t>(place) ^ static_cast<std::uint32_t>(key));
+  return scrambled(first + (static_cast<std::uint32_t>(key >> 32) ^ high * 0x9e3779b9u));
+}
+
+inline float to_bf16_at_random(float x, std::uint32_t random) {
+  if (std::isnan(x)) return x;
+  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(x) + (random & 0xffffu)) & 0xffff0000u);
+}
+
+/// DeepSpeed's dynamic loss scale.
+struct LossScale {
+  double scale = 1;
+  int window = 1000, hysteresis = 2;
+  int left = 2, clean = 0;
+
+  void step(bool overflow) {
+    if (overflow) {
+      clean = 0;
+      if (left > 1)
+        --left;
+      else
+        scale = std::max(scale / 2, 1.0);
+    } else if (++clean % window == 0) {
+      left = hysteresis;
+      scale *= 2;
+    }
+  }
+};
+
 /// The exact sum of finite numbers, none negative, rounded to nearest even once. A number is mantissa * 2^exponent; the
 /// total is kept as a binary integer, one bit a vector element, in units of 2^-1074.
 inline double exact_sum(const std::vector<double>& values) {
@@ -169,33 +232,51 @@ inline float updated(const Rule& rule, int step, float w, float g, State& state)
 
 // ---- the step
 
+enum class Precision { fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16 };
+
 struct Problem {
   std::size_t ranks = 1;
   std::vector<std::size_t> unit_sizes;  ///< trainable elements of each unit, which lie back to back
   std::vector<Rule> rules;              ///< one a hyperparameter group
   std::vector<std::size_t> groups;      ///< each element's group; empty: all in group 0
   Floats weights;                       ///< initial, fp32
-  bool bf16 = false;                    ///< gradients and parameters; else fp32
+  Precision precision = Precision::fp32;
+  LossScale loss_scale{};               ///< fp16 alone
+  std::uint64_t seed = 0;               ///< of random rounding
+  std::vector<std::uint64_t> places;    ///< each element's place, for random rounding
   double clip_norm = 0;                 ///< 0: no clipping
 };
 
 struct Trainer {
   Problem problem;
   Floats master = problem.weights;
-  Floats parameter = rounded(problem.weights);
+  Floats parameter = problem.weights;
   std::vector<State> state = std::vector<State>(problem.weights.size());
   int steps = 0;         ///< applied
   double norm = 0;       ///< of the last step's averaged gradient, before clipping
   bool applied = false;  ///< whether the last step was
 
-  explicit Trainer(Problem of) : problem(std::move(of)) {}
+  explicit Trainer(Problem of) : problem(std::move(of)) {
+    for (float& value : parameter) value = first_parameter(value);
+    if (problem.precision == Precision::bf16_stochastic) master = parameter;
+  }
+
+  /// A gradient as the caller writes it.
+  float leaf(float g) const { return gradient_type(g * static_cast<float>(scale())); }
+  float first_parameter(float w) const {
+    return problem.precision == Precision::bf16_remainder ? to_bf16_away(w) : gradient_type(w);
+  }
+  double scale() const { return problem.precision == Precision::fp16 ? problem.loss_scale.scale : 1; }
 
   /// micro_batches: M vectors of one gradient an element, already representable in the gradient type.
   void step(const std::vector<Floats>& micro_batches) {
-    const Floats gradient = rounded(reduced(micro_batches, problem.ranks));
+    Floats gradient = reduced(micro_batches, problem.ranks);
+    if (problem.precision != Precision::bf16_reduce_fp32)
+      for (float& g : gradient) g = gradient_type(g);
     applied = std::all_of(gradient.begin(), gradient.end(), [](float g) { return std::isfinite(g); });
+    const double count = static_cast<double>(micro_batches.size()) * scale();
+    problem.loss_scale.step(!applied);
     if (!applied) return;
-    const auto count = static_cast<double>(micro_batches.size());
     norm = std::sqrt(square_sum(gradient, problem.unit_sizes)) / count;
     const double coefficient = problem.clip_norm > 0 ? std::min(1.0, problem.clip_norm / (norm + 1e-6)) : 1.0;
     const auto scale = static_cast<float>(coefficient / count);
@@ -205,14 +286,20 @@ struct Trainer {
       const float g = gradient[i] * scale;
       master[i] = updated(rule, steps, master[i], g, state[i]);
     }
-    parameter = rounded(master);
+    for (std::size_t i = 0; i < master.size(); ++i) parameter[i] = next_parameter(i);
+    if (problem.precision == Precision::bf16_stochastic) master = parameter;
   }
 
  private:
-  Floats rounded(Floats x) const {
-    if (problem.bf16)
-      for (float& value : x) value = to_bf16(value);
-    return x;
+  float gradient_type(float x) const {
+    if (problem.precision == Precision::fp32) return x;
+    return problem.precision == Precision::fp16 ? to_fp16(x) : to_bf16(x);
+  }
+
+  float next_parameter(std::size_t i) const {
+    if (problem.precision == Precision::bf16_stochastic)
+      return to_bf16_at_random(master[i], random_bits(problem.seed, steps, problem.places[i]));
+    return first_parameter(master[i]);
   }
 };
 

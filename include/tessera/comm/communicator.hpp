@@ -9,6 +9,7 @@
 #include <tessera/core/bfloat16.hpp>
 #include <tessera/core/duration.hpp>
 #include <tessera/core/error.hpp>
+#include <tessera/core/float16.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/exec/executor.hpp>
 
@@ -40,6 +41,7 @@ constexpr ElementType element_type() noexcept {
   if constexpr (std::same_as<T, float>) return {"float", bytes};
   else if constexpr (std::same_as<T, double>) return {"double", bytes};
   else if constexpr (std::same_as<T, bfloat16>) return {"bfloat16", bytes};
+  else if constexpr (std::same_as<T, float16>) return {"float16", bytes};
   else if constexpr (std::same_as<T, std::uint64_t>) return {"uint64", bytes};
   else if constexpr (std::same_as<T, std::int64_t>) return {"int64", bytes};
   else return {"elements of another type", bytes};
@@ -112,9 +114,10 @@ concept AllReduces = requires(Q& q, std::span<T> inout, Tag tag, const Event& af
 /// Its destructor drops and leaves for good.
 template <class Q, class Event>
 concept CommunicationQueue =
-    communicator::Moves<Q, Event, float> && communicator::Moves<Q, Event, bfloat16> &&
+    communicator::Moves<Q, Event, float> && communicator::Moves<Q, Event, bfloat16> && communicator::Moves<Q, Event, float16> &&
     communicator::Moves<Q, Event, std::uint64_t> && communicator::ReduceScatters<Q, Event, float, float> &&
     communicator::ReduceScatters<Q, Event, bfloat16, bfloat16> && communicator::ReduceScatters<Q, Event, bfloat16, float> &&
+    communicator::ReduceScatters<Q, Event, float16, float16> && communicator::ReduceScatters<Q, Event, float16, float> &&
     communicator::AllReduces<Q, Event, float> && communicator::AllReduces<Q, Event, double> &&
     communicator::AllReduces<Q, Event, std::uint64_t> && communicator::AllReduces<Q, Event, std::int64_t> &&
     requires(Q& q) {

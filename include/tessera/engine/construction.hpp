@@ -14,6 +14,7 @@
 
 #include <tessera/engine/agreement.hpp>
 #include <tessera/engine/storage.hpp>
+#include <tessera/precision/precision.hpp>
 #include <tessera/rule/concept.hpp>
 
 namespace tessera {
@@ -30,8 +31,9 @@ constexpr Footprint footprint_of(index_t agreement_words) {
           .parameter_bytes = sizeof(Parameter),
           .gradient_bytes = sizeof(typename Precision::Gradient),
           .reduction_bytes = sizeof(Reduction),
-          .master_bytes = std::is_same_v<Parameter, float> ? 0 : sizeof(float),
+          .master_bytes = master_bytes<Precision>,
           .state_floats = state_floats<Rule>,
+          .state_bytes = sizeof(typename Precision::State),
           .agreement_words = agreement_words};
 }
 

@@ -1,6 +1,7 @@
 // Master weights and optimizer state of what this rank updates: its part where the stage shards state, else everything.
 #pragma once
 
+#include <cstdint>
 #include <type_traits>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/update.hpp>
 #include <tessera/layout/sharding.hpp>
+#include <tessera/precision/precision.hpp>
 
 namespace tessera {
 
@@ -16,13 +18,13 @@ class OptimizerState {
  public:
   using Parameter = typename Precision::Parameter;
 
-  /// Where parameters are float, they are the master weights.
-  static constexpr bool has_master = !std::is_same_v<Parameter, float>;
+  using Kept = KeptWeight<Parameter, typename Precision::Master>;
 
-  OptimizerState(const Sharding& sharding, int rank, Executor& executor, const Plan& plan)
+  OptimizerState(const Sharding& sharding, int rank, Executor& executor, const Plan& plan, std::uint64_t seed)
       : sharding_(&sharding),
         rank_(rank),
         executor_(&executor),
+        seed_(seed),
         master_(executor, plan.master_weights),
         state_(executor, plan.optimizer_state),
         member_elements_(plan.optimizer_state.elements) {
@@ -34,18 +36,26 @@ class OptimizerState {
     return Stage::shards_state ? sharding_->trainable().owned(b, rank_) : sharding_->trainable().range(b);
   }
 
-  /// The master weight of the element at `place`, which must be in updated(b).
-  float* master(int b, index_t place) noexcept { return master_.data() + offset(b, place); }
+  /// The weights from `place` on, which must be in updated(b).
+  template <class Parameters>
+  Kept kept(int b, index_t place, Parameters& parameters) noexcept {
+    Kept kept;
+    kept.parameter = parameters.at(b, place);
+    if constexpr (requires { kept.master; }) kept.master = master_.data() + offset(b, place);
+    if constexpr (requires { kept.place; }) kept.place = place;
+    return kept;
+  }
 
-  /// Takes the parameters as they are for the first master weights.
+  /// Takes the parameters as they are for the first weights. (A remainder is zero, and so is right.)
   template <class Parameters>
   void start_from(Parameters& parameters) {
-    if constexpr (has_master)
+    if constexpr (std::is_same_v<typename Precision::Master, float>)
       for (int b = 0; b < sharding_->buckets(); ++b)
         for (const Segment& segment : segments_[b]) {
-          const Parameter* const from = parameters.at(b, segment.place.begin);
-          float* const to = master(b, segment.place.begin);
-          executor_->for_each(segment.place.size(), [=](index_t i) noexcept { to[i] = static_cast<float>(from[i]); });
+          const Kept weight = kept(b, segment.place.begin, parameters);
+          executor_->for_each(segment.place.size(), [weight](index_t i) noexcept {
+            weight.store(i, static_cast<float>(weight.parameter[i]));
+          });
         }
   }
 
@@ -55,13 +65,10 @@ class OptimizerState {
     for (const Segment& segment : segments_[b]) {
       const index_t begin = segment.place.begin;
       const Rule& rule = rules[segment.group];
-      FusedUpdate<Rule, typename Precision::Reduction, Parameter> element;
+      FusedUpdate<Rule, Precision> element;
       element.gradient = reduce.at(b, begin);
-      element.parameter = parameters.at(b, begin);
-      if constexpr (has_master)
-        element.weight = master(b, begin);
-      else
-        element.weight = element.parameter;
+      element.weight = kept(b, begin, parameters);
+      if constexpr (requires { element.weight.random; }) element.weight.random = StepRandom(seed_, step);
       for (std::size_t s = 0; s < element.state.size(); ++s)
         element.state[s] = state_.data() + static_cast<index_t>(s) * member_elements_ + offset(b, begin);
       element.rule = rule;
@@ -79,8 +86,9 @@ class OptimizerState {
   const Sharding* sharding_;
   int rank_;
   Executor* executor_;
-  Storage<Executor, float> master_;
-  Storage<Executor, float> state_;
+  std::uint64_t seed_;
+  Storage<Executor, typename Precision::Master> master_;
+  Storage<Executor, typename Precision::State> state_;
   index_t member_elements_;
   List<List<Segment>> segments_;
 };

@@ -10,8 +10,13 @@ namespace tessera {
 
 class Report {
  public:
-  Report(index_t step, double gradient_norm, std::string first_non_finite)
-      : step_(step), gradient_norm_(gradient_norm), first_non_finite_(std::move(first_non_finite)) {}
+  Report(index_t step, double gradient_norm, std::string first_non_finite, double loss_scale = 1,
+         bool loss_scale_exhausted = false)
+      : step_(step),
+        gradient_norm_(gradient_norm),
+        first_non_finite_(std::move(first_non_finite)),
+        loss_scale_(loss_scale),
+        loss_scale_exhausted_(loss_scale_exhausted) {}
 
   /// Whether parameters and state were updated. False where a gradient was not finite on some rank.
   bool applied() const noexcept { return first_non_finite_.empty(); }
@@ -23,7 +28,10 @@ class Report {
   double gradient_norm() const noexcept { return gradient_norm_; }
 
   /// What gradients had been multiplied by; 1 without loss scaling.
-  double loss_scale() const noexcept { return 1; }
+  double loss_scale() const noexcept { return loss_scale_; }
+
+  /// Whether a gradient was not finite although the loss scale cannot be lowered any more: the model itself diverges.
+  bool loss_scale_exhausted() const noexcept { return loss_scale_exhausted_; }
 
   /// The first tensor with a gradient that is not finite, "unit.tensor"; empty if the step was applied.
   const std::string& first_non_finite() const noexcept { return first_non_finite_; }
@@ -32,6 +40,8 @@ class Report {
   index_t step_;
   double gradient_norm_;
   std::string first_non_finite_;
+  double loss_scale_;
+  bool loss_scale_exhausted_;
 };
 
 }  // namespace tessera

@@ -11,68 +11,68 @@
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/exec/vectorize.hpp>
+#include <tessera/precision/kept_weight.hpp>
 #include <tessera/rule/concept.hpp>
 
 namespace tessera {
 
 /// One element of a step: executor.for_each(n, FusedUpdate<...>{...}).
-/// gradient [n]: float or a 16-bit type, multiplied by `scale` first (mean over micro-batches, loss scale, clipping).
-/// weight [n]: the fp32 weight that the rule works on. parameter [n]: where the rounded weight goes; with
-/// Parameter = float the weight is the parameter, and the pointer is not looked at. state: one array [n] a member of
-/// Rule::State. None of them overlap.
-template <class Rule, class Gradient, class Parameter>
+/// gradient [n]: multiplied by `scale` first (mean over micro-batches, loss scale, clipping). weight: the n fp32 weights
+/// that the rule works on, however Precision keeps them. state: one array [n] a member of Rule::State. None of them
+/// overlap.
+template <class Rule, class Precision>
 struct FusedUpdate {
-  const Gradient* gradient = nullptr;
-  float* weight = nullptr;
-  Parameter* parameter = nullptr;
-  std::array<float*, state_floats<Rule>> state{};
+  using Kept = KeptWeight<typename Precision::Parameter, typename Precision::Master>;
+  using State = typename Precision::State;
+
+  const typename Precision::Reduction* gradient = nullptr;
+  Kept weight{};
+  std::array<State*, state_floats<Rule>> state{};
   Rule rule{};
   typename Rule::Scalars scalars{};
   float scale = 1;
 
-  static constexpr bool rounds = !std::is_same_v<Parameter, float>;
+  static constexpr bool in_halves = requires(Kept kept) { kept.store_last(0); };
 
-  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
-    update(i);
-    if constexpr (rounds) last(i);
-  }
+  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { weight.store(i, updated(i)); }
 
-  /// The two halves of a call, for loops that take the rounding off the heels of the division (exec/vectorize.hpp).
-  /// On a Zen 3, 2^11 elements, ns an element: g++ 0.60 whole, 0.57 in halves; clang 0.65 and 0.53 (bench/update).
+  /// The two halves of a call, as exec/vectorize.hpp knows them.
   TESSERA_HD TESSERA_ALWAYS_INLINE void first(index_t i) const noexcept
-    requires rounds
+    requires in_halves
   {
-    update(i);
+    weight.store_first(i, updated(i));
   }
   TESSERA_HD TESSERA_ALWAYS_INLINE void last(index_t i) const noexcept
-    requires rounds
+    requires in_halves
   {
-    parameter[i] = Parameter(weight[i]);
+    weight.store_last(i);
   }
+
   /// Memory for the elements to come: the root and the division of a rule keep the processor from running ahead itself.
   TESSERA_ALWAYS_INLINE void prefetch(index_t i) const noexcept {
     vector_code::prefetch_block(gradient + i);
-    vector_code::prefetch_block(weight + i);
-    for (float* const one : state) vector_code::prefetch_block(one + i);
-    if constexpr (rounds) vector_code::prefetch_block(parameter + i);
+    vector_code::prefetch_block(weight.parameter + i);
+    if constexpr (requires { weight.master; }) vector_code::prefetch_block(weight.master + i);
+    for (State* const one : state) vector_code::prefetch_block(one + i);
   }
 
  private:
-  TESSERA_HD TESSERA_ALWAYS_INLINE void update(index_t i) const noexcept {
+  TESSERA_HD TESSERA_ALWAYS_INLINE float updated(index_t i) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
     const float g = static_cast<float>(gradient[i]) * scale;
     typename Rule::State s = load(i, std::make_index_sequence<state_floats<Rule>>{});
-    weight[i] = rule(weight[i], g, s, scalars);
+    const float w = rule(weight.load(i), g, s, scalars);
     store(i, s, std::make_index_sequence<state_floats<Rule>>{});
+    return w;
   }
 
   template <std::size_t... Member>
   TESSERA_HD TESSERA_ALWAYS_INLINE typename Rule::State load(index_t i, std::index_sequence<Member...>) const noexcept {
-    if constexpr (sizeof...(Member) == 0) {
+    if constexpr (sizeof...(Member) == 0)
       return {};
-    } else {
-      return std::bit_cast<typename Rule::State>(std::array<float, sizeof...(Member)>{state[Member][i]...});
-    }
+    else
+      return std::bit_cast<typename Rule::State>(
+          std::array<float, sizeof...(Member)>{static_cast<float>(state[Member][i])...});
   }
 
   template <std::size_t... Member>
@@ -80,7 +80,7 @@ struct FusedUpdate {
                                               std::index_sequence<Member...>) const noexcept {
     if constexpr (sizeof...(Member) > 0) {
       const auto floats = std::bit_cast<std::array<float, sizeof...(Member)>>(s);
-      ((state[Member][i] = floats[Member]), ...);
+      ((state[Member][i] = State(floats[Member])), ...);
     }
   }
 };

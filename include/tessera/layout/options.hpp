@@ -12,6 +12,31 @@
 
 namespace tessera {
 
+/// How the loss is scaled where the precision does so (Fp16). Defaults: Micikevicius et al. 2018 and DeepSpeed.
+struct LossScale {
+  double initial = 65536;
+  double factor = 2;      ///< by which it is raised and lowered
+  int window = 1000;      ///< clean steps after which it is raised
+  int hysteresis = 2;     ///< overflows until it is lowered; all there again after a window
+  double least = 1;       ///< never below
+  bool dynamic = true;    ///< false: `initial` for ever
+
+  /// Throws OptionError.
+  constexpr void check() const {
+    constexpr double most = std::numeric_limits<float>::max();
+    require(initial > 0 && initial <= most, "initial must be greater than 0 and at most 3.4e38", initial);
+    require(factor > 1 && factor <= most, "factor must be greater than 1", factor);
+    require(window >= 1, "window must be at least 1", window);
+    require(hysteresis >= 1, "hysteresis must be at least 1", hysteresis);
+    require(least > 0 && least <= initial, "least must be greater than 0 and at most the initial scale", least);
+  }
+
+ private:
+  static constexpr void require(bool good, const char* what, double value) {
+    if (!good) throw OptionError(message({"options: loss_scale.", what, ", is ", value}));
+  }
+};
+
 struct Options {
   /// Passes (forward and backward) of each rank in one step.
   int micro_batches = 1;
@@ -22,6 +47,10 @@ struct Options {
   index_t bucket_bytes = index_t{4} << 20;
   /// Buckets gathered ahead of the one in use, stage 3.
   int prefetch = 1;
+  /// Loss scaling, for precisions that need it.
+  LossScale loss_scale{};
+  /// Of all random bits (stochastic rounding).
+  std::uint64_t seed = 0;
   /// How long a rank waits for another before it says which one is missing.
   Duration timeout = Duration::seconds(600);
 
@@ -31,6 +60,7 @@ struct Options {
     if (!(clip_norm > 0)) refuse(message({"clip_norm must be greater than 0 (infinity: no clipping), is ", clip_norm}));
     if (bucket_bytes < 1) refuse(message({"bucket_bytes must be at least 1, is ", bucket_bytes}));
     if (prefetch < 0) refuse(message({"prefetch must not be negative, is ", prefetch}));
+    loss_scale.check();
     if (timeout <= Duration{}) refuse("timeout must be greater than 0");
   }
 
@@ -39,7 +69,8 @@ struct Options {
 
   std::string describe() const {
     return message({"micro_batches ", micro_batches, ", clip_norm ", clip_norm, ", bucket_bytes ", bucket_bytes,
-                    ", prefetch ", prefetch});
+                    ", prefetch ", prefetch, ", seed ", seed, ", loss scale ", loss_scale.initial,
+                    loss_scale.dynamic ? " dynamic" : " static"});
   }
 
   /// The timeout is each rank's own affair.
@@ -49,6 +80,13 @@ struct Options {
         .add(std::bit_cast<std::int64_t>(clip_norm))
         .add(bucket_bytes)
         .add(prefetch)
+        .add(static_cast<std::int64_t>(seed))
+        .add(std::bit_cast<std::int64_t>(loss_scale.initial))
+        .add(std::bit_cast<std::int64_t>(loss_scale.factor))
+        .add(loss_scale.window)
+        .add(loss_scale.hysteresis)
+        .add(std::bit_cast<std::int64_t>(loss_scale.least))
+        .add(loss_scale.dynamic)
         .value();
   }
 

@@ -21,6 +21,7 @@ struct Footprint {
   index_t reduction_bytes = 4;
   index_t master_bytes = 0;
   index_t state_floats = 0;
+  index_t state_bytes = 4;  ///< of each
   index_t agreement_words = 0;
 };
 
@@ -97,7 +98,7 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   plan.reduced_gradients = {"reduced gradients", apart ? 1 : 0, state, of.reduction_bytes};
   plan.partial_sums = {"partial sums", partial_sum_levels(options.micro_batches), shard, 4};
   plan.master_weights = {"master weights", of.master_bytes ? 1 : 0, state, of.master_bytes};
-  plan.optimizer_state = {"optimizer state", of.state_floats, state, 4};
+  plan.optimizer_state = {"optimizer state", of.state_floats, state, of.state_bytes};
   plan.gradient_slots = {"gradient slots", slots, sharding.trainable().longest_range(), of.gradient_bytes};
   plan.gathered_buckets = {"gathered buckets", pool, gathered, of.parameter_bytes};
   plan.agreement = {"agreement", 1, of.agreement_words, 8};

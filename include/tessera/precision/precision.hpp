@@ -5,6 +5,8 @@
 #include <type_traits>
 
 #include <tessera/core/bfloat16.hpp>
+#include <tessera/core/float16.hpp>
+#include <tessera/precision/kept_weight.hpp>
 
 namespace tessera {
 
@@ -13,16 +15,30 @@ template <class T>
 concept Element = std::is_trivially_copyable_v<T> && std::convertible_to<T, float> && std::constructible_from<T, float>;
 
 /// Parameter: what the model reads and what is gathered. Gradient: what backward writes and what is reduced.
-/// Reduction: what the sum over ranks and passes is rounded to, once. Master: what the rule updates.
+/// Reduction: what the sum over ranks and passes is rounded to, once. Accumulation: what it is formed in, float (design
+/// section 4, point 3). Master: what is kept beside the parameter, so that the rule has a float: float, Remainder or
+/// NoMaster. State: what the rule's state is kept in. A policy of one's own derives from one of these and says what
+/// differs. With scales_loss = true the loss is scaled (Options::loss_scale).
 template <class P>
 concept PrecisionPolicy = requires {
   typename P::Parameter;
   typename P::Gradient;
   typename P::Reduction;
+  typename P::Accumulation;
   typename P::Master;
+  typename P::State;
   { P::name } -> std::convertible_to<const char*>;
+  sizeof(KeptWeight<typename P::Parameter, typename P::Master>);
 } && Element<typename P::Parameter> && Element<typename P::Gradient> && Element<typename P::Reduction> &&
-    std::same_as<typename P::Master, float>;
+    std::same_as<typename P::Accumulation, float> && Element<typename P::State>;
+
+template <class P>
+inline constexpr bool scales_loss = requires { requires P::scales_loss; };
+
+/// Bytes kept beside a parameter.
+template <class P>
+inline constexpr int master_bytes =
+    std::is_same_v<typename P::Parameter, float> || std::is_empty_v<typename P::Master> ? 0 : sizeof(typename P::Master);
 
 /// Everything in float; the parameter is the master weight.
 struct Fp32 {
@@ -30,16 +46,50 @@ struct Fp32 {
   using Parameter = float;
   using Gradient = float;
   using Reduction = float;
+  using Accumulation = float;
   using Master = float;
+  using State = float;
 };
 
 /// bfloat16 parameters and gradients, on the wire too; sums and master weights in float.
-struct Bf16 {
+struct Bf16 : Fp32 {
   static constexpr const char* name = "Bf16";
   using Parameter = bfloat16;
   using Gradient = bfloat16;
   using Reduction = bfloat16;
-  using Master = float;
+};
+
+/// Bf16 whose gradients are not rounded again after the sum: 2 bytes more an element that a rank updates.
+struct Bf16ReduceFp32 : Bf16 {
+  static constexpr const char* name = "Bf16ReduceFp32";
+  using Reduction = float;
+};
+
+/// Bf16 with 2 bytes beside a parameter instead of 4, and the same float weights to the bit. Parameters differ from those
+/// of Bf16 at exact ties alone, which go away from zero.
+/// Source: Apex's distributed fused Adam, store_param_remainders.
+struct Bf16Remainder : Bf16 {
+  static constexpr const char* name = "Bf16Remainder";
+  using Master = Remainder;
+};
+
+/// bfloat16 without a master weight: each update is rounded up or down at random, so that small ones are not lost on
+/// average. Random bits depend on Options::seed, step and place alone.
+/// Source: Gupta et al. 2015, "Deep Learning with Limited Numerical Precision", section 3.1, equation for stochastic
+/// rounding.
+struct Bf16Stochastic : Bf16 {
+  static constexpr const char* name = "Bf16Stochastic";
+  using Master = NoMaster;
+};
+
+/// float16 parameters and gradients, float master weights; the loss is scaled, since small gradients would be zero.
+/// Source: Micikevicius et al. 2018, "Mixed Precision Training", section 3.
+struct Fp16 : Fp32 {
+  static constexpr const char* name = "Fp16";
+  static constexpr bool scales_loss = true;
+  using Parameter = float16;
+  using Gradient = float16;
+  using Reduction = float16;
 };
 
 }  // namespace tessera

@@ -1,0 +1,49 @@
+// float16 (IEEE binary16) as storage. Arithmetic is done in float by whoever needs it.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include <tessera/core/config.hpp>
+
+namespace tessera {
+
+/// 1 sign, 5 exponent and 10 fraction bits. Rounds to nearest, ties to even; what is too large becomes infinite; a NaN
+/// stays one. Integers and selects only, so that a loop over it is vectorised on a machine without half floats.
+struct float16 {
+  std::uint16_t bits = 0;
+
+  float16() = default;
+
+  TESSERA_HD explicit constexpr float16(float value) noexcept {
+    const auto wide = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t size = wide & 0x7fffffffu;
+    // Below 2^-14 the fraction's last bit is worth 2^-24, as that of a float near 1/2: adding that one rounds.
+    const std::uint32_t tiny = std::bit_cast<std::uint32_t>(std::bit_cast<float>(size) + 0.5f) - half;
+    const std::uint32_t normal = (size - rebias + 0xfffu + ((size >> 13) & 1u)) >> 13;
+    const std::uint32_t beyond = size > float_infinity ? 0x7e00u : infinity;
+    const std::uint32_t finite = size < smallest_normal ? tiny : normal;
+    const std::uint32_t rounded = size >= two_to_16 ? beyond : finite;
+    bits = static_cast<std::uint16_t>(rounded | (wide >> 16 & 0x8000u));
+  }
+
+  TESSERA_HD constexpr operator float() const noexcept {
+    const std::uint32_t size = (bits & 0x7fffu) << 13;
+    const float tiny = std::bit_cast<float>(size + smallest_normal) - std::bit_cast<float>(smallest_normal);
+    const std::uint32_t normal = size + rebias;
+    const std::uint32_t beyond = size | float_infinity;
+    const std::uint32_t finite = size < (0x400u << 13) ? std::bit_cast<std::uint32_t>(tiny) : normal;
+    const std::uint32_t wide = size >= (infinity << 13) ? beyond : finite;
+    return std::bit_cast<float>(wide | static_cast<std::uint32_t>(bits & 0x8000u) << 16);
+  }
+
+ private:
+  static constexpr std::uint32_t infinity = 0x7c00;
+  static constexpr std::uint32_t float_infinity = 0x7f800000;
+  static constexpr std::uint32_t half = 0x3f000000;             // 1/2 as a float
+  static constexpr std::uint32_t smallest_normal = 0x38800000;  // 2^-14 as a float
+  static constexpr std::uint32_t two_to_16 = 0x47800000;
+  static constexpr std::uint32_t rebias = (127 - 15) << 23;
+};
+
+}  // namespace tessera

@@ -1,0 +1,50 @@
+// The factor by which a float16 loss is multiplied, so that small gradients are not lost: as large as gradients allow.
+#pragma once
+
+#include <limits>
+
+#include <tessera/layout/options.hpp>
+
+namespace tessera {
+
+/// One number, the same on every rank, changed only by advance(). Source: DeepSpeed's DynamicLossScaler (without
+/// consecutive_hysteresis), after Micikevicius et al. 2018, section 3.2.
+class LossScaler {
+ public:
+  explicit LossScaler(const LossScale& options) : options_(options), scale_(options.initial), left_(options.hysteresis) {}
+
+  double scale() const noexcept { return scale_; }
+
+  /// After a step: overflow says whether a gradient was not finite on any rank. A scale that could not be lowered although
+  /// it was to be is exhausted().
+  void advance(bool overflow) noexcept {
+    exhausted_ = false;
+    if (!options_.dynamic) {
+      exhausted_ = overflow;
+      return;
+    }
+    if (overflow) {
+      clean_ = 0;
+      if (left_ > 1) {
+        --left_;
+        return;
+      }
+      exhausted_ = scale_ <= options_.least;
+      scale_ = max(scale_ / options_.factor, options_.least);
+    } else if (++clean_ % options_.window == 0) {
+      left_ = options_.hysteresis;
+      if (scale_ * options_.factor <= std::numeric_limits<float>::max()) scale_ *= options_.factor;
+    }
+  }
+
+  bool exhausted() const noexcept { return exhausted_; }
+
+ private:
+  LossScale options_;
+  double scale_;
+  int left_;           // overflows that lower the scale only when the last of them comes
+  index_t clean_ = 0;  // steps since the last overflow
+  bool exhausted_ = false;
+};
+
+}  // namespace tessera

@@ -1,0 +1,110 @@
+// How the fp32 weight that a rule works on is kept: which of its bits are the parameter, and which lie beside it.
+//
+//     Parameter   Master      bytes beside   the weight is
+//     float       float       0              the parameter
+//     16 bits     float       4              the master; the parameter is rounded from it
+//     bfloat16    Remainder   2              parameter and remainder, put together
+//     bfloat16    NoMaster    0              the parameter, rounded up or down at random
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include <tessera/core/bfloat16.hpp>
+#include <tessera/core/config.hpp>
+#include <tessera/core/random.hpp>
+
+namespace tessera {
+
+/// The lower half of a float whose upper half, rounded to the nearest with ties away from zero, is a bfloat16. Ties to
+/// even would give two weights the same pair.
+struct Remainder {
+  std::int16_t bits = 0;
+
+  Remainder() = default;
+  TESSERA_HD explicit constexpr Remainder(float weight) noexcept
+      : bits(static_cast<std::int16_t>(std::bit_cast<std::uint32_t>(weight))) {}
+
+  /// The parameter of a weight. A NaN that arithmetic makes stays one; others may look like infinity or zero there.
+  TESSERA_HD static constexpr bfloat16 parameter(float weight) noexcept {
+    bfloat16 parameter;
+    parameter.bits = static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(weight) + 0x8000u) >> 16);
+    return parameter;
+  }
+  /// The weight, to the bit, whatever it was.
+  TESSERA_HD constexpr float weight(bfloat16 parameter) const noexcept {
+    return std::bit_cast<float>((static_cast<std::uint32_t>(parameter.bits) << 16) +
+                                static_cast<std::uint32_t>(std::int32_t{bits}));
+  }
+};
+
+/// Nothing is kept beside the parameter.
+struct NoMaster {};
+
+/// Up or down, each as likely as the weight is near: unbiased. random: of its bits the lower 16 count. Infinity and NaN
+/// stay.
+TESSERA_HD constexpr bfloat16 round_at_random(float weight, std::uint32_t random) noexcept {
+  if (weight != weight) return bfloat16(weight);
+  bfloat16 rounded;
+  rounded.bits = static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(weight) + (random & 0xffffu)) >> 16);
+  return rounded;
+}
+
+/// The weights of n elements. load(i): the weight. store(i, w): keeps it. parameter_of(w): what is gathered of it at the
+/// beginning, on ranks too that keep nothing else of it.
+template <class Parameter, class Master>
+struct KeptWeight;
+
+template <>
+struct KeptWeight<float, float> {
+  float* parameter = nullptr;
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE float load(index_t i) const noexcept { return parameter[i]; }
+  TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, float weight) const noexcept { parameter[i] = weight; }
+  static float parameter_of(float weight) noexcept { return weight; }
+};
+
+/// store() in two halves, for loops that take the rounding off the heels of the rule's division (exec/vectorize.hpp). On
+/// a Zen 3, 2^11 elements, ns an element: g++ 0.60 whole, 0.57 in halves; clang 0.65 and 0.53 (bench/update).
+template <class Parameter>
+struct KeptWeight<Parameter, float> {
+  Parameter* parameter = nullptr;
+  float* master = nullptr;
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE float load(index_t i) const noexcept { return master[i]; }
+  TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, float weight) const noexcept {
+    store_first(i, weight);
+    store_last(i);
+  }
+  TESSERA_HD TESSERA_ALWAYS_INLINE void store_first(index_t i, float weight) const noexcept { master[i] = weight; }
+  TESSERA_HD TESSERA_ALWAYS_INLINE void store_last(index_t i) const noexcept { parameter[i] = Parameter(master[i]); }
+  static Parameter parameter_of(float weight) noexcept { return Parameter(weight); }
+};
+
+template <>
+struct KeptWeight<bfloat16, Remainder> {
+  bfloat16* parameter = nullptr;
+  Remainder* master = nullptr;
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE float load(index_t i) const noexcept { return master[i].weight(parameter[i]); }
+  TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, float weight) const noexcept {
+    parameter[i] = Remainder::parameter(weight);
+    master[i] = Remainder(weight);
+  }
+  static bfloat16 parameter_of(float weight) noexcept { return Remainder::parameter(weight); }
+};
+
+template <>
+struct KeptWeight<bfloat16, NoMaster> {
+  bfloat16* parameter = nullptr;
+  StepRandom random{};
+  index_t place = 0;  ///< of element 0 in the flat space
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE float load(index_t i) const noexcept { return static_cast<float>(parameter[i]); }
+  TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, float weight) const noexcept {
+    parameter[i] = round_at_random(weight, random.bits(place + i));
+  }
+  static bfloat16 parameter_of(float weight) noexcept { return bfloat16(weight); }
+};
+
+}  // namespace tessera

@@ -1,0 +1,130 @@
+// Fp16 at work: one rank's overflow makes all ranks skip, and the scale is the same number everywhere.
+#include <doctest/doctest.h>
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "training.hpp"
+
+namespace tessera {
+namespace {
+
+using testing::ragged_layout;
+
+const std::vector<Adam> rules(2, Adam{.lr = 0.1});
+
+// A run in which the gradients of some steps are not finite on one rank; what each step said.
+struct Run {
+  std::vector<double> scales;
+  std::vector<bool> applied;
+  std::vector<float> parameters;
+  friend bool operator==(const Run&, const Run&) = default;
+};
+
+template <class Stage>
+Run train(int world, int passes, const std::vector<float>& poison, LossScale loss_scale) {
+  Run run;
+  run_ranks(world, [&](Local& comm) {
+    Sharded<Adam, Stage, Fp16> optimizer(comm, ragged_layout(), {}, rules,
+                                         {.micro_batches = passes, .loss_scale = loss_scale});
+    optimizer.initialize(testing::made_up_weight);
+    Run mine;
+    for (std::size_t step = 0; step < poison.size(); ++step) {
+      for (int k = 0; k < passes; ++k)
+        testing::run_pass(optimizer, static_cast<index_t>(step), k * world + comm.rank(),
+                          [&](index_t s, index_t leaf, Tensor t, index_t i) {
+                            return leaf == 1 && t.index == 1 && i == 0 && poison[step] != 0
+                                       ? poison[step]
+                                       : testing::made_up_gradient(s, leaf, t, i);
+                          });
+      const Report report = optimizer.step();
+      CHECK(report.applied() == (poison[step] == 0));
+      mine.scales.push_back(report.loss_scale());
+      mine.applied.push_back(report.applied());
+    }
+    mine.parameters = testing::parameters_of(optimizer);
+    CHECK(optimizer.bytes() == optimizer.plan().bytes());
+    if (comm.rank() == world - 1) run = mine;
+  });
+  return run;
+}
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+
+TEST_CASE("an overflow on one rank leaves parameters, state and step count alone, at the same scales at every stage") {
+  const std::vector<float> poison{0, infinity, 0, 0, nan, -infinity, 0, 0, 0};
+  const LossScale loss_scale{.initial = 256, .window = 2, .hysteresis = 1};
+  const Run expected = train<Stage0>(4, 1, poison, loss_scale);
+  CHECK(expected.scales == std::vector<double>{256, 256, 128, 128, 256, 128, 64, 64, 128});
+  CHECK(train<Stage1>(4, 1, poison, loss_scale) == expected);
+  CHECK(train<Stage2>(4, 1, poison, loss_scale) == expected);
+  CHECK(train<Stage3>(4, 1, poison, loss_scale) == expected);
+  CHECK(train<Stage1>(2, 2, poison, loss_scale) == expected);
+  CHECK(train<Stage3>(1, 4, poison, loss_scale) == expected);
+}
+
+TEST_CASE("one infinity, one minus infinity and six NaNs take the scale from 2^8 to 1") {
+  const std::vector<float> poison{infinity, -infinity, nan, nan, nan, nan, nan, nan, 0};
+  const Run run = train<Stage2>(2, 1, poison, {.initial = 256, .window = 2, .hysteresis = 1});
+  CHECK(run.scales == std::vector<double>{256, 128, 64, 32, 16, 8, 4, 2, 1});
+}
+
+TEST_CASE("the scale cancels: gradients that fit give the weights of any other scale") {
+  const std::vector<float> clean(4, 0.0f);
+  const Run one = train<Stage1>(2, 2, clean, {.initial = 1, .dynamic = false});
+  const Run large = train<Stage1>(2, 2, clean, {.initial = 1024, .dynamic = false});
+  REQUIRE(one.parameters.size() == large.parameters.size());
+  // Scaled by a power of two, only gradients below float16's normal range round differently.
+  for (std::size_t i = 0; i < one.parameters.size(); ++i)
+    CHECK(one.parameters[i] == doctest::Approx(large.parameters[i]).epsilon(0.01));
+}
+
+TEST_CASE("a scale that cannot be lowered is said, with the first tensor that is not finite") {
+  const Layout layout = ragged_layout();
+  run_ranks(2, [&](Local& comm) {
+    Sharded<Adam, Stage2, Fp16> optimizer(comm, layout, {}, rules,
+                                          {.loss_scale = {.initial = 2, .hysteresis = 1}});
+    std::vector<bool> exhausted;
+    for (index_t step = 0; step < 3; ++step) {
+      testing::run_pass(optimizer, step, comm.rank(), [&](index_t s, index_t leaf, Tensor t, index_t i) {
+        return leaf == 1 && layout.name(t) == "body.bias" ? infinity : testing::made_up_gradient(s, leaf, t, i);
+      });
+      const Report report = optimizer.step();
+      CHECK(report.first_non_finite() == "body.bias");
+      CHECK(report.step() == 0);
+      exhausted.push_back(report.loss_scale_exhausted());
+    }
+    CHECK(exhausted == std::vector<bool>{false, true, true});
+  });
+}
+
+TEST_CASE("a gradient that fits on each rank and overflows in the sum is skipped too") {
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {100});
+  run_ranks(2, [&](Local& comm) {
+    Sharded<Adam, Stage1, Fp16> optimizer(comm, layout, {}, Adam{}, {.loss_scale = {.initial = 1, .dynamic = false}});
+    testing::run_pass(optimizer, 0, comm.rank(), [](index_t, index_t, Tensor, index_t) { return 60000.0f; });
+    CHECK_FALSE(optimizer.step().applied());
+    testing::run_pass(optimizer, 0, comm.rank(), [](index_t, index_t, Tensor, index_t) { return 30000.0f; });
+    const Report report = optimizer.step();
+    CHECK(report.applied());
+    CHECK(report.gradient_norm() == doctest::Approx(300000));
+  });
+}
+
+TEST_CASE("other precisions have nothing to scale") {
+  Self self;
+  Sharded<Adam, Stage1, Bf16, Self> optimizer(self, ragged_layout(), {}, rules);
+  CHECK(optimizer.loss_scale() == 1);
+  testing::run_pass(optimizer, 0, 0, [](index_t, index_t, Tensor, index_t) { return infinity; });
+  const Report report = optimizer.step();
+  CHECK(report.loss_scale() == 1);
+  CHECK_FALSE(report.loss_scale_exhausted());
+  CHECK(optimizer.loss_scale() == 1);
+}
+
+}  // namespace
+}  // namespace tessera
