@@ -5,8 +5,15 @@
 #include <tessera/comm/recording.hpp>
 #include <tessera/comm/self.hpp>
 #include <tessera/precision/precision.hpp>
+#include <tessera/rule/adadelta.hpp>
+#include <tessera/rule/adagrad.hpp>
 #include <tessera/rule/adam.hpp>
 #include <tessera/rule/adamw.hpp>
+#include <tessera/rule/amsgrad.hpp>
+#include <tessera/rule/lion.hpp>
+#include <tessera/rule/nadam.hpp>
+#include <tessera/rule/radam.hpp>
+#include <tessera/rule/rmsprop.hpp>
 #include <tessera/rule/sgd.hpp>
 #include <tessera/sharded.hpp>
 #include <tessera/stage/stage.hpp>

@@ -188,17 +188,21 @@ inline double square_sum(const Floats& gradient, const std::vector<std::size_t>&
 
 // ---- the rules
 
-enum class Kind { sgd, adam, adamw };
+enum class Kind { sgd, adam, adamw, adagrad, rmsprop, lion, adadelta, nadam, radam, amsgrad };
 
 struct Rule {
   Kind kind = Kind::adam;
   double lr = 1e-3, momentum = 0, dampening = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
   bool nesterov = false;
+  double lr_decay = 0, initial_accumulator_value = 0;  ///< adagrad
+  double alpha = 0.99, rho = 0.9;                      ///< rmsprop; adadelta
+  double momentum_decay = 4e-3;                        ///< nadam
 };
 
 struct State {
-  float first = 0;   ///< sgd: momentum_buffer; adam: m
-  float second = 0;  ///< adam: v
+  float first = 0;   ///< sgd: momentum_buffer; adam and its kin, lion: m; adagrad: sum; rmsprop, adadelta: square_avg
+  float second = 0;  ///< adam and its kin: v; adadelta: acc_delta
+  float third = 0;   ///< amsgrad: v_max
 };
 
 inline float sgd(const Rule& rule, int step, float w, float g, State& state) {
@@ -213,21 +217,105 @@ inline float sgd(const Rule& rule, int step, float w, float g, State& state) {
   return w - static_cast<float>(rule.lr) * direction;
 }
 
+/// factor * average + (1 - factor) * g^2
+inline float mean_square(float average, double factor, float g) {
+  return static_cast<float>(factor) * average + static_cast<float>(1 - factor) * g * g;
+}
+
+/// What adam and its kin keep.
+inline void take_moments(const Rule& rule, float g, State& state) {
+  state.first = state.first + static_cast<float>(1 - rule.beta1) * (g - state.first);
+  state.second = mean_square(state.second, rule.beta2, g);
+  if (state.second > state.third) state.third = state.second;
+}
+
 inline float adam(const Rule& rule, int step, float w, float g, State& state) {
   float kept = w;
-  if (rule.kind == Kind::adam) g = g + static_cast<float>(rule.weight_decay) * w;
   if (rule.kind == Kind::adamw) kept = w * static_cast<float>(1 - rule.lr * rule.weight_decay);
+  else g = g + static_cast<float>(rule.weight_decay) * w;
+  take_moments(rule, g, state);
   const double correction1 = 1 - std::pow(rule.beta1, static_cast<double>(step));
   const double correction2 = 1 - std::pow(rule.beta2, static_cast<double>(step));
-  state.first = state.first + static_cast<float>(1 - rule.beta1) * (g - state.first);
-  state.second = static_cast<float>(rule.beta2) * state.second + static_cast<float>(1 - rule.beta2) * g * g;
   const double root = std::sqrt(correction2);
-  const float denominator = std::sqrt(state.second) + static_cast<float>(rule.epsilon * root);
+  const float v = rule.kind == Kind::amsgrad ? state.third : state.second;
+  const float denominator = std::sqrt(v) + static_cast<float>(rule.epsilon * root);
   return kept - static_cast<float>(rule.lr * root / correction1) * state.first / denominator;
 }
 
+inline float nadam(const Rule& rule, int step, float w, float g, State& state) {
+  g = g + static_cast<float>(rule.weight_decay) * w;
+  take_moments(rule, g, state);
+  double mu = 0, next = 0, product = 1;
+  for (int t = 1; t <= step; ++t) {
+    mu = rule.beta1 * (1 - 0.5 * std::pow(0.96, t * rule.momentum_decay));
+    next = rule.beta1 * (1 - 0.5 * std::pow(0.96, (t + 1) * rule.momentum_decay));
+    product *= mu;
+  }
+  const double root = std::sqrt(1 - std::pow(rule.beta2, static_cast<double>(step)));
+  const float of_gradient = static_cast<float>(rule.lr * root * (1 - mu) / (1 - product)) * g;
+  const float of_momentum = static_cast<float>(rule.lr * root * next / (1 - product * next)) * state.first;
+  return w - (of_gradient + of_momentum) / (std::sqrt(state.second) + static_cast<float>(rule.epsilon * root));
+}
+
+inline float radam(const Rule& rule, int step, float w, float g, State& state) {
+  g = g + static_cast<float>(rule.weight_decay) * w;
+  take_moments(rule, g, state);
+  const double power = std::pow(rule.beta2, static_cast<double>(step));
+  const double limit = 2 / (1 - rule.beta2) - 1;
+  const double length = limit - 2 * step * power / (1 - power);
+  const double size = rule.lr / (1 - std::pow(rule.beta1, static_cast<double>(step)));
+  if (!(length > 5)) return w - static_cast<float>(size) * state.first;
+  const double variance = (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length);
+  const auto rectified = static_cast<float>(size * std::sqrt(variance * (1 - power)));
+  return w - rectified * state.first / (std::sqrt(state.second) + static_cast<float>(rule.epsilon));
+}
+
+inline float adagrad(const Rule& rule, int step, float w, float g, State& state) {
+  g = g + static_cast<float>(rule.weight_decay) * w;
+  if (step == 1) state.first = static_cast<float>(rule.initial_accumulator_value);
+  state.first = state.first + g * g;
+  const auto lr = static_cast<float>(rule.lr / (1 + (step - 1) * rule.lr_decay));
+  return w - lr * g / (std::sqrt(state.first) + static_cast<float>(rule.epsilon));
+}
+
+inline float rmsprop(const Rule& rule, float w, float g, State& state) {
+  g = g + static_cast<float>(rule.weight_decay) * w;
+  state.first = mean_square(state.first, rule.alpha, g);
+  return w - static_cast<float>(rule.lr) * g / (std::sqrt(state.first) + static_cast<float>(rule.epsilon));
+}
+
+inline float adadelta(const Rule& rule, float w, float g, State& state) {
+  g = g + static_cast<float>(rule.weight_decay) * w;
+  const auto epsilon = static_cast<float>(rule.epsilon);
+  state.first = mean_square(state.first, rule.rho, g);
+  const float ratio = (state.second + epsilon) / (state.first + epsilon);
+  const float delta = std::sqrt(ratio) * g;
+  state.second = mean_square(state.second, rule.rho, delta);
+  return w - static_cast<float>(rule.lr) * delta;
+}
+
+inline float lion(const Rule& rule, float w, float g, State& state) {
+  const float c = static_cast<float>(rule.beta1) * state.first + static_cast<float>(1 - rule.beta1) * g;
+  state.first = static_cast<float>(rule.beta2) * state.first + static_cast<float>(1 - rule.beta2) * g;
+  const float kept = w * static_cast<float>(1 - rule.lr * rule.weight_decay);
+  if (c == 0) return kept;
+  return c > 0 ? kept - static_cast<float>(rule.lr) : kept + static_cast<float>(rule.lr);
+}
+
 inline float updated(const Rule& rule, int step, float w, float g, State& state) {
-  return rule.kind == Kind::sgd ? sgd(rule, step, w, g, state) : adam(rule, step, w, g, state);
+  switch (rule.kind) {
+    case Kind::sgd: return sgd(rule, step, w, g, state);
+    case Kind::adagrad: return adagrad(rule, step, w, g, state);
+    case Kind::rmsprop: return rmsprop(rule, w, g, state);
+    case Kind::lion: return lion(rule, w, g, state);
+    case Kind::adadelta: return adadelta(rule, w, g, state);
+    case Kind::nadam: return nadam(rule, step, w, g, state);
+    case Kind::radam: return radam(rule, step, w, g, state);
+    case Kind::adam:
+    case Kind::adamw:
+    case Kind::amsgrad: break;
+  }
+  return adam(rule, step, w, g, state);
 }
 
 // ---- the step

@@ -10,8 +10,14 @@
 #include <string>
 #include <vector>
 
+#include <tessera/rule/adadelta.hpp>
+#include <tessera/rule/adagrad.hpp>
 #include <tessera/rule/adam.hpp>
 #include <tessera/rule/adamw.hpp>
+#include <tessera/rule/amsgrad.hpp>
+#include <tessera/rule/nadam.hpp>
+#include <tessera/rule/radam.hpp>
+#include <tessera/rule/rmsprop.hpp>
 #include <tessera/rule/sgd.hpp>
 
 namespace tessera {
@@ -24,6 +30,10 @@ constexpr int elements = 16;
 // case prints how far off it is.
 constexpr double tolerance_units = 4;  // the most seen with torch 1.13 and g++ 12 on x86-64 is 2
 constexpr double unit = 1.0 / (1 << 23);
+
+// PyTorch's NAdam adds to the weight twice a step, and keeps the product of momenta as a float32: in float32 it is
+// itself up to 5.6 units off from what it computes in float64. The most seen here is 6.
+constexpr double nadam_tolerance_units = 8;
 
 float gradient(std::uint32_t t, std::uint32_t i) {
   std::uint32_t x = (t * 16u + i) * 2654435761u;
@@ -51,11 +61,31 @@ Sgd configure(Sgd rule, Settings& s) {
   return rule;
 }
 
+Adagrad configure(Adagrad rule, Settings& s) {
+  take(s, "lr_decay", rule.lr_decay);
+  take(s, "initial_accumulator_value", rule.initial_accumulator_value);
+  take(s, "epsilon", rule.epsilon);
+  return rule;
+}
+
+RMSprop configure(RMSprop rule, Settings& s) {
+  take(s, "alpha", rule.alpha);
+  take(s, "epsilon", rule.epsilon);
+  return rule;
+}
+
+Adadelta configure(Adadelta rule, Settings& s) {
+  take(s, "rho", rule.rho);
+  take(s, "epsilon", rule.epsilon);
+  return rule;
+}
+
 template <class AnyAdam>
 AnyAdam configure(AnyAdam rule, Settings& s) {
   take(s, "beta1", rule.beta1);
   take(s, "beta2", rule.beta2);
   take(s, "epsilon", rule.epsilon);
+  if constexpr (requires { rule.momentum_decay; }) take(s, "momentum_decay", rule.momentum_decay);
   return rule;
 }
 
@@ -93,7 +123,7 @@ std::vector<Case> read_cases() {
 }
 
 template <class Rule>
-void check_case(Case expected) {
+void check_case(Case expected, double tolerance) {
   CAPTURE(expected.title);
   Rule rule = configure(Rule{}, expected.settings);
   take(expected.settings, "lr", rule.lr);
@@ -112,16 +142,16 @@ void check_case(Case expected) {
     for (int i = 0; i < elements; ++i) worst = std::fmax(worst, std::fabs(weight[i] - double{expected.weights[t][i]}));
   }
   CHECK(expected.weights.contains(100));
-  CHECK(worst <= tolerance_units * unit);
+  CHECK(worst <= tolerance * unit);
   MESSAGE(expected.title << ": off by " << worst / unit << " units at most");
 }
 
 template <class Rule>
-void check_all_of(const char* name) {
+void check_all_of(const char* name, double tolerance = tolerance_units) {
   int seen = 0;
   for (const Case& one : read_cases())
     if (one.rule == name) {
-      check_case<Rule>(one);
+      check_case<Rule>(one, tolerance);
       ++seen;
     }
   CHECK(seen >= 3);
@@ -134,5 +164,17 @@ TEST_CASE("Sgd follows torch.optim.SGD for 100 steps") { check_all_of<Sgd>("Sgd"
 TEST_CASE("Adam follows torch.optim.Adam for 100 steps") { check_all_of<Adam>("Adam"); }
 
 TEST_CASE("AdamW follows torch.optim.AdamW for 100 steps") { check_all_of<AdamW>("AdamW"); }
+
+TEST_CASE("AMSGrad follows torch.optim.Adam with amsgrad for 100 steps") { check_all_of<AMSGrad>("AMSGrad"); }
+
+TEST_CASE("Adagrad follows torch.optim.Adagrad for 100 steps") { check_all_of<Adagrad>("Adagrad"); }
+
+TEST_CASE("RMSprop follows torch.optim.RMSprop for 100 steps") { check_all_of<RMSprop>("RMSprop"); }
+
+TEST_CASE("Adadelta follows torch.optim.Adadelta for 100 steps") { check_all_of<Adadelta>("Adadelta"); }
+
+TEST_CASE("NAdam follows torch.optim.NAdam for 100 steps") { check_all_of<NAdam>("NAdam", nadam_tolerance_units); }
+
+TEST_CASE("RAdam follows torch.optim.RAdam for 100 steps") { check_all_of<RAdam>("RAdam"); }
 
 }  // namespace tessera

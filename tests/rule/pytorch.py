@@ -3,7 +3,8 @@
 
     pip install torch && python tests/rule/pytorch.py > tests/rule/pytorch.txt
 
-Elements are float32, one tensor of 16 parameters, foreach off (and so fused). Weights are C99 hexadecimal floats.
+Elements are float32, one tensor of 16 parameters, foreach off (and so fused) except for NAdam. Weights are C99
+hexadecimal floats.
 The gradient of element i in step t (from 1) is small integers only, so that C++ reproduces its bits:
     x = (t * 16 + i) * 2654435761 mod 2^32;  x ^= x >> 15;  x = x * 2246822519 mod 2^32;  x ^= x >> 13
     gradient = (x >> 8) / 2^23 - 1
@@ -29,6 +30,26 @@ CASES = [
     ("AdamW", dict()),
     ("AdamW", dict(lr=0.01, weight_decay=0.1)),
     ("AdamW", dict(lr=0.01, weight_decay=0.0, beta1=0.95, beta2=0.98, epsilon=1e-6)),
+    ("AMSGrad", dict()),
+    ("AMSGrad", dict(lr=0.01, weight_decay=0.1)),
+    ("AMSGrad", dict(lr=0.01, beta1=0.3, beta2=0.5, epsilon=1e-3)),
+    ("Adagrad", dict()),
+    ("Adagrad", dict(lr=0.1, lr_decay=0.05, weight_decay=0.1)),
+    ("Adagrad", dict(lr=0.1, initial_accumulator_value=0.3, epsilon=1e-3)),
+    ("RMSprop", dict(lr=0.001)),
+    ("RMSprop", dict(weight_decay=0.1)),
+    ("RMSprop", dict(alpha=0.5, epsilon=1e-3)),
+    ("Adadelta", dict()),
+    ("Adadelta", dict(lr=0.5, weight_decay=0.1)),
+    ("Adadelta", dict(rho=0.5, epsilon=1e-4)),
+    ("NAdam", dict()),
+    ("NAdam", dict(lr=0.01, weight_decay=0.1)),
+    ("NAdam", dict(lr=0.01, beta1=0.8, beta2=0.95, epsilon=1e-3, momentum_decay=0.5)),
+    ("NAdam", dict(lr=0.01, momentum_decay=100.0)),
+    ("RAdam", dict()),
+    ("RAdam", dict(lr=0.01, weight_decay=0.1)),
+    ("RAdam", dict(lr=0.01, beta1=0.8, beta2=0.9, epsilon=1e-3)),
+    ("RAdam", dict(lr=0.01, beta2=0.5)),
 ]
 
 
@@ -44,10 +65,16 @@ def optimizer(rule, weight, settings):
     settings = dict(settings)
     if rule == "Sgd":
         return torch.optim.SGD([weight], foreach=False, **settings)
-    betas = (settings.pop("beta1", 0.9), settings.pop("beta2", 0.999))
-    eps = settings.pop("epsilon", 1e-8)
-    kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[rule]
-    return kind([weight], betas=betas, eps=eps, foreach=False, **settings)
+    if "epsilon" in settings:
+        settings["eps"] = settings.pop("epsilon")
+    if "beta1" in settings or "beta2" in settings:
+        settings["betas"] = (settings.pop("beta1", 0.9), settings.pop("beta2", 0.999))
+    if rule == "AMSGrad":
+        return torch.optim.Adam([weight], amsgrad=True, foreach=False, **settings)
+    # Without foreach, NAdam of torch 1.13 takes mu_t twice into the product up to t + 1, against its own formula. Its
+    # foreach does not, and nor does torch 2.15 either way.
+    foreach = rule == "NAdam"
+    return getattr(torch.optim, rule)([weight], foreach=foreach, **settings)
 
 
 def main():

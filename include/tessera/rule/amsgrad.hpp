@@ -1,0 +1,74 @@
+// Adam whose steps an element never grow again, as torch.optim.Adam with amsgrad on.
+#pragma once
+
+#include <array>
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/rule/concept.hpp>
+
+namespace tessera {
+
+/// g += weight_decay w;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;  v_max = max(v_max, v)
+/// w -= lr / (1 - beta1^t) m / (sqrt(v_max) / sqrt(1 - beta2^t) + epsilon)
+/// Computed with both sides of the fraction times sqrt(1 - beta2^t), as Adam. A rule of its own and no switch of
+/// Adam's, which would then keep a third float an element that it does not use. Equals torch.optim.Adam with amsgrad
+/// (maximize off): the largest v is taken before the bias correction. Source: Reddi et al. 2018, "On the Convergence of
+/// Adam and Beyond", algorithm 2.
+struct AMSGrad {
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0;  ///< added to the gradient (L2)
+
+  static constexpr const char* name = "AMSGrad";
+
+  struct State {
+    float m;
+    float v;
+    float v_max;
+  };
+  static constexpr std::array<const char*, 3> state_names{"m", "v", "v_max"};
+
+  struct Scalars {
+    float weight_decay;
+    float one_minus_beta1;
+    float beta2;
+    float one_minus_beta2;
+    float step_size;  // lr sqrt(1 - beta2^t) / (1 - beta1^t)
+    float epsilon;    // epsilon sqrt(1 - beta2^t)
+  };
+
+  Scalars at(index_t step) const noexcept {
+    const double t = static_cast<double>(step);
+    const double root = ::sqrt(1 - ::pow(beta2, t));
+    return {.weight_decay = static_cast<float>(weight_decay),
+            .one_minus_beta1 = static_cast<float>(1 - beta1),
+            .beta2 = static_cast<float>(beta2),
+            .one_minus_beta2 = static_cast<float>(1 - beta2),
+            .step_size = static_cast<float>(lr * root / (1 - ::pow(beta1, t))),
+            .epsilon = static_cast<float>(epsilon * root)};
+  }
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
+                                                    const Scalars& s) const noexcept {
+    TESSERA_ROUND_EACH_OPERATION
+    const float g = gradient + s.weight_decay * weight;
+    state.m = state.m + s.one_minus_beta1 * (g - state.m);
+    state.v = s.beta2 * state.v + s.one_minus_beta2 * g * g;
+    state.v_max = max(state.v_max, state.v);
+    return weight - s.step_size * state.m / (::sqrtf(state.v_max) + s.epsilon);
+  }
+
+  /// Throws OptionError.
+  void check() const {
+    require_not_negative(name, "lr", lr);
+    require_option(beta1 >= 0 && beta1 < 1, name, "beta1", beta1, "in [0, 1)");
+    require_option(beta2 >= 0 && beta2 < 1, name, "beta2", beta2, "in [0, 1)");
+    require_not_negative(name, "epsilon", epsilon);
+    require_not_negative(name, "weight_decay", weight_decay);
+  }
+};
+
+}  // namespace tessera
