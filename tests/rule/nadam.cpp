@@ -48,8 +48,8 @@ TEST_CASE("NAdam's product of momenta is that of every step so far, however it i
 
 TEST_CASE("NAdam's scalars take no longer at the last step that a number can count than at an early one") {
   for (const double momentum_decay : {0.0, 4e-3, 0.3, 1e30}) {
-    const NAdam rule{.lr = 1, .beta1 = 0.999999, .momentum_decay = momentum_decay};
-    const NAdam::Scalars last = rule.at(std::numeric_limits<index_t>::max());  // one turn a step would take centuries
+    const NAdam rule{.lr = 1, .beta1 = 1 - 0x1p-53, .momentum_decay = momentum_decay};
+    const NAdam::Scalars last = rule.at(std::numeric_limits<index_t>::max());  // one turn a step: for ever
     const double mu = rule.beta1 * (momentum_decay == 0 ? 0.5 : 1);
     CHECK(last.gradient_size == doctest::Approx(1 - mu).epsilon(1e-6));
     CHECK(last.momentum_size == doctest::Approx(mu).epsilon(1e-6));
