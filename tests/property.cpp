@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,6 +19,12 @@
 namespace {
 
 using namespace tessera;
+
+using reference::Kind;
+
+// Tuple::rule counts these.
+constexpr Kind kinds[] = {Kind::sgd,   Kind::adam, Kind::adamw,   Kind::amsgrad, Kind::nadam,
+                          Kind::radam, Kind::lion, Kind::adagrad, Kind::rmsprop, Kind::adadelta};
 
 struct Tuple {
   index_t number = 0;
@@ -77,13 +84,13 @@ index_t draw_bucket_bytes(Draw& draw, const Layout& layout, index_t element) {
   }
 }
 
-constexpr int adam = 1;
-
-// All precisions with one rule, two with the others: a precision knows nothing of rules, and the compiler is spared.
-reference::Precision draw_precision(Draw& draw, int rule) {
+// All precisions with Adam, two with the rules that the core had first, one with each other: a precision knows nothing of
+// rules, and the compiler is spared.
+reference::Precision draw_precision(Draw& draw, reference::Kind rule) {
   using enum reference::Precision;
-  if (rule != adam) return draw.one_of({fp32, bf16});
-  return draw.one_of({fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16});
+  if (rule == reference::Kind::adam) return draw.one_of({fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16});
+  if (rule == reference::Kind::sgd || rule == reference::Kind::adamw) return draw.one_of({fp32, bf16});
+  return fp32;
 }
 
 Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
@@ -93,8 +100,8 @@ Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
   tuple.world = world;
   tuple.passes = static_cast<int>(1 + draw.below(5));
   tuple.stage = static_cast<int>(draw.below(4));
-  tuple.rule = static_cast<int>(draw.below(3));
-  tuple.precision = draw_precision(draw, tuple.rule);
+  tuple.rule = static_cast<int>(draw.below(static_cast<index_t>(std::size(kinds))));
+  tuple.precision = draw_precision(draw, kinds[tuple.rule]);
   tuple.weight_decay = draw.one_of({0.0, 0.1});
   tuple.momentum = draw.one_of({0.0, 0.9});
   tuple.layout = draw_layout(draw, world);
@@ -136,7 +143,6 @@ testing::Outcome expected_of(const Tuple& tuple, int reference_world) {
   problem.seed = tuple.options.seed;
   problem.loss_scale = {.scale = tuple.options.loss_scale.initial, .window = tuple.options.loss_scale.window};
   problem.clip_norm = std::isinf(tuple.options.clip_norm) ? 0 : tuple.options.clip_norm;
-  const reference::Kind kinds[] = {reference::Kind::sgd, reference::Kind::adam, reference::Kind::adamw};
   for (const double lr : tuple.lr)
     problem.rules.push_back(
         {.kind = kinds[tuple.rule], .lr = lr, .momentum = tuple.momentum, .weight_decay = tuple.weight_decay});
@@ -224,15 +230,27 @@ testing::Outcome train(Local& comm, const Tuple& tuple, Rule rule) {
     if (tuple.precision == bf16_stochastic) return train<Rule, Bf16Stochastic>(comm, tuple, rules);
     if (tuple.precision == fp16) return train<Rule, Fp16>(comm, tuple, rules);
   }
-  return train<Rule, Bf16>(comm, tuple, rules);
+  if constexpr (std::is_same_v<Rule, Adam> || std::is_same_v<Rule, Sgd> || std::is_same_v<Rule, AdamW>)
+    return train<Rule, Bf16>(comm, tuple, rules);
+  throw std::logic_error("a precision that was not to be drawn");
 }
 
 testing::Outcome train(Local& comm, const Tuple& tuple) {
-  switch (tuple.rule) {
-    case 0: return train(comm, tuple, Sgd{.momentum = tuple.momentum, .weight_decay = tuple.weight_decay});
-    case 1: return train(comm, tuple, Adam{.weight_decay = tuple.weight_decay});
-    default: return train(comm, tuple, AdamW{.weight_decay = tuple.weight_decay});
+  const double weight_decay = tuple.weight_decay;
+  // The reference has Adam's defaults for all of them.
+  switch (kinds[tuple.rule]) {
+    case Kind::sgd: return train(comm, tuple, Sgd{.momentum = tuple.momentum, .weight_decay = weight_decay});
+    case Kind::adam: return train(comm, tuple, Adam{.weight_decay = weight_decay});
+    case Kind::adamw: return train(comm, tuple, AdamW{.weight_decay = weight_decay});
+    case Kind::amsgrad: return train(comm, tuple, AMSGrad{.weight_decay = weight_decay});
+    case Kind::nadam: return train(comm, tuple, NAdam{.weight_decay = weight_decay});
+    case Kind::radam: return train(comm, tuple, RAdam{.weight_decay = weight_decay});
+    case Kind::lion: return train(comm, tuple, Lion{.beta2 = 0.999, .weight_decay = weight_decay});
+    case Kind::adagrad: return train(comm, tuple, Adagrad{.weight_decay = weight_decay, .epsilon = 1e-8});
+    case Kind::rmsprop: return train(comm, tuple, RMSprop{.weight_decay = weight_decay});
+    case Kind::adadelta: return train(comm, tuple, Adadelta{.epsilon = 1e-8, .weight_decay = weight_decay});
   }
+  return {};
 }
 
 // Counts bits, so that -0 and 0 differ.
