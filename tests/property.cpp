@@ -24,7 +24,8 @@ using reference::Kind;
 
 // Tuple::rule counts these.
 constexpr Kind kinds[] = {Kind::sgd,   Kind::adam, Kind::adamw,   Kind::amsgrad, Kind::nadam,
-                          Kind::radam, Kind::lion, Kind::adagrad, Kind::rmsprop, Kind::adadelta};
+                          Kind::radam, Kind::lion, Kind::adagrad, Kind::rmsprop, Kind::adadelta,
+                          Kind::lamb,  Kind::lars};
 
 struct Tuple {
   index_t number = 0;
@@ -89,7 +90,8 @@ index_t draw_bucket_bytes(Draw& draw, const Layout& layout, index_t element) {
 reference::Precision draw_precision(Draw& draw, reference::Kind rule) {
   using enum reference::Precision;
   if (rule == reference::Kind::adam) return draw.one_of({fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16});
-  if (rule == reference::Kind::sgd || rule == reference::Kind::adamw) return draw.one_of({fp32, bf16});
+  if (rule == reference::Kind::sgd || rule == reference::Kind::adamw || rule == reference::Kind::lamb)
+    return draw.one_of({fp32, bf16});
   return fp32;
 }
 
@@ -156,6 +158,7 @@ testing::Outcome expected_of(const Tuple& tuple, int reference_world) {
       for (index_t i = 0; i < layout.elements(t); ++i) {
         problem.weights.push_back(testing::made_up_weight(t, i));
         problem.groups.push_back(static_cast<std::size_t>(layout.group(t)));
+        problem.tensors.push_back(static_cast<std::size_t>(t.index));
         problem.places.push_back(static_cast<std::uint64_t>(layout.place(t).begin + i));
       }
     }
@@ -230,7 +233,8 @@ testing::Outcome train(Local& comm, const Tuple& tuple, Rule rule) {
     if (tuple.precision == bf16_stochastic) return train<Rule, Bf16Stochastic>(comm, tuple, rules);
     if (tuple.precision == fp16) return train<Rule, Fp16>(comm, tuple, rules);
   }
-  if constexpr (std::is_same_v<Rule, Adam> || std::is_same_v<Rule, Sgd> || std::is_same_v<Rule, AdamW>)
+  if constexpr (std::is_same_v<Rule, Adam> || std::is_same_v<Rule, Sgd> || std::is_same_v<Rule, AdamW> ||
+                std::is_same_v<Rule, Lamb>)
     return train<Rule, Bf16>(comm, tuple, rules);
   throw std::logic_error("a precision that was not to be drawn");
 }
@@ -246,6 +250,8 @@ testing::Outcome train(Local& comm, const Tuple& tuple) {
     case Kind::nadam: return train(comm, tuple, NAdam{.weight_decay = weight_decay});
     case Kind::radam: return train(comm, tuple, RAdam{.weight_decay = weight_decay});
     case Kind::lion: return train(comm, tuple, Lion{.beta2 = 0.999, .weight_decay = weight_decay});
+    case Kind::lamb: return train(comm, tuple, Lamb{.epsilon = 1e-8, .weight_decay = weight_decay});
+    case Kind::lars: return train(comm, tuple, Lars{.momentum = tuple.momentum, .weight_decay = weight_decay});
     case Kind::adagrad: return train(comm, tuple, Adagrad{.weight_decay = weight_decay, .epsilon = 1e-8});
     case Kind::rmsprop: return train(comm, tuple, RMSprop{.weight_decay = weight_decay});
     case Kind::adadelta: return train(comm, tuple, Adadelta{.epsilon = 1e-8, .weight_decay = weight_decay});

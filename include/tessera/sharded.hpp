@@ -234,6 +234,7 @@ class Sharded {
   void update(float scale) {
     ++step_;
     parameters_.before_update();
+    state_.measure(reduce_, parameters_, rules_, step_, scale, reductions_);
     for (int b = 0; b < sharding_.buckets(); ++b) {
       state_.update(b, reduce_, parameters_, rules_, step_, scale);
       parameters_.publish(b, progress_.steps());

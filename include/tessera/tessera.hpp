@@ -10,6 +10,8 @@
 #include <tessera/rule/adam.hpp>
 #include <tessera/rule/adamw.hpp>
 #include <tessera/rule/amsgrad.hpp>
+#include <tessera/rule/lamb.hpp>
+#include <tessera/rule/lars.hpp>
 #include <tessera/rule/lion.hpp>
 #include <tessera/rule/nadam.hpp>
 #include <tessera/rule/radam.hpp>

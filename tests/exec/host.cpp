@@ -63,6 +63,40 @@ TEST_CASE("a loop visits each index once, whatever the number of threads") {
   }
 }
 
+// The k-th of n numbers, for loops on any number of threads.
+struct Number {
+  TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return static_cast<float>((i * 7919) % 2003 - 1001); }
+};
+
+TEST_CASE("squares of numbers that are computed on the way are those of the numbers in memory, wherever a block begins") {
+  for (const index_t lead : {0, 1, 63}) {
+    for (const index_t n : {0, 1, 63, 64, 65, 2047, 2048, 2049, 100000}) {
+      std::vector<float> values(static_cast<std::size_t>(lead + n));
+      for (index_t i = 0; i < n; ++i) values[static_cast<std::size_t>(lead + i)] = Number{}(i);
+      ExactSum expected;
+      Host(1).add_squares(std::span<const float>(values), expected);
+      for (const int threads : {1, 2, 3}) {
+        ExactSum sum;
+        Host(threads).add_squares_of(n, lead, Number{}, sum);
+        CHECK(sum.value() == expected.value());
+      }
+    }
+  }
+}
+
+TEST_CASE("a digest tells sequences apart by one element, by order, and not by threads") {
+  std::vector<float> values(100000);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = Number{}(static_cast<index_t>(i));
+  const auto digest = [&](int threads) { return Host(threads).digest(std::span<const float>(values)); };
+  const auto before = digest(1);
+  CHECK(digest(3) == before);
+  std::swap(values[5], values[99999]);
+  CHECK(digest(1) != before);
+  std::swap(values[5], values[99999]);
+  values[777] = -values[777];
+  CHECK(digest(2) != before);
+}
+
 TEST_CASE("squares are summed in the documented order, and the first non-finite element is found") {
   std::mt19937 random(6);
   std::normal_distribution<float> normal;

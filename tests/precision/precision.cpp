@@ -11,14 +11,12 @@ struct NoReduction {
   [[maybe_unused]] static constexpr const char* name = "wrong";
   using Parameter = float;
   using Gradient = float;
+  using Accumulation = float;
   using Master = float;
+  using State = float;
 };
-struct PointerParameters {
-  static constexpr const char* name = "wrong";
+struct PointerParameters : Fp32 {
   using Parameter = float*;
-  using Gradient = float;
-  using Reduction = float;
-  using Master = float;
 };
 
 static_assert(PrecisionPolicy<Fp32> && PrecisionPolicy<Bf16> && PrecisionPolicy<Bf16ReduceFp32> && PrecisionPolicy<Fp16>);

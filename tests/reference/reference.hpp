@@ -188,7 +188,7 @@ inline double square_sum(const Floats& gradient, const std::vector<std::size_t>&
 
 // ---- the rules
 
-enum class Kind { sgd, adam, adamw, adagrad, rmsprop, lion, adadelta, nadam, radam, amsgrad };
+enum class Kind { sgd, adam, adamw, adagrad, rmsprop, lion, adadelta, nadam, radam, amsgrad, lamb, lars };
 
 struct Rule {
   Kind kind = Kind::adam;
@@ -197,6 +197,7 @@ struct Rule {
   double lr_decay = 0, initial_accumulator_value = 0;  ///< adagrad
   double alpha = 0.99, rho = 0.9;                      ///< rmsprop; adadelta
   double momentum_decay = 4e-3;                        ///< nadam
+  double trust_coefficient = 1e-3;                     ///< lars
 };
 
 struct State {
@@ -302,6 +303,54 @@ inline float lion(const Rule& rule, float w, float g, State& state) {
   return c > 0 ? kept - static_cast<float>(rule.lr) : kept + static_cast<float>(rule.lr);
 }
 
+/// Lamb's r, from moments that the gradient is in.
+inline float lamb_direction(const Rule& rule, int step, float w, const State& state) {
+  const double root = std::sqrt(1 - std::pow(rule.beta2, static_cast<double>(step)));
+  const auto size = static_cast<float>(root / (1 - std::pow(rule.beta1, static_cast<double>(step))));
+  const float denominator = std::sqrt(state.second) + static_cast<float>(rule.epsilon * root);
+  return size * state.first / denominator + static_cast<float>(rule.weight_decay) * w;
+}
+
+/// The norm of a tensor's numbers, whose places in the flat space say which block and lane each belongs to.
+inline double tensor_norm(const Floats& numbers, const std::vector<std::uint64_t>& places) {
+  std::vector<double> blocks;
+  float block[64] = {};
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    block[places[i] % 64] = numbers[i];
+    if (i + 1 < numbers.size() && places[i + 1] / 64 == places[i] / 64) continue;
+    blocks.push_back(block_squares(block, 64));
+    std::fill(block, block + 64, 0.0f);
+  }
+  return std::sqrt(exact_sum(blocks));
+}
+
+/// Rules whose step depends on norms of whole tensors: all elements of one tensor.
+inline void update_tensor(const Rule& rule, int step, Floats& weights, const Floats& gradients,
+                          const std::vector<State*>& states, const std::vector<std::uint64_t>& places) {
+  Floats measured = gradients;
+  if (rule.kind == Kind::lamb)
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      take_moments(rule, gradients[i], *states[i]);
+      measured[i] = lamb_direction(rule, step, weights[i], *states[i]);
+    }
+  const double of_weights = tensor_norm(weights, places), of_measured = tensor_norm(measured, places);
+  double rate = rule.lr;
+  if (of_weights > 0 && of_measured > 0)
+    rate *= rule.kind == Kind::lamb
+                ? of_weights / of_measured
+                : rule.trust_coefficient * of_weights / (of_measured + rule.weight_decay * of_weights);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (rule.kind == Kind::lamb) {
+      weights[i] = weights[i] - static_cast<float>(rate) * measured[i];
+    } else {
+      float& b = states[i]->first;
+      b = static_cast<float>(rule.momentum) * b +
+          static_cast<float>(rate) * (gradients[i] + static_cast<float>(rule.weight_decay) * weights[i]);
+      weights[i] = weights[i] - b;
+    }
+  }
+}
+
 inline float updated(const Rule& rule, int step, float w, float g, State& state) {
   switch (rule.kind) {
     case Kind::sgd: return sgd(rule, step, w, g, state);
@@ -313,6 +362,8 @@ inline float updated(const Rule& rule, int step, float w, float g, State& state)
     case Kind::radam: return radam(rule, step, w, g, state);
     case Kind::adam:
     case Kind::adamw:
+    case Kind::lamb:
+    case Kind::lars:
     case Kind::amsgrad: break;
   }
   return adam(rule, step, w, g, state);
@@ -331,7 +382,8 @@ struct Problem {
   Precision precision = Precision::fp32;
   LossScale loss_scale{};               ///< fp16 alone
   std::uint64_t seed = 0;               ///< of random rounding
-  std::vector<std::uint64_t> places;    ///< each element's place, for random rounding
+  std::vector<std::uint64_t> places;    ///< each element's place in the flat space: random rounding, norms of tensors
+  std::vector<std::size_t> tensors;     ///< each element's tensor, for rules that need their norms
   double clip_norm = 0;                 ///< 0: no clipping
 };
 
@@ -369,10 +421,20 @@ struct Trainer {
     const double coefficient = problem.clip_norm > 0 ? std::min(1.0, problem.clip_norm / (norm + 1e-6)) : 1.0;
     const auto scale = static_cast<float>(coefficient / count);
     ++steps;
-    for (std::size_t i = 0; i < master.size(); ++i) {
-      const Rule& rule = problem.rules[problem.groups.empty() ? 0 : problem.groups[i]];
-      const float g = gradient[i] * scale;
-      master[i] = updated(rule, steps, master[i], g, state[i]);
+    const auto rule_of = [&](std::size_t i) { return problem.rules[problem.groups.empty() ? 0 : problem.groups[i]]; };
+    if (problem.rules[0].kind == Kind::lamb || problem.rules[0].kind == Kind::lars) {
+      for (std::size_t i = 0, end = 0; i < master.size(); i = end) {
+        for (end = i; end < master.size() && problem.tensors[end] == problem.tensors[i];) ++end;
+        Floats weights(master.begin() + i, master.begin() + end), gradients;
+        std::vector<State*> states;
+        for (std::size_t e = i; e < end; ++e) gradients.push_back(gradient[e] * scale), states.push_back(&state[e]);
+        update_tensor(rule_of(i), steps, weights, gradients, states,
+                      {problem.places.begin() + i, problem.places.begin() + end});
+        std::copy(weights.begin(), weights.end(), master.begin() + i);
+      }
+    } else {
+      for (std::size_t i = 0; i < master.size(); ++i)
+        master[i] = updated(rule_of(i), steps, master[i], gradient[i] * scale, state[i]);
     }
     for (std::size_t i = 0; i < master.size(); ++i) parameter[i] = next_parameter(i);
     if (problem.precision == Precision::bf16_stochastic) master = parameter;

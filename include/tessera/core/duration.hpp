@@ -1,6 +1,7 @@
 // A length of time, without <chrono>: in C++20 that header takes as long to compile as a third of this library.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <limits>
 

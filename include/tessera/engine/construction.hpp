@@ -14,6 +14,7 @@
 
 #include <tessera/engine/agreement.hpp>
 #include <tessera/engine/storage.hpp>
+#include <tessera/engine/tensor_norms.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/concept.hpp>
 
@@ -34,7 +35,8 @@ constexpr Footprint footprint_of(index_t agreement_words) {
           .master_bytes = master_bytes<Precision>,
           .state_floats = state_floats<Rule>,
           .state_bytes = sizeof(typename Precision::State),
-          .agreement_words = agreement_words};
+          .agreement_words = agreement_words,
+          .norm_words = NeedsTensorNorms<Rule> ? norm_words : 0};
 }
 
 /// Throws OptionError or LayoutError for what no rank can be built from.

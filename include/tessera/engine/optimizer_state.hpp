@@ -7,6 +7,7 @@
 
 #include <tessera/core/list.hpp>
 #include <tessera/engine/storage.hpp>
+#include <tessera/engine/tensor_norms.hpp>
 #include <tessera/engine/update.hpp>
 #include <tessera/layout/sharding.hpp>
 #include <tessera/precision/precision.hpp>
@@ -27,8 +28,10 @@ class OptimizerState {
         seed_(seed),
         master_(executor, plan.master_weights),
         state_(executor, plan.optimizer_state),
-        member_elements_(plan.optimizer_state.elements) {
-    for (int b = 0; b < sharding.buckets(); ++b) segments_.push_back(sharding.segments(sharding.bucket(b), updated(b)));
+        member_elements_(plan.optimizer_state.elements),
+        norms_(executor, plan) {
+    for (int b = 0; b < sharding.buckets(); ++b) 
+      segments_.push_back(sharding.segments(sharding.bucket(b), updated(b), NeedsTensorNorms<Rule>));
   }
 
   /// What this rank updates of bucket `b`.
@@ -59,26 +62,56 @@ class OptimizerState {
         }
   }
 
+  /// Before the update of the first bucket: takes the norms of all tensors, over all ranks, if the rule needs them.
+  /// Throws CommError.
+  template <class Reduce, class Parameters, class Queue>
+  void measure(Reduce& reduce, Parameters& parameters, const std::vector<Rule>& rules, index_t step, float scale,
+               Queue& queue) {
+    if constexpr (NeedsTensorNorms<Rule>) {
+      norms_.clear();
+      for (int b = 0; b < sharding_->buckets(); ++b)
+        for (const Segment& segment : segments_[b]) {
+          const auto element = element_of(b, segment, reduce, parameters, rules, step, scale);
+          const index_t n = segment.place.size();
+          const index_t lead = segment.place.begin % block;
+          ExactSum weights, measured;
+          executor_->add_squares_of(n, lead, WeightOf<Rule, Precision>{element}, weights);
+          executor_->add_squares_of(n, lead, MeasuredOf<Rule, Precision>{element}, measured);
+          norms_.set(segment.tensor, weights, measured);
+        }
+      if constexpr (Stage::shards_state) norms_.exchange(queue, step);
+    }
+  }
+
   /// One pass over bucket `b`: unscale, rule, master, state, parameter. rules: one a group; step: counted from 1.
   template <class Reduce, class Parameters>
   void update(int b, Reduce& reduce, Parameters& parameters, const std::vector<Rule>& rules, index_t step, float scale) {
     for (const Segment& segment : segments_[b]) {
-      const index_t begin = segment.place.begin;
-      const Rule& rule = rules[segment.group];
-      FusedUpdate<Rule, Precision> element;
-      element.gradient = reduce.at(b, begin);
-      element.weight = kept(b, begin, parameters);
-      if constexpr (requires { element.weight.random; }) element.weight.random = StepRandom(seed_, step);
-      for (std::size_t s = 0; s < element.state.size(); ++s)
-        element.state[s] = state_.data() + static_cast<index_t>(s) * member_elements_ + offset(b, begin);
-      element.rule = rule;
-      element.scalars = rule.at(step);
-      element.scale = scale;
+      auto element = element_of(b, segment, reduce, parameters, rules, step, scale);
+      if constexpr (NeedsTensorNorms<Rule>)
+        element.scalars =
+            element.rule.adapted(element.scalars, norms_.of_weights(segment.tensor), norms_.of_measured(segment.tensor));
       executor_->for_each(segment.place.size(), element);
     }
   }
 
  private:
+  template <class Reduce, class Parameters>
+  FusedUpdate<Rule, Precision> element_of(int b, const Segment& segment, Reduce& reduce, Parameters& parameters,
+                                          const std::vector<Rule>& rules, index_t step, float scale) {
+    const index_t begin = segment.place.begin;
+    FusedUpdate<Rule, Precision> element;
+    element.gradient = reduce.at(b, begin);
+    element.weight = kept(b, begin, parameters);
+    if constexpr (requires { element.weight.random; }) element.weight.random = StepRandom(seed_, step);
+    for (std::size_t s = 0; s < element.state.size(); ++s)
+      element.state[s] = state_.data() + static_cast<index_t>(s) * member_elements_ + offset(b, begin);
+    element.rule = rules[segment.group];
+    element.scalars = element.rule.at(step);
+    element.scale = scale;
+    return element;
+  }
+
   index_t offset(int b, index_t place) const {
     return Stage::shards_state ? sharding_->trainable().shard_begin(b) + place - updated(b).begin : place;
   }
@@ -90,6 +123,7 @@ class OptimizerState {
   Storage<Executor, typename Precision::Master> master_;
   Storage<Executor, typename Precision::State> state_;
   index_t member_elements_;
+  TensorNorms<Executor> norms_;
   List<List<Segment>> segments_;
 };
 

@@ -48,6 +48,16 @@ struct FusedUpdate {
     weight.store_last(i);
   }
 
+  /// What a rule that needs norms of tensors has them taken of.
+  TESSERA_HD TESSERA_ALWAYS_INLINE float measured(index_t i) const noexcept {
+    TESSERA_ROUND_EACH_OPERATION
+    const float g = static_cast<float>(gradient[i]) * scale;
+    typename Rule::State s = load(i, std::make_index_sequence<state_floats<Rule>>{});
+    const float number = rule.measured(weight.load(i), g, s, scalars);
+    store(i, s, std::make_index_sequence<state_floats<Rule>>{});
+    return number;
+  }
+
   /// Memory for the elements to come: the root and the division of a rule keep the processor from running ahead itself.
   TESSERA_ALWAYS_INLINE void prefetch(index_t i) const noexcept {
     vector_code::prefetch_block(gradient + i);
@@ -83,6 +93,19 @@ struct FusedUpdate {
       ((state[Member][i] = State(floats[Member])), ...);
     }
   }
+};
+
+/// An element's numbers whose norms are taken: executor.add_squares_of(n, lead, WeightOf<...>{update}, sum).
+template <class Rule, class Precision>
+struct WeightOf {
+  FusedUpdate<Rule, Precision> element;
+  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return element.weight.load(i); }
+};
+
+template <class Rule, class Precision>
+struct MeasuredOf {
+  FusedUpdate<Rule, Precision> element;
+  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return element.measured(i); }
 };
 
 }  // namespace tessera

@@ -16,6 +16,9 @@ namespace executor {
 struct AnyBody {
   void operator()(index_t) const noexcept {}
 };
+struct AnyNumber {
+  float operator()(index_t) const noexcept { return 0; }
+};
 
 }  // namespace executor
 
@@ -31,7 +34,8 @@ concept BufferOf = std::movable<B> && !std::copyable<B> && requires(B buffer, co
 /// is the event of all work given so far, and what is given after wait(event) starts after that event.
 /// for_each(n, body) calls body(i) for 0 <= i < n; add_squares(values, sum) adds 64-element block sums to an ExactSum
 /// and returns the index of the first non-finite
-/// element, or -1; digest(values) is a number by which two sequences of values that differ are told apart.
+/// element, or -1; add_squares_of(n, lead, body, sum) adds those of the numbers body(i), the 0th being the lead-th of its
+/// block; digest(values) is a number by which two sequences of values that differ are told apart.
 template <class E>
 concept Executor = std::copy_constructible<E> && std::default_initializable<typename E::Event> &&
                    std::copyable<typename E::Event> && BufferOf<typename E::template Buffer<float>, float> &&
@@ -43,6 +47,7 @@ concept Executor = std::copy_constructible<E> && std::default_initializable<type
                      executor.wait(event);
                      executor.for_each(index_t{}, executor::AnyBody{});
                      { executor.add_squares(values, sum) } -> std::same_as<index_t>;
+                     executor.add_squares_of(index_t{}, index_t{}, executor::AnyNumber{}, sum);
                      { executor.digest(values) } -> std::same_as<std::uint64_t>;
                    };
 

@@ -73,6 +73,19 @@ class Host {
     return first == none ? -1 : first;
   }
 
+  /// Adds the squares of what body(i) returns for 0 <= i < n to `sum`, as add_squares does; the 0th is the `lead`-th
+  /// element of its block. Body: as for for_each. Blocks with a number that is not finite are left out. Blocks.
+  template <class Body>
+  void add_squares_of(index_t n, index_t lead, Body body, ExactSum& sum) {
+    Mutex merging;
+    split(lead + n, [&](index_t begin, index_t end) {
+      ExactSum part;
+      squares::add_of(body, max(begin - lead, index_t{0}), end - lead, lead, part);
+      const Lock lock(merging);
+      sum.add(part);
+    });
+  }
+
   /// The sum, modulo 2^64, of each element's bits times an odd number of its place: one element that differs always
   /// shows, and so do two that changed places. Blocks.
   template <class T>

@@ -76,4 +76,33 @@ index_t add(const T* values, index_t begin, index_t end, ExactSum& sum) noexcept
   return first;
 }
 
+// Keeps what `body` returns for each index, `lead` numbers behind the tile's beginning.
+template <class Body>
+struct Tile {
+  float* numbers;
+  index_t lead;
+  Body body;
+
+  TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { numbers[i + lead] = body(i); }
+};
+
+/// The same of the numbers that body(i) returns for i in [begin, end), of which the 0th is the `lead`-th of its block
+/// (what lies before it, as behind the last, counts as zero); begin + lead is a multiple of 64, or begin is 0. Body: as
+/// for vectorize(). Blocks with a number that is not finite are left out.
+template <class Body>
+void add_of(const Body& body, index_t begin, index_t end, index_t lead, ExactSum& sum) noexcept {
+  constexpr index_t most = 32 * block;
+  float numbers[most];
+  while (begin < end) {
+    const index_t skip = (begin + lead) % block;
+    const index_t count = end - begin < most - skip ? end - begin : most - skip;
+    const index_t filled = round_up(skip + count, block);
+    for (index_t i = 0; i < skip; ++i) numbers[i] = 0;
+    vectorize(begin, begin + count, Tile<Body>{numbers, skip - begin, body});
+    for (index_t i = skip + count; i < filled; ++i) numbers[i] = 0;
+    add(numbers, 0, filled, sum);
+    begin += count;
+  }
+}
+
 }  // namespace tessera::squares

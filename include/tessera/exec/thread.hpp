@@ -6,6 +6,9 @@
 #include <time.h>
 
 #include <cerrno>
+#include <compare>
+#include <cstdint>
+#include <limits>
 #include <system_error>
 #include <utility>
 

@@ -23,6 +23,7 @@ struct Footprint {
   index_t state_floats = 0;
   index_t state_bytes = 4;  ///< of each
   index_t agreement_words = 0;
+  index_t norm_words = 0;  ///< of each tensor
 };
 
 /// One kind of buffer that a rank holds.
@@ -45,10 +46,11 @@ struct Plan {
   Allocation gradient_slots;
   Allocation gathered_buckets;
   Allocation agreement;
+  Allocation tensor_norms;
 
-  constexpr std::array<Allocation, 9> allocations() const {
+  constexpr std::array<Allocation, 10> allocations() const {
     return {parameters,      gradients,      reduced_gradients, partial_sums, master_weights,
-            optimizer_state, gradient_slots, gathered_buckets,  agreement};
+            optimizer_state, gradient_slots, gathered_buckets,  agreement,    tensor_norms};
   }
 
   /// Everything a rank holds.
@@ -102,6 +104,7 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   plan.gradient_slots = {"gradient slots", slots, sharding.trainable().longest_range(), of.gradient_bytes};
   plan.gathered_buckets = {"gathered buckets", pool, gathered, of.parameter_bytes};
   plan.agreement = {"agreement", 1, of.agreement_words, 8};
+  plan.tensor_norms = {"tensor norms", 1, of.norm_words * layout.tensors().size(), 8};
   return plan;
 }
 

@@ -8,10 +8,11 @@
 
 namespace tessera {
 
-/// Elements of one hyperparameter group, back to back in the flat space.
+/// Elements of one hyperparameter group, back to back in the flat space, and the tensor of the first.
 struct Segment {
   Range place;
   int group = 0;
+  Tensor tensor;
 };
 
 class Sharding {
@@ -49,18 +50,19 @@ class Sharding {
     return found;
   }
 
-  /// The parts of `range` that belong to trainable tensors, neighbours of one group merged.
-  List<Segment> segments(const Bucket& bucket, Range range) const {
+  /// The parts of `range` that belong to trainable tensors, neighbours of one group merged unless each tensor is to
+  /// stand by itself.
+  List<Segment> segments(const Bucket& bucket, Range range, bool each_tensor = false) const {
     List<Segment> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u)
       for (const Tensor t : layout_.tensors(Unit{u})) {
         const Range shared = layout_.frozen(t) ? Range{} : intersect(layout_.place(t), range);
         if (shared.empty()) continue;
         const int group = layout_.group(t);
-        if (!found.empty() && found.back().group == group && found.back().place.end == shared.begin)
+        if (!each_tensor && !found.empty() && found.back().group == group && found.back().place.end == shared.begin)
           found.back().place.end = shared.end;
         else
-          found.push_back({shared, group});
+          found.push_back({shared, group, t});
       }
     return found;
   }

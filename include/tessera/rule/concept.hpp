@@ -43,8 +43,8 @@ concept PlainFloats = std::is_aggregate_v<T> && std::is_trivially_copyable_v<T> 
 ///   at(step)     computes them, once a step; the first step is 1; a skipped step is not counted
 ///   (weight, gradient, state, scalars)   the new weight; never throws; gradient is unscaled, averaged, clipped, finite
 ///   check()      throws OptionError that names rule, field, value and range
-/// Rules that need a norm a tensor (Lamb) or a whole matrix will say so by further members that this concept does not
-/// ask for; a rule without them is run element by element.
+/// A rule is run element by element. One that needs more says so by further members: norms of whole tensors, see
+/// NeedsTensorNorms. (Whole matrices, for rules like Muon, would be another such concept.)
 template <class R>
 concept UpdateRule =
     std::is_aggregate_v<R> && std::is_trivially_copyable_v<R> && std::copyable<R> && PlainFloats<typename R::State> &&
@@ -56,6 +56,18 @@ concept UpdateRule =
       { rule.check() } -> std::same_as<void>;
       requires std::same_as<std::remove_cvref_t<decltype(R::state_names)>,
                             std::array<const char*, rule_state::floats<typename R::State>>>;
+    };
+
+/// An update rule whose step depends on the norms of the tensor that an element belongs to, wherever shards cut it:
+///   measured(weight, gradient, state, scalars)   before the update: the number whose norm is taken beside the weights';
+///                                                may change the state; never throws
+///   adapted(scalars, weight_norm, measured_norm)   the scalars with which the tensor's elements are then updated
+template <class R>
+concept NeedsTensorNorms =
+    UpdateRule<R> &&
+    requires(const R& rule, float x, typename R::State& state, const typename R::Scalars& scalars, double norm) {
+      { rule.measured(x, x, state, scalars) } noexcept -> std::same_as<float>;
+      { rule.adapted(scalars, norm, norm) } -> std::same_as<typename R::Scalars>;
     };
 
 /// How many floats a rule keeps an element.

@@ -1,0 +1,54 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "training.hpp"
+
+namespace tessera {
+namespace {
+
+TEST_CASE("norms of tensors are summed over ranks, each tensor's two apart") {
+  Plan plan;
+  plan.tensor_norms = {"tensor norms", 1, norm_words * 3, 8};
+  run_ranks(2, [&](Local& comm) {
+    Host host;
+    auto queue = comm.queue(Duration::seconds(10));
+    TensorNorms<Host> norms(host, plan);
+    for (int step = 0; step < 2; ++step) {
+      norms.clear();
+      ExactSum weights, measured;
+      weights.add(comm.rank() == 0 ? 9 : 16);
+      measured.add(comm.rank() == 0 ? 0 : 4);
+      norms.set(Tensor{2}, weights, measured);
+      norms.exchange(queue, step);
+      CHECK(norms.of_weights(Tensor{2}) == 5);
+      CHECK(norms.of_measured(Tensor{2}) == 2);
+      CHECK(norms.of_weights(Tensor{1}) == 0);
+    }
+  });
+}
+
+TEST_CASE("a plan has room for them where the rule needs them, and one all-reduce brings all") {
+  const Layout layout = testing::ragged_layout();
+  CHECK(Sharded<Adam, Stage2>::plan(layout, 2).tensor_norms.bytes() == 0);
+  CHECK(Sharded<Lamb, Stage2>::plan(layout, 2).tensor_norms.bytes() == norm_words * 8 * layout.tensors().size());
+  run_ranks(2, [&](Local& local) {
+    Recording<Local> comm(local);
+    Sharded<Lamb, Stage2, Fp32, Recording<Local>> optimizer(comm, layout, {}, std::vector<Lamb>(2));
+    optimizer.initialize(testing::made_up_weight);
+    testing::run_pass(optimizer, 0, comm.rank());
+    comm.clear();
+    CHECK(optimizer.step().applied());
+    std::vector<std::string> reduced;
+    for (const Record& record : comm.log())
+      if (record.kind == Collective::all_reduce) reduced.push_back(record.tag.what);
+    CHECK(reduced == std::vector<std::string>{"norm and agreement of step", "tensor norms of step"});
+    CHECK(optimizer.bytes() == optimizer.plan().bytes());
+  });
+}
+
+}  // namespace
+}  // namespace tessera
