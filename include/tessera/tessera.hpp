@@ -16,6 +16,7 @@
 #include <tessera/rule/nadam.hpp>
 #include <tessera/rule/radam.hpp>
 #include <tessera/rule/rmsprop.hpp>
+#include <tessera/rule/schedule.hpp>
 #include <tessera/rule/sgd.hpp>
 #include <tessera/sharded.hpp>
 #include <tessera/stage/stage.hpp>
