@@ -1,6 +1,6 @@
-// How near the fused AdamW update comes to what memory allows. The ceiling, measured in the same run, reads and writes the
-// same streams through the same loop and only adds. The last column is the ratio of an update whose root and division
-// were all its work.
+// How near the fused AdamW update comes to what memory allows. The ceiling, measured in the same run, reads and writes
+// the same streams through the same loop and only adds. The last column is the ratio of an update whose root and
+// division were all its work.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -35,7 +35,8 @@ struct Ceiling {
     weight[i] = w;
     m[i] += g;
     v[i] += g;
-    if constexpr (sizeof(Parameter) == 2) parameter[i].bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(w) >> 16);
+    if constexpr (sizeof(Parameter) == 2)
+      parameter[i].bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(w) >> 16);
   }
 
   TESSERA_ALWAYS_INLINE void prefetch(index_t i) const noexcept {
@@ -80,7 +81,8 @@ Line measure(const char* precision, index_t n, int threads, int repeats) {
   auto gradient = host.allocate<Gradient>(n);
   auto weight = host.allocate<float>(n), m = host.allocate<float>(n), v = host.allocate<float>(n);
   auto parameter = host.allocate<Parameter>(sizeof(Parameter) == 2 ? n : 0);
-  for (index_t i = 0; i < n; ++i) gradient.span()[static_cast<std::size_t>(i)] = Gradient(1e-3f * static_cast<float>(1 + i % 97));
+  for (index_t i = 0; i < n; ++i)
+    gradient.span()[static_cast<std::size_t>(i)] = Gradient(1e-3f * static_cast<float>(1 + i % 97));
 
   const AdamW rule{};
   FusedUpdate<AdamW, Precision> update{.gradient = gradient.span().data(),
@@ -97,16 +99,18 @@ Line measure(const char* precision, index_t n, int threads, int repeats) {
   const int passes = static_cast<int>(std::max<index_t>(1, (index_t{1} << 24) / n));
   const auto run = [&](const auto& body) {
     return seconds([&] {
-      for (int pass = 0; pass < passes; ++pass) host.for_each(n, body);
-    }) / passes;
+             for (int pass = 0; pass < passes; ++pass) host.for_each(n, body);
+           }) /
+           passes;
   };
   std::vector<float> few(2048, 2.0f);
   const auto divide = [&] {
     constexpr int again = 8192;  // as long a sample as the others'
     const auto size = static_cast<index_t>(few.size());
     return seconds([&] {
-      for (int pass = 0; pass < again; ++pass) vectorize(0, size, RootAndDivision{few.data()});
-    }) / static_cast<double>(again * size);
+             for (int pass = 0; pass < again; ++pass) vectorize(0, size, RootAndDivision{few.data()});
+           }) /
+           static_cast<double>(again * size);
   };
   std::vector<double> updates, ceilings, divisions;
   run(ceiling), run(update);
@@ -117,8 +121,13 @@ Line measure(const char* precision, index_t n, int threads, int repeats) {
     updates.push_back(run(update));
     divisions.push_back(divide());
   }
-  const double bytes = static_cast<double>(n) * (sizeof(Gradient) + 6 * sizeof(float) + (sizeof(Parameter) == 2 ? 2 : 0));
-  return {precision, n, threads, bytes / median(updates), bytes / median(ceilings),
+  const double bytes =
+      static_cast<double>(n) * (sizeof(Gradient) + 6 * sizeof(float) + (sizeof(Parameter) == 2 ? 2 : 0));
+  return {precision,
+          n,
+          threads,
+          bytes / median(updates),
+          bytes / median(ceilings),
           bytes / static_cast<double>(n) / median(divisions) * threads};
 }
 

@@ -23,9 +23,8 @@ using namespace tessera;
 using reference::Kind;
 
 // Tuple::rule counts these.
-constexpr Kind kinds[] = {Kind::sgd,   Kind::adam, Kind::adamw,   Kind::amsgrad, Kind::nadam,
-                          Kind::radam, Kind::lion, Kind::adagrad, Kind::rmsprop, Kind::adadelta,
-                          Kind::lamb,  Kind::lars};
+constexpr Kind kinds[] = {Kind::sgd,  Kind::adam,    Kind::adamw,   Kind::amsgrad,  Kind::nadam, Kind::radam,
+                          Kind::lion, Kind::adagrad, Kind::rmsprop, Kind::adadelta, Kind::lamb,  Kind::lars};
 
 struct Tuple {
   index_t number = 0;
@@ -85,11 +84,12 @@ index_t draw_bucket_bytes(Draw& draw, const Layout& layout, index_t element) {
   }
 }
 
-// All precisions with Adam, two with the rules that the core had first, one with each other: a precision knows nothing of
-// rules, and the compiler is spared.
+// All precisions with Adam, two with the rules that the core had first, one with each other: a precision knows nothing
+// of rules, and the compiler is spared.
 reference::Precision draw_precision(Draw& draw, reference::Kind rule) {
   using enum reference::Precision;
-  if (rule == reference::Kind::adam) return draw.one_of({fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16});
+  if (rule == reference::Kind::adam)
+    return draw.one_of({fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16});
   if (rule == reference::Kind::sgd || rule == reference::Kind::adamw || rule == reference::Kind::lamb)
     return draw.one_of({fp32, bf16});
   return fp32;
@@ -111,7 +111,8 @@ Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
   tuple.options.seed = static_cast<std::uint64_t>(number);
   tuple.options.loss_scale = {.initial = draw.one_of({1.0, 65536.0, 1048576.0}), .window = 1};
   tuple.options.prefetch = static_cast<int>(draw.below(3));
-  tuple.options.bucket_bytes = draw_bucket_bytes(draw, tuple.layout, tuple.precision == reference::Precision::fp32 ? 4 : 2);
+  tuple.options.bucket_bytes =
+      draw_bucket_bytes(draw, tuple.layout, tuple.precision == reference::Precision::fp32 ? 4 : 2);
   if (draw.once_in(2)) tuple.options.clip_norm = draw.one_of({0.01, 0.5, 1e6});
   if (draw.once_in(8)) tuple.poisoned_leaf = static_cast<int>(draw.below(index_t{world} * tuple.passes));
   return tuple;
@@ -119,8 +120,8 @@ Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
 
 std::string describe(const Tuple& tuple) {
   std::string text = "tuple " + std::to_string(tuple.number) + ": world " + std::to_string(tuple.world) + ", stage " +
-                     std::to_string(tuple.stage) + ", rule " + std::to_string(tuple.rule) +
-                     ", precision " + std::to_string(static_cast<int>(tuple.precision)) + ", " + tuple.options.describe() + ", units";
+                     std::to_string(tuple.stage) + ", rule " + std::to_string(tuple.rule) + ", precision " +
+                     std::to_string(static_cast<int>(tuple.precision)) + ", " + tuple.options.describe() + ", units";
   for (const Unit u : tuple.layout.forward()) {
     text += " [";
     for (const Tensor t : tuple.layout.tensors(u))
@@ -330,11 +331,16 @@ int main(int argc, char** argv) {
   for (int a = 1; a + 1 < argc; a += 2) {
     const std::string name = argv[a];
     const index_t value = std::atoll(argv[a + 1]);
-    if (name == "--tuples") tuples = value;
-    else if (name == "--seed") seed = static_cast<std::uint64_t>(value);
-    else if (name == "--jobs") jobs = value;
-    else if (name == "--only") only = value;
-    else return std::fprintf(stderr, "property: unknown option %s\n", name.c_str()), 2;
+    if (name == "--tuples")
+      tuples = value;
+    else if (name == "--seed")
+      seed = static_cast<std::uint64_t>(value);
+    else if (name == "--jobs")
+      jobs = value;
+    else if (name == "--only")
+      only = value;
+    else
+      return std::fprintf(stderr, "property: unknown option %s\n", name.c_str()), 2;
   }
   Run run(seed, only >= 0 ? only + 1 : tuples);
   if (only >= 0) {

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cmath>
-#include <cstdio>
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -37,20 +37,34 @@ inline int wrong(const std::string& program, const std::string& why) {
 }
 
 /// Nothing if the options are good; else what main returns: 0 after --help, 2 after one line that says what is wrong.
-inline std::optional<int> parse(Options& options, const std::string& program, const std::string& about, int argc, char** argv) {
+inline std::optional<int> parse(Options& options, const std::string& program, const std::string& about, int argc,
+                                char** argv) {
   CLI::App app{about, program};
   app.add_option("--ranks", options.ranks, "ranks, each a thread")->check(CLI::Range(1, 64))->capture_default_str();
   app.add_option("--stage", options.stage, "ZeRO stage")->check(CLI::Range(0, 3))->capture_default_str();
-  app.add_option("--precision", options.precision)->check(CLI::IsMember({"fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16"}))->capture_default_str();
-  app.add_option("--optimizer", options.optimizer)->check(CLI::IsMember({"sgd", "adam", "adamw"}))->capture_default_str();
-  auto* epochs = app.add_option("--epochs", options.epochs, "passes over the data")->check(CLI::Range(1, 1000000))->capture_default_str();
+  app.add_option("--precision", options.precision)
+      ->check(CLI::IsMember({"fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16"}))
+      ->capture_default_str();
+  app.add_option("--optimizer", options.optimizer)
+      ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
+      ->capture_default_str();
+  auto* epochs = app.add_option("--epochs", options.epochs, "passes over the data")
+                     ->check(CLI::Range(1, 1000000))
+                     ->capture_default_str();
   app.add_option("--steps", options.steps, "steps from the run's beginning, instead of --epochs")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
       ->excludes(epochs);
-  app.add_option("--batch", options.batch, "samples a step, over all ranks and passes")->check(CLI::Range(1, 1 << 30))->capture_default_str();
-  app.add_option("--micro-batches", options.micro_batches, "passes of each rank a step")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  const auto* lr = app.add_option("--lr", options.lr, "learning rate; default: 0.1 for sgd, else 0.003")->check(CLI::Range(0.0, 1e30));
-  app.add_option("--seed", options.seed, "of weights and order")->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62))->capture_default_str();
+  app.add_option("--batch", options.batch, "samples a step, over all ranks and passes")
+      ->check(CLI::Range(1, 1 << 30))
+      ->capture_default_str();
+  app.add_option("--micro-batches", options.micro_batches, "passes of each rank a step")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  const auto* lr = app.add_option("--lr", options.lr, "learning rate; default: 0.1 for sgd, else 0.003")
+                       ->check(CLI::Range(0.0, 1e30));
+  app.add_option("--seed", options.seed, "of weights and order")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62))
+      ->capture_default_str();
   app.add_option("--data", options.data, "folder with the data; default: what is shipped");
   app.add_option("--report", options.report, "file for a report in JSON");
   try {
@@ -64,15 +78,18 @@ inline std::optional<int> parse(Options& options, const std::string& program, co
   if (lr->count() == 0) options.lr = options.optimizer == "sgd" ? 0.1 : 0.003;
   if (!std::isfinite(options.lr)) return wrong(program, "--lr must be a number from 0");
   if (options.batch % (static_cast<std::int64_t>(options.ranks) * options.micro_batches) != 0)
-    return wrong(program, "--batch " + std::to_string(options.batch) + " does not divide by " + std::to_string(options.ranks) +
-                              " ranks times " + std::to_string(options.micro_batches) + " micro-batches");
+    return wrong(program, "--batch " + std::to_string(options.batch) + " does not divide by " +
+                              std::to_string(options.ranks) + " ranks times " + std::to_string(options.micro_batches) +
+                              " micro-batches");
   if (!options.report.empty()) {
     const std::filesystem::path folder = std::filesystem::absolute(options.report).parent_path();
-    if (!std::filesystem::is_directory(folder)) return wrong(program, "--report: there is no folder " + folder.string());
+    if (!std::filesystem::is_directory(folder))
+      return wrong(program, "--report: there is no folder " + folder.string());
     if (std::filesystem::exists(options.report) && !std::filesystem::is_regular_file(options.report))
       return wrong(program, "--report: " + options.report + " is not a plain file");
     const bool was_there = std::filesystem::exists(options.report);
-    if (!std::ofstream(options.report, std::ios::app)) return wrong(program, "--report: cannot write " + options.report);
+    if (!std::ofstream(options.report, std::ios::app))
+      return wrong(program, "--report: cannot write " + options.report);
     if (!was_there) std::filesystem::remove(options.report);
   }
   return std::nullopt;

@@ -25,13 +25,14 @@ class Progress {
     const double seconds = std::max(std::chrono::duration<double>(now - began_).count(), 1e-9);
     const double rate = static_cast<double>(done) / seconds;
     char text[160];
-    std::snprintf(text, sizeof text, "step %lld of %lld  loss %.4f  %.0f %s/s  %.0f s left", static_cast<long long>(done),
-                  static_cast<long long>(steps_), loss, rate * per_step_, rate_of_, static_cast<double>(steps_ - done) / rate);
+    std::snprintf(text, sizeof text, "step %lld of %lld  loss %.4f  %.0f %s/s  %.0f s left",
+                  static_cast<long long>(done), static_cast<long long>(steps_), loss, rate * per_step_, rate_of_,
+                  static_cast<double>(steps_ - done) / rate);
     if (terminal_) {
       constexpr int width = 24;
       const int filled = static_cast<int>(width * done / steps_);
-      std::printf("\r[%s%s] %s\033[K%s", std::string(filled, '#').c_str(), std::string(width - filled, '.').c_str(), text,
-                  done == steps_ ? "\n" : "");
+      std::printf("\r[%s%s] %s\033[K%s", std::string(filled, '#').c_str(), std::string(width - filled, '.').c_str(),
+                  text, done == steps_ ? "\n" : "");
     } else {
       std::printf("%s\n", text);
     }

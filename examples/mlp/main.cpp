@@ -26,14 +26,16 @@ void print(const example::Result& result) {
   std::printf("rank  bytes planned  bytes counted  elements sent a step\n");
   for (std::size_t r = 0; r < result.bytes_planned.size(); ++r)
     std::printf("%4zu  %13lld  %13lld  %20lld\n", r, static_cast<long long>(result.bytes_planned[r]),
-                static_cast<long long>(result.bytes_counted[r]), static_cast<long long>(result.elements_sent_per_step[r]));
+                static_cast<long long>(result.bytes_counted[r]),
+                static_cast<long long>(result.elements_sent_per_step[r]));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   example::Options options;
-  if (const auto status = example::parse(options, program, "Trains 784-128-10 on MNIST at any ZeRO stage.", argc, argv)) return *status;
+  if (const auto status = example::parse(options, program, "Trains 784-128-10 on MNIST at any ZeRO stage.", argc, argv))
+    return *status;
   openblas_set_num_threads(1);  // ranks are the threads
   try {
     mlp::Digits training, held_out;
@@ -45,7 +47,9 @@ int main(int argc, char** argv) {
     if (options.batch > training.size())
       return example::wrong(program, "--batch " + std::to_string(options.batch) + " is more than the " +
                                          std::to_string(training.size()) + " training images");
-    const auto train = options.optimizer == "sgd" ? mlp::train_sgd : options.optimizer == "adam" ? mlp::train_adam : mlp::train_adamw;
+    const auto train = options.optimizer == "sgd"    ? mlp::train_sgd
+                       : options.optimizer == "adam" ? mlp::train_adam
+                                                     : mlp::train_adamw;
     const example::Result result = train(options, training, held_out);
     print(result);
     example::write_report(program, options, result);

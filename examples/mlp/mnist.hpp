@@ -20,12 +20,14 @@ struct Digits {
   int size() const { return static_cast<int>(labels.size()); }
 
   Digits part(int begin, int end) const {
-    return {{images.begin() + begin * pixels, images.begin() + end * pixels}, {labels.begin() + begin, labels.begin() + end}};
+    return {{images.begin() + begin * pixels, images.begin() + end * pixels},
+            {labels.begin() + begin, labels.begin() + end}};
   }
 };
 
 /// The bytes of an IDX file behind its header. Throws std::runtime_error that names the file.
-inline std::vector<std::uint8_t> read_idx(const std::string& path, std::uint32_t magic, std::vector<std::uint32_t>& sizes) {
+inline std::vector<std::uint8_t> read_idx(const std::string& path, std::uint32_t magic,
+                                          std::vector<std::uint32_t>& sizes) {
   const gzFile file = gzopen(path.c_str(), "rb");
   if (!file) throw std::runtime_error("cannot open " + path + ": --data wants a folder with MNIST's .gz files");
   const auto read = [&](void* to, std::size_t bytes) {
@@ -76,7 +78,8 @@ inline Digits load_digits(const std::string& folder, const std::string& name) {
     throw std::runtime_error(image_path + " and " + label_path + " do not belong together");
   Digits digits;
   digits.images.resize(images.size());
-  std::transform(images.begin(), images.end(), digits.images.begin(), [](std::uint8_t byte) { return static_cast<float>(byte) / 255.0f; });
+  std::transform(images.begin(), images.end(), digits.images.begin(),
+                 [](std::uint8_t byte) { return static_cast<float>(byte) / 255.0f; });
   for (const std::uint8_t label : labels) {
     if (label >= classes) throw std::runtime_error(label_path + " has the label " + std::to_string(label));
     digits.labels.push_back(label);

@@ -32,7 +32,8 @@ struct Model {
   /// Uniform within 1 / sqrt(inputs); a function of seed, tensor and position, hence the same on any rank.
   float initial(std::uint64_t seed, tessera::Tensor t, std::int64_t i) const {
     const float inputs = layout.unit_of(t) == hidden ? pixels : width;
-    return example::uniform(seed, static_cast<std::uint64_t>(t.index) + 1, static_cast<std::uint64_t>(i)) / std::sqrt(inputs);
+    return example::uniform(seed, static_cast<std::uint64_t>(t.index) + 1, static_cast<std::uint64_t>(i)) /
+           std::sqrt(inputs);
   }
 };
 
@@ -54,11 +55,18 @@ void add(const std::vector<float>& from, std::span<Gradient> to) {
 class Work {
  public:
   Work(const Model& model, int n)
-      : model_(model), n_(n), images_(n * pixels), labels_(n), hidden_(n * width), logits_(n * classes), hidden_gradient_(n * width) {}
+      : model_(model),
+        n_(n),
+        images_(n * pixels),
+        labels_(n),
+        hidden_(n * width),
+        logits_(n * classes),
+        hidden_gradient_(n * width) {}
 
   void load(const Digits& digits, std::span<const int> samples) {
     for (int s = 0; s < n_; ++s) {
-      std::copy_n(digits.images.begin() + std::ptrdiff_t{samples[s]} * pixels, pixels, images_.begin() + std::ptrdiff_t{s} * pixels);
+      std::copy_n(digits.images.begin() + std::ptrdiff_t{samples[s]} * pixels, pixels,
+                  images_.begin() + std::ptrdiff_t{s} * pixels);
       labels_[s] = digits.labels[samples[s]];
     }
   }
@@ -83,7 +91,8 @@ class Work {
       for (int c = 0; c < classes; ++c) total += std::exp(logit[c] - largest);
       sum += std::log(total) - (logit[labels_[s]] - largest);
       for (int c = 0; c < classes; ++c)
-        logit[c] = (std::exp(logit[c] - largest) / total - static_cast<float>(c == labels_[s])) * (scale / static_cast<float>(n_));
+        logit[c] = (std::exp(logit[c] - largest) / total - static_cast<float>(c == labels_[s])) *
+                   (scale / static_cast<float>(n_));
     }
     return sum / n_;
   }
@@ -93,8 +102,8 @@ class Work {
     if (u == model_.output) {
       layer_backward(hidden_, width, logits_, classes, g[model_.output_weight], g[model_.output_bias]);
       const float* const weight = as_floats(w[model_.output_weight], scratch_);
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n_, width, classes, 1, logits_.data(), classes, weight, width, 0,
-                  hidden_gradient_.data(), width);
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n_, width, classes, 1, logits_.data(), classes, weight,
+                  width, 0, hidden_gradient_.data(), width);
       for (std::size_t i = 0; i < hidden_.size(); ++i)
         if (hidden_[i] <= 0) hidden_gradient_[i] = 0;
     } else {
@@ -114,11 +123,12 @@ class Work {
  private:
   // out [n, outputs] = in [n, inputs] weight^T + bias
   template <class T>
-  void layer(const std::vector<float>& in, int inputs, std::span<const T> weight, std::span<const T> bias, std::vector<float>& out, int outputs) {
+  void layer(const std::vector<float>& in, int inputs, std::span<const T> weight, std::span<const T> bias,
+             std::vector<float>& out, int outputs) {
     for (int s = 0; s < n_; ++s)
       for (int o = 0; o < outputs; ++o) out[s * outputs + o] = static_cast<float>(bias[o]);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n_, outputs, inputs, 1, in.data(), inputs, as_floats(weight, scratch_),
-                inputs, 1, out.data(), outputs);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n_, outputs, inputs, 1, in.data(), inputs,
+                as_floats(weight, scratch_), inputs, 1, out.data(), outputs);
   }
 
   // weight gradient [outputs, inputs] += out gradient^T in; bias gradient += column sums
@@ -126,8 +136,8 @@ class Work {
   void layer_backward(const std::vector<float>& in, int inputs, const std::vector<float>& out_gradient, int outputs,
                       std::span<T> weight_gradient, std::span<T> bias_gradient) {
     weight_scratch_.resize(std::size_t(outputs) * inputs);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, outputs, inputs, n_, 1, out_gradient.data(), outputs, in.data(), inputs,
-                0, weight_scratch_.data(), inputs);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, outputs, inputs, n_, 1, out_gradient.data(), outputs,
+                in.data(), inputs, 0, weight_scratch_.data(), inputs);
     add(weight_scratch_, weight_gradient);
     bias_scratch_.assign(outputs, 0);
     for (int s = 0; s < n_; ++s)

@@ -1,4 +1,5 @@
-// The training loop, written once: the stage, the rule and the precision are template arguments, and nothing else changes.
+// The training loop, written once: the stage, the rule and the precision are template arguments, and nothing else
+// changes.
 #pragma once
 
 #include <algorithm>
@@ -75,7 +76,8 @@ example::Result train(const example::Options& options, const Digits& training, c
       if (in_epoch == 0) {
         const std::int64_t epoch = step / steps_an_epoch;
         order = example::shuffled(training.size(), seed, static_cast<std::uint64_t>(epoch) + 1);
-        optimizer.rule().lr = std::ldexp(options.lr, -static_cast<int>(std::min<std::int64_t>(epoch, 60)));  // halved each epoch
+        optimizer.rule().lr =
+            std::ldexp(options.lr, -static_cast<int>(std::min<std::int64_t>(epoch, 60)));  // halved each epoch
       }
       const std::span<const int> batch = std::span(order).subspan(in_epoch * options.batch, options.batch);
       if (step == 1 || steps == 1) comm.clear();
@@ -98,7 +100,8 @@ example::Result train(const example::Options& options, const Digits& training, c
       const auto report = optimizer.step();
 
       if (step == 1 || steps == 1)
-        result.elements_sent_per_step[rank] = comm.sent(tessera::Collective::reduce_scatter, tessera::Collective::all_gather);
+        result.elements_sent_per_step[rank] =
+            comm.sent(tessera::Collective::reduce_scatter, tessera::Collective::all_gather);
       if (!first) continue;
       double loss = 0;
       for (const double one : losses[step % 2]) loss += one;

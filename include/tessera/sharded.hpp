@@ -165,9 +165,8 @@ class Sharded {
     });
   }
 
-  /// Gives up the micro-batches of the step so far, for an exception in the caller's forward; a pass that an exception
-  /// leaves open does so itself, and so does what throws AgreementError or CommError: a second time changes nothing. The
-  /// other ranks learn of it by CommError from their waits. All begin the step again.
+  /// Gives up the step's micro-batches so far, for an exception in the caller's forward. An open pass does so itself,
+  /// as does what throws AgreementError or CommError; twice is once. Other ranks get CommError, all begin it again.
   void drop_step() noexcept {
     if (std::exchange(dropped_, true)) return;
     reductions_.drop();
@@ -180,8 +179,8 @@ class Sharded {
     parameters_.begin_forward();
   }
 
-  /// Blocks until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is then
-  /// the model (stages 0 to 2), to be read or saved without gather. Throws CommError.
+  /// Blocks until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is
+  /// then the model (stages 0 to 2), to be read or saved without gather. Throws CommError.
   void finish() {
     if constexpr (!Stage::shards_parameters) guarded([&] { parameters_.before_update(); });
   }
@@ -189,7 +188,8 @@ class Sharded {
   /// The hyperparameters of a group, to be changed between steps, alike on every rank.
   Rule& rule(int group = 0) {
     if (group < 0 || group >= static_cast<int>(rules_.size()))
-      throw OptionError(message({"there is no hyperparameter group ", group, ": ", rules_.size(), " rules were given"}));
+      throw OptionError(
+          message({"there is no hyperparameter group ", group, ": ", rules_.size(), " rules were given"}));
     return rules_[group];
   }
 
@@ -292,7 +292,7 @@ class Sharded {
   LossScaler scaler_;
   OwnedParts mine_;
   index_t caller_bytes_ = 0;
-  index_t step_ = 0;  // applied
+  index_t step_ = 0;      // applied
   bool dropped_ = false;  // and nothing was begun since
   int exceptions_ = std::uncaught_exceptions();
 };

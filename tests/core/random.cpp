@@ -19,8 +19,9 @@ TEST_CASE("bits are a function of seed, step and place, and of nothing else") {
   CHECK(random.bits(9) != random.bits(9 + (index_t{1} << 32)));
 }
 
-// Each statistic below is normal with mean 0 and deviation 1 if bits are fair and independent. |z| < 5.5 fails by chance
-// with a probability of 4e-8 a statistic: with less than 1e-5 in all. Seeds are fixed, so a run that passes passes again.
+// Each statistic below is normal with mean 0 and deviation 1 if bits are fair and independent. |z| < 5.5 fails by
+// chance with a probability of 4e-8 a statistic: with less than 1e-5 in all. Seeds are fixed, so a run that passes
+// passes again.
 constexpr double bound = 5.5;
 constexpr int draws = 1 << 20;
 

@@ -7,6 +7,7 @@
 #include <tessera/engine/construction.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/adam.hpp>
+#include <tessera/rule/lamb.hpp>
 #include <tessera/rule/sgd.hpp>
 #include <tessera/stage/stage.hpp>
 
@@ -30,6 +31,8 @@ TEST_CASE("a model that cannot be is refused by name") {
                        OptionError);
   CHECK_THROWS_WITH_AS((check_model<Adam, Stage3>(Layout::flat(4), {Adam{}}, {})), doctest::Contains("Stage3"),
                        LayoutError);
+  CHECK_THROWS_WITH_AS((check_model<Lamb, Stage1>(Layout::flat(4), {Lamb{}}, {})),
+                       doctest::Contains("Lamb takes norms"), LayoutError);
   CHECK_NOTHROW((check_model<Adam, Stage1>(layout, {Adam{}, Adam{}}, {})));
 }
 

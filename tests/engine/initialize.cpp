@@ -4,11 +4,11 @@
 #include <utility>
 #include <vector>
 
+#include <tessera/comm/self.hpp>
 #include <tessera/engine/construction.hpp>
 #include <tessera/engine/initialize.hpp>
 #include <tessera/engine/optimizer_state.hpp>
 #include <tessera/engine/whole_parameters.hpp>
-#include <tessera/comm/self.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/adam.hpp>
 #include <tessera/stage/stage.hpp>
@@ -39,7 +39,8 @@ TEST_CASE("each weight is asked for once, and is the same for the parameter and 
   CHECK(asked.size() == 103);
   for (const auto& [element, times] : asked) CHECK(times == 1);
   for (index_t i = 0; i < 100; ++i)
-    CHECK(static_cast<float>(*parameters.at(0, i)) == static_cast<float>(bfloat16(state.kept(0, i, parameters).load(0))));
+    CHECK(static_cast<float>(*parameters.at(0, i)) ==
+          static_cast<float>(bfloat16(state.kept(0, i, parameters).load(0))));
   CHECK(static_cast<float>(*parameters.at_frozen(0, 2)) > 1);
 }
 

@@ -64,7 +64,8 @@ TEST_CASE("a dropped pass takes the step's earlier ones along and says which uni
   progress.drop();
   CHECK_FALSE(progress.is_open(pass));
   CHECK(progress.passes() == 0);
-  CHECK_THROWS_WITH_AS(progress.require_complete(), doctest::Contains("dropped and the step with it: unit 'a' was never ready"), UsageError);
+  CHECK_THROWS_WITH_AS(progress.require_complete(),
+                       doctest::Contains("dropped and the step with it: unit 'a' was never ready"), UsageError);
 }
 
 TEST_CASE("an old pass is not mistaken for the open one") {

@@ -65,10 +65,13 @@ TEST_CASE("a loop visits each index once, whatever the number of threads") {
 
 // The k-th of n numbers, for loops on any number of threads.
 struct Number {
-  TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return static_cast<float>((i * 7919) % 2003 - 1001); }
+  TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept {
+    return static_cast<float>((i * 7919) % 2003 - 1001);
+  }
 };
 
-TEST_CASE("squares of numbers that are computed on the way are those of the numbers in memory, wherever a block begins") {
+TEST_CASE(
+    "squares of numbers that are computed on the way are those of the numbers in memory, wherever a block begins") {
   for (const index_t lead : {0, 1, 63}) {
     for (const index_t n : {0, 1, 63, 64, 65, 2047, 2048, 2049, 100000}) {
       std::vector<float> values(static_cast<std::size_t>(lead + n));

@@ -32,8 +32,10 @@ std::uint64_t wrong_of(std::uint32_t first, std::uint64_t count, std::uint32_t s
     const float weight = of_bits(bits);
     const bfloat16 parameter = Remainder::parameter(weight);
     wrong += std::bit_cast<std::uint32_t>(Remainder(weight).weight(parameter)) != bits;
-    if (std::isinf(weight)) wrong += static_cast<float>(parameter) != weight;
-    else if (!std::isnan(weight)) wrong += static_cast<float>(parameter) != half_away(weight);
+    if (std::isinf(weight))
+      wrong += static_cast<float>(parameter) != weight;
+    else if (!std::isnan(weight))
+      wrong += static_cast<float>(parameter) != half_away(weight);
   }
   return wrong;
 }
@@ -73,8 +75,8 @@ TEST_CASE("rounding at random goes to a neighbour, and stays where there is noth
   CHECK(round_at_random(std::numeric_limits<float>::infinity(), 0xffff).bits == 0x7f80);
 }
 
-// The mean error over n roundings has deviation sqrt(p (1 - p) / n) of a step between neighbours; 5.5 of it are exceeded
-// by chance with a probability of 4e-8, in 64 values of 3e-6. The seed is fixed.
+// The mean error over n roundings has deviation sqrt(p (1 - p) / n) of a step between neighbours; 5.5 of it are
+// exceeded by chance with a probability of 4e-8, in 64 values of 3e-6. The seed is fixed.
 TEST_CASE("rounding at random is unbiased: over steps of one element, and over elements of one step") {
   constexpr int n = 1 << 16;
   for (int value = 0; value < 64; ++value) {

@@ -19,7 +19,8 @@ struct PointerParameters : Fp32 {
   using Parameter = float*;
 };
 
-static_assert(PrecisionPolicy<Fp32> && PrecisionPolicy<Bf16> && PrecisionPolicy<Bf16ReduceFp32> && PrecisionPolicy<Fp16>);
+static_assert(PrecisionPolicy<Fp32> && PrecisionPolicy<Bf16> && PrecisionPolicy<Bf16ReduceFp32> &&
+              PrecisionPolicy<Fp16>);
 static_assert(PrecisionPolicy<Bf16Remainder> && PrecisionPolicy<Bf16Stochastic>);
 static_assert(scales_loss<Fp16> && !scales_loss<Fp32> && !scales_loss<Bf16>);
 

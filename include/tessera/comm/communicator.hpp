@@ -15,7 +15,8 @@
 
 namespace tessera {
 
-/// The name of one collective, {"gradients of bucket", 4, 17}: for messages, and equal on all ranks. `what` is a literal.
+/// The name of one collective, {"gradients of bucket", 4, 17}: for messages, and equal on all ranks. `what` is a
+/// literal.
 struct Tag {
   const char* what = "";
   index_t index = 0;
@@ -79,14 +80,16 @@ inline void check_root(int root, int world) {
 namespace communicator {
 
 template <class Q, class Event, class T>
-concept Moves = requires(Q& q, std::span<const T> in, std::span<T> out, index_t part, int root, Tag tag, const Event& after) {
+concept Moves =
+    requires(Q& q, std::span<const T> in, std::span<T> out, index_t part, int root, Tag tag, const Event& after) {
   { q.all_gather(in, out, part, tag, after) } -> std::same_as<Event>;
   { q.all_to_all(in, out, tag, after) } -> std::same_as<Event>;
   { q.broadcast(out, root, tag, after) } -> std::same_as<Event>;
 };
 
 template <class Q, class Event, class In, class Out>
-concept ReduceScatters = requires(Q& q, std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after) {
+concept ReduceScatters =
+    requires(Q& q, std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after) {
   { q.reduce_scatter(in, out, part, tag, after) } -> std::same_as<Event>;
 };
 
@@ -107,17 +110,20 @@ concept AllReduces = requires(Q& q, std::span<T> inout, Tag tag, const Event& af
 ///   all_reduce(inout, tag, after)              sums; integers modulo 2^64
 ///   all_to_all(in, out, tag, after)            both [world * n]: in's r-th n-th goes to rank r; not in place
 ///   broadcast(inout, root, tag, after)
-///   drop()   leaves the current epoch: what all ranks have joined is waited for, all else is withdrawn and never touches
-///            memory again. Ranks that do not drop learn of it from their waits, until they drop too. The k-th drop of
-///            every rank ends the k-th epoch. Does not throw.
+///   drop()   leaves the current epoch: what all ranks have joined is waited for, all else is withdrawn and never
+///            touches memory again. Ranks that do not drop learn of it from their waits, until they drop too. The k-th
+///            drop of every rank ends the k-th epoch. Does not throw.
 ///
 /// Its destructor drops and leaves for good.
 template <class Q, class Event>
 concept CommunicationQueue =
-    communicator::Moves<Q, Event, float> && communicator::Moves<Q, Event, bfloat16> && communicator::Moves<Q, Event, float16> &&
+    communicator::Moves<Q, Event, float> && communicator::Moves<Q, Event, bfloat16> &&
+    communicator::Moves<Q, Event, float16> &&
     communicator::Moves<Q, Event, std::uint64_t> && communicator::ReduceScatters<Q, Event, float, float> &&
-    communicator::ReduceScatters<Q, Event, bfloat16, bfloat16> && communicator::ReduceScatters<Q, Event, bfloat16, float> &&
-    communicator::ReduceScatters<Q, Event, float16, float16> && communicator::ReduceScatters<Q, Event, float16, float> &&
+    communicator::ReduceScatters<Q, Event, bfloat16, bfloat16> &&
+    communicator::ReduceScatters<Q, Event, bfloat16, float> &&
+    communicator::ReduceScatters<Q, Event, float16, float16> &&
+    communicator::ReduceScatters<Q, Event, float16, float> &&
     communicator::AllReduces<Q, Event, float> && communicator::AllReduces<Q, Event, double> &&
     communicator::AllReduces<Q, Event, std::uint64_t> && communicator::AllReduces<Q, Event, std::int64_t> &&
     requires(Q& q) {

@@ -44,34 +44,39 @@ class Local {
     Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
       check_slices("reduce_scatter", std::ssize(in), part, group_->world(), std::ssize(out), rank_);
       return post({Collective::reduce_scatter, element_type<In>(), element_type<Out>(), std::ssize(in), part, 0, tag,
-                   local::reduce_scatter<In, Out>}, in.data(), out.data(), after);
+                   local::reduce_scatter<In, Out>},
+                  in.data(), out.data(), after);
     }
 
     template <class T>
     Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
       check_slices("all_gather", std::ssize(out), part, group_->world(), std::ssize(in), rank_);
       return post({Collective::all_gather, element_type<T>(), element_type<T>(), std::ssize(out), part, 0, tag,
-                   local::all_gather}, in.data(), out.data(), after);
+                   local::all_gather},
+                  in.data(), out.data(), after);
     }
 
     template <class T>
     Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
       return post({Collective::all_reduce, element_type<T>(), element_type<T>(), std::ssize(inout), 0, 0, tag,
-                   local::all_reduce<T>}, inout.data(), inout.data(), after);
+                   local::all_reduce<T>},
+                  inout.data(), inout.data(), after);
     }
 
     template <class T>
     Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
       check_all_to_all(std::ssize(in), std::ssize(out), group_->world());
-      return post({Collective::all_to_all, element_type<T>(), element_type<T>(), std::ssize(in), 0, 0, tag,
-                   local::all_to_all}, in.data(), out.data(), after);
+      return post(
+          {Collective::all_to_all, element_type<T>(), element_type<T>(), std::ssize(in), 0, 0, tag, local::all_to_all},
+          in.data(), out.data(), after);
     }
 
     template <class T>
     Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
       check_root(root, group_->world());
       return post({Collective::broadcast, element_type<T>(), element_type<T>(), std::ssize(inout), 0, root, tag,
-                   local::broadcast}, inout.data(), inout.data(), after);
+                   local::broadcast},
+                  inout.data(), inout.data(), after);
     }
 
     void drop() noexcept { group_->drop(*channel_, rank_, unwinding()); }
@@ -152,8 +157,8 @@ class Errors {
 
 }  // namespace local
 
-/// Calls f(Local&) on n threads, one a rank, and joins them. Rethrows the error of the rank that failed first, which the
-/// others learn of at once ("rank 2 failed: ..."). Throws OptionError if n < 1, std::system_error without threads.
+/// Calls f(Local&) on n threads, one a rank, and joins them. Rethrows the error of the rank that failed first, which
+/// the others learn of at once ("rank 2 failed: ..."). Throws OptionError if n < 1, std::system_error without threads.
 template <class F>
 void run_ranks(int n, F f, LocalOptions options = {}) {
   if (n < 1) throw OptionError(message({"run_ranks: there must be at least 1 rank, not ", n}));

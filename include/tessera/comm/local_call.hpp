@@ -69,8 +69,9 @@ inline void copy(void* to, const void* from, index_t bytes) noexcept {
 template <class In, class Out>
 void reduce_scatter(const Call& call, const List<Ends>& ranks, int rank) {
   const Slice slice(call.elements, call.part, rank);
-  sum_in_tree(static_cast<int>(ranks.size()), slice.size,
-              [&](int r) { return input<In>(ranks[r]) + slice.begin; }, output<Out>(ranks[rank]));
+  sum_in_tree(
+      static_cast<int>(ranks.size()), slice.size, [&](int r) { return input<In>(ranks[r]) + slice.begin; },
+      output<Out>(ranks[rank]));
 }
 
 inline void all_gather(const Call& call, const List<Ends>& ranks, int rank) {
@@ -110,7 +111,7 @@ struct Operation {
   explicit Operation(int world) : ranks(world) {}
 
   Call call;
-  int first = -1;          // the rank that came first, whose call the others must make
+  int first = -1;  // the rank that came first, whose call the others must make
   int joined = 0;
   int portions_left = 0;
   List<Ends> ranks;
@@ -140,7 +141,8 @@ class Ring {
   void grow(std::uint64_t oldest) {
     const std::size_t size = slots_.size();
     List<Shared<Operation>> larger(2 * size);
-    for (std::uint64_t s = oldest; s < oldest + size; ++s) larger[s & (2 * size - 1)] = std::move(slots_[s & (size - 1)]);
+    for (std::uint64_t s = oldest; s < oldest + size; ++s)
+      larger[s & (2 * size - 1)] = std::move(slots_[s & (size - 1)]);
     for (auto& slot : larger)
       if (!slot) slot = Shared<Operation>::make(world_);
     slots_ = std::move(larger);

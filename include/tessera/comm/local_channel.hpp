@@ -29,7 +29,7 @@ struct Place {
 struct End {
   std::uint64_t limit;  // this many operations were joined by all
   int dropper;
-  std::string why;      // empty: the dropper began it; else what had made it impossible to go on
+  std::string why;  // empty: the dropper began it; else what had made it impossible to go on
   bool has_lost = false;
   Call lost = {};  // the first operation that cannot be
 };
@@ -37,10 +37,10 @@ struct End {
 struct Channel {
   explicit Channel(int world) : ring(world), epoch(world), posted(world), left(world) {}
 
-  Ring ring;                         // of the live epoch, as are the four numbers that follow
+  Ring ring;  // of the live epoch, as are the four numbers that follow
   std::uint64_t live = 0;
-  std::uint64_t full = 0;            // operations that all ranks have joined
-  std::uint64_t completed = 0;       // so many of them are done; the next one is at work if in_flight
+  std::uint64_t full = 0;       // operations that all ranks have joined
+  std::uint64_t completed = 0;  // so many of them are done; the next one is at work if in_flight
   bool in_flight = false;
   List<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
   List<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
@@ -94,7 +94,8 @@ struct Channel {
       else if (!end.why.empty())
         why = end.why;
       else if (end.has_lost)
-        why = message({"rank ", end.dropper, " dropped pass ", end.lost.tag.pass, " and does not join ", end.lost.text()});
+        why = message(
+            {"rank ", end.dropper, " dropped pass ", end.lost.tag.pass, " and does not join ", end.lost.text()});
       else
         why = message({"rank ", end.dropper, " dropped"});
       return end.dropper;

@@ -14,7 +14,8 @@ namespace tessera::local {
 
 class Group {
  public:
-  Group(int world, index_t inline_bytes) : world_(world), inline_bytes_(inline_bytes), ranks_(world), returned_(world) {}
+  Group(int world, index_t inline_bytes)
+      : world_(world), inline_bytes_(inline_bytes), ranks_(world), returned_(world) {}
   ~Group() { stop(); }
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
@@ -33,8 +34,7 @@ class Group {
       stopping_ = true;
       for (Rank& rank : ranks_) rank.work_came.notify_all();
     }
-    for (Rank& rank : ranks_)
-      rank.worker.join();
+    for (Rank& rank : ranks_) rank.worker.join();
   }
 
   /// The rank's next queue: the k-th of every rank are one channel.

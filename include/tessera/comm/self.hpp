@@ -24,7 +24,8 @@ class Self {
     Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag, const Event& after = {}) {
       check_slices("reduce_scatter", std::ssize(in), part, 1, std::ssize(out), 0);
       after.wait();
-      sum_in_tree(1, std::ssize(in), [&](int) { return in.data(); }, out.data());
+      sum_in_tree(
+          1, std::ssize(in), [&](int) { return in.data(); }, out.data());
       return {};
     }
 

@@ -1,4 +1,5 @@
-// The fixed tree of design section 4.3: leaves are summed as a binary counter merges them, leftovers from last to first.
+// The fixed tree of design section 4.3: leaves are summed as a binary counter merges them, leftovers from last to
+// first.
 //
 //     N = 7:   ((0 + 1) + (2 + 3)) + ((4 + 5) + 6)
 #pragma once

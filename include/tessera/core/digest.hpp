@@ -30,8 +30,7 @@ class Digest {
 
   /// The bytes of plain numbers, without padding between them.
   template <class T>
-    requires std::is_trivially_copyable_v<T> && std::is_aggregate_v<T>
-  Digest& add(const T& numbers) noexcept {
+  requires std::is_trivially_copyable_v<T> && std::is_aggregate_v<T> Digest& add(const T& numbers) noexcept {
     if constexpr (std::is_empty_v<T>)
       return *this;  // its one byte has no value
     else

@@ -17,7 +17,7 @@ class Duration {
 
   /// From std::chrono, as the caller includes it.
   template <class Chrono>
-    requires requires(Chrono time) { time.count() + Chrono::period::num + Chrono::period::den; }
+  requires requires(Chrono time) { time.count() + Chrono::period::num + Chrono::period::den; }
   constexpr Duration(Chrono time)
       : Duration(static_cast<double>(time.count()) * Chrono::period::num / Chrono::period::den, 1) {}
 

@@ -1,5 +1,6 @@
 // The sequence that the library's own bookkeeping is kept in. std::vector does more, and each type that it holds costs
-// eight times as long to compile; with some twenty of them that was a third of the whole library (bench/include_cost.py).
+// eight times as long to compile; with some twenty of them that was a third of the whole library
+// (bench/include_cost.py).
 #pragma once
 
 #include <cstddef>

@@ -19,8 +19,8 @@ class StepRandom {
     second_ = static_cast<std::uint32_t>(key >> 32);
   }
 
-  /// 32 bits. Operations of 32 bits alone, which vectors have. Two rounds of a bijection with keys between them: Wellons
-  /// 2018, "Prospecting for Hash Functions" (lowbias32, whose bias is 0.17 of a percent of a bit a round).
+  /// 32 bits. Operations of 32 bits alone, which vectors have. Two rounds of a bijection with keys between them:
+  /// Wellons 2018, "Prospecting for Hash Functions" (lowbias32, whose bias is 0.17 of a percent of a bit a round).
   TESSERA_HD TESSERA_ALWAYS_INLINE constexpr std::uint32_t bits(index_t place) const noexcept {
     const auto low = static_cast<std::uint32_t>(place);
     const auto high = static_cast<std::uint32_t>(place >> 32);
@@ -38,7 +38,8 @@ class StepRandom {
     return x ^ x >> 16;
   }
 
-  // The finalizer of SplitMix64: Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators", figure 16.
+  // The finalizer of SplitMix64: Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators",
+  // figure 16.
   TESSERA_HD static constexpr std::uint64_t mixed(std::uint64_t x) noexcept {
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;

@@ -31,13 +31,11 @@ struct Blueprint {
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
 
-    bool meets(const Memory& other) const {
-      return process == other.process && begin < other.end && other.begin < end;
-    }
+    bool meets(const Memory& other) const { return process == other.process && begin < other.end && other.begin < end; }
   };
 
   std::array<Part, 8> parts{};
-  std::array<Memory, 2> memory{};  ///< parameters and gradients
+  std::array<Memory, 2> memory{};   ///< parameters and gradients
   std::array<char, 512> problem{};  ///< why this rank cannot be built; empty if it can
 
   void set(int part, std::string_view what, std::string_view text, std::uint64_t digest) {
@@ -63,16 +61,17 @@ inline void compare(const List<Blueprint>& ranks) {
       const Blueprint::Part& first = ranks[0].parts[p];
       const Blueprint::Part& other = ranks[r].parts[p];
       if (first.digest == other.digest && first.text == other.text) continue;
-      throw AgreementError(message({"ranks differ in ", first.what.data(), ": rank 0 has ", first.text.data(),
-                                    ", rank ", r, " has ", other.text.data(),
-                                    ": build the optimizer alike on every rank"}));
+      throw AgreementError(
+          message({"ranks differ in ", first.what.data(), ": rank 0 has ", first.text.data(), ", rank ", r, " has ",
+                   other.text.data(), ": build the optimizer alike on every rank"}));
     }
   for (std::size_t r = 1; r < ranks.size(); ++r)
     for (std::size_t other = 0; other < r; ++other)
       for (const Blueprint::Memory& mine : ranks[r].memory)
         for (const Blueprint::Memory& theirs : ranks[other].memory)
           if (mine.meets(theirs))
-            throw BufferError(message({"ranks ", other, " and ", r, " were handed buffers that overlap: each rank needs "
+            throw BufferError(message({"ranks ", other, " and ", r,
+                                       " were handed buffers that overlap: each rank needs "
                                        "parameters and gradients of its own"}));
 }
 

@@ -19,7 +19,8 @@ struct SquareSum {
   template <class Executor, class T>
   void add(Executor& executor, std::span<const T> values, Range range) {
     const index_t bad = executor.add_squares(values, squares);
-    if (bad >= 0 && (first_non_finite < 0 || range.begin + bad < first_non_finite)) first_non_finite = range.begin + bad;
+    if (bad >= 0 && (first_non_finite < 0 || range.begin + bad < first_non_finite))
+      first_non_finite = range.begin + bad;
   }
 };
 

@@ -48,9 +48,11 @@ void check_model(const Layout& layout, const std::vector<Rule>& rules, const Opt
     if (layout.group(t) >= static_cast<int>(rules.size()))
       throw OptionError(message({"tensor '", layout.name(t), "' is of hyperparameter group ", layout.group(t), ", but ",
                                  rules.size(), " rules were given"}));
+  if (layout.is_flat() && NeedsTensorNorms<Rule>)
+    throw LayoutError(message({Rule::name, " takes norms of tensors: a flat layout has none, name them"}));
   if (layout.is_flat() && Stage::shards_gradients)
-    throw LayoutError(message({"a flat layout keeps its gradients in the caller's buffer: stages 0 and 1, not ",
-                               Stage::name}));
+    throw LayoutError(
+        message({"a flat layout keeps its gradients in the caller's buffer: stages 0 and 1, not ", Stage::name}));
 }
 
 /// What a rule makes of its hyperparameters at `step`; that of the next step too, for what has no effect on a first one
@@ -78,9 +80,10 @@ Blueprint describe(const Layout& layout, const std::vector<Rule>& rules, const O
   blueprint.set(1, "rule", Rule::name, state_floats<Rule>);
   blueprint.set(2, "stage", Stage::name, 0);
   blueprint.set(3, "precision", Precision::name, sizeof(typename Precision::Parameter));
-  blueprint.set(4, "layout",
-                message({layout.parameters(), " parameters in ", layout.units(), " units (digest ", layout.digest(), ")"}),
-                layout.digest());
+  blueprint.set(
+      4, "layout",
+      message({layout.parameters(), " parameters in ", layout.units(), " units (digest ", layout.digest(), ")"}),
+      layout.digest());
   blueprint.set(5, "options", options.describe(), options.digest());
   blueprint.set(6, "hyperparameters", message({rules.size(), " rules (digests by group ", digests, ")"}),
                 digest_of(rules, 1));
@@ -98,8 +101,8 @@ inline std::uint64_t process_number() {
   return drawn;
 }
 
-/// Throws BufferError for buffers of the caller's that cannot serve. Else notes in `blueprint` where they lie and, where
-/// all ranks must begin with the same whole parameters, what these are.
+/// Throws BufferError for buffers of the caller's that cannot serve. Else notes in `blueprint` where they lie and,
+/// where all ranks must begin with the same whole parameters, what these are.
 template <class Stage, class Executor, class Parameter, class Gradient>
 void check_buffers(const Layout& layout, const Plan& plan, Executor executor, std::span<Parameter> parameters,
                    std::span<Gradient> gradients, Blueprint& blueprint) {
@@ -120,12 +123,12 @@ void check_buffers(const Layout& layout, const Plan& plan, Executor executor, st
       const std::span<const Parameter> tensor(parameters.data() + layout.offset(t), layout.elements(t));
       digest.add(static_cast<std::int64_t>(executor.digest(tensor)));
     }
-  blueprint.set(7, "the weights they begin with",
-                message({"parameters of its own (digest ", digest.value(), ")"}), digest.value());
+  blueprint.set(7, "the weights they begin with", message({"parameters of its own (digest ", digest.value(), ")"}),
+                digest.value());
 }
 
-/// Runs `check(blueprint)`, and tells all ranks what it threw. Every rank that has nothing to throw itself throws PeerError
-/// where another one has, or AgreementError where blueprints differ. Blocks until all ranks have come.
+/// Runs `check(blueprint)`, and tells all ranks what it threw. Every rank that has nothing to throw itself throws
+/// PeerError where another one has, or AgreementError where blueprints differ. Blocks until all ranks have come.
 template <class Executor, class Queue, class Check>
 void agree_to_build(Executor executor, Queue& queue, int rank, int world, Blueprint blueprint, Check check) {
   std::exception_ptr problem;

@@ -18,7 +18,10 @@ class WholeGradients {
   using Event = typename Executor::Event;
 
   WholeGradients(const Sharding& sharding, Executor& executor, const Plan& plan, std::span<Gradient> of_caller)
-      : sharding_(&sharding), executor_(&executor), storage_(executor, plan.gradients, of_caller), sent_(sharding.buckets()) {}
+      : sharding_(&sharding),
+        executor_(&executor),
+        storage_(executor, plan.gradients, of_caller),
+        sent_(sharding.buckets()) {}
 
   /// Room for bucket `b`, safe to write: peers have read what the last pass left there.
   Gradient* open(int b, Unit) {

@@ -11,12 +11,13 @@ namespace tessera {
 /// consecutive_hysteresis), after Micikevicius et al. 2018, section 3.2.
 class LossScaler {
  public:
-  explicit LossScaler(const LossScale& options) : options_(options), scale_(options.initial), left_(options.hysteresis) {}
+  explicit LossScaler(const LossScale& options)
+      : options_(options), scale_(options.initial), left_(options.hysteresis) {}
 
   double scale() const noexcept { return scale_; }
 
-  /// After a step: overflow says whether a gradient was not finite on any rank. A scale that could not be lowered although
-  /// it was to be is exhausted().
+  /// After a step: overflow says whether a gradient was not finite on any rank. A scale that could not be lowered
+  /// although it was to be is exhausted().
   void advance(bool overflow) noexcept {
     exhausted_ = false;
     if (!options_.dynamic) {

@@ -30,7 +30,7 @@ class OptimizerState {
         state_(executor, plan.optimizer_state),
         member_elements_(plan.optimizer_state.elements),
         norms_(executor, plan) {
-    for (int b = 0; b < sharding.buckets(); ++b) 
+    for (int b = 0; b < sharding.buckets(); ++b)
       segments_.push_back(sharding.segments(sharding.bucket(b), updated(b), NeedsTensorNorms<Rule>));
   }
 
@@ -85,12 +85,13 @@ class OptimizerState {
 
   /// One pass over bucket `b`: unscale, rule, master, state, parameter. rules: one a group; step: counted from 1.
   template <class Reduce, class Parameters>
-  void update(int b, Reduce& reduce, Parameters& parameters, const std::vector<Rule>& rules, index_t step, float scale) {
+  void update(int b, Reduce& reduce, Parameters& parameters, const std::vector<Rule>& rules, index_t step,
+              float scale) {
     for (const Segment& segment : segments_[b]) {
       auto element = element_of(b, segment, reduce, parameters, rules, step, scale);
       if constexpr (NeedsTensorNorms<Rule>)
-        element.scalars =
-            element.rule.adapted(element.scalars, norms_.of_weights(segment.tensor), norms_.of_measured(segment.tensor));
+        element.scalars = element.rule.adapted(element.scalars, norms_.of_weights(segment.tensor),
+                                               norms_.of_measured(segment.tensor));
       executor_->for_each(segment.place.size(), element);
     }
   }

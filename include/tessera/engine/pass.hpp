@@ -15,7 +15,8 @@ namespace tessera {
 template <class Optimizer>
 class BackwardPass {
  public:
-  BackwardPass(BackwardPass&& other) noexcept : optimizer_(std::exchange(other.optimizer_, nullptr)), number_(other.number_) {}
+  BackwardPass(BackwardPass&& other) noexcept
+      : optimizer_(std::exchange(other.optimizer_, nullptr)), number_(other.number_) {}
   BackwardPass& operator=(BackwardPass&&) = delete;
   ~BackwardPass() {
     if (open()) optimizer_->drop_step();
@@ -39,8 +40,7 @@ class BackwardPass {
   /// Sharded::backward().
   void ready(index_t begin, index_t end) const {
     if (begin == end) return;
-    if (!open())
-      throw UsageError(message({"ready(", begin, ", ", end, ") outside a pass: ", closed}));
+    if (!open()) throw UsageError(message({"ready(", begin, ", ", end, ") outside a pass: ", closed}));
     optimizer_->mark_ready(Range{begin, end});
   }
 

@@ -56,8 +56,8 @@ class Reduce {
       }
   }
 
-  /// Where backward writes the unit's gradients, safe to write. zero: clears them, and the gap behind the unit, which is
-  /// reduced along with the bucket.
+  /// Where backward writes the unit's gradients, safe to write. zero: clears them, and the gap behind the unit, which
+  /// is reduced along with the bucket.
   Gradient* open(Unit unit, bool zero) {
     const int b = sharding_->bucket_of(unit);
     const Range bucket = sharding_->bucket(b).trainable;
@@ -75,8 +75,8 @@ class Reduce {
     const Gradient* mine = gradients_.at(b);
     const std::span<const Gradient> leaves(mine, range.size());
     const auto reduce_scatter = [&](auto out) {
-      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), Tag{"gradients of bucket", b, step},
-                                          executor_->record());
+      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b),
+                                          Tag{"gradients of bucket", b, step}, executor_->record());
     };
     if (passes_ == 1)
       reduce_scatter(own(b));

@@ -129,9 +129,10 @@ class ShardedParameters {
     if (Slot* slot = find(b)) return *slot;
     Slot* slot = spare(true);
     if (!slot)
-      throw UsageError(message({"gather('", sharding_->layout().name(unit), "'): all ", slots_.size(),
-                                " slots for gathered units are still looked at: let earlier weights go out of scope, or raise "
-                                "Options::prefetch"}));
+      throw UsageError(
+          message({"gather('", sharding_->layout().name(unit), "'): all ", slots_.size(),
+                   " slots for gathered units are still looked at: let earlier weights go out of scope, or raise "
+                   "Options::prefetch"}));
     fetch(*slot, b);
     return *slot;
   }
@@ -153,11 +154,13 @@ class ShardedParameters {
     const Bucket& bucket = sharding_->bucket(b);
     Parameter* base = pool_.data() + (&slot - slots_.data()) * slot_elements_;
     slot.bucket = b;
-    const auto all_gather = [&](const Parameter* mine, const Partition& of, Range own, Parameter* to, const char* what) {
+    const auto all_gather = [&](const Parameter* mine, const Partition& of, Range own, Parameter* to,
+                                const char* what) {
       const Range range = of.range(b);
       if (range.empty()) return;
-      slot.ready = queue_->all_gather(std::span<const Parameter>(mine, own.size()), std::span<Parameter>(to, range.size()),
-                                      of.part(b), Tag{what, b, 0}, executor_->record());
+      slot.ready =
+          queue_->all_gather(std::span<const Parameter>(mine, own.size()), std::span<Parameter>(to, range.size()),
+                             of.part(b), Tag{what, b, 0}, executor_->record());
     };
     all_gather(shard_.data() + sharding_->trainable().shard_begin(b), sharding_->trainable(), held(b), base,
                "parameters of bucket");

@@ -63,8 +63,8 @@ class StepProgress {
       throw UsageError("ready(begin, end) is for flat layouts: this one has units, use ready(unit)");
     require_range("ready", range);
     if (!readiness_.mark(range))
-      throw UsageError(message({"ready(", range.begin, ", ", range.end,
-                                "): part of it was ready already in this pass"}));
+      throw UsageError(
+          message({"ready(", range.begin, ", ", range.end, "): part of it was ready already in this pass"}));
   }
 
   /// The bucket that departs now, or -1.
@@ -81,8 +81,9 @@ class StepProgress {
   void require_complete() const {
     if (open_) throw UsageError(message({"step() in the middle of a pass: ", missing()}));
     if (passes_ != micro_batches_)
-      throw UsageError(message({"step() after ", passes_, " of ", micro_batches_, " micro-batches",
-                                dropped_because_.empty() ? "" : "; a pass was dropped and the step with it: ", dropped_because_}));
+      throw UsageError(
+          message({"step() after ", passes_, " of ", micro_batches_, " micro-batches",
+                   dropped_because_.empty() ? "" : "; a pass was dropped and the step with it: ", dropped_because_}));
   }
 
   void require_between_steps(const char* call) const {
@@ -119,7 +120,7 @@ class StepProgress {
   int micro_batches_;
   Readiness readiness_;
   List<char> zeroed_;  // by unit
-  index_t pass_ = 0;          // tells an old pass from the open one
+  index_t pass_ = 0;   // tells an old pass from the open one
   index_t step_ = 0;
   int passes_ = 0;
   bool open_ = false;

@@ -20,10 +20,11 @@ void check_buffer(std::span<T> buffer, const Allocation& planned) {
   const std::string name = message({"buffer '", planned.name, "'"});
   const auto has = static_cast<index_t>(buffer.size());
   if (planned.copies == 0)
-    throw BufferError(message({name, " is not used at this stage, which keeps gradients in slots of its own: hand in none"}));
+    throw BufferError(
+        message({name, " is not used at this stage, which keeps gradients in slots of its own: hand in none"}));
   if (has < planned.elements)
-    throw BufferError(message({name, " has ", has, " elements, but ", planned.elements,
-                               " are needed (Sharded::required)"}));
+    throw BufferError(
+        message({name, " has ", has, " elements, but ", planned.elements, " are needed (Sharded::required)"}));
   if (reinterpret_cast<std::uintptr_t>(buffer.data()) % buffer_alignment != 0)
     throw BufferError(message({name, " does not begin at a multiple of ", buffer_alignment, " bytes"}));
 }

@@ -1,5 +1,5 @@
-// The norms of whole tensors, for rules that need them, however shards cut a tensor: exact sums of squares of 64-element
-// blocks of the flat space, which no border of a shard cuts, so that order and world size do not show.
+// The norms of whole tensors, for rules that need them, however shards cut a tensor: exact sums of squares of
+// 64-element blocks of the flat space, which no border of a shard cuts, so that order and world size do not show.
 //
 //     | tensor 0: digits of the weights' squares | of the measured numbers' | tensor 1: ...
 #pragma once

@@ -17,9 +17,9 @@
 namespace tessera {
 
 /// One element of a step: executor.for_each(n, FusedUpdate<...>{...}).
-/// gradient [n]: multiplied by `scale` first (mean over micro-batches, loss scale, clipping). weight: the n fp32 weights
-/// that the rule works on, however Precision keeps them. state: one array [n] a member of Rule::State. None of them
-/// overlap.
+/// gradient [n]: multiplied by `scale` first (mean over micro-batches, loss scale, clipping). weight: the n fp32
+/// weights that the rule works on, however Precision keeps them. state: one array [n] a member of Rule::State. None of
+/// them overlap.
 template <class Rule, class Precision>
 struct FusedUpdate {
   using Kept = KeptWeight<typename Precision::Parameter, typename Precision::Master>;
@@ -37,16 +37,10 @@ struct FusedUpdate {
   TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { weight.store(i, updated(i)); }
 
   /// The two halves of a call, as exec/vectorize.hpp knows them.
-  TESSERA_HD TESSERA_ALWAYS_INLINE void first(index_t i) const noexcept
-    requires in_halves
-  {
+  TESSERA_HD TESSERA_ALWAYS_INLINE void first(index_t i) const noexcept requires in_halves {
     weight.store_first(i, updated(i));
   }
-  TESSERA_HD TESSERA_ALWAYS_INLINE void last(index_t i) const noexcept
-    requires in_halves
-  {
-    weight.store_last(i);
-  }
+  TESSERA_HD TESSERA_ALWAYS_INLINE void last(index_t i) const noexcept requires in_halves { weight.store_last(i); }
 
   /// What a rule that needs norms of tensors has them taken of.
   TESSERA_HD TESSERA_ALWAYS_INLINE float measured(index_t i) const noexcept {

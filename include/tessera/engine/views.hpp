@@ -22,8 +22,8 @@ class UnitView {
   std::span<T> operator[](Tensor tensor) const {
     const Layout& layout = *layout_;
     if (layout.unit_of(tensor) != unit_)
-      throw UsageError(message({"tensor '", layout.name(tensor), "' is not of unit '", layout.name(unit_),
-                                "': ask for its own unit"}));
+      throw UsageError(message(
+          {"tensor '", layout.name(tensor), "' is not of unit '", layout.name(unit_), "': ask for its own unit"}));
     const bool frozen = layout.frozen(tensor);
     if (frozen && !std::is_const_v<T>)
       throw UsageError(message({"tensor '", layout.name(tensor), "' is frozen: it has no gradients"}));

@@ -31,8 +31,9 @@ class WholeParameters {
     const Layout& layout = sharding_->layout();
     executor_->wait(gathered_[sharding_->bucket_of(unit)]);
     const Parameter* whole = storage_.data();
-    return {{layout, unit, whole + layout.trainable(unit).begin, whole + layout.frozen_begin() + layout.frozen(unit).begin},
-            nullptr};
+    return {
+        {layout, unit, whole + layout.trainable(unit).begin, whole + layout.frozen_begin() + layout.frozen(unit).begin},
+        nullptr};
   }
 
   /// The same by range, for a flat layout.

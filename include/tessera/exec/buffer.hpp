@@ -81,7 +81,8 @@ class HostBuffer {
     const auto size = static_cast<std::size_t>(bytes);
     void* memory = ::operator new(size, line);
 #if defined(__linux__)
-    // Where the system gives huge pages on request only, a pass over several long arrays is short of address translations.
+    // Where the system gives huge pages on request only, a pass over several long arrays is short of address
+    // translations.
     if (size >= 2 * huge_page) {
       const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + huge_page - 1) / huge_page * huge_page;
       const auto end = (reinterpret_cast<std::uintptr_t>(memory) + size) / huge_page * huge_page;

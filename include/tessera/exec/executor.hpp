@@ -34,14 +34,16 @@ concept BufferOf = std::movable<B> && !std::copyable<B> && requires(B buffer, co
 /// is the event of all work given so far, and what is given after wait(event) starts after that event.
 /// for_each(n, body) calls body(i) for 0 <= i < n; add_squares(values, sum) adds 64-element block sums to an ExactSum
 /// and returns the index of the first non-finite
-/// element, or -1; add_squares_of(n, lead, body, sum) adds those of the numbers body(i), the 0th being the lead-th of its
-/// block; digest(values) is a number by which two sequences of values that differ are told apart.
+/// element, or -1; add_squares_of(n, lead, body, sum) adds those of the numbers body(i), the 0th being the lead-th of
+/// its block; digest(values) is a number by which two sequences of values that differ are told apart.
 template <class E>
 concept Executor = std::copy_constructible<E> && std::default_initializable<typename E::Event> &&
                    std::copyable<typename E::Event> && BufferOf<typename E::template Buffer<float>, float> &&
                    requires(E executor, const E constant, const typename E::Event event, std::span<const float> values,
                             ExactSum sum) {
-                     { executor.template allocate<float>(index_t{}) } -> std::same_as<typename E::template Buffer<float>>;
+                     {
+                       executor.template allocate<float>(index_t{})
+                     } -> std::same_as<typename E::template Buffer<float>>;
                      { constant.allocated_bytes() } -> std::same_as<index_t>;
                      { executor.record() } -> std::same_as<typename E::Event>;
                      executor.wait(event);

@@ -50,7 +50,8 @@ class Host {
   /// Blocks until `event` has happened. Throws CommError as the event's queue does.
   void wait(const Event& event) { event.wait(); }
 
-  /// Calls body(i) for 0 <= i < n. What body must be: exec/vectorize.hpp. Blocks. The bits do not depend on the threads.
+  /// Calls body(i) for 0 <= i < n. What body must be: exec/vectorize.hpp. Blocks. The bits do not depend on the
+  /// threads.
   template <class Body>
   void for_each(index_t n, Body body) {
     split(n, [&](index_t begin, index_t end) { vectorize(begin, end, body); });

@@ -47,8 +47,8 @@ index_t first_non_finite(const T* values, index_t begin, index_t end) noexcept {
   return -1;
 }
 
-/// Adds the finite block sums of values[begin, end) to `sum`. Returns the index of the first element that is not finite,
-/// or -1. begin is a multiple of 64; what a last short block lacks counts as zero.
+/// Adds the finite block sums of values[begin, end) to `sum`. Returns the index of the first element that is not
+/// finite, or -1. begin is a multiple of 64; what a last short block lacks counts as zero.
 template <class T>
 index_t add(const T* values, index_t begin, index_t end, ExactSum& sum) noexcept {
   constexpr index_t batch = 32;

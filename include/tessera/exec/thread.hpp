@@ -1,5 +1,5 @@
-// Threads, locks and a clock, as thin names for those of POSIX: <thread>, <mutex> and <condition_variable> take as long to
-// compile as half of this library.
+// Threads, locks and a clock, as thin names for those of POSIX: <thread>, <mutex> and <condition_variable> take as long
+// to compile as half of this library.
 #pragma once
 
 #include <pthread.h>
@@ -33,7 +33,9 @@ struct Moment {
                 ? std::numeric_limits<std::int64_t>::max()
                 : sum};
   }
-  friend Duration operator-(Moment a, Moment b) noexcept { return Duration::nanoseconds(a.nanoseconds - b.nanoseconds); }
+  friend Duration operator-(Moment a, Moment b) noexcept {
+    return Duration::nanoseconds(a.nanoseconds - b.nanoseconds);
+  }
   friend constexpr auto operator<=>(Moment, Moment) = default;
 };
 
@@ -97,7 +99,8 @@ class Condition {
   void wait(Lock& lock) noexcept { pthread_cond_wait(&condition_, &lock.mutex_.mutex_); }
   void wait_until(Lock& lock, Moment moment) noexcept {
     constexpr std::int64_t second = 1'000'000'000;
-    const timespec until{static_cast<time_t>(moment.nanoseconds / second), static_cast<long>(moment.nanoseconds % second)};
+    const timespec until{static_cast<time_t>(moment.nanoseconds / second),
+                         static_cast<long>(moment.nanoseconds % second)};
     pthread_cond_timedwait(&condition_, &lock.mutex_.mutex_, &until);
   }
 

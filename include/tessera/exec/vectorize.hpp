@@ -6,8 +6,8 @@
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
 
-// g++ would contract under a user's -march=native or -mfma. Flattening takes in whatever the body calls, so that none of
-// it keeps the user's flags. (clang has the pragma of TESSERA_ROUND_EACH_OPERATION, which stands in the body itself.)
+// g++ would contract under a user's -march=native or -mfma. Flattening takes in whatever the body calls, so that none
+// of it keeps the user's flags. (clang has the pragma of TESSERA_ROUND_EACH_OPERATION, which stands in the body.)
 #if defined(__GNUC__) && !defined(__clang__)
 #define TESSERA_VECTOR_CODE flatten, optimize("fp-contract=off")
 #define TESSERA_INDEPENDENT _Pragma("GCC ivdep")
@@ -57,19 +57,20 @@ inline Isa detect() noexcept {
   return Isa::baseline;
 }
 
-/// How far ahead of use a body asks for memory, in elements. bench/update on a Zen 3 at 2^24 elements, one thread, of the
-/// ceiling: without 0.94 (fp32) and 0.85 (bf16), 64: 0.97 0.95, 256: 0.98 0.98, 512: 0.97 0.96, 1024: 0.86 0.80.
+/// How far ahead of use a body asks for memory, in elements. bench/update on a Zen 3 at 2^24 elements, one thread, of
+/// the ceiling: without 0.94 (fp32) and 0.85 (bf16), 64: 0.97 0.95, 256: 0.98 0.98, 512: 0.97 0.96, 1024: 0.86 0.80.
 inline constexpr index_t prefetch_distance = 256;
 
-/// Asks for the memory that a block of elements `prefetch_distance` behind `from` will need. What is not there is no harm.
+/// Asks for the memory that a block of elements `prefetch_distance` behind `from` will need. What is not there is no
+/// harm.
 template <class T>
 TESSERA_ALWAYS_INLINE void prefetch_block(const T* from) noexcept {
   constexpr index_t line = 64 / sizeof(T);
   for (index_t j = 0; j < block; j += line) __builtin_prefetch(from + prefetch_distance + j, 1);
 }
 
-// At a plain -O2 g++ vectorises only loops whose trip count it knows and whose pointers it need not compare: hence blocks
-// of a constant length, said to be independent.
+// At a plain -O2 g++ vectorises only loops whose trip count it knows and whose pointers it need not compare: hence
+// blocks of a constant length, said to be independent.
 template <class Body>
 struct Loop {
   index_t begin;

@@ -2,7 +2,6 @@
 // bucket of its own. A flat layout is cut evenly instead.
 #pragma once
 
-
 #include <tessera/core/list.hpp>
 #include <tessera/layout/layout.hpp>
 

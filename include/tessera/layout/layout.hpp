@@ -84,7 +84,8 @@ class Layout {
     const int first = static_cast<int>(shape_.size());
     for (const index_t size : shape) shape_.push_back(size);
     const int unit_index = static_cast<int>(units_.size()) - 1;
-    tensors_.push_back({keep(name), unit_index, first, static_cast<int>(shape_.size()), {space.end, space.end + elements}, options});
+    tensors_.push_back(
+        {keep(name), unit_index, first, static_cast<int>(shape_.size()), {space.end, space.end + elements}, options});
     space.end += elements;
     ++unit.last_tensor;
     return Tensor{static_cast<int>(tensors_.size()) - 1};
@@ -107,9 +108,7 @@ class Layout {
   constexpr Handles<Tensor> tensors() const { return {0, static_cast<int>(tensors_.size()), 1}; }
 
   /// Where the tensor begins in the parameter buffer (and, unless it is frozen, in the gradient buffer), in elements.
-  constexpr index_t offset(Tensor t) const {
-    return (frozen(t) ? frozen_begin() : 0) + tensor(t).place.begin;
-  }
+  constexpr index_t offset(Tensor t) const { return (frozen(t) ? frozen_begin() : 0) + tensor(t).place.begin; }
   constexpr index_t elements(Tensor t) const { return tensor(t).place.size(); }
   constexpr std::span<const index_t> shape(Tensor t) const {
     const TensorRecord& of = tensor(t);
@@ -121,9 +120,7 @@ class Layout {
 
   constexpr std::string_view name(Unit u) const { return text(unit(u).name); }
   /// "unit.tensor", as messages and files have it.
-  std::string name(Tensor t) const {
-    return message({name(unit_of(t)), ".", text(tensor(t).name)});
-  }
+  std::string name(Tensor t) const { return message({name(unit_of(t)), ".", text(tensor(t).name)}); }
   /// The tensor of that full name. Throws LayoutError if there is none.
   Tensor find(std::string_view full_name) const {
     for (const Tensor t : tensors())
@@ -246,7 +243,9 @@ class Layout {
     for (const char letter : name) names_.push_back(letter);
     return {begin, static_cast<int>(names_.size())};
   }
-  constexpr std::string_view text(Text name) const { return {names_.data() + name.begin, static_cast<std::size_t>(name.end - name.begin)}; }
+  constexpr std::string_view text(Text name) const {
+    return {names_.data() + name.begin, static_cast<std::size_t>(name.end - name.begin)};
+  }
 
   List<char> names_;
   List<index_t> shape_;

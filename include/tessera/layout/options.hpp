@@ -15,11 +15,11 @@ namespace tessera {
 /// How the loss is scaled where the precision does so (Fp16). Defaults: Micikevicius et al. 2018 and DeepSpeed.
 struct LossScale {
   double initial = 65536;
-  double factor = 2;      ///< by which it is raised and lowered
-  int window = 1000;      ///< clean steps after which it is raised
-  int hysteresis = 2;     ///< overflows until it is lowered; all there again after a window
-  double least = 1;       ///< never below
-  bool dynamic = true;    ///< false: `initial` for ever
+  double factor = 2;    ///< by which it is raised and lowered
+  int window = 1000;    ///< clean steps after which it is raised
+  int hysteresis = 2;   ///< overflows until it is lowered; all there again after a window
+  double least = 1;     ///< never below
+  bool dynamic = true;  ///< false: `initial` for ever
 
   /// Throws OptionError.
   constexpr void check() const {

@@ -2,12 +2,12 @@
 //
 //     ranges       |          0          |             1              |   2    |
 //     parts, N=3   |  r0  |  r1  |  r2   |   r0    |    r1   |  r2    |r0 |r1|.|      a part is a multiple of `block`
-//     shard of r1         |  part 0  |  part 1  | part 2 |                            the last ones may be short or empty
+//     shard of r1         |  part 0  |  part 1  | part 2 |                            the last ones may be short or
+//     empty
 //
 // A shard has a full part's room for every range, so that all ranks hold the same number of bytes; what a short part
 // leaves of its room is padding: zero, in no norm, never sent.
 #pragma once
-
 
 #include <tessera/core/list.hpp>
 #include <tessera/layout/range.hpp>

@@ -88,7 +88,8 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   const index_t state = of.state_sharded ? shard : whole;
   const int tied = layout.tied_units();
   const index_t slots = of.gradients_sharded ? min(sharding.buckets(), slots_in_flight + tied) : 0;
-  const index_t pool = of.parameters_sharded ? min<index_t>(sharding.buckets(), index_t{1} + options.prefetch + tied) : 0;
+  const index_t pool =
+      of.parameters_sharded ? min<index_t>(sharding.buckets(), index_t{1} + options.prefetch + tied) : 0;
   const index_t gathered = round_up(sharding.trainable().longest_range(), block) + sharding.frozen().longest_range();
   const bool apart = of.gradients_sharded || !of.reduced_in_place;
 

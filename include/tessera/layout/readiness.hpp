@@ -2,7 +2,6 @@
 // whatever order backward fills them in. Integers only; says what is, and leaves the message to who asked.
 #pragma once
 
-
 #include <tessera/core/list.hpp>
 #include <tessera/layout/sharding.hpp>
 
@@ -99,7 +98,7 @@ class Readiness {
   List<char> unit_ready_;
   List<index_t> missing_;  // units, or elements of a flat layout, that bucket b still waits for
   List<Range> filled_;     // of a flat layout, in order, disjoint
-  int departed_ = 0;              // buckets [departed_, buckets) have left
+  int departed_ = 0;       // buckets [departed_, buckets) have left
 };
 
 }  // namespace tessera

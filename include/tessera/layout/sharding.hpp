@@ -1,7 +1,6 @@
 // A layout divided over the ranks: its buckets, and the partition of both spaces.
 #pragma once
 
-
 #include <tessera/core/list.hpp>
 #include <tessera/layout/buckets.hpp>
 #include <tessera/layout/partition.hpp>
@@ -80,7 +79,7 @@ class Sharding {
   }
 
  private:
-  constexpr List<Range> ranges(Range Bucket::* space) const {
+  constexpr List<Range> ranges(Range Bucket::*space) const {
     List<Range> found;
     for (const Bucket& bucket : buckets_) found.push_back(bucket.*space);
     return found;

@@ -50,8 +50,8 @@ TESSERA_HD constexpr bfloat16 round_at_random(float weight, std::uint32_t random
   return rounded;
 }
 
-/// The weights of n elements. load(i): the weight. store(i, w): keeps it. parameter_of(w): what is gathered of it at the
-/// beginning, on ranks too that keep nothing else of it.
+/// The weights of n elements. load(i): the weight. store(i, w): keeps it. parameter_of(w): what is gathered of it at
+/// the beginning, on ranks too that keep nothing else of it.
 template <class Parameter, class Master>
 struct KeptWeight;
 
@@ -64,8 +64,8 @@ struct KeptWeight<float, float> {
   static float parameter_of(float weight) noexcept { return weight; }
 };
 
-/// store() in two halves, for loops that take the rounding off the heels of the rule's division (exec/vectorize.hpp). On
-/// a Zen 3, 2^11 elements, ns an element: g++ 0.60 whole, 0.57 in halves; clang 0.65 and 0.53 (bench/update).
+/// store() in two halves, for loops that take the rounding off the heels of the rule's division (exec/vectorize.hpp).
+/// On a Zen 3, 2^11 elements, ns an element: g++ 0.60 whole, 0.57 in halves; clang 0.65 and 0.53 (bench/update).
 template <class Parameter>
 struct KeptWeight<Parameter, float> {
   Parameter* parameter = nullptr;

@@ -38,7 +38,8 @@ inline constexpr bool scales_loss = requires { requires P::scales_loss; };
 /// Bytes kept beside a parameter.
 template <class P>
 inline constexpr int master_bytes =
-    std::is_same_v<typename P::Parameter, float> || std::is_empty_v<typename P::Master> ? 0 : sizeof(typename P::Master);
+    std::is_same_v<typename P::Parameter, float> || std::is_empty_v<typename P::Master> ? 0
+                                                                                        : sizeof(typename P::Master);
 
 /// Everything in float; the parameter is the master weight.
 struct Fp32 {
@@ -65,8 +66,8 @@ struct Bf16ReduceFp32 : Bf16 {
   using Reduction = float;
 };
 
-/// Bf16 with 2 bytes beside a parameter instead of 4, and the same float weights to the bit. Parameters differ from those
-/// of Bf16 at exact ties alone, which go away from zero.
+/// Bf16 with 2 bytes beside a parameter instead of 4, and the same float weights to the bit. Parameters differ from
+/// those of Bf16 at exact ties alone, which go away from zero.
 /// Source: Apex's distributed fused Adam, store_param_remainders.
 struct Bf16Remainder : Bf16 {
   static constexpr const char* name = "Bf16Remainder";

@@ -22,7 +22,8 @@ namespace rule_state {
 template <class T>
 inline constexpr std::size_t floats = std::is_empty_v<T> ? 0 : sizeof(T) / sizeof(float);
 
-// A float does not narrow into an int or a bool, and a double has another alignment: what can be built so is all floats.
+// A float does not narrow into an int or a bool, and a double has another alignment: what can be built so is all
+// floats.
 template <class T, std::size_t... I>
 constexpr bool built_from_floats(std::index_sequence<I...>) {
   return requires(float x) { T{(static_cast<void>(I), x)...}; };
@@ -59,8 +60,8 @@ concept UpdateRule =
     };
 
 /// An update rule whose step depends on the norms of the tensor that an element belongs to, wherever shards cut it:
-///   measured(weight, gradient, state, scalars)   before the update: the number whose norm is taken beside the weights';
-///                                                may change the state; never throws
+///   measured(weight, gradient, state, scalars)   before the update: the number whose norm is taken beside the
+///                                                weights'; may change the state; never throws
 ///   adapted(scalars, weight_norm, measured_norm)   the scalars with which the tensor's elements are then updated
 template <class R>
 concept NeedsTensorNorms =

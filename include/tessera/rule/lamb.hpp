@@ -12,8 +12,8 @@ namespace tessera {
 /// m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
 /// r = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon) + weight_decay w
 /// w -= lr |w| / |r| r, the norms over the whole tensor; |w| / |r| counts as 1 where either is 0
-/// Source: You et al. 2020, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", algorithm 2, with
-/// phi(x) = x.
+/// Source: You et al. 2020, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", algorithm 2,
+/// with phi(x) = x.
 struct Lamb {
   double lr = 1e-3;
   double beta1 = 0.9;
@@ -65,7 +65,8 @@ struct Lamb {
     return s;
   }
 
-  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float, State& state, const Scalars& s) const noexcept {
+  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float, State& state,
+                                                    const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
     return weight - s.step_size * direction(weight, state, s);
   }

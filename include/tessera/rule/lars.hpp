@@ -43,7 +43,8 @@ struct Lars {
 
   Scalars adapted(Scalars s, double weight_norm, double gradient_norm) const noexcept {
     if (weight_norm > 0 && gradient_norm > 0)
-      s.rate = static_cast<float>(lr * (trust_coefficient * weight_norm / (gradient_norm + weight_decay * weight_norm)));
+      s.rate =
+          static_cast<float>(lr * (trust_coefficient * weight_norm / (gradient_norm + weight_decay * weight_norm)));
     return s;
   }
 

@@ -12,8 +12,8 @@ namespace tessera {
 
 /// g += weight_decay w;  b = g in step 1, then momentum b + (1 - dampening) g;  w -= lr d
 /// d = g without momentum, g + momentum b with nesterov, else b.
-/// Equals torch.optim.SGD, except that a momentum that is switched on after the first step starts from b = 0, not b = g.
-/// Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
+/// Equals torch.optim.SGD, except that a momentum that is switched on after the first step starts from b = 0, not b =
+/// g. Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
 struct Sgd {
   double lr = 1e-3;
   double momentum = 0;
@@ -42,9 +42,13 @@ struct Sgd {
     const bool first = step <= 1;
     return {.weight_decay = static_cast<float>(weight_decay),
             .keep = static_cast<float>(first ? 0 : momentum),
-            .add = static_cast<float>(!on ? 0 : first ? 1 : 1 - dampening),
+            .add = static_cast<float>(!on     ? 0
+                                      : first ? 1
+                                              : 1 - dampening),
             .gradient = !on || nesterov ? 1.0f : 0.0f,
-            .buffer = static_cast<float>(!on ? 0 : nesterov ? momentum : 1),
+            .buffer = static_cast<float>(!on        ? 0
+                                         : nesterov ? momentum
+                                                    : 1),
             .lr = static_cast<float>(lr)};
   }
 

@@ -12,7 +12,8 @@ concept StagePolicy = requires {
   { S::shards_gradients } -> std::convertible_to<bool>;
   { S::shards_parameters } -> std::convertible_to<bool>;
   { S::name } -> std::convertible_to<const char*>;
-} && (!S::shards_parameters || S::shards_gradients) && (!S::shards_gradients || S::shards_state);
+}
+&&(!S::shards_parameters || S::shards_gradients) && (!S::shards_gradients || S::shards_state);
 
 /// Data parallelism: everything whole, gradients reduced.
 struct Stage0 {
