@@ -24,7 +24,8 @@ using reference::Kind;
 
 // Tuple::rule counts these.
 constexpr Kind kinds[] = {Kind::sgd,  Kind::adam,    Kind::adamw,   Kind::amsgrad,  Kind::nadam, Kind::radam,
-                          Kind::lion, Kind::adagrad, Kind::rmsprop, Kind::adadelta, Kind::lamb,  Kind::lars};
+                          Kind::lion, Kind::adagrad, Kind::rmsprop, Kind::adadelta, Kind::lamb,  Kind::lars,
+                          Kind::schedule_free};
 
 struct Tuple {
   index_t number = 0;
@@ -255,6 +256,7 @@ testing::Outcome train(Local& comm, const Tuple& tuple) {
     case Kind::lars: return train(comm, tuple, Lars{.momentum = tuple.momentum, .weight_decay = weight_decay});
     case Kind::adagrad: return train(comm, tuple, Adagrad{.weight_decay = weight_decay, .epsilon = 1e-8});
     case Kind::rmsprop: return train(comm, tuple, RMSprop{.weight_decay = weight_decay});
+    case Kind::schedule_free: return train(comm, tuple, ScheduleFreeAdamW{.weight_decay = weight_decay});
     case Kind::adadelta: return train(comm, tuple, Adadelta{.epsilon = 1e-8, .weight_decay = weight_decay});
   }
   return {};

@@ -14,7 +14,9 @@
 #include <tessera/comm/local.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/engine/agreement.hpp>
+#include <tessera/engine/composition.hpp>
 #include <tessera/engine/construction.hpp>
+#include <tessera/engine/evaluation.hpp>
 #include <tessera/engine/initialize.hpp>
 #include <tessera/engine/loss_scale.hpp>
 #include <tessera/engine/optimizer_state.hpp>
@@ -33,17 +35,8 @@ namespace tessera {
 /// called alike on every rank. Not thread-safe: one thread a rank.
 /// Source: Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models".
 template <class Rule, class Stage, class Precision = Fp32, class Comm = Local>
-class Sharded {
-  static_assert(UpdateRule<Rule>,
-                "Sharded<Rule, Stage, Precision, Comm>: the first argument must be an update rule, such as Adam");
-  static_assert(StagePolicy<Stage>,
-                "Sharded<Rule, Stage, Precision, Comm>: the second argument must be a stage, Stage0 to Stage3; sharded "
-                "parameters need sharded gradients, and those need sharded state");
-  static_assert(PrecisionPolicy<Precision>,
-                "Sharded<Rule, Stage, Precision, Comm>: the third argument must be a precision, such as Fp32 or Bf16");
-  static_assert(Communicator<Comm>,
-                "Sharded<Rule, Stage, Precision, Comm>: the fourth argument must be a communicator, such as Local");
-  static_assert(Comm::ordered, "Sharded needs a communicator that sums in the fixed order of design section 4");
+class Sharded : public Composition<Rule, Stage, Precision, Comm> {
+  using Composition = tessera::Composition<Rule, Stage, Precision, Comm>;
 
  public:
   using Executor = typename Comm::Executor;
@@ -51,25 +44,13 @@ class Sharded {
   using Parameter = typename Precision::Parameter;
   using Gradient = typename Precision::Gradient;
   using Pass = BackwardPass<Sharded>;
+  using Composition::plan;
 
   /// The caller's own memory, of at least required() elements; what is left out is allocated, and zero.
   struct Buffers {
     std::span<Parameter> parameters{};
     std::span<Gradient> gradients{};
   };
-
-  /// All bytes that a rank will hold. Throws OptionError.
-  static constexpr Plan plan(const Layout& layout, int world, const Options& options = {}) {
-    options.check();
-    if (world < 1) throw OptionError(message({"plan: a world has at least 1 rank, not ", world}));
-    return make_plan(Sharding(layout, world, bucket_elements(options)), options, footprint(world));
-  }
-
-  /// How many elements the caller's buffers need.
-  static constexpr Required required(const Layout& layout, int world, const Options& options = {}) {
-    const Plan plan = Sharded::plan(layout, world, options);
-    return {plan.parameters.elements, plan.gradients.copies * plan.gradients.elements};
-  }
 
   /// Builds this rank's part; parameters handed in are taken as the initial weights. Blocks until all ranks have come.
   /// rules: one a hyperparameter group. Throws, on every rank, what was wrong on any: BufferError, OptionError,
@@ -81,12 +62,12 @@ class Sharded {
         rules_(std::move(rules)),
         reductions_(comm_.queue(options.usable_timeout())),
         gathers_(comm_.queue(options.usable_timeout())),
-        sharding_(checked(layout, buffers), comm_.size(), bucket_elements(options)),
+        sharding_(checked(layout, buffers), comm_.size(), Composition::bucket_elements(options)),
         executor_(comm_.executor()),
-        plan_(make_plan(sharding_, options, footprint(comm_.size()))),
+        plan_(Composition::plan_of(sharding_, options)),
         parameters_(sharding_, comm_.rank(), executor_, gathers_, plan_, options, buffers.parameters),
         reduce_(sharding_, comm_.rank(), executor_, reductions_, plan_, options.micro_batches, buffers.gradients),
-        state_(sharding_, comm_.rank(), executor_, plan_, options.seed),
+        state_(sharding_, comm_.rank(), executor_, plan_, rules_.size(), options.seed),
         agreement_(executor_, plan_, comm_.rank(), comm_.size()),
         progress_(sharding_, options.micro_batches),
         scaler_(options.loss_scale),
@@ -118,6 +99,7 @@ class Sharded {
   template <class Value>
   void initialize(Value value) {
     progress_.require_between_steps("initialize");
+    if (evaluation_.open()) throw UsageError("initialize() during evaluation: call end_evaluation() first");
     parameters_.before_update();
     tessera::initialize(sharding_, parameters_, state_, value);
   }
@@ -135,6 +117,7 @@ class Sharded {
 
   /// Starts one micro-batch's backward. Throws UsageError while another is open or when the step has all of its passes.
   [[nodiscard]] Pass backward() {
+    if (evaluation_.open()) throw UsageError("backward() during evaluation: call end_evaluation() first");
     progress_.require_new_pass();
     guarded([&] { reduce_.begin_pass(); });
     const index_t pass = progress_.begin_pass();
@@ -153,7 +136,7 @@ class Sharded {
     return guarded([&] {
       for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, progress_.steps());
       SquareSum squares = mine_.squares(executor_, reduce_);
-      agreement_.exchange(reductions_, squares, digest_of(rules_, step_ + 1), progress_.steps());
+      agreement_.exchange(reductions_, squares, step_digest(), progress_.steps());
       const double scale = loss_scale();
       const double leaves = static_cast<double>(comm_.size()) * options_.micro_batches * scale;
       const double norm = gradient_norm(agreement_.square_sum(), leaves);
@@ -178,6 +161,12 @@ class Sharded {
     progress_.drop();
     parameters_.begin_forward();
   }
+
+  /// Between steps: what gather brings from here to end_evaluation() are the weights to evaluate or to save. For most
+  /// rules these are the trained ones; ScheduleFreeAdamW trains others. The same on every rank; twice is once. Throws
+  /// UsageError in the middle of a step, and CommError.
+  void begin_evaluation() { set_evaluation("begin_evaluation", true); }
+  void end_evaluation() { set_evaluation("end_evaluation", false); }
 
   /// Blocks until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is
   /// then the model (stages 0 to 2), to be read or saved without gather. Throws CommError.
@@ -212,14 +201,6 @@ class Sharded {
   using Parameters = std::conditional_t<Stage::shards_parameters, ShardedParameters<Comm, Parameter>,
                                         WholeParameters<Comm, Parameter, Stage::shards_state>>;
 
-  static constexpr index_t bucket_elements(const Options& options) {
-    return options.bucket_bytes / static_cast<index_t>(sizeof(Gradient));
-  }
-
-  static constexpr Footprint footprint(int world) {
-    return footprint_of<Rule, Stage, Precision>(StepAgreement<Executor>::words(world));
-  }
-
   // Before anything is allocated.
   const Layout& checked(const Layout& layout, const Buffers& buffers) {
     agree_to_build(comm_.executor(), reductions_, comm_.rank(), comm_.size(),
@@ -231,12 +212,23 @@ class Sharded {
     return layout;
   }
 
+  // What the ranks must have in common, or their weights part silently.
+  std::uint64_t step_digest() const {
+    return Digest{}.add(static_cast<std::int64_t>(digest_of(rules_, step_ + 1))).add(evaluation_.exchanges()).value();
+  }
+
+  void set_evaluation(const char* call, bool evaluation) {
+    progress_.require_between_steps(call);
+    guarded([&] { evaluation_.set(evaluation, sharding_, rules_, state_, parameters_, progress_.steps()); });
+  }
+
   void update(float scale) {
     ++step_;
     parameters_.before_update();
-    state_.measure(reduce_, parameters_, rules_, step_, scale, reductions_);
+    state_.begin_step(rules_, step_);
+    state_.measure(reduce_, parameters_, scale, reductions_);
     for (int b = 0; b < sharding_.buckets(); ++b) {
-      state_.update(b, reduce_, parameters_, rules_, step_, scale);
+      state_.update(b, reduce_, parameters_, scale);
       parameters_.publish(b, progress_.steps());
     }
   }
@@ -290,6 +282,7 @@ class Sharded {
   StepAgreement<Executor> agreement_;
   StepProgress progress_;
   LossScaler scaler_;
+  Evaluation evaluation_;
   OwnedParts mine_;
   index_t caller_bytes_ = 0;
   index_t step_ = 0;      // applied

@@ -17,6 +17,7 @@
 #include <tessera/rule/radam.hpp>
 #include <tessera/rule/rmsprop.hpp>
 #include <tessera/rule/schedule.hpp>
+#include <tessera/rule/schedule_free_adamw.hpp>
 #include <tessera/rule/sgd.hpp>
 #include <tessera/sharded.hpp>
 #include <tessera/stage/stage.hpp>

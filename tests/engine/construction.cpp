@@ -8,19 +8,10 @@
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/adam.hpp>
 #include <tessera/rule/lamb.hpp>
-#include <tessera/rule/sgd.hpp>
 #include <tessera/stage/stage.hpp>
 
 namespace tessera {
 namespace {
-
-TEST_CASE("the footprint of the policies is their types' sizes") {
-  constexpr Footprint adam = footprint_of<Adam, Stage2, Bf16>(5);
-  static_assert(adam.parameter_bytes == 2 && adam.gradient_bytes == 2 && adam.master_bytes == 4);
-  static_assert(adam.state_floats == 2 && adam.agreement_words == 5 && adam.reduced_in_place);
-  static_assert(adam.state_sharded && adam.gradients_sharded && !adam.parameters_sharded);
-  CHECK(footprint_of<Sgd, Stage0, Fp32>(0).master_bytes == 0);
-}
 
 TEST_CASE("a model that cannot be is refused by name") {
   Layout layout;

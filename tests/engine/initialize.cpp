@@ -5,7 +5,7 @@
 #include <vector>
 
 #include <tessera/comm/self.hpp>
-#include <tessera/engine/construction.hpp>
+#include <tessera/engine/composition.hpp>
 #include <tessera/engine/initialize.hpp>
 #include <tessera/engine/optimizer_state.hpp>
 #include <tessera/engine/whole_parameters.hpp>
@@ -27,7 +27,7 @@ TEST_CASE("each weight is asked for once, and is the same for the parameter and 
   auto queue = self.queue(Duration::seconds(1));
   const Plan plan = make_plan(sharding, {}, footprint_of<Adam, Stage1, Bf16>(0));
   WholeParameters<Self, bfloat16, true> parameters(sharding, 0, host, queue, plan, {}, {});
-  OptimizerState<Adam, Stage1, Bf16, Host> state(sharding, 0, host, plan, 0);
+  OptimizerState<Adam, Stage1, Bf16, Host> state(sharding, 0, host, plan, 1, 0);
 
   std::map<std::pair<int, index_t>, int> asked;
   int count = 0;

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include <tessera/engine/construction.hpp>
+#include <tessera/engine/composition.hpp>
 #include <tessera/engine/optimizer_state.hpp>
 #include <tessera/exec/host.hpp>
 #include <tessera/precision/precision.hpp>
@@ -32,7 +32,7 @@ struct Fixture {
   Sharding sharding{two_groups(), 2, 1000};
   Host host;
   Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>(0));
-  OptimizerState<Sgd, Stage, Precision, Host> state{sharding, 1, host, plan, 0};
+  OptimizerState<Sgd, Stage, Precision, Host> state{sharding, 1, host, plan, 2, 0};
   Flat<typename Precision::Parameter> parameters{std::vector(150, typename Precision::Parameter(1.0f))};
   Flat<typename Precision::Reduction> gradients{std::vector(150, typename Precision::Reduction(4.0f))};
 };
@@ -40,13 +40,15 @@ struct Fixture {
 TEST_CASE("a rank updates its part where state is sharded, each group with its rule, and everything else stays") {
   Fixture<Stage1, Fp32> f;
   CHECK(f.state.updated(0) == Range{128, 150});
-  f.state.update(0, f.gradients, f.parameters, {Sgd{.lr = 1}, Sgd{.lr = 0.5}}, 1, 0.5f);
+  f.state.begin_step({Sgd{.lr = 1}, Sgd{.lr = 0.5}}, 1);
+  f.state.update(0, f.gradients, f.parameters, 0.5f);
   for (index_t i = 0; i < 150; ++i) CHECK(f.parameters.values[i] == (i < 128 ? 1.0f : 0.0f));  // 1 - 0.5 * (4 * 0.5)
 }
 
 TEST_CASE("a rank updates everything where state is whole") {
   Fixture<Stage0, Fp32> f;
-  f.state.update(0, f.gradients, f.parameters, {Sgd{.lr = 1}, Sgd{.lr = 0.5}}, 1, 0.5f);
+  f.state.begin_step({Sgd{.lr = 1}, Sgd{.lr = 0.5}}, 1);
+  f.state.update(0, f.gradients, f.parameters, 0.5f);
   for (index_t i = 0; i < 150; ++i) CHECK(f.parameters.values[i] == (i < 100 ? -1.0f : 0.0f));
 }
 
@@ -54,7 +56,8 @@ TEST_CASE("a master weight starts from the parameter and keeps what the paramete
   Fixture<Stage1, Bf16> f;
   f.state.start_from(f.parameters);
   CHECK(f.state.kept(0, 130, f.parameters).load(0) == 1.0f);
-  f.state.update(0, f.gradients, f.parameters, {Sgd{}, Sgd{.lr = 1e-4}}, 1, 1.0f);
+  f.state.begin_step({Sgd{}, Sgd{.lr = 1e-4}}, 1);
+  f.state.update(0, f.gradients, f.parameters, 1.0f);
   CHECK(static_cast<float>(f.parameters.values[130]) == 1.0f);
   CHECK(f.state.kept(0, 130, f.parameters).load(0) == doctest::Approx(1 - 4e-4).epsilon(1e-6));
 }

@@ -6,7 +6,7 @@
 #include <tessera/comm/local.hpp>
 #include <tessera/comm/recording.hpp>
 #include <tessera/comm/self.hpp>
-#include <tessera/engine/construction.hpp>
+#include <tessera/engine/composition.hpp>
 #include <tessera/engine/reduce.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/sgd.hpp>

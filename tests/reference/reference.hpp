@@ -188,7 +188,7 @@ inline double square_sum(const Floats& gradient, const std::vector<std::size_t>&
 
 // ---- the rules
 
-enum class Kind { sgd, adam, adamw, adagrad, rmsprop, lion, adadelta, nadam, radam, amsgrad, lamb, lars };
+enum class Kind { sgd, adam, adamw, adagrad, rmsprop, lion, adadelta, nadam, radam, amsgrad, lamb, lars, schedule_free };
 
 struct Rule {
   Kind kind = Kind::adam;
@@ -198,10 +198,12 @@ struct Rule {
   double alpha = 0.99, rho = 0.9;                      ///< rmsprop; adadelta
   double momentum_decay = 4e-3;                        ///< nadam
   double trust_coefficient = 1e-3;                     ///< lars
+  int warmup_steps = 0;                                ///< schedule_free
 };
 
 struct State {
-  float first = 0;   ///< sgd: momentum_buffer; adam and its kin, lion: m; adagrad: sum; rmsprop, adadelta: square_avg
+  float first = 0;   ///< sgd: momentum_buffer; adam and its kin, lion: m; adagrad: sum; rmsprop, adadelta: square_avg;
+                     ///< schedule_free: z - x
   float second = 0;  ///< adam and its kin: v; adadelta: acc_delta
   float third = 0;   ///< amsgrad: v_max
 };
@@ -303,6 +305,33 @@ inline float lion(const Rule& rule, float w, float g, State& state) {
   return c > 0 ? kept - static_cast<float>(rule.lr) : kept + static_cast<float>(rule.lr);
 }
 
+/// x is the average of z; w lies between them.
+inline float schedule_free(const Rule& rule, int step, float w, float g, State& state) {
+  double gamma = 0, share = 0, sum = 0, power = 1;
+  for (int t = 1; t <= step; ++t) {
+    power *= rule.beta2;
+    const double warmth = t < rule.warmup_steps ? static_cast<double>(t) / rule.warmup_steps : 1.0;
+    share = warmth * warmth * (1 - power);
+    sum += share;
+    gamma = rule.lr * warmth * std::sqrt(1 - power);
+  }
+  share /= sum;
+  state.second = mean_square(state.second, rule.beta2, g);
+  const float slope = g / (std::sqrt(state.second) + static_cast<float>(rule.epsilon));
+  const float move = static_cast<float>(gamma) * (slope + static_cast<float>(rule.weight_decay) * w);
+  const float before = state.first;
+  state.first = static_cast<float>(1 - share) * (before - move);
+  return w + (static_cast<float>(rule.beta1) * (before - state.first) - move);
+}
+
+inline float evaluated(const Rule& rule, float w, const State& state) {
+  return w - static_cast<float>(1 - rule.beta1) * state.first;
+}
+
+inline float trained(const Rule& rule, float x, const State& state) {
+  return x + static_cast<float>(1 - rule.beta1) * state.first;
+}
+
 /// Lamb's r, from moments that the gradient is in.
 inline float lamb_direction(const Rule& rule, int step, float w, const State& state) {
   const double root = std::sqrt(1 - std::pow(rule.beta2, static_cast<double>(step)));
@@ -360,6 +389,7 @@ inline float updated(const Rule& rule, int step, float w, float g, State& state)
     case Kind::adadelta: return adadelta(rule, w, g, state);
     case Kind::nadam: return nadam(rule, step, w, g, state);
     case Kind::radam: return radam(rule, step, w, g, state);
+    case Kind::schedule_free: return schedule_free(rule, step, w, g, state);
     case Kind::adam:
     case Kind::adamw:
     case Kind::lamb:
@@ -421,7 +451,6 @@ struct Trainer {
     const double coefficient = problem.clip_norm > 0 ? std::min(1.0, problem.clip_norm / (norm + 1e-6)) : 1.0;
     const auto scale = static_cast<float>(coefficient / count);
     ++steps;
-    const auto rule_of = [&](std::size_t i) { return problem.rules[problem.groups.empty() ? 0 : problem.groups[i]]; };
     if (problem.rules[0].kind == Kind::lamb || problem.rules[0].kind == Kind::lars) {
       for (std::size_t i = 0, end = 0; i < master.size(); i = end) {
         for (end = i; end < master.size() && problem.tensors[end] == problem.tensors[i];) ++end;
@@ -436,11 +465,27 @@ struct Trainer {
       for (std::size_t i = 0; i < master.size(); ++i)
         master[i] = updated(rule_of(i), steps, master[i], gradient[i] * scale, state[i]);
     }
+    round();
+  }
+
+  /// Schedule-free: the weights become those of evaluation, and those of training again.
+  void begin_evaluation() {
+    for (std::size_t i = 0; i < master.size(); ++i) master[i] = evaluated(rule_of(i), master[i], state[i]);
+    round();
+  }
+  void end_evaluation() {
+    for (std::size_t i = 0; i < master.size(); ++i) master[i] = trained(rule_of(i), master[i], state[i]);
+    round();
+  }
+
+ private:
+  const Rule& rule_of(std::size_t i) const { return problem.rules[problem.groups.empty() ? 0 : problem.groups[i]]; }
+
+  void round() {
     for (std::size_t i = 0; i < master.size(); ++i) parameter[i] = next_parameter(i);
     if (problem.precision == Precision::bf16_stochastic) master = parameter;
   }
 
- private:
   float gradient_type(float x) const {
     if (problem.precision == Precision::fp32) return x;
     return problem.precision == Precision::fp16 ? to_fp16(x) : to_bf16(x);

@@ -1,10 +1,10 @@
 // bfloat16 as storage: the upper half of a float. Arithmetic is done in float by whoever needs it.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include <tessera/core/config.hpp>
+#include <tessera/core/math.hpp>
 
 namespace tessera {
 
@@ -16,14 +16,14 @@ struct bfloat16 {
 
   // Without a branch, and narrowed once, at the end: a mask of ones takes any NaN to one (measured: bench/update).
   TESSERA_HD explicit constexpr bfloat16(float value) noexcept {
-    const auto wide = std::bit_cast<std::uint32_t>(value);
+    const auto wide = bits_as<std::uint32_t>(value);
     const std::uint32_t to_nearest = wide + 0x7fffu + ((wide >> 16) & 1u);
     const std::uint32_t nan = value != value ? ~0u : 0u;
     bits = static_cast<std::uint16_t>((to_nearest | nan) >> 16);
   }
 
   TESSERA_HD constexpr operator float() const noexcept {
-    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+    return bits_as<float>(static_cast<std::uint32_t>(bits) << 16);
   }
 };
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include <tessera/core/config.hpp>
+#include <tessera/core/math.hpp>
 
 namespace tessera {
 
@@ -20,7 +21,7 @@ class ExactSum {
 
   /// value: zero, or from 2^-298 to 2^262.
   void add(double value) noexcept {
-    const auto bits = std::bit_cast<std::uint64_t>(value);
+    const auto bits = bits_as<std::uint64_t>(value);
     const auto exponent = static_cast<unsigned>(bits >> 52);
     const std::uint64_t one = exponent != 0;
     const std::uint64_t mantissa = (bits & fraction_mask) | (one << 52);
@@ -79,7 +80,7 @@ class ExactSum {
     const std::uint64_t rounded = kept + (rest > 0x800u || (rest == 0x800u && (kept & 1u) != 0));
     // The leading bit's place is the exponent; that of `rounded` (bit 52, or 53 after a carry) adds one to it.
     const auto place = static_cast<std::uint64_t>(32 * top + 31 - zeros);
-    return std::bit_cast<double>(((place + 1023 - unit_exponent - 1) << 52) + rounded);
+    return bits_as<double>(((place + 1023 - unit_exponent - 1) << 52) + rounded);
   }
 
  private:

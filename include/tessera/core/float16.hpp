@@ -1,10 +1,10 @@
 // float16 (IEEE binary16) as storage. Arithmetic is done in float by whoever needs it.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include <tessera/core/config.hpp>
+#include <tessera/core/math.hpp>
 
 namespace tessera {
 
@@ -16,10 +16,10 @@ struct float16 {
   float16() = default;
 
   TESSERA_HD explicit constexpr float16(float value) noexcept {
-    const auto wide = std::bit_cast<std::uint32_t>(value);
+    const auto wide = bits_as<std::uint32_t>(value);
     const std::uint32_t size = wide & 0x7fffffffu;
     // Below 2^-14 the fraction's last bit is worth 2^-24, as that of a float near 1/2: adding that one rounds.
-    const std::uint32_t tiny = std::bit_cast<std::uint32_t>(std::bit_cast<float>(size) + 0.5f) - half;
+    const std::uint32_t tiny = bits_as<std::uint32_t>(bits_as<float>(size) + 0.5f) - half;
     const std::uint32_t normal = (size - rebias + 0xfffu + ((size >> 13) & 1u)) >> 13;
     const std::uint32_t beyond = size > float_infinity ? 0x7e00u : infinity;
     const std::uint32_t finite = size < smallest_normal ? tiny : normal;
@@ -29,12 +29,12 @@ struct float16 {
 
   TESSERA_HD constexpr operator float() const noexcept {
     const std::uint32_t size = (bits & 0x7fffu) << 13;
-    const float tiny = std::bit_cast<float>(size + smallest_normal) - std::bit_cast<float>(smallest_normal);
+    const float tiny = bits_as<float>(size + smallest_normal) - bits_as<float>(smallest_normal);
     const std::uint32_t normal = size + rebias;
     const std::uint32_t beyond = size | float_infinity;
-    const std::uint32_t finite = size < (0x400u << 13) ? std::bit_cast<std::uint32_t>(tiny) : normal;
+    const std::uint32_t finite = size < (0x400u << 13) ? bits_as<std::uint32_t>(tiny) : normal;
     const std::uint32_t wide = size >= (infinity << 13) ? beyond : finite;
-    return std::bit_cast<float>(wide | static_cast<std::uint32_t>(bits & 0x8000u) << 16);
+    return bits_as<float>(wide | static_cast<std::uint32_t>(bits & 0x8000u) << 16);
   }
 
  private:

@@ -20,6 +20,13 @@ using index_t = std::int64_t;
 /// The unit of alignment of the flat space, in elements: shard borders never cut a block.
 inline constexpr index_t block = 64;
 
+/// The same bits as another type of the same size. (std::bit_cast does not run on a device.)
+template <class To, class From>
+TESSERA_HD TESSERA_ALWAYS_INLINE constexpr To bits_as(const From& from) noexcept {
+  static_assert(sizeof(To) == sizeof(From));
+  return __builtin_bit_cast(To, from);
+}
+
 TESSERA_HD constexpr index_t ceil_div(index_t n, index_t by) noexcept { return (n + by - 1) / by; }
 
 TESSERA_HD constexpr index_t round_up(index_t n, index_t to) noexcept { return ceil_div(n, to) * to; }

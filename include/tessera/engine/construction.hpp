@@ -20,25 +20,6 @@
 
 namespace tessera {
 
-/// The policies as numbers, for the plan.
-template <class Rule, class Stage, class Precision>
-constexpr Footprint footprint_of(index_t agreement_words) {
-  using Parameter = typename Precision::Parameter;
-  using Reduction = typename Precision::Reduction;
-  return {.parameters_sharded = Stage::shards_parameters,
-          .gradients_sharded = Stage::shards_gradients,
-          .state_sharded = Stage::shards_state,
-          .reduced_in_place = std::is_same_v<typename Precision::Gradient, Reduction>,
-          .parameter_bytes = sizeof(Parameter),
-          .gradient_bytes = sizeof(typename Precision::Gradient),
-          .reduction_bytes = sizeof(Reduction),
-          .master_bytes = master_bytes<Precision>,
-          .state_floats = state_floats<Rule>,
-          .state_bytes = sizeof(typename Precision::State),
-          .agreement_words = agreement_words,
-          .norm_words = NeedsTensorNorms<Rule> ? norm_words : 0};
-}
-
 /// Throws OptionError or LayoutError for what no rank can be built from.
 template <class Rule, class Stage>
 void check_model(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {

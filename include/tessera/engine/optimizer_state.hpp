@@ -1,6 +1,7 @@
 // Master weights and optimizer state of what this rank updates: its part where the stage shards state, else everything.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <vector>
@@ -21,10 +22,13 @@ class OptimizerState {
 
   using Kept = KeptWeight<Parameter, typename Precision::Master>;
 
-  OptimizerState(const Sharding& sharding, int rank, Executor& executor, const Plan& plan, std::uint64_t seed)
+  /// groups: of hyperparameters. seed: of random rounding.
+  OptimizerState(const Sharding& sharding, int rank, Executor& executor, const Plan& plan, std::size_t groups,
+                 std::uint64_t seed)
       : sharding_(&sharding),
         rank_(rank),
         executor_(&executor),
+        rules_(groups),
         seed_(seed),
         master_(executor, plan.master_weights),
         state_(executor, plan.optimizer_state),
@@ -62,16 +66,21 @@ class OptimizerState {
         }
   }
 
+  /// Before the step's measure() and update(). rules: one a group; step: counted from 1.
+  void begin_step(const std::vector<Rule>& rules, index_t step) {
+    for (std::size_t group = 0; group < rules_.size(); ++group) rules_[group] = {rules[group], rules[group].at(step)};
+    step_ = step;
+  }
+
   /// Before the update of the first bucket: takes the norms of all tensors, over all ranks, if the rule needs them.
   /// Throws CommError.
   template <class Reduce, class Parameters, class Queue>
-  void measure(Reduce& reduce, Parameters& parameters, const std::vector<Rule>& rules, index_t step, float scale,
-               Queue& queue) {
+  void measure(Reduce& reduce, Parameters& parameters, float scale, Queue& queue) {
     if constexpr (NeedsTensorNorms<Rule>) {
       norms_.clear();
       for (int b = 0; b < sharding_->buckets(); ++b)
         for (const Segment& segment : segments_[b]) {
-          const auto element = element_of(b, segment, reduce, parameters, rules, step, scale);
+          const auto element = element_of(b, segment, reduce, parameters, scale);
           const index_t n = segment.place.size();
           const index_t lead = segment.place.begin % block;
           ExactSum weights, measured;
@@ -79,16 +88,15 @@ class OptimizerState {
           executor_->add_squares_of(n, lead, MeasuredOf<Rule, Precision>{element}, measured);
           norms_.set(segment.tensor, weights, measured);
         }
-      if constexpr (Stage::shards_state) norms_.exchange(queue, step);
+      if constexpr (Stage::shards_state) norms_.exchange(queue, step_);
     }
   }
 
-  /// One pass over bucket `b`: unscale, rule, master, state, parameter. rules: one a group; step: counted from 1.
+  /// One pass over bucket `b`: unscale, rule, master, state, parameter.
   template <class Reduce, class Parameters>
-  void update(int b, Reduce& reduce, Parameters& parameters, const std::vector<Rule>& rules, index_t step,
-              float scale) {
+  void update(int b, Reduce& reduce, Parameters& parameters, float scale) {
     for (const Segment& segment : segments_[b]) {
-      auto element = element_of(b, segment, reduce, parameters, rules, step, scale);
+      auto element = element_of(b, segment, reduce, parameters, scale);
       if constexpr (NeedsTensorNorms<Rule>)
         element.scalars = element.rule.adapted(element.scalars, norms_.of_weights(segment.tensor),
                                                norms_.of_measured(segment.tensor));
@@ -96,19 +104,40 @@ class OptimizerState {
     }
   }
 
+  /// Trades bucket `b`'s weights between those that are trained and those that are evaluated.
+  template <bool evaluation, class Parameters>
+  void exchange(int b, Parameters& parameters, const std::vector<Rule>& rules) {
+    for (const Segment& segment : segments_[b]) {
+      auto element = element_of(b, segment, parameters);
+      element.rule = rules[segment.group];
+      executor_->for_each(segment.place.size(), ExchangedWeight<Rule, Precision, evaluation>{element});
+    }
+  }
+
  private:
-  template <class Reduce, class Parameters>
-  FusedUpdate<Rule, Precision> element_of(int b, const Segment& segment, Reduce& reduce, Parameters& parameters,
-                                          const std::vector<Rule>& rules, index_t step, float scale) {
+  struct StepRule {
+    Rule rule{};
+    typename Rule::Scalars scalars{};
+  };
+
+  template <class Parameters>
+  FusedUpdate<Rule, Precision> element_of(int b, const Segment& segment, Parameters& parameters) {
     const index_t begin = segment.place.begin;
     FusedUpdate<Rule, Precision> element;
-    element.gradient = reduce.at(b, begin);
     element.weight = kept(b, begin, parameters);
-    if constexpr (requires { element.weight.random; }) element.weight.random = StepRandom(seed_, step);
-    for (std::size_t s = 0; s < element.state.size(); ++s)
+    if constexpr (requires { element.weight.random; }) element.weight.random = StepRandom(seed_, step_);
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s)
       element.state[s] = state_.data() + static_cast<index_t>(s) * member_elements_ + offset(b, begin);
-    element.rule = rules[segment.group];
-    element.scalars = element.rule.at(step);
+    return element;
+  }
+
+  template <class Reduce, class Parameters>
+  FusedUpdate<Rule, Precision> element_of(int b, const Segment& segment, Reduce& reduce, Parameters& parameters,
+                                          float scale) {
+    auto element = element_of(b, segment, parameters);
+    element.gradient = reduce.at(b, segment.place.begin);
+    element.rule = rules_[segment.group].rule;
+    element.scalars = rules_[segment.group].scalars;
     element.scale = scale;
     return element;
   }
@@ -120,7 +149,9 @@ class OptimizerState {
   const Sharding* sharding_;
   int rank_;
   Executor* executor_;
+  List<StepRule> rules_;  // by group, as they are in this step
   std::uint64_t seed_;
+  index_t step_ = 0;
   Storage<Executor, typename Precision::Master> master_;
   Storage<Executor, typename Precision::State> state_;
   index_t member_elements_;

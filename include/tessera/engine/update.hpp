@@ -2,8 +2,6 @@
 // One element is one call; the executor makes the loop (exec/vectorize.hpp on the host).
 #pragma once
 
-#include <array>
-#include <bit>
 #include <cstddef>
 #include <type_traits>
 #include <utility>
@@ -27,7 +25,7 @@ struct FusedUpdate {
 
   const typename Precision::Reduction* gradient = nullptr;
   Kept weight{};
-  std::array<State*, state_floats<Rule>> state{};
+  State* state[max<std::size_t>(state_floats<Rule>, 1)]{};
   Rule rule{};
   typename Rule::Scalars scalars{};
   float scale = 1;
@@ -57,10 +55,24 @@ struct FusedUpdate {
     vector_code::prefetch_block(gradient + i);
     vector_code::prefetch_block(weight.parameter + i);
     if constexpr (requires { weight.master; }) vector_code::prefetch_block(weight.master + i);
-    for (State* const one : state) vector_code::prefetch_block(one + i);
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s) vector_code::prefetch_block(state[s] + i);
+  }
+
+  /// See HasEvaluationWeights.
+  template <bool evaluation>
+  TESSERA_HD TESSERA_ALWAYS_INLINE void exchange(index_t i) const noexcept {
+    TESSERA_ROUND_EACH_OPERATION
+    const typename Rule::State s = load(i, std::make_index_sequence<state_floats<Rule>>{});
+    const float w = weight.load(i);
+    weight.store(i, evaluation ? rule.to_evaluation(w, s) : rule.to_training(w, s));
   }
 
  private:
+  template <std::size_t n>
+  struct Floats {
+    float of[n];
+  };
+
   TESSERA_HD TESSERA_ALWAYS_INLINE float updated(index_t i) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
     const float g = static_cast<float>(gradient[i]) * scale;
@@ -72,19 +84,20 @@ struct FusedUpdate {
 
   template <std::size_t... Member>
   TESSERA_HD TESSERA_ALWAYS_INLINE typename Rule::State load(index_t i, std::index_sequence<Member...>) const noexcept {
-    if constexpr (sizeof...(Member) == 0)
+    if constexpr (sizeof...(Member) == 0) {
       return {};
-    else
-      return std::bit_cast<typename Rule::State>(
-          std::array<float, sizeof...(Member)>{static_cast<float>(state[Member][i])...});
+    } else {
+      const Floats<sizeof...(Member)> floats{{static_cast<float>(state[Member][i])...}};
+      return bits_as<typename Rule::State>(floats);
+    }
   }
 
   template <std::size_t... Member>
   TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, const typename Rule::State& s,
                                               std::index_sequence<Member...>) const noexcept {
     if constexpr (sizeof...(Member) > 0) {
-      const auto floats = std::bit_cast<std::array<float, sizeof...(Member)>>(s);
-      ((state[Member][i] = State(floats[Member])), ...);
+      const auto floats = bits_as<Floats<sizeof...(Member)>>(s);
+      ((state[Member][i] = State(floats.of[Member])), ...);
     }
   }
 };
@@ -94,6 +107,14 @@ template <class Rule, class Precision>
 struct WeightOf {
   FusedUpdate<Rule, Precision> element;
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return element.weight.load(i); }
+};
+
+template <class Rule, class Precision, bool evaluation>
+struct ExchangedWeight {
+  FusedUpdate<Rule, Precision> element;
+  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
+    element.template exchange<evaluation>(i);
+  }
 };
 
 template <class Rule, class Precision>

@@ -2,7 +2,6 @@
 // when a call returns; only communication is asynchronous here.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -97,7 +96,7 @@ class Host {
     split(static_cast<index_t>(values.size()), [&](index_t begin, index_t end) {
       std::uint64_t part = 0;
       for (index_t i = begin; i < end; ++i)
-        part += (std::uint64_t{std::bit_cast<Bits>(values[i])} + 1) * (2 * static_cast<std::uint64_t>(i) + 1);
+        part += (std::uint64_t{bits_as<Bits>(values[i])} + 1) * (2 * static_cast<std::uint64_t>(i) + 1);
       const Lock lock(merging);
       sum += part;
     });

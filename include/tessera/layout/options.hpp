@@ -1,7 +1,6 @@
 // What a caller may choose of a training step. The same on every rank.
 #pragma once
 
-#include <bit>
 #include <limits>
 #include <string>
 
@@ -77,15 +76,15 @@ struct Options {
   std::uint64_t digest() const {
     return Digest{}
         .add(micro_batches)
-        .add(std::bit_cast<std::int64_t>(clip_norm))
+        .add(bits_as<std::int64_t>(clip_norm))
         .add(bucket_bytes)
         .add(prefetch)
         .add(static_cast<std::int64_t>(seed))
-        .add(std::bit_cast<std::int64_t>(loss_scale.initial))
-        .add(std::bit_cast<std::int64_t>(loss_scale.factor))
+        .add(bits_as<std::int64_t>(loss_scale.initial))
+        .add(bits_as<std::int64_t>(loss_scale.factor))
         .add(loss_scale.window)
         .add(loss_scale.hysteresis)
-        .add(std::bit_cast<std::int64_t>(loss_scale.least))
+        .add(bits_as<std::int64_t>(loss_scale.least))
         .add(loss_scale.dynamic)
         .value();
   }

@@ -7,11 +7,11 @@
 //     bfloat16    NoMaster    0              the parameter, rounded up or down at random
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include <tessera/core/bfloat16.hpp>
 #include <tessera/core/config.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/core/random.hpp>
 
 namespace tessera {
@@ -23,17 +23,17 @@ struct Remainder {
 
   Remainder() = default;
   TESSERA_HD explicit constexpr Remainder(float weight) noexcept
-      : bits(static_cast<std::int16_t>(std::bit_cast<std::uint32_t>(weight))) {}
+      : bits(static_cast<std::int16_t>(bits_as<std::uint32_t>(weight))) {}
 
   /// The parameter of a weight. A NaN that arithmetic makes stays one; others may look like infinity or zero there.
   TESSERA_HD static constexpr bfloat16 parameter(float weight) noexcept {
     bfloat16 parameter;
-    parameter.bits = static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(weight) + 0x8000u) >> 16);
+    parameter.bits = static_cast<std::uint16_t>((bits_as<std::uint32_t>(weight) + 0x8000u) >> 16);
     return parameter;
   }
   /// The weight, to the bit, whatever it was.
   TESSERA_HD constexpr float weight(bfloat16 parameter) const noexcept {
-    return std::bit_cast<float>((static_cast<std::uint32_t>(parameter.bits) << 16) +
+    return bits_as<float>((static_cast<std::uint32_t>(parameter.bits) << 16) +
                                 static_cast<std::uint32_t>(std::int32_t{bits}));
   }
 };
@@ -46,7 +46,7 @@ struct NoMaster {};
 TESSERA_HD constexpr bfloat16 round_at_random(float weight, std::uint32_t random) noexcept {
   if (weight != weight) return bfloat16(weight);
   bfloat16 rounded;
-  rounded.bits = static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(weight) + (random & 0xffffu)) >> 16);
+  rounded.bits = static_cast<std::uint16_t>((bits_as<std::uint32_t>(weight) + (random & 0xffffu)) >> 16);
   return rounded;
 }
 

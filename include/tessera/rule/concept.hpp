@@ -71,6 +71,16 @@ concept NeedsTensorNorms =
       { rule.adapted(scalars, norm, norm) } -> std::same_as<typename R::Scalars>;
     };
 
+/// An update rule whose gradients are taken at other weights than those that are worth evaluating or saving:
+///   to_evaluation(weight, state)   the weight that is evaluated, of the one that is trained; never throws
+///   to_training(weight, state)     and back, exact but for rounding
+template <class R>
+concept HasEvaluationWeights =
+    UpdateRule<R> && requires(const R& rule, float x, const typename R::State& state) {
+      { rule.to_evaluation(x, state) } noexcept -> std::same_as<float>;
+      { rule.to_training(x, state) } noexcept -> std::same_as<float>;
+    };
+
 /// How many floats a rule keeps an element.
 template <class Rule>
 inline constexpr std::size_t state_floats = rule_state::floats<typename Rule::State>;

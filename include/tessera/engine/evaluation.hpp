@@ -1,0 +1,45 @@
+// Which weights the parameters are: those that are trained, or those that are evaluated. For most rules the same.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include <tessera/core/error.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/layout/sharding.hpp>
+#include <tessera/rule/concept.hpp>
+
+namespace tessera {
+
+class Evaluation {
+ public:
+  bool open() const noexcept { return open_; }
+  /// How often the weights were traded: ranks must have done so alike.
+  index_t exchanges() const noexcept { return exchanges_; }
+
+  /// Makes the parameters those of evaluation (or of training again), and sends them on their way; twice is once.
+  /// step: what the gathers are tagged with. Blocks until the last step's weights have come. Throws CommError.
+  template <class Rule, class State, class Parameters>
+  void set(bool evaluation, const Sharding& sharding, const std::vector<Rule>& rules, State& state,
+           Parameters& parameters, index_t step) {
+    if (evaluation == open_) return;
+    if constexpr (HasEvaluationWeights<Rule>) {
+      parameters.before_update();
+      for (int b = 0; b < sharding.buckets(); ++b)
+        if (evaluation)
+          state.template exchange<true>(b, parameters, rules);
+        else
+          state.template exchange<false>(b, parameters, rules);
+    }
+    open_ = evaluation;
+    ++exchanges_;
+    if constexpr (HasEvaluationWeights<Rule>)
+      for (int b = 0; b < sharding.buckets(); ++b) parameters.publish(b, step);
+  }
+
+ private:
+  bool open_ = false;
+  index_t exchanges_ = 0;
+};
+
+}  // namespace tessera

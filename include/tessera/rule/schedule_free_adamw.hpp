@@ -1,0 +1,113 @@
+// AdamW that needs no learning-rate schedule: it averages the weights instead.
+#pragma once
+
+#include <array>
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/rule/concept.hpp>
+
+namespace tessera {
+
+/// Three sequences of weights: z, which steps, x, its average, which is evaluated, and y between them, where gradients
+/// are taken: y is the weight, and ahead = z - x is kept, so that x = y - (1 - beta1) ahead.
+///   gamma = lr sqrt(1 - beta2^t) min(1, t / warmup_steps);   c = gamma^2 / (gamma_1^2 + ... + gamma_t^2)
+///   v = beta2 v + (1 - beta2) g^2
+///   z -= gamma (g / (sqrt(v) + epsilon) + weight_decay y);   x += c (z - x);   y = (1 - beta1) z + beta1 x
+/// lr is meant to stay as it is: c is computed as if all steps before had had the present one.
+/// Evaluate and save between Sharded's begin_evaluation() and end_evaluation(), which trade y for x and back.
+/// Not in PyTorch. Source: Defazio et al. 2024, "The Road Less Scheduled", algorithm 1.
+struct ScheduleFreeAdamW {
+  double lr = 2.5e-3;
+  double beta1 = 0.9;  ///< how near gradients are taken to the average
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0;
+  index_t warmup_steps = 0;  ///< over which gamma grows linearly to lr
+
+  static constexpr const char* name = "ScheduleFreeAdamW";
+
+  struct State {
+    float ahead;
+    float v;
+  };
+  static constexpr std::array<const char*, 2> state_names{"ahead", "v"};
+
+  struct Scalars {
+    float beta1;
+    float beta2;
+    float one_minus_beta2;
+    float step_size;  // gamma
+    float epsilon;
+    float weight_decay;
+    float left_ahead;  // 1 - c
+  };
+
+  Scalars at(index_t step) const noexcept {
+    const double warm = warmth(step);
+    const double gamma = lr * warm * ::sqrt(1 - ::pow(beta2, static_cast<double>(step)));
+    return {.beta1 = static_cast<float>(beta1),
+            .beta2 = static_cast<float>(beta2),
+            .one_minus_beta2 = static_cast<float>(1 - beta2),
+            .step_size = static_cast<float>(gamma),
+            .epsilon = static_cast<float>(epsilon),
+            .weight_decay = static_cast<float>(weight_decay),
+            .left_ahead = static_cast<float>(1 - share(step))};
+  }
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
+                                                    const Scalars& s) const noexcept {
+    TESSERA_ROUND_EACH_OPERATION
+    state.v = s.beta2 * state.v + s.one_minus_beta2 * gradient * gradient;
+    const float move = s.step_size * (gradient / (::sqrtf(state.v) + s.epsilon) + s.weight_decay * weight);
+    const float ahead = s.left_ahead * (state.ahead - move);
+    const float next = weight + (s.beta1 * (state.ahead - ahead) - move);
+    state.ahead = ahead;
+    return next;
+  }
+
+  /// x of y.
+  TESSERA_HD TESSERA_ALWAYS_INLINE float to_evaluation(float weight, const State& state) const noexcept {
+    TESSERA_ROUND_EACH_OPERATION
+    return weight - static_cast<float>(1 - beta1) * state.ahead;
+  }
+  /// y of x.
+  TESSERA_HD TESSERA_ALWAYS_INLINE float to_training(float weight, const State& state) const noexcept {
+    TESSERA_ROUND_EACH_OPERATION
+    return weight + static_cast<float>(1 - beta1) * state.ahead;
+  }
+
+  /// Throws OptionError.
+  void check() const {
+    require_not_negative(name, "lr", lr);
+    require_option(beta1 >= 0 && beta1 < 1, name, "beta1", beta1, "in [0, 1)");
+    require_option(beta2 >= 0 && beta2 < 1, name, "beta2", beta2, "in [0, 1)");
+    require_not_negative(name, "epsilon", epsilon);
+    require_not_negative(name, "weight_decay", weight_decay);
+    require_option(warmup_steps >= 0 && warmup_steps <= most_warmup_steps, name, "warmup_steps",
+                   static_cast<double>(warmup_steps), "in [0, 1e6]");
+  }
+
+ private:
+  // They are added up in every step.
+  static constexpr index_t most_warmup_steps = 1'000'000;
+
+  double warmth(index_t step) const noexcept {
+    return step < warmup_steps ? static_cast<double>(step) / static_cast<double>(warmup_steps) : 1.0;
+  }
+
+  // c: (gamma / lr)^2 of this step over the sum of all, which after the warm-up is a geometric one.
+  double share(index_t step) const noexcept {
+    double sum = 0, power = 1;
+    const index_t warming = min(step, warmup_steps);
+    for (index_t i = 1; i <= warming; ++i) {
+      power *= beta2;
+      sum += warmth(i) * warmth(i) * (1 - power);
+    }
+    const auto rest = static_cast<double>(step - warming);
+    sum += rest - power * beta2 * (1 - ::pow(beta2, rest)) / (1 - beta2);
+    return warmth(step) * warmth(step) * (1 - ::pow(beta2, static_cast<double>(step))) / sum;
+  }
+};
+
+}  // namespace tessera

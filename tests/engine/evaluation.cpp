@@ -1,0 +1,149 @@
+#include <doctest/doctest.h>
+
+#include <bit>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "reference/reference.hpp"
+#include "training.hpp"
+
+namespace tessera {
+namespace {
+
+constexpr int steps = 3, micro_batches = 4;
+const ScheduleFreeAdamW rule{.lr = 0.1, .weight_decay = 0.1, .warmup_steps = 2};
+
+struct Seen {
+  std::vector<float> evaluated, trained;  // parameters, bits and all: after `steps` steps, and after one more
+  friend bool operator==(const Seen&, const Seen&) = default;
+};
+
+// Evaluates in the middle of training.
+template <class Stage, class Precision>
+Seen train(int world) {
+  Seen of_first;
+  run_ranks(world, [&](Local& comm) {
+    Seen seen;
+    Sharded<ScheduleFreeAdamW, Stage, Precision> optimizer(
+        comm, testing::ragged_layout(), {}, {rule, rule},
+        {.micro_batches = micro_batches / world, .bucket_bytes = 1000});
+    optimizer.initialize(testing::made_up_weight);
+    testing::run_steps(optimizer, comm.rank(), world, steps, micro_batches / world);
+    optimizer.begin_evaluation();
+    optimizer.begin_evaluation();  // twice is once
+    seen.evaluated = testing::parameters_of(optimizer);
+    optimizer.end_evaluation();
+    seen.trained = testing::run_steps(optimizer, comm.rank(), world, 1, micro_batches / world).parameters;
+    if (comm.rank() == 0) of_first = seen;
+  });
+  return of_first;
+}
+
+Seen expected(reference::Precision precision) {
+  const Layout layout = testing::ragged_layout();
+  reference::Problem problem;
+  problem.precision = precision;
+  problem.rules = {{.kind = reference::Kind::schedule_free, .lr = 0.1, .weight_decay = 0.1, .warmup_steps = 2}};
+  for (const Unit u : layout.forward()) {
+    problem.unit_sizes.push_back(0);
+    for (const Tensor t : layout.tensors(u))
+      for (index_t i = 0; i < (layout.frozen(t) ? 0 : layout.elements(t)); ++i) {
+        problem.weights.push_back(testing::made_up_weight(t, i));
+        ++problem.unit_sizes.back();
+      }
+  }
+  reference::Trainer trainer(problem);
+  const auto step = [&](index_t number) {
+    std::vector<reference::Floats> leaves(micro_batches);
+    for (index_t leaf = 0; leaf < micro_batches; ++leaf)
+      for (const Tensor t : layout.tensors())
+        for (index_t i = 0; i < (layout.frozen(t) ? 0 : layout.elements(t)); ++i)
+          leaves[leaf].push_back(trainer.leaf(testing::made_up_gradient(number, leaf, t, i)));
+    trainer.step(leaves);
+  };
+  const auto parameters = [&] {
+    std::vector<float> all;
+    std::size_t next = 0;
+    for (const Tensor t : layout.tensors())
+      for (index_t i = 0; i < layout.elements(t); ++i)
+        all.push_back(layout.frozen(t) ? trainer.first_parameter(testing::made_up_weight(t, i))
+                                       : trainer.parameter[next++]);
+    return all;
+  };
+  Seen seen;
+  for (int number = 0; number < steps; ++number) step(number);
+  trainer.begin_evaluation();
+  seen.evaluated = parameters();
+  trainer.end_evaluation();
+  step(0);
+  seen.trained = parameters();
+  return seen;
+}
+
+TEST_CASE("evaluated weights, and training after them, have the reference's bits at every stage and world size") {
+  for (const int world : {1, 2, 4}) {
+    CAPTURE(world);
+    CHECK(train<Stage0, Fp32>(world) == expected(reference::Precision::fp32));
+    CHECK(train<Stage1, Fp32>(world) == expected(reference::Precision::fp32));
+    CHECK(train<Stage2, Fp32>(world) == expected(reference::Precision::fp32));
+    CHECK(train<Stage3, Fp32>(world) == expected(reference::Precision::fp32));
+    CHECK(train<Stage2, Bf16>(world) == expected(reference::Precision::bf16));
+  }
+  const Seen seen = expected(reference::Precision::fp32);
+  CHECK(seen.evaluated != seen.trained);
+}
+
+Layout one_tensor() {
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {5});
+  return layout;
+}
+
+TEST_CASE("a rule with one kind of weights has these evaluated, and is called alike") {
+  Self self;
+  Sharded<AdamW, Stage0, Fp32, Self> optimizer(self, one_tensor(), {}, AdamW{});
+  testing::run_steps(optimizer, 0, 1, 1, 1);
+  const std::vector<float> before = testing::parameters_of(optimizer);
+  optimizer.begin_evaluation();
+  CHECK(testing::parameters_of(optimizer) == before);
+  optimizer.end_evaluation();
+  CHECK(testing::parameters_of(optimizer) == before);
+}
+
+TEST_CASE("what belongs to training is refused during evaluation, and evaluation in the middle of a step") {
+  Self self;
+  Sharded<AdamW, Stage0, Fp32, Self> optimizer(self, one_tensor(), {}, AdamW{}, {.micro_batches = 2});
+  optimizer.begin_evaluation();
+  CHECK_THROWS_WITH_AS(static_cast<void>(optimizer.backward()),
+                       "backward() during evaluation: call end_evaluation() first", UsageError);
+  CHECK_THROWS_WITH_AS(optimizer.initialize(testing::made_up_weight),
+                       "initialize() during evaluation: call end_evaluation() first", UsageError);
+  optimizer.end_evaluation();
+  testing::run_pass(optimizer, 0, 0);
+  CHECK_THROWS_WITH_AS(optimizer.begin_evaluation(), "begin_evaluation() in the middle of a step", UsageError);
+  testing::run_pass(optimizer, 0, 1);
+  CHECK(optimizer.step().applied());
+}
+
+TEST_CASE("a rank that evaluated alone, and so rounded its weights, is found in the next step") {
+  std::vector<std::string> errors(2);
+  run_ranks(2, [&](Local& comm) {
+    Sharded<ScheduleFreeAdamW, Stage0> optimizer(comm, one_tensor(), {}, rule);
+    testing::run_steps(optimizer, comm.rank(), 2, 1, 1);
+    if (comm.rank() == 1) {
+      optimizer.begin_evaluation();
+      optimizer.end_evaluation();
+    }
+    try {
+      testing::run_steps(optimizer, comm.rank(), 2, 1, 1);
+    } catch (const AgreementError& error) {
+      errors[comm.rank()] = error.what();
+    }
+  });
+  for (const std::string& error : errors) CHECK(error.find("rank 1") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace tessera
