@@ -1,10 +1,25 @@
 # Says once what this machine has of the optional toolkits. None of them is needed for the host library.
 
 find_package(CUDAToolkit QUIET)
-if(CUDAToolkit_FOUND)
-  message(STATUS "tessera: CUDA ${CUDAToolkit_VERSION} found: not used yet, there are no device headers")
+set(TESSERA_CUDA FALSE)
+if(CUDAToolkit_FOUND AND PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+  if(NOT CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80 90)
+  endif()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 does not know nvcc's
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    set(TESSERA_CUDA TRUE)
+  endif()
+endif()
+if(TESSERA_CUDA)
+  message(STATUS "tessera: CUDA ${CUDAToolkit_VERSION} found: rules and precisions are compiled for it; there is no executor yet")
 else()
-  message(STATUS "tessera: CUDA not found: device headers are not tested")
+  message(STATUS "tessera: CUDA not found: rules and precisions are not compiled for a device")
 endif()
 
 find_path(TESSERA_NCCL_INCLUDE_DIR nccl.h HINTS ENV NCCL_ROOT ENV NCCL_HOME PATH_SUFFIXES include

@@ -188,7 +188,21 @@ inline double square_sum(const Floats& gradient, const std::vector<std::size_t>&
 
 // ---- the rules
 
-enum class Kind { sgd, adam, adamw, adagrad, rmsprop, lion, adadelta, nadam, radam, amsgrad, lamb, lars, schedule_free };
+enum class Kind {
+  sgd,
+  adam,
+  adamw,
+  adagrad,
+  rmsprop,
+  lion,
+  adadelta,
+  nadam,
+  radam,
+  amsgrad,
+  lamb,
+  lars,
+  schedule_free
+};
 
 struct Rule {
   Kind kind = Kind::adam;

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "rule/same_as_reference.hpp"
 #include <tessera/rule/schedule_free_adamw.hpp>
+#include "rule/same_as_reference.hpp"
 
 using namespace tessera;
 
@@ -31,8 +31,7 @@ TEST_CASE("ScheduleFreeAdamW follows algorithm 1 of Defazio et al. in float64 fo
     for (const double weight_decay : {0.0, 0.1})
       for (const double beta1 : {0.0, 0.9}) {
         CAPTURE(warmup);
-        const ScheduleFreeAdamW rule{
-            .lr = 0.01, .beta1 = beta1, .weight_decay = weight_decay, .warmup_steps = warmup};
+        const ScheduleFreeAdamW rule{.lr = 0.01, .beta1 = beta1, .weight_decay = weight_decay, .warmup_steps = warmup};
         double worst = 0;
         for (std::uint64_t element = 0; element < 16; ++element) {
           float weight = testing::uniform(3, element);
@@ -59,22 +58,20 @@ TEST_CASE("ScheduleFreeAdamW follows algorithm 1 of Defazio et al. in float64 fo
 TEST_CASE("every setting of ScheduleFreeAdamW has the bits of the serial reference") {
   for (const double beta1 : {0.0, 0.9})
     for (const int warmup : {0, 20})
-      testing::check_same_as_reference(ScheduleFreeAdamW{.lr = 0.01,
-                                                         .beta1 = beta1,
-                                                         .beta2 = 0.98,
-                                                         .epsilon = 1e-6,
-                                                         .weight_decay = 0.1,
-                                                         .warmup_steps = warmup},
-                                       {.kind = reference::Kind::schedule_free,
-                                        .lr = 0.01,
-                                        .beta1 = beta1,
-                                        .beta2 = 0.98,
-                                        .epsilon = 1e-6,
-                                        .weight_decay = 0.1,
-                                        .warmup_steps = warmup});
+      testing::check_same_as_reference(
+          ScheduleFreeAdamW{
+              .lr = 0.01, .beta1 = beta1, .beta2 = 0.98, .epsilon = 1e-6, .weight_decay = 0.1, .warmup_steps = warmup},
+          {.kind = reference::Kind::schedule_free,
+           .lr = 0.01,
+           .beta1 = beta1,
+           .beta2 = 0.98,
+           .epsilon = 1e-6,
+           .weight_decay = 0.1,
+           .warmup_steps = warmup});
 }
 
-TEST_CASE("every hyperparameter of ScheduleFreeAdamW that is out of range is refused, with the names of rule and field") {
+TEST_CASE(
+    "every hyperparameter of ScheduleFreeAdamW that is out of range is refused, with the names of rule and field") {
   CHECK_NOTHROW(ScheduleFreeAdamW{}.check());
   CHECK_NOTHROW(ScheduleFreeAdamW{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0}.check());
   const auto refuses = [](double ScheduleFreeAdamW::*field, double value, const char* text) {
