@@ -63,5 +63,48 @@ TEST_CASE("what all had joined before a drop is completed, and a new epoch count
   CHECK(c.full == 0);
 }
 
+TEST_CASE("an operation is a span of every rank that keeps a timeline, and so is a wait for it") {
+  Timeline timeline;
+  Channel c(3);
+  Track& work = timeline.open(1, "reductions");
+  Track& waits = timeline.open(1, "compute");
+  const auto run = [&] {
+    for (int r = 0; r < 3; ++r) join(c, r);
+    Operation& op = c.ring[c.completed];
+    c.begin(op);
+    {
+      const Timed mine = c.timed_wait(1, {0, c.completed});
+      const Timed of_another = c.timed_wait(2, {0, c.completed});
+    }
+    c.end(op);
+  };
+  run();
+  CHECK(work.size() == 0);
+  c.time_on(1, {&work, &waits});
+  run();
+  REQUIRE(work.size() == 1);
+  CHECK(std::string(work[0].kind) == "all_reduce");
+  CHECK(std::string(work[0].name) == "norm");
+  CHECK(work[0].index == 5);
+  CHECK(work[0].pass == 6);
+  REQUIRE(waits.size() == 1);
+  CHECK(std::string(waits[0].kind) == "wait");
+  CHECK(std::string(waits[0].name) == "norm");
+  CHECK(work[0].begin <= waits[0].begin);
+  CHECK(waits[0].end <= work[0].end);
+}
+
+TEST_CASE("an operation that was at work before anybody looked is no span") {
+  Timeline timeline;
+  Channel c(3);
+  for (int r = 0; r < 3; ++r) join(c, r);
+  Operation& op = c.ring[0];
+  c.begin(op);
+  Track& work = timeline.open(0, "reductions");
+  c.time_on(0, {&work, &work});
+  c.end(op);
+  CHECK(work.size() == 0);
+}
+
 }  // namespace
 }  // namespace tessera::local

@@ -16,7 +16,7 @@ BELOW_COMM = {"core", "timeline", *BROTHERS}
 # What a room may look at, besides itself. A file that lies in no room (sharded.hpp, the front doors) is a room.
 MAY_SEE = {
     "core": set(),
-    "timeline": {"core"},
+    "timeline": {"core", "exec"},
     **{brother: {"core"} for brother in BROTHERS},
     "comm": BELOW_COMM,
     "engine": BELOW_COMM | {"comm"},

@@ -12,6 +12,7 @@
 #include <tessera/core/float16.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/exec/executor.hpp>
+#include <tessera/timeline/timeline.hpp>
 
 namespace tessera {
 
@@ -129,6 +130,10 @@ concept CommunicationQueue =
     requires(Q& q) {
       { q.drop() } noexcept;
     };
+
+/// What a queue may have besides: from then on it writes when its collectives ran and how long this rank waited for them.
+template <class Q>
+concept TimedQueue = requires(Q& q, const QueueTracks& tracks) { q.time_on(tracks); };
 
 /// A handle of one rank. `ordered`: sums are in the fixed tree of design section 4.3. queue(timeout): every rank makes
 /// its queues in the same order; two queues progress independently of each other. timeout: how long a wait lasts before

@@ -81,6 +81,9 @@ class Local {
 
     void drop() noexcept { group_->drop(*channel_, rank_, unwinding()); }
 
+    /// A collective's span begins when all ranks have called it and the one before is done, and ends with its event.
+    void time_on(const QueueTracks& tracks) { group_->time_on(*channel_, rank_, tracks); }
+
     bool done(std::uint64_t ticket) const noexcept override { return group_->done(*channel_, ticket); }
     void wait(std::uint64_t ticket) override { group_->wait(*channel_, rank_, ticket, timeout_); }
 

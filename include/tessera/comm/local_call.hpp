@@ -114,6 +114,7 @@ struct Operation {
   int first = -1;  // the rank that came first, whose call the others must make
   int joined = 0;
   int portions_left = 0;
+  Moment began{};  // where somebody keeps a timeline
   List<Ends> ranks;
 
   index_t bytes() const noexcept { return call.elements * call.in.bytes * std::ssize(ranks); }

@@ -35,7 +35,7 @@ struct End {
 };
 
 struct Channel {
-  explicit Channel(int world) : ring(world), epoch(world), posted(world), left(world) {}
+  explicit Channel(int world) : ring(world), epoch(world), posted(world), left(world), tracks(world) {}
 
   Ring ring;  // of the live epoch, as are the four numbers that follow
   std::uint64_t live = 0;
@@ -46,6 +46,40 @@ struct Channel {
   List<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
   List<std::uint64_t> posted;
   List<char> left;
+  List<QueueTracks> tracks;  // a rank; null where it keeps no timeline
+  bool timed = false;        // some rank does
+
+  void time_on(int rank, const QueueTracks& on) noexcept {
+    tracks[rank] = on;
+    timed = true;
+  }
+
+  /// The next operation, which all have joined, is at work from now on, or has been done.
+  void begin(Operation& op) noexcept {
+    in_flight = true;
+    op.began = timed ? Moment::now() : Moment{};
+  }
+  void end(Operation& op) noexcept {
+    if (op.began != Moment{}) {
+      const Tag& tag = op.call.tag;
+      const Span span{name(op.call.kind), tag.what, tag.index, tag.pass, op.began, Moment::now()};
+      for (const QueueTracks& on : tracks)
+        if (on.work) on.work->add(span);
+    }
+    op.joined = 0;
+    in_flight = false;
+    ++completed;
+  }
+
+  /// The span of a wait for `place`, which is not done, from now to the end of what this returns.
+  Timed timed_wait(int rank, Place place) noexcept {
+    Span what{.kind = "wait"};
+    if (timed && place.epoch == live && place.sequence < posted[rank]) {
+      const Tag& tag = ring[place.sequence].call.tag;
+      what = {"wait", tag.what, tag.index, tag.pass};
+    }
+    return Timed(tracks[rank].waits, what);
+  }
 
   bool closed(std::uint64_t e) const noexcept { return e < ends.size(); }
 

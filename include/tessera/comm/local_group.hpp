@@ -45,6 +45,11 @@ class Group {
     return channels_[index];
   }
 
+  void time_on(Channel& c, int rank, const QueueTracks& tracks) {
+    const Lock lock(mutex_);
+    c.time_on(rank, tracks);
+  }
+
   /// Joins the rank's next operation. Does not wait for other ranks; the last to come does small ones on the spot.
   /// Throws the group's failure, AgreementError if this call is not the others'.
   std::uint64_t post(Channel& c, int rank, const Call& call, const Ends& ends) {
@@ -87,6 +92,7 @@ class Group {
     Lock lock(mutex_);
     const Place place = Place::of(ticket);
     if (c.is_completed(place)) return;
+    const Timed wait = c.timed_wait(rank, place);
     const Moment deadline = Moment::now() + timeout;
     while (!c.is_completed(place)) {
       if (failed_) fail_rank(lock, c, rank);
@@ -229,7 +235,7 @@ class Group {
   void dispatch(Lock& lock, Channel& c) {
     while (!failed_ && !c.in_flight && c.completed < c.full) {
       Operation& op = c.ring[c.completed];
-      c.in_flight = true;
+      c.begin(op);
       if (op.bytes() > inline_bytes_) {
         op.portions_left = world_;
         for (Rank& rank : ranks_) {
@@ -246,9 +252,7 @@ class Group {
   }
 
   void complete(Channel& c, Operation& op) noexcept {
-    op.joined = 0;
-    c.in_flight = false;
-    ++c.completed;
+    c.end(op);
     notify();
     if (draining_ > 0) drained_.notify_all();
   }

@@ -74,6 +74,7 @@ class Recording {
     }
 
     void drop() noexcept { queue_.drop(); }
+    void time_on(const QueueTracks& tracks) requires TimedQueue<typename Comm::Queue> { queue_.time_on(tracks); }
 
    private:
     friend Recording;
