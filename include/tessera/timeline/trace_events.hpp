@@ -1,0 +1,105 @@
+// A timeline as a file that Perfetto (ui.perfetto.dev) and chrome://tracing open. Only writes; not in tessera.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <limits>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <tessera/timeline/timeline.hpp>
+
+namespace tessera {
+
+namespace trace_events {
+
+/// The text as a string of JSON.
+inline std::string json_string(std::string_view text) {
+  std::string all = "\"";
+  for (const char letter : text) {
+    if (letter == '"' || letter == '\\') all += '\\';
+    if (static_cast<unsigned char>(letter) >= 0x20) {
+      all += letter;
+    } else {
+      char code[8];
+      std::snprintf(code, sizeof code, "\\u%04x", static_cast<unsigned>(letter));
+      all += code;
+    }
+  }
+  return all + '"';
+}
+
+/// "backward: block 3", "reduce_scatter: gradients of bucket 1", "norm", "step 7".
+inline std::string title(const Span& span) {
+  std::string title = span.kind;
+  if (span.name[0] != 0) title += message({": ", span.name});
+  if (span.index >= 0) title += message({" ", span.index});
+  return title;
+}
+
+/// Microseconds, as the format has them, to the nanosecond.
+inline std::string microseconds(Duration duration) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%lld.%03lld", static_cast<long long>(duration.nanoseconds() / 1000),
+                static_cast<long long>(duration.nanoseconds() % 1000));
+  return text;
+}
+
+/// As readers of the format want them: by begin, and of those that begin together the one that holds the others first.
+inline std::vector<Span> in_order(const Track& track) {
+  std::vector<Span> spans;
+  for (index_t i = 0; i < track.size(); ++i) spans.push_back(track[i]);
+  std::stable_sort(spans.begin(), spans.end(),
+                   [](const Span& a, const Span& b) { return a.begin != b.begin ? a.begin < b.begin : a.end > b.end; });
+  return spans;
+}
+
+}  // namespace trace_events
+
+/// Writes what all tracks keep: a process for each rank, in it a thread for each of its tracks. Time begins with the
+/// first span. When nobody writes on the timeline: the optimizers, or the ranks, have ended.
+/// Source: "Trace Event Format", complete (X) and metadata (M) events.
+inline void write_trace_events(const Timeline& timeline, std::ostream& out) {
+  using namespace trace_events;
+  const List<const Track*> tracks = timeline.tracks();
+  Moment first{std::numeric_limits<std::int64_t>::max()};
+  for (const Track* track : tracks)
+    for (index_t i = 0; i < track->size(); ++i) first = std::min(first, (*track)[i].begin);
+
+  out << "{\"displayTimeUnit\": \"ns\", \"traceEvents\": [";
+  const char* separator = "\n";
+  const auto name = [&](const char* what, int rank, int thread, const std::string& text) {
+    out << separator
+        << message({"{\"ph\": \"M\", \"name\": \"", what, "\", \"pid\": ", rank, ", \"tid\": ", thread,
+                    ", \"args\": {\"name\": ", json_string(text), "}}"});
+    separator = ",\n";
+  };
+  int thread = 0;
+  for (const Track* track : tracks) {
+    const int rank = track->rank();
+    name("process_name", rank, ++thread, message({"rank ", rank}));
+    name("thread_name", rank, thread, track->name());
+    for (const Span& span : in_order(*track)) {
+      out << message({separator, "{\"ph\": \"X\", \"name\": ", json_string(title(span)),
+                      ", \"cat\": ", json_string(span.kind), ", \"pid\": ", rank, ", \"tid\": ", thread,
+                      ", \"ts\": ", microseconds(span.begin - first),
+                      ", \"dur\": ", microseconds(span.end - span.begin), ", \"args\": {"});
+      if (span.pass >= 0) out << message({"\"pass\": ", span.pass});
+      out << "}}";
+    }
+  }
+  out << "\n]}\n";
+}
+
+/// The same into a file. Throws Error if it cannot be written.
+inline void write_trace_events(const Timeline& timeline, const std::string& path) {
+  std::ofstream file(path);
+  write_trace_events(timeline, file);
+  file.close();
+  if (!file) throw Error("cannot write the timeline to '" + path + "'");
+}
+
+}  // namespace tessera
