@@ -37,11 +37,12 @@ Layout long_names() {
 }
 
 template <class Stage>
-void check_steps_allocate_nothing() {
+void check_steps_allocate_nothing(Timeline* timeline = nullptr) {
   const Layout layout = long_names();
   std::atomic<int> arrived{0};
   run_ranks(2, [&](Local& comm) {
-    Sharded<Adam, Stage, Bf16> optimizer(comm, layout, {}, Adam{}, {.micro_batches = 2, .bucket_bytes = 300});
+    Sharded<Adam, Stage, Bf16> optimizer(comm, layout, {}, Adam{},
+                                         {.micro_batches = 2, .bucket_bytes = 300, .timeline = timeline});
     // late: the rank that lets the others run ahead, so that queues grow to all that they will ever hold.
     const auto steps = [&](int count, int late) {
       for (int step = 0; step < count; ++step) {
@@ -81,6 +82,12 @@ TEST_CASE("a step allocates nothing, at any stage") {
   check_steps_allocate_nothing<Stage1>();
   check_steps_allocate_nothing<Stage2>();
   check_steps_allocate_nothing<Stage3>();
+}
+
+TEST_CASE("nor does one that is watched") {
+  Timeline timeline(100);
+  check_steps_allocate_nothing<Stage3>(&timeline);
+  CHECK(timeline.tracks()[0]->lost() > 0);
 }
 
 }  // namespace

@@ -69,7 +69,8 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
         reduce_(sharding_, comm_.rank(), executor_, reductions_, plan_, options.micro_batches, buffers.gradients),
         state_(sharding_, comm_.rank(), executor_, plan_, rules_.size(), options.seed),
         agreement_(executor_, plan_, comm_.rank(), comm_.size()),
-        progress_(sharding_, options.micro_batches),
+        progress_(sharding_, options.micro_batches,
+                  {options.timeline, comm_.rank(), sharding_.layout(), reductions_, gathers_}),
         scaler_(options.loss_scale),
         mine_(sharding_, comm_.rank()),
         caller_bytes_(buffers.parameters.data() ? plan_.parameters.bytes() : 0) {
@@ -106,12 +107,14 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
 
   /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way.
   Weights<Parameter> gather(Unit unit) {
+    progress_.at(unit);
     return guarded([&] { return parameters_.gather(unit); });
   }
 
   /// The same by range of the buffer of a flat layout.
   std::span<const Parameter> gather(index_t begin, index_t end) {
     progress_.require_range("gather", {begin, end});
+    progress_.at(Unit{0});
     return guarded([&] { return parameters_.gather(Range{begin, end}); });
   }
 
@@ -133,6 +136,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   Report step() {
     progress_.require_complete();
     for (const Rule& rule : rules_) rule.check();
+    progress_.at("norm");
     return guarded([&] {
       for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, progress_.steps());
       SquareSum squares = mine_.squares(executor_, reduce_);
@@ -228,6 +232,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     state_.begin_step(rules_, step_);
     state_.measure(reduce_, parameters_, scale, reductions_);
     for (int b = 0; b < sharding_.buckets(); ++b) {
+      progress_.at("update", "bucket", b);
       state_.update(b, reduce_, parameters_, scale);
       parameters_.publish(b, progress_.steps());
     }
@@ -235,6 +240,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
 
   UnitView<Gradient> open_gradients(Unit unit) {
     progress_.require_unready(unit);
+    progress_.at(unit);
     return guarded([&] {
       Gradient* const room = reduce_.open(unit, !progress_.zeroed(unit));
       progress_.set_zeroed(unit);

@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <string>
+
+#include <tessera/comm/self.hpp>
 #include <tessera/engine/step_progress.hpp>
 
 namespace tessera {
@@ -75,6 +78,35 @@ TEST_CASE("an old pass is not mistaken for the open one") {
   progress.drop();
   CHECK(progress.is_open(progress.begin_pass()));
   CHECK_FALSE(progress.is_open(old));
+}
+
+TEST_CASE("the timeline hears of every pass and step, by the numbers that collectives are tagged with") {
+  const Sharding sharding(two_units(), 1, 1);
+  Timeline timeline;
+  Self::Queue queue = Self().queue({});
+  StepProgress progress(sharding, 2, {&timeline, 0, sharding.layout(), queue, queue});
+  for (int k = 0; k < 2; ++k) {
+    progress.at(Unit{0});
+    progress.begin_pass();
+    progress.at(Unit{1});
+    for (const int u : {1, 0}) {
+      progress.set_zeroed(Unit{u});
+      progress.mark(Unit{u});
+      progress.depart();
+    }
+    CHECK(progress.close_pass_if_complete());
+  }
+  progress.at("update", "bucket", 0);
+  progress.end_step();
+  progress.at(Unit{1});
+  progress.drop();
+  const Track& track = *timeline.tracks()[0];
+  std::string story;
+  for (index_t i = 0; i < track.size(); ++i)
+    story += message({track[i].kind, " ", track[i].name, " ", track[i].index, " ", track[i].pass, ", "});
+  CHECK(story ==
+        "forward a -1 0, backward b -1 0, forward a -1 1, backward b -1 1, update bucket 0 -1, step  0 -1, "
+        "forward b -1 2, dropped step  1 -1, ");
 }
 
 }  // namespace

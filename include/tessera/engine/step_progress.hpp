@@ -1,20 +1,26 @@
 // How far a step has come: which pass is open, what in it is ready, how many are done. Refuses calls at the wrong time,
-// and says what was missing. Moves nothing.
+// and says what was missing. Moves nothing; tells the timeline.
 #pragma once
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/list.hpp>
+#include <tessera/engine/rank_spans.hpp>
 #include <tessera/layout/readiness.hpp>
 
 namespace tessera {
 
 class StepProgress {
  public:
-  StepProgress(const Sharding& sharding, int micro_batches)
-      : layout_(&sharding.layout()), micro_batches_(micro_batches), readiness_(sharding), zeroed_(layout_->units()) {}
+  StepProgress(const Sharding& sharding, int micro_batches, RankSpans spans = {})
+      : layout_(&sharding.layout()),
+        micro_batches_(micro_batches),
+        readiness_(sharding),
+        zeroed_(layout_->units()),
+        spans_(std::move(spans)) {}
 
   /// Passes that are complete in this step, and all of them.
   int passes() const noexcept { return passes_; }
@@ -23,6 +29,10 @@ class StepProgress {
   index_t tag() const noexcept { return step_ * micro_batches_ + passes_; }
   /// Steps that have ended, applied or not.
   index_t steps() const noexcept { return step_; }
+
+  /// What the rank is at from now on, for the timeline: the unit that the caller asks for, or a part of step().
+  void at(Unit unit) { spans_.compute(unit, tag()); }
+  void at(const char* part, const char* name = "", index_t index = -1) { spans_.begin(part, name, index); }
 
   void require_new_pass() const {
     if (open_) throw UsageError(message({"backward(): the last pass is still open: ", missing()}));
@@ -35,6 +45,7 @@ class StepProgress {
     readiness_.begin();
     zeroed_.fill(0);
     open_ = true;
+    spans_.begin_backward(tag());
     return ++pass_;
   }
 
@@ -75,6 +86,7 @@ class StepProgress {
     if (!readiness_.complete()) return false;
     open_ = false;
     ++passes_;
+    spans_.end_backward();
     return true;
   }
 
@@ -97,6 +109,7 @@ class StepProgress {
   }
 
   void end_step() noexcept {
+    spans_.end_step(step_);
     passes_ = 0;
     dropped_because_.clear();
     ++step_;
@@ -105,6 +118,7 @@ class StepProgress {
   /// The step begins again from its first pass. Ranks cannot know how far each of them had come, but all of them know
   /// how to start a step.
   void drop() {
+    spans_.drop(step_);
     if (open_) dropped_because_ = missing();
     open_ = false;
     passes_ = 0;
@@ -125,6 +139,7 @@ class StepProgress {
   int passes_ = 0;
   bool open_ = false;
   std::string dropped_because_;
+  RankSpans spans_;
 };
 
 }  // namespace tessera

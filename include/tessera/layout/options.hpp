@@ -11,6 +11,8 @@
 
 namespace tessera {
 
+class Timeline;
+
 /// How the loss is scaled where the precision does so (Fp16). Defaults: Micikevicius et al. 2018 and DeepSpeed.
 struct LossScale {
   double initial = 65536;
@@ -52,6 +54,8 @@ struct Options {
   std::uint64_t seed = 0;
   /// How long a rank waits for another before it says which one is missing.
   Duration timeout = Duration::seconds(600);
+  /// Where to write what ran when (timeline/timeline.hpp); null: nowhere.
+  Timeline* timeline = nullptr;
 
   /// Throws OptionError that names the option out of its range.
   constexpr void check() const {
@@ -72,7 +76,7 @@ struct Options {
                     loss_scale.dynamic ? " dynamic" : " static"});
   }
 
-  /// The timeout is each rank's own affair.
+  /// The timeout and the timeline are each rank's own affair.
   std::uint64_t digest() const {
     return Digest{}
         .add(micro_batches)
