@@ -1,0 +1,63 @@
+// What a timeline costs: a call that notes which unit is at work, and a whole training step of a small model in which
+// nothing but the optimizer's own bookkeeping takes time, each without a timeline and with one.
+#include <benchmark/benchmark.h>
+
+#include <tessera/tessera.hpp>
+
+using namespace tessera;
+
+namespace {
+
+constexpr int units = 24;
+
+Layout small_model() {
+  Layout layout;
+  for (int u = 0; u < units; ++u) {
+    layout.add_unit("block " + std::to_string(u));
+    layout.add_tensor("w", {64});
+  }
+  return layout;
+}
+
+enum Watched { no, yes };
+
+void one_call(benchmark::State& state) {
+  Timeline timeline;
+  const Layout layout = small_model();
+  Self::Queue queue = Self().queue({});
+  RankSpans spans(state.range(0) == yes ? &timeline : nullptr, 0, layout, queue, queue);
+  int u = 0;
+  for (auto _ : state) {
+    spans.compute(Unit{u ^= 1}, 0);
+    benchmark::ClobberMemory();
+  }
+}
+
+// One rank, whose queues do all on the spot: no other thread's pace shows.
+void one_step(benchmark::State& state) {
+  Timeline timeline;
+  const Layout layout = small_model();
+  Self self;
+  Sharded<AdamW, Stage2, Fp32, Self> optimizer(
+      self, layout, {}, AdamW{}, {.bucket_bytes = 1, .timeline = state.range(0) == yes ? &timeline : nullptr});
+  for (auto _ : state) {
+    for (const Unit u : layout.forward()) {
+      const auto weights = optimizer.gather(u);
+      benchmark::DoNotOptimize(weights.trainable().data());
+    }
+    auto pass = optimizer.backward();
+    for (const Unit u : layout.backward()) {
+      const auto weights = optimizer.gather(u);
+      pass.gradients(u).trainable()[0] += weights.trainable()[0];
+      pass.ready(u);
+    }
+    benchmark::DoNotOptimize(optimizer.step());
+  }
+}
+
+BENCHMARK(one_call)->ArgName("timeline")->Arg(no)->Arg(yes);
+BENCHMARK(one_step)->ArgName("timeline")->Arg(no)->Arg(yes);
+
+}  // namespace
+
+BENCHMARK_MAIN();
