@@ -8,6 +8,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 
@@ -26,6 +27,7 @@ struct Options {
   std::int64_t seed = 1;
   std::string data;
   std::string report;
+  std::string timeline;
 
   /// Samples of one pass of one rank.
   int micro_batch() const { return batch / (ranks * micro_batches); }
@@ -34,6 +36,17 @@ struct Options {
 inline int wrong(const std::string& program, const std::string& why) {
   std::fprintf(stderr, "%s: %s\n", program.c_str(), why.substr(0, why.find('\n')).c_str());
   return 2;
+}
+
+/// What is wrong with the file that an option names, found before the work that it is for: empty if it can be written.
+inline std::string unwritable(const std::string& option, const std::string& path) {
+  const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
+  if (!std::filesystem::is_directory(folder)) return option + ": there is no folder " + folder.string();
+  const bool was_there = std::filesystem::exists(path);
+  if (was_there && !std::filesystem::is_regular_file(path)) return option + ": " + path + " is not a plain file";
+  if (!std::ofstream(path, std::ios::app)) return option + ": cannot write " + path;
+  if (!was_there) std::filesystem::remove(path);
+  return {};
 }
 
 /// Nothing if the options are good; else what main returns: 0 after --help, 2 after one line that says what is wrong.
@@ -67,6 +80,7 @@ inline std::optional<int> parse(Options& options, const std::string& program, co
       ->capture_default_str();
   app.add_option("--data", options.data, "folder with the data; default: what is shipped");
   app.add_option("--report", options.report, "file for a report in JSON");
+  app.add_option("--timeline", options.timeline, "file for what ran when in the last steps, for ui.perfetto.dev");
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -81,17 +95,8 @@ inline std::optional<int> parse(Options& options, const std::string& program, co
     return wrong(program, "--batch " + std::to_string(options.batch) + " does not divide by " +
                               std::to_string(options.ranks) + " ranks times " + std::to_string(options.micro_batches) +
                               " micro-batches");
-  if (!options.report.empty()) {
-    const std::filesystem::path folder = std::filesystem::absolute(options.report).parent_path();
-    if (!std::filesystem::is_directory(folder))
-      return wrong(program, "--report: there is no folder " + folder.string());
-    if (std::filesystem::exists(options.report) && !std::filesystem::is_regular_file(options.report))
-      return wrong(program, "--report: " + options.report + " is not a plain file");
-    const bool was_there = std::filesystem::exists(options.report);
-    if (!std::ofstream(options.report, std::ios::app))
-      return wrong(program, "--report: cannot write " + options.report);
-    if (!was_there) std::filesystem::remove(options.report);
-  }
+  for (const auto& [option, path] : {std::pair("--report", options.report), {"--timeline", options.timeline}})
+    if (const std::string why = path.empty() ? "" : unwritable(option, path); !why.empty()) return wrong(program, why);
   return std::nullopt;
 }
 

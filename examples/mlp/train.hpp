@@ -7,10 +7,12 @@
 #include <cmath>
 #include <cstdio>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include <tessera/tessera.hpp>
+#include <tessera/timeline/trace_events.hpp>
 
 #include "common/options.hpp"
 #include "common/progress.hpp"
@@ -59,10 +61,13 @@ example::Result train(const example::Options& options, const Digits& training, c
   std::vector<double> losses[2];
   for (auto& one : losses) one.resize(std::size_t(options.ranks) * options.micro_batches);
 
+  std::optional<tessera::Timeline> timeline;
+  if (!options.timeline.empty()) timeline.emplace();
   tessera::run_ranks(options.ranks, [&](tessera::Local& local) {
     Comm comm(local);
-    tessera::Sharded<Rule, Stage, Precision, Comm> optimizer(comm, model.layout, {}, Rule{.lr = options.lr},
-                                                             {.micro_batches = options.micro_batches});
+    tessera::Sharded<Rule, Stage, Precision, Comm> optimizer(
+        comm, model.layout, {}, Rule{.lr = options.lr},
+        {.micro_batches = options.micro_batches, .timeline = timeline ? &*timeline : nullptr});
     optimizer.initialize([&](tessera::Tensor t, std::int64_t i) { return model.initial(seed, t, i); });
 
     const int rank = comm.rank();
@@ -122,6 +127,7 @@ example::Result train(const example::Options& options, const Digits& training, c
     result.final_loss = result.losses.back();
     result.seconds_per_step = seconds / static_cast<double>(steps);
   });
+  if (timeline) tessera::write_trace_events(*timeline, options.timeline);
   return result;
 }
 

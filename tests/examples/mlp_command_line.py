@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree as tree
 from pathlib import Path
 
 program = sys.argv[1]
+svg = Path(__file__).resolve().parents[2] / "tools" / "timeline_svg.py"
 folder = Path(tempfile.mkdtemp())
 KEYS = ["example", "ranks", "stage", "precision", "optimizer", "parameters", "steps", "losses",
         "final_loss", "accuracy",
@@ -66,6 +68,21 @@ for optimizer, rate in ("sgd", 0.1), ("adam", 3e-3), ("adamw", 3e-3):
 found = report("--optimizer", "sgd", "--lr", 1e30, "--steps", 6)
 check(found["skipped_steps"] > 0, "a run that diverges skips steps")
 
+# What ran when, on every rank, and a picture of a step of it.
+trace, picture = folder / "trace.json", folder / "step.svg"
+done = run("--ranks", 2, "--stage", 2, "--steps", 5, "--timeline", trace)
+check(done.returncode == 0, f"--timeline: {done.stderr}")
+names = [event["name"] for event in json.loads(trace.read_text())["traceEvents"]]
+for name in "step 4", "forward: hidden", "backward: output", "reduce_scatter: gradients of bucket 0", "update: bucket 0":
+    check(names.count(name) >= 2, f"{name} on both ranks")
+drawn = subprocess.run([sys.executable, svg, trace, picture, "--step", "3"], capture_output=True, text=True)
+check(drawn.returncode == 0, f"{svg}: {drawn.stderr}")
+bars = [element.get("class") for element in tree.parse(picture).getroot().iter("{http://www.w3.org/2000/svg}rect")]
+for kind in "forward", "backward", "update", "reduce_scatter", "all_reduce":
+    check(bars.count(kind) >= 3, f"bars of {kind} in the picture: two ranks' and the legend's")
+drawn = subprocess.run([sys.executable, svg, trace, picture, "--step", "5"], capture_output=True, text=True)
+check(drawn.returncode == 2 and "the timeline has [0, 1, 2, 3, 4], not 5" in drawn.stderr, "a step that is not there")
+
 # What is wrong is one line and status 2.
 wrong = {
     ("--stage", 4): "--stage", ("--ranks", 0): "--ranks", ("--ranks", "two"): "--ranks",
@@ -74,6 +91,7 @@ wrong = {
     ("--batch", 0): "--batch", ("--micro-batches", 3): "does not divide", ("--lr", "nan"): "--lr", ("--lr", -1): "--lr",
     ("--epochs", 1, "--steps", 1): "excludes", ("--steps", 0): "--steps", ("--bogus",): "--bogus",
     ("--data", folder / "nothing"): "cannot open", ("--report", folder / "no" / "where.json"): "no folder",
+    ("--timeline", folder / "no" / "where.json"): "no folder", ("--timeline", "/dev/full"): "is not a plain file",
     ("--report", folder): "is not a plain file", ("--report", "/dev/full"): "is not a plain file",
     ("--seed", -1): "--seed", ("--seed", 10 ** 30): "--seed", ("--lr", 1e39): "--lr",
 }
@@ -85,7 +103,7 @@ for arguments, says in wrong.items():
 
 done = run("--help")
 check(done.returncode == 0, "--help")
-for option in "ranks stage precision optimizer epochs steps batch micro-batches lr seed data report help".split():
+for option in "ranks stage precision optimizer epochs steps batch micro-batches lr seed data report timeline help".split():
     check("--" + option in done.stdout, f"--help tells of --{option}")
 
 lines = run("--steps", 5).stdout.splitlines()
