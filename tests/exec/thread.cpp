@@ -20,9 +20,7 @@ TEST_CASE("a lock keeps other threads out, but for what lies between unlock and 
       ++count;
     }
   };
-  {
-    Thread first(work), second(work);
-  }  // joins
+  { Thread first(work), second(work); }  // joins
   CHECK(count == 40000);
 }
 
@@ -51,6 +49,14 @@ TEST_CASE("a wait until a moment ends when it has come") {
   const Moment until = Moment::now() + Duration::milliseconds(20);
   while (Moment::now() < until) never.wait_until(lock, until);
   CHECK(Moment::now() >= until);
+}
+
+TEST_CASE("who sleeps until a moment has it behind him, and a past one at once") {
+  const Moment until = Moment::now() + Duration::milliseconds(5);
+  sleep_until(until);
+  CHECK(Moment::now() >= until);
+  sleep_until(until);
+  sleep_until(Moment{});
 }
 
 TEST_CASE("a moment has no end of time to run over") {

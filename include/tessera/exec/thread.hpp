@@ -37,7 +37,19 @@ struct Moment {
     return Duration::nanoseconds(a.nanoseconds - b.nanoseconds);
   }
   friend constexpr auto operator<=>(Moment, Moment) = default;
+
+  timespec posix() const noexcept {
+    constexpr std::int64_t second = 1'000'000'000;
+    return {static_cast<time_t>(nanoseconds / second), static_cast<long>(nanoseconds % second)};
+  }
 };
+
+/// Blocks, and leaves the processor to others, until the moment has come.
+inline void sleep_until(Moment moment) noexcept {
+  const timespec until = moment.posix();
+  while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) == EINTR) {
+  }
+}
 
 class Mutex {
  public:
@@ -98,9 +110,7 @@ class Condition {
   /// May also return without any notify.
   void wait(Lock& lock) noexcept { pthread_cond_wait(&condition_, &lock.mutex_.mutex_); }
   void wait_until(Lock& lock, Moment moment) noexcept {
-    constexpr std::int64_t second = 1'000'000'000;
-    const timespec until{static_cast<time_t>(moment.nanoseconds / second),
-                         static_cast<long>(moment.nanoseconds % second)};
+    const timespec until = moment.posix();
     pthread_cond_timedwait(&condition_, &lock.mutex_.mutex_, &until);
   }
 
