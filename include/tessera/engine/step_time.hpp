@@ -1,0 +1,269 @@
+// How long a step takes, from how long its computing and its collectives take: the engine's schedule, followed with
+// numbers in place of memory. Moves nothing and measures nothing.
+//
+//     compute   | F0 | F1 | F2 | B2 | B1 | B0 |.. waits ..| update |
+//     wire      | g0 | g1 | g2 |    | r2 | r1 | r0 | agree |  | g0 ...      stages 1 and 2
+//
+// It waits where the engine waits. tests/engine/step_time.cpp runs the engine itself by such a clock and finds the same
+// seconds, to the last digits.
+#pragma once
+
+#include <span>
+
+#include <tessera/comm/network.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/engine/gathered_pool.hpp>
+#include <tessera/layout/plan.hpp>
+
+namespace tessera {
+
+/// Seconds that a rank computes for one unit: forward and backward of one micro-batch, and the update of what it owns.
+struct UnitSeconds {
+  double forward = 0;
+  double backward = 0;
+  double update = 0;
+};
+
+/// One step of many, from the end of one step() to the end of the next, as one rank sees it. Seconds.
+struct StepTime {
+  double seconds = 0;
+  double compute = 0;
+  double communication = 0;  ///< of all collectives, as if none ran beside another
+  double exposed = 0;        ///< what computing waited for them: seconds - compute
+  double sent_bytes = 0;     ///< by each rank, by algorithms that send nothing twice
+};
+
+/// A rank's clock, moved on by the training loop. Communication is a model too: one link a rank, on which collectives
+/// take turns as they are posted, all ranks alike and in step; no rank is slower than another.
+class StepClock {
+ public:
+  /// units: one a unit of the layout; a flat layout's one is spread evenly over its elements. All outlive the clock.
+  /// Throws OptionError if there are more or fewer.
+  constexpr StepClock(const Sharding& sharding, const Footprint& of, const Options& options,
+                      std::span<const UnitSeconds> units, const Network& network)
+      : sharding_(sharding),
+        of_(of),
+        options_(options),
+        network_(network),
+        plan_(make_plan(sharding, options, of)),
+        reduced_(sharding.buckets()),
+        sent_(sharding.buckets()),
+        gathered_(sharding.buckets()),
+        gradient_slots_(plan_.gradient_slots.copies),
+        pool_(plan_.gathered_buckets.copies, sharding.buckets(), options.prefetch) {
+    const Layout& layout = sharding.layout();
+    if (static_cast<int>(units.size()) != layout.units())
+      throw OptionError(message(
+          {"step_time: the layout has ", layout.units(), " units, but seconds of ", units.size(), " were given"}));
+    if (layout.is_flat())
+      for (int b = 0; b < sharding.buckets(); ++b) pieces_.push_back({b, part(units[0], b), {{Unit{0}, b}}});
+    else
+      for (const Unit u : layout.forward())
+        pieces_.push_back({sharding.bucket_of(u), units[u.index], {{u, sharding.bucket_of(u)}}});
+    for (Piece& piece : pieces_)
+      for (const Unit owner : layout.forward())
+        if (layout.tied(piece.uses[0].unit, owner)) piece.uses.push_back({owner, sharding.bucket_of(owner)});
+  }
+
+  /// The loop of design section 1, once.
+  constexpr StepTime step() {
+    const double began = now_;
+    time_ = {};
+    for (int pass = 0; pass < options_.micro_batches; ++pass) {
+      for (int p = 0; p < pieces(); ++p) {
+        gather(pieces_[p]);
+        compute(pieces_[p].seconds.forward);
+      }
+      backward(pass);
+    }
+    finish();
+    update();
+    time_.seconds = now_ - began;
+    return time_;
+  }
+
+ private:
+  struct Use {
+    Unit unit{};
+    int bucket = 0;
+  };
+  // What is computed without a wait in between: a unit, or what a flat layout has in one bucket.
+  struct Piece {
+    int bucket = 0;
+    UnitSeconds seconds{};
+    List<Use> uses{};  // the unit itself, then those that it is tied to
+  };
+  struct GradientSlot {
+    int bucket = -1;
+    index_t order = 0;  // of departure; 0: never used
+    double reduced = 0;
+  };
+  using Pool = GatheredPool<double>;
+
+  constexpr UnitSeconds part(const UnitSeconds& of, int b) const {
+    const double share = static_cast<double>(range(b).size()) /
+                         static_cast<double>(max(sharding_.layout().trainable_elements(), index_t{1}));
+    return {of.forward * share, of.backward * share, of.update * share};
+  }
+
+  constexpr int pieces() const { return static_cast<int>(pieces_.size()); }
+  constexpr Range range(int b) const { return sharding_.trainable().range(b); }
+
+  // Computing, waiting, sending.
+
+  constexpr void compute(double seconds) {
+    now_ += seconds;
+    time_.compute += seconds;
+  }
+
+  constexpr void wait(double event) {
+    if (event <= now_) return;
+    time_.exposed += event - now_;
+    now_ = event;
+  }
+
+  // When a collective posted now will have ended: all take turns on the rank's one link, whichever queue they are of
+  // (comm/simulated.hpp).
+  constexpr double post(Collective kind, index_t bytes) {
+    const double world = sharding_.world();
+    const double seconds = network_.seconds(kind, static_cast<double>(bytes), sharding_.world());
+    time_.communication += seconds;
+    time_.sent_bytes += (kind == Collective::all_reduce ? 2 : 1) * (world - 1) / world * static_cast<double>(bytes);
+    return wire_ = max(wire_, now_) + seconds;
+  }
+
+  // Forward and backward: engine/pass.hpp.
+
+  constexpr void backward(int pass) {
+    if (sharding_.layout().is_flat())
+      for (int b = 0; b < sharding_.buckets(); ++b) open_gradients(b);
+    let_go();
+    pool_.turn(-1);
+    for (int p = pieces() - 1; p >= 0; --p) {
+      const Piece& piece = pieces_[p];
+      gather(piece);
+      for (const Use& use : piece.uses) open_gradients(use.bucket);
+      compute(piece.seconds.backward);
+      if (p == 0 || pieces_[p - 1].bucket != piece.bucket) depart(piece.bucket, pass);
+    }
+    pool_.turn(1);
+  }
+
+  // Gradients and their reduction: engine/gradients.hpp, engine/reduce.hpp.
+
+  constexpr void open_gradients(int b) {
+    if (range(b).empty()) return;
+    if (!of_.gradients_sharded) return wait(sent_[b]);
+    GradientSlot* oldest = nullptr;
+    for (GradientSlot& slot : gradient_slots_) {
+      if (slot.bucket == b) return;
+      if (slot.bucket < 0 && (!oldest || slot.order < oldest->order)) oldest = &slot;
+    }
+    if (!oldest) refuse("gradient slots");
+    wait(oldest->reduced);
+    oldest->bucket = b;
+  }
+
+  constexpr void depart(int b, int pass) {
+    if (range(b).empty()) return;
+    if (pass > 0) wait(reduced_[b]);  // to be merged
+    sent_[b] = reduced_[b] = post(Collective::reduce_scatter, range(b).size() * of_.gradient_bytes);
+    for (GradientSlot& slot : gradient_slots_)
+      if (slot.bucket == b) slot = {-1, ++departures_, reduced_[b]};
+    if (options_.micro_batches == 1) share(b);
+  }
+
+  constexpr void share(int b) {
+    if (of_.state_sharded) return;
+    reduced_[b] = post(Collective::all_gather, range(b).size() * of_.reduction_bytes);
+    if (of_.reduced_in_place) sent_[b] = reduced_[b];
+  }
+
+  constexpr void finish() {
+    for (int b = sharding_.buckets() - 1; b >= 0; --b) {
+      if (options_.micro_batches == 1 || range(b).empty()) continue;
+      wait(reduced_[b]);
+      share(b);
+    }
+    for (const double reduced : reduced_) wait(reduced);
+    wait(post(Collective::all_reduce, plan_.agreement.bytes()));
+  }
+
+  constexpr void update() {
+    for (const double gathered : gathered_) wait(gathered);
+    for (const Pool::Slot& slot : pool_) wait(slot.ready);
+    pool_.drop();
+    if (of_.state_sharded && plan_.tensor_norms.bytes() > 0)
+      wait(post(Collective::all_reduce, plan_.tensor_norms.bytes()));
+    for (int p = 0; p < pieces(); ++p) {
+      const int b = pieces_[p].bucket;
+      compute(pieces_[p].seconds.update);
+      const bool complete = p + 1 == pieces() || pieces_[p + 1].bucket != b;
+      if (complete && of_.state_sharded && !of_.parameters_sharded && !range(b).empty())
+        gathered_[b] = post(Collective::all_gather, range(b).size() * of_.parameter_bytes);
+    }
+  }
+
+  // Parameters: engine/whole_parameters.hpp, engine/sharded_parameters.hpp.
+
+  constexpr void gather(const Piece& piece) {
+    let_go();
+    const auto fetch = [&](Pool::Slot& slot) {
+      for (const Range part : {range(slot.bucket), sharding_.frozen().range(slot.bucket)})
+        if (!part.empty()) slot.ready = post(Collective::all_gather, part.size() * of_.parameter_bytes);
+    };
+    for (const Use& use : piece.uses) {
+      if (!of_.parameters_sharded) {
+        wait(gathered_[use.bucket]);
+        continue;
+      }
+      Pool::Slot* const slot = pool_.demand(use.bucket, fetch);
+      if (!slot) refuse("gathered buckets");
+      slot->leases = 1;
+      if (!sharding_.layout().tied(at_work_, use.unit)) {
+        at_work_ = use.unit;
+        pool_.move_to(use.bucket, fetch);
+      }
+      wait(slot->ready);
+    }
+  }
+
+  // The weights of the unit before go out of scope.
+  constexpr void let_go() {
+    for (Pool::Slot& slot : pool_) slot.leases = 0;
+  }
+
+  [[noreturn]] static void refuse(const char* what) {
+    throw LayoutError(message({"step_time: a unit and those that it is tied to need more ", what, " than there are"}));
+  }
+
+  const Sharding& sharding_;
+  const Footprint& of_;
+  const Options& options_;
+  const Network& network_;
+  Plan plan_;
+  List<Piece> pieces_;
+  StepTime time_;
+  double now_ = 0;
+  double wire_ = 0;       // when the last collective ends
+  List<double> reduced_;  // by bucket, when its last collective ends
+  List<double> sent_;
+  List<double> gathered_;
+  List<GradientSlot> gradient_slots_;
+  index_t departures_ = 0;
+  Pool pool_;
+  Unit at_work_{-1};
+};
+
+/// The time of a step in the long run, where each begins with the gathers of the one before on their way.
+/// Throws OptionError if `units` are not as many as the layout's, or for what is wrong with options or network.
+constexpr StepTime step_time(const Sharding& sharding, const Footprint& of, const Options& options,
+                             std::span<const UnitSeconds> units, const Network& network) {
+  options.check();
+  network.check();
+  StepClock clock(sharding, of, options, units, network);
+  clock.step();  // leaves behind what every step leaves behind: its reductions have ended, its gathers have begun
+  return clock.step();
+}
+
+}  // namespace tessera
