@@ -5,6 +5,23 @@
 #include <tessera/engine/step_time.hpp>
 #include <tessera/tessera.hpp>
 
+#include "page.hpp"
+
+namespace {
+
+// [choosing.md]
+tessera::StepTime time_of_a_step(const tessera::Layout& layout, int world, const tessera::Network& network,
+                                 const std::vector<tessera::UnitSeconds>& units) {
+  const tessera::Options options{.prefetch = 2};
+  const tessera::Sharding sharding(layout, world, options.bucket_bytes / sizeof(tessera::bfloat16));
+  const auto footprint = tessera::footprint_of<tessera::AdamW, tessera::Stage3, tessera::Bf16>(
+      tessera::StepAgreement<tessera::Host>::words(world));
+  return tessera::step_time(sharding, footprint, options, units, network);
+}
+// [end]
+
+}  // namespace
+
 namespace tessera {
 namespace {
 
@@ -310,6 +327,11 @@ TEST_CASE("a flat layout's computing is spread over its buckets") {
   const StepTime time = step_time(sharding, footprint_of<Adam, Stage1, Fp32>(0), {}, whole, network);
   CHECK(time.compute == 120);
   CHECK(time.exposed == 2);  // all but the first bucket's reduction and gather hide
+}
+
+TEST_CASE("the page shows the question that is compiled here") {
+  CHECK(testing::page_shows("docs/choosing.md", "tests/engine/step_time.cpp", "choosing.md"));
+  CHECK(time_of_a_step(layers(3, 640), 2, {}, std::vector<UnitSeconds>(3, {1, 2, 3})).seconds == 18);
 }
 
 TEST_CASE("it is a constant expression") {

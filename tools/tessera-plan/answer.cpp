@@ -1,0 +1,176 @@
+#include "answer.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "policies.hpp"
+
+namespace plan {
+
+using namespace tessera;
+
+namespace {
+
+constexpr int most_worlds = 1 << 17;
+
+// What costs less is not worth a stage more, which moves more data and gives the user less to look at.
+constexpr double not_slower = 1.05;
+
+Layout layers(const Question& question) {
+  Layout layout;
+  const index_t each = question.parameters / question.layers, left = question.parameters % question.layers;
+  for (int l = 0; l < question.layers; ++l) {
+    layout.add_unit("layer" + std::to_string(l));
+    layout.add_tensor("weight", {each + (l < left ? 1 : 0)});
+  }
+  return layout;
+}
+
+// Of an element: what the norm reads, then what the fused update reads and writes (engine/update.hpp).
+double bytes_of_update(const Footprint& of) {
+  const index_t norm = of.reduction_bytes;
+  const index_t weight = of.master_bytes > 0 ? 2 * of.master_bytes : of.parameter_bytes;
+  return static_cast<double>(norm + of.reduction_bytes + weight + of.parameter_bytes +
+                             2 * of.state_floats * of.state_bytes);
+}
+
+std::vector<UnitSeconds> unit_seconds(const Question& question, const Layout& layout, const Footprint& of, int ranks) {
+  const double updates = bytes_of_update(of) / question.memory_bandwidth / (of.state_sharded ? ranks : 1);
+  std::vector<UnitSeconds> units;
+  for (const Unit u : layout.forward()) {
+    const auto elements = static_cast<double>(layout.trainable(u).size());
+    const double pass = question.pass_seconds() * elements / static_cast<double>(question.parameters);
+    units.push_back({pass / 3, pass * 2 / 3, elements * updates});
+  }
+  return units;
+}
+
+Sharding sharded(const Question& question, const Footprint& of, int ranks) {
+  return Sharding(layers(question), ranks, question.options.bucket_bytes / of.gradient_bytes);
+}
+
+bool fits(const Question& question, const Plan& plan) {
+  return static_cast<double>(plan.bytes()) + question.activations <= question.device_memory;
+}
+
+bool stage3_fits(const Question& question, int ranks) {
+  const Footprint of = footprint(question.rule, question.precision, 3, ranks);
+  return fits(question, make_plan(sharded(question, of, ranks), question.options, of));
+}
+
+// Bytes fall with ranks, until what is in flight is all that is left.
+std::optional<int> least_ranks_of_stage3(const Question& question) {
+  int most = 1;
+  while (most < most_worlds && !stage3_fits(question, world(question, most))) most *= 2;
+  if (!stage3_fits(question, world(question, most))) return std::nullopt;
+  int least = most / 2;  // does not fit, or is none
+  while (most - least > 1) {
+    const int middle = (least + most) / 2;
+    (stage3_fits(question, world(question, middle)) ? most : least) = middle;
+  }
+  return world(question, most);
+}
+
+std::string percent(double ratio) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.0f%%", 100 * ratio);
+  return text;
+}
+
+std::string name(int stage) { return "stage " + std::to_string(stage); }
+
+void recommend(const Question& question, Answer& answer) {
+  const StageAnswer* lowest = nullptr;
+  const StageAnswer* fastest = nullptr;
+  for (const StageAnswer& stage : answer.stages) {
+    if (!stage.fits) continue;
+    if (!lowest) lowest = &stage;
+    if (!fastest || stage.time.seconds < fastest->time.seconds) fastest = &stage;
+  }
+  if (!lowest) {
+    const StageAnswer& last = answer.stages[3];
+    answer.ranks_that_fit = least_ranks_of_stage3(question);
+    answer.reason = "No stage fits: stage 3 holds " + bytes(static_cast<double>(last.plan.bytes())) + " a rank, and " +
+                    bytes(std::max(0.0, question.device_memory - question.activations)) + " are free. ";
+    if (answer.ranks_that_fit)
+      answer.reason += "It would fit on " + std::to_string(*answer.ranks_that_fit) + " ranks.";
+    else
+      answer.reason +=
+          "No number of ranks would do: what is in flight does not shrink with them, " +
+          bytes(static_cast<double>(last.plan.gathered_buckets.bytes() + last.plan.gradient_slots.bytes())) +
+          " here; smaller buckets, more layers or less prefetch do.";
+    return;
+  }
+  const StageAnswer& chosen = *std::find_if(answer.stages.begin(), answer.stages.end(), [&](const StageAnswer& stage) {
+    return stage.fits && stage.time.seconds <= not_slower * fastest->time.seconds;
+  });
+  answer.recommended = chosen.stage;
+  const auto fitting =
+      std::count_if(answer.stages.begin(), answer.stages.end(), [](const StageAnswer& stage) { return stage.fits; });
+  if (fitting == 1) {
+    answer.reason = "It is the only stage that fits.";
+    return;
+  }
+  if (&chosen == lowest) {
+    answer.reason = "It is the lowest stage that fits";
+    answer.reason += &chosen == fastest ? ", and none that fits is faster."
+                                        : ", and the fastest, " + name(fastest->stage) + ", would save only " +
+                                              percent(1 - fastest->time.seconds / chosen.time.seconds) + " of a step.";
+    return;
+  }
+  answer.reason = "It fits, and " + name(lowest->stage) + ", which does too, would take " +
+                  percent(lowest->time.seconds / chosen.time.seconds - 1) + " longer.";
+}
+
+// Three digits, and the largest of six thousands' names that leaves at least one before the point.
+std::string scaled(double value, const char* const (&names)[6]) {
+  int power = 0;
+  for (; value >= 999.5 && power < 5; ++power) value /= 1000;
+  char text[48];
+  const int digits = power == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+  std::snprintf(text, sizeof text, "%.*f%s", digits, value, names[power]);
+  return text;
+}
+
+}  // namespace
+
+int world(const Question& question, int i) {
+  const int node = question.network.ranks_a_node;
+  return i <= node ? i : (i - node + 1) * node;
+}
+
+StageAnswer answer(const Question& question, int stage, int ranks) {
+  const Footprint of = footprint(question.rule, question.precision, stage, ranks);
+  const Sharding sharding = sharded(question, of, ranks);
+  StageAnswer answer{.stage = stage, .plan = make_plan(sharding, question.options, of)};
+  answer.time =
+      step_time(sharding, of, question.options, unit_seconds(question, sharding.layout(), of, ranks), question.network);
+  answer.fits = fits(question, answer.plan);
+  return answer;
+}
+
+Answer answer(const Question& question) {
+  question.options.check();
+  question.network.check(question.ranks);
+  Answer found;
+  for (int stage = 0; stage < 4; ++stage)
+    found.stages[static_cast<std::size_t>(stage)] = answer(question, stage, question.ranks);
+  recommend(question, found);
+  return found;
+}
+
+std::string bytes(double n) { return scaled(n, {" B", " kB", " MB", " GB", " TB", " PB"}); }
+std::string count(double n) {
+  return scaled(n, {"", " thousand", " million", " billion", " trillion", " quadrillion"});
+}
+
+std::string seconds(double s) {
+  char text[48];
+  const bool large = s >= 0.9995;
+  const double shown = large ? s : s * 1e3;
+  std::snprintf(text, sizeof text, "%.*f %s", shown < 9.995 ? 2 : shown < 99.95 ? 1 : 0, shown, large ? "s" : "ms");
+  return text;
+}
+
+}  // namespace plan
