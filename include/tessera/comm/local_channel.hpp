@@ -51,7 +51,7 @@ struct Channel {
 
   void time_on(int rank, const QueueTracks& on) noexcept {
     tracks[rank] = on;
-    timed = true;
+    timed = timed || on.work || on.waits;
   }
 
   /// The next operation, which all have joined, is at work from now on, or has been done.

@@ -140,6 +140,7 @@ class Group {
     drop(c, rank, unwinding);
     const Lock lock(mutex_);
     c.left[rank] = true;
+    c.time_on(rank, {});  // the timeline may end here too
     notify();
   }
 
