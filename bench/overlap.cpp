@@ -1,0 +1,235 @@
+// How much of communication hides behind compute: the time of a step over the larger of the two, on a simulated
+// network. Compute sleeps (or burns, one processor a rank), so that two processors can play eight ranks; buffers are
+// small, and the network as much narrower; and all times are stretched alike, until the figures are far above what a
+// sleeping thread needs to wake. Communication is counted as bytes over bandwidth, so that latencies count as a loss.
+//
+// Beside each figure stands the bound: what no schedule gets below, because the first gather has nothing to hide
+// behind, the last bucket's reduction neither, and a gather hides behind forward only, a reduction behind backward.
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#if __has_include(<sys/prctl.h>)
+#include <sys/prctl.h>
+#endif
+
+#include <CLI/CLI.hpp>
+
+#include <tessera/comm/simulated.hpp>
+#include <tessera/tessera.hpp>
+
+using namespace tessera;
+
+namespace {
+
+struct Setting {
+  int ranks = 4;
+  int units = 12;
+  double unit_mib = 16;    // of gradients, and of parameters
+  double latency = 10e-6;  // seconds a message
+  double bandwidth = 12.5e9;
+  double backward = 2;       // backward's compute over forward's
+  double stretch_to = 0.15;  // seconds that the larger of compute and communication takes
+  int steps = 7;
+  bool burn = false;
+};
+
+struct Case {
+  int stage = 0;
+  double bucket_mib = 4;
+  int prefetch = 1;
+  double ratio = 1;  // compute over communication
+};
+
+constexpr index_t elements_a_unit = 16384;
+
+// Everything in seconds of the stretched clock.
+struct Model {
+  Model(const Setting& setting, const Case& of) {
+    const double unit_bytes = setting.unit_mib * (1 << 20);
+    const double volume = (of.stage == 3 ? 3 : 2) * setting.units * unit_bytes;
+    const double transfer = volume * (setting.ranks - 1) / setting.ranks / setting.bandwidth;
+    const double stretch = setting.stretch_to / (transfer * std::max(1.0, of.ratio));
+    communication = transfer * stretch;
+    compute = of.ratio * communication;
+    forward = compute / setting.units / (1 + setting.backward);
+    backward = compute / setting.units - forward;
+    const double shrink = static_cast<double>(elements_a_unit * sizeof(float)) / unit_bytes;
+    network.within = {setting.latency * stretch, setting.bandwidth / stretch * shrink};
+    options.bucket_bytes = static_cast<index_t>(of.bucket_mib * (1 << 20) * shrink);
+    options.prefetch = of.prefetch;
+    for (int u = 0; u < setting.units; ++u) {
+      layout.add_unit("unit " + std::to_string(u));
+      layout.add_tensor("weight", {elements_a_unit});
+    }
+  }
+
+  double larger() const { return std::max(compute, communication); }
+
+  // Each phase is a flow shop of two machines, the wire and the processor, whose items go in a fixed order. In stage
+  // 3's backward the wire does both ends.
+  double bound(const Setting& setting, int stage) const {
+    const Sharding sharding(layout, setting.ranks, options.bucket_bytes / static_cast<index_t>(sizeof(float)));
+    const auto once = [&](int b) {
+      return network.seconds(Collective::all_gather,
+                             static_cast<double>(sharding.bucket(b).trainable.size() * index_t{sizeof(float)}),
+                             setting.ranks);
+    };
+    const auto units = [&](int b) { return sharding.bucket(b).last_unit - sharding.bucket(b).first_unit; };
+    double wire = 0, processor = 0;
+    for (int b = 0; b < sharding.buckets(); ++b) {
+      if (stage > 0) wire += once(b);
+      processor = std::max(processor, wire) + forward * units(b);
+    }
+    const double forward_ends = processor;
+    double gathers = processor, reductions = 0, all = 0;
+    for (int b = sharding.buckets() - 1; b >= 0; --b) {
+      if (stage == 3) gathers += once(b);
+      processor = std::max(processor, gathers) + backward * units(b);
+      reductions = std::max(processor, reductions) + (stage == 0 ? 2 : 1) * once(b);
+      all += 2 * once(b);
+    }
+    if (stage == 3) reductions = std::max(reductions, forward_ends + all);
+    const double norm = network.seconds(
+        Collective::all_reduce, static_cast<double>(8 * StepAgreement<Host>::words(setting.ranks)), setting.ranks);
+    return reductions + norm;
+  }
+
+  double compute = 0, communication = 0;
+  double forward = 0, backward = 0;  // of a unit
+  Network network;
+  Options options;
+  Layout layout;
+};
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+// Work that takes the same number of instructions whatever else runs.
+void burn(double rounds) {
+  volatile float end = 0;
+  float x = 1;
+  for (double i = 0; i < rounds; ++i) x = x * 0.999f + 0.001f;
+  end = x;
+  static_cast<void>(end);
+}
+
+double rounds_a_second() {
+  constexpr double rounds = 2e7;
+  std::vector<double> seconds;
+  for (int i = 0; i < 5; ++i) {
+    const Moment begin = Moment::now();
+    burn(rounds);
+    seconds.push_back((Moment::now() - begin).seconds());
+  }
+  return rounds / *std::min_element(seconds.begin(), seconds.end());
+}
+
+template <class Stage>
+double seconds_a_step(const Setting& setting, const Model& model, double rounds) {
+  std::vector<double> seconds;
+  Wire wire(model.network, setting.ranks);
+  run_ranks(setting.ranks, [&](Local& local) {
+    Simulated comm(local, wire);
+    Sharded<AdamW, Stage, Fp32, Simulated<Local>> optimizer(comm, model.layout, {}, AdamW{}, model.options);
+    const auto work = [&](double time) {
+      if (setting.burn)
+        burn(time * rounds);
+      else
+        sleep_until(Moment::now() + Duration::seconds(time));
+    };
+    Moment last = Moment::now();
+    for (int step = 0; step < setting.steps + 2; ++step) {
+      for (const Unit u : model.layout.forward()) {
+        const auto weights = optimizer.gather(u);
+        work(model.forward);
+      }
+      auto pass = optimizer.backward();
+      for (const Unit u : model.layout.backward()) {
+        const auto weights = optimizer.gather(u);
+        static_cast<void>(pass.gradients(u));
+        work(model.backward);
+        pass.ready(u);
+      }
+      optimizer.step();
+      const Moment now = Moment::now();
+      if (comm.rank() == 0 && step >= 2) seconds.push_back((now - last).seconds());  // steady by then
+      last = now;
+    }
+  });
+  return median(seconds);
+}
+
+double seconds_a_step(const Setting& setting, const Model& model, int stage, double rounds) {
+  switch (stage) {
+    case 0: return seconds_a_step<Stage0>(setting, model, rounds);
+    case 1: return seconds_a_step<Stage1>(setting, model, rounds);
+    case 2: return seconds_a_step<Stage2>(setting, model, rounds);
+    default: return seconds_a_step<Stage3>(setting, model, rounds);
+  }
+}
+
+std::string text(const char* format, auto... values) {
+  char buffer[160];
+  std::snprintf(buffer, sizeof buffer, format, values...);
+  return buffer;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Setting setting;
+  std::vector<int> stages{0, 1, 2, 3}, prefetches{1};
+  std::vector<double> ratios{0.25, 0.5, 1, 2, 4}, buckets{4, 32, 64};
+  std::string markdown;
+  CLI::App app{"The time of a step over max(compute, communication), and the bound of it, on a simulated network"};
+  app.add_option("--ranks", setting.ranks, "ranks, in one ring")->check(CLI::Range(2, 64));
+  app.add_option("--units", setting.units, "units of the model")->check(CLI::PositiveNumber);
+  app.add_option("--unit-mib", setting.unit_mib, "MiB of a unit's gradients")->check(CLI::PositiveNumber);
+  app.add_option("--latency", setting.latency, "seconds a message")->check(CLI::NonNegativeNumber);
+  app.add_option("--bandwidth", setting.bandwidth, "bytes a second")->check(CLI::PositiveNumber);
+  app.add_option("--backward", setting.backward, "backward's compute over forward's")->check(CLI::PositiveNumber);
+  app.add_option("--stage", stages, "stages")->delimiter(',')->check(CLI::Range(0, 3));
+  app.add_option("--bucket-mib", buckets, "Options::bucket_bytes, in MiB")->delimiter(',')->check(CLI::PositiveNumber);
+  app.add_option("--prefetch", prefetches, "Options::prefetch, stage 3")->delimiter(',')->check(CLI::NonNegativeNumber);
+  app.add_option("--ratio", ratios, "compute over communication")->delimiter(',')->check(CLI::PositiveNumber);
+  app.add_option("--stretch-to", setting.stretch_to, "seconds of the larger of the two")->check(CLI::PositiveNumber);
+  app.add_option("--steps", setting.steps, "steps measured, of which the median counts")->check(CLI::PositiveNumber);
+  app.add_flag("--burn", setting.burn, "compute burns the processor (use no more ranks than there are processors)");
+  app.add_option("--markdown", markdown, "also append the table to this file");
+  CLI11_PARSE(app, argc, argv);
+
+#if __has_include(<sys/prctl.h>)
+  prctl(PR_SET_TIMERSLACK, 1);  // threads wake when they asked to, not up to 50 microseconds later
+#endif
+  std::ostringstream table;
+  const auto say = [&](const std::string& line) {
+    std::puts(line.c_str());
+    std::fflush(stdout);
+    table << line << '\n';
+  };
+  std::string head = "| stage | bucket MiB | prefetch |", rule = "| --- | --- | --- |";
+  for (const double ratio : ratios) head += text(" %g |", ratio), rule += " --- |";
+  say(head);
+  say(rule);
+  for (const int stage : stages)
+    for (const double bucket : buckets)
+      for (const int prefetch : prefetches) {
+        if (stage < 3 && prefetch != prefetches.front()) continue;  // gathers nothing ahead
+        std::string row =
+            text("| %d | %g | ", stage, bucket) + (stage == 3 ? std::to_string(prefetch) : std::string("")) + " |";
+        for (const double ratio : ratios) {
+          const Model model(setting, {stage, bucket, prefetch, ratio});
+          const double rounds = setting.burn ? rounds_a_second() : 0;
+          const double seconds = seconds_a_step(setting, model, stage, rounds);
+          row += text(" %.3f (%.3f) |", seconds / model.larger(), model.bound(setting, stage) / model.larger());
+        }
+        say(row);
+      }
+  if (!markdown.empty()) std::ofstream(markdown, std::ios::app) << table.str();
+}
