@@ -20,6 +20,7 @@
 
 #include <tessera/comm/simulated.hpp>
 #include <tessera/tessera.hpp>
+#include <tessera/timeline/trace_events.hpp>
 
 using namespace tessera;
 
@@ -186,7 +187,7 @@ int main(int argc, char** argv) {
   Setting setting;
   std::vector<int> stages{0, 1, 2, 3}, prefetches{1};
   std::vector<double> ratios{0.25, 0.5, 1, 2, 4}, buckets{4, 32, 64};
-  std::string markdown;
+  std::string markdown, trace;
   CLI::App app{"The time of a step over max(compute, communication), and the bound of it, on a simulated network"};
   app.add_option("--ranks", setting.ranks, "ranks, in one ring")->check(CLI::Range(2, 64));
   app.add_option("--units", setting.units, "units of the model")->check(CLI::PositiveNumber);
@@ -202,6 +203,7 @@ int main(int argc, char** argv) {
   app.add_option("--steps", setting.steps, "steps measured, of which the median counts")->check(CLI::PositiveNumber);
   app.add_flag("--burn", setting.burn, "compute burns the processor (use no more ranks than there are processors)");
   app.add_option("--markdown", markdown, "also append the table to this file");
+  app.add_option("--timeline", trace, "file for what ran when in the last setting, for ui.perfetto.dev");
   CLI11_PARSE(app, argc, argv);
 
 #if __has_include(<sys/prctl.h>)
@@ -224,9 +226,12 @@ int main(int argc, char** argv) {
         std::string row =
             text("| %d | %g | ", stage, bucket) + (stage == 3 ? std::to_string(prefetch) : std::string("")) + " |";
         for (const double ratio : ratios) {
-          const Model model(setting, {stage, bucket, prefetch, ratio});
+          Model model(setting, {stage, bucket, prefetch, ratio});
+          Timeline timeline;
+          if (!trace.empty()) model.options.timeline = &timeline;
           const double rounds = setting.burn ? rounds_a_second() : 0;
           const double seconds = seconds_a_step(setting, model, stage, rounds);
+          if (!trace.empty()) write_trace_events(timeline, trace);
           row += text(" %.3f (%.3f) |", seconds / model.larger(), model.bound(setting, stage) / model.larger());
         }
         say(row);

@@ -67,10 +67,12 @@ def round_ticks(length):
         unit *= 10
 
 
-def label(event):
-    """What fits into a bar: the unit's name, the bucket's number."""
-    text = event["name"].partition(": ")[2]
-    return text.rpartition(" ")[2] if "bucket" in text else text
+def label(event, width):
+    """What fits into a bar: the unit's name, or its last word; the bucket's number."""
+    name = event["name"].partition(": ")[2]
+    last = name.rpartition(" ")[2]
+    fitting = [text for text in ([last] if "bucket" in name else [name, last]) if 6.2 * len(text) + 4 < width]
+    return fitting[0] if fitting else ""
 
 
 def draw(trace, step, title):
@@ -87,9 +89,10 @@ def draw(trace, step, title):
         width = max(right - left - 0.5, 0.6)  # neighbours are told apart
         out.append(f'<rect class="{event["cat"]}" x="{left:.1f}" y="{top}" width="{width:.1f}" height="{height}" rx="1.5">'
                    f'<title>{escape(event["name"])}, {event["dur"] / 1000:.3f} ms</title></rect>')
-        if event["cat"] != "wait" and width > 6.2 * len(label(event)) + 4 and height > 12:
+        text = label(event, width)
+        if text and event["cat"] != "wait":
             out.append(f'<text class="in" x="{left + width / 2:.1f}" y="{top + min(height, 18) / 2 + 3.5:.1f}">'
-                       f'{escape(label(event))}</text>')
+                       f'{escape(text)}</text>')
 
     for rank, tracks in sorted(trace.tracks.items()):
         out.append(f'<text class="rank" x="14" y="{y + 16}">rank {rank}</text>')

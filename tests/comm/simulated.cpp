@@ -332,5 +332,46 @@ TEST_CASE("a wire is of a network and a world that can be, and of its ranks' wor
   CHECK_THROWS_WITH_AS(Simulated(Self{}, wire), "Simulated: the wire is made for 2 ranks, there are 1", OptionError);
 }
 
+TEST_CASE("on a timeline a collective lasts as long as the wire is busy with it, and a wait until it is over") {
+  Timeline timeline;
+  Wire wire(slow_link(0.02), 2);  // of one message, as a gather between two ranks
+  run_ranks(2, [&](Local& local) {
+    Simulated comm(local, wire);
+    auto first = comm.queue(Duration::seconds(30));
+    auto second = comm.queue(Duration::seconds(30));
+    Track& waits = timeline.open(comm.rank(), "compute");
+    first.time_on({&timeline.open(comm.rank(), "first"), &waits});
+    second.time_on({&timeline.open(comm.rank(), "second"), &waits});
+    Floats a(2), b(2);
+    const auto gather = [&](auto& queue, Floats& all, index_t index) {
+      return queue.all_gather(In(all).subspan(comm.rank(), 1), Out(all), 1, Tag{"p", index, 3});
+    };
+    const auto one = gather(first, a, 1);
+    const auto other = gather(second, b, 2);
+    other.wait();
+    one.wait();  // over: no span
+  });
+  const List<const Track*> tracks = timeline.tracks();
+  REQUIRE(tracks.size() == 6);
+  for (int r = 0; r < 2; ++r) {
+    const Track& waits = *tracks[3 * r];
+    REQUIRE(waits.size() == 1);
+    CHECK(std::string(waits[0].kind) == "wait");
+    CHECK(waits[0].index == 2);
+    CHECK(waits[0].pass == 3);
+    REQUIRE(tracks[3 * r + 1]->size() == 1);
+    REQUIRE(tracks[3 * r + 2]->size() == 1);
+    const Span& one = (*tracks[3 * r + 1])[0];
+    const Span& other = (*tracks[3 * r + 2])[0];
+    CHECK(std::string(one.kind) == "all_gather");
+    CHECK(one.index == 1);
+    CHECK((one.end - one.begin).seconds() == doctest::Approx(0.02));
+    CHECK((other.end - other.begin).seconds() == doctest::Approx(0.02));
+    CHECK((one.end <= other.begin || other.end <= one.begin));
+    CHECK(waits[0].end >= other.end);
+    CHECK(one.begin == (*tracks[1])[0].begin);  // on all ranks at once
+  }
+}
+
 }  // namespace
 }  // namespace tessera

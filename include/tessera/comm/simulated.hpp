@@ -55,11 +55,19 @@ class Wire {
   int open(int rank) {
     const Lock lock(mutex_);
     const int line = queues_[rank]++;
-    while (std::ssize(lines_) <= line) lines_.push_back(Line{});
+    while (std::ssize(lines_) <= line) {
+      lines_.push_back(Line{});
+      tracks_.push_back(List<Track*>(world_));
+    }
     return line;
   }
 
-  void join(int line, std::uint64_t ticket, Collective kind, double bytes) {
+  void time_on(int line, int rank, Track* work) {
+    const Lock lock(mutex_);
+    tracks_[line][rank] = work;
+  }
+
+  void join(int line, std::uint64_t ticket, Collective kind, Tag tag, double bytes) {
     const Lock lock(mutex_);
     Line& operations = lines_[line];
     while (!operations.empty() && operations[0].joined == world_ && operations[0].end <= Moment::now())
@@ -71,8 +79,11 @@ class Wire {
     }
     if (++operation->joined < world_) return;
     const double seconds = network_.seconds(kind, bytes, world_);
-    free_ = operation->end = max(free_, Moment::now()) + Duration::seconds(seconds);
+    const Moment begin = max(free_, Moment::now());
+    free_ = operation->end = begin + Duration::seconds(seconds);
     busy_ += seconds;
+    for (Track* const track : tracks_[line])
+      if (track) track->add({name(kind), tag.what, tag.index, tag.pass, begin, free_});
   }
 
   /// Of a rank that joined and whose epoch has ended without it.
@@ -101,7 +112,8 @@ class Wire {
   mutable Mutex mutex_;
   List<int> queues_;  // that each rank has made
   List<Line> lines_;
-  Moment free_{};  // of all collectives so far
+  List<List<Track*>> tracks_;  // of a line, where each rank keeps a timeline
+  Moment free_{};              // of all collectives so far
   double busy_ = 0;
 };
 
@@ -127,34 +139,35 @@ class Simulated {
 
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
+    ~Queue() { wire_->time_on(line_, rank_, nullptr); }  // the timeline may end here too
 
     template <class In, class Out>
     Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
-      return post(Collective::reduce_scatter, in.size_bytes(), after,
+      return post(Collective::reduce_scatter, tag, in.size_bytes(), after,
                   [&] { return queue_.reduce_scatter(in, out, part, tag, Event{}); });
     }
 
     template <class T>
     Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
-      return post(Collective::all_gather, out.size_bytes(), after,
+      return post(Collective::all_gather, tag, out.size_bytes(), after,
                   [&] { return queue_.all_gather(in, out, part, tag, Event{}); });
     }
 
     template <class T>
     Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
-      return post(Collective::all_reduce, inout.size_bytes(), after,
+      return post(Collective::all_reduce, tag, inout.size_bytes(), after,
                   [&] { return queue_.all_reduce(inout, tag, Event{}); });
     }
 
     template <class T>
     Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
-      return post(Collective::all_to_all, in.size_bytes(), after,
+      return post(Collective::all_to_all, tag, in.size_bytes(), after,
                   [&] { return queue_.all_to_all(in, out, tag, Event{}); });
     }
 
     template <class T>
     Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
-      return post(Collective::broadcast, inout.size_bytes(), after,
+      return post(Collective::broadcast, tag, inout.size_bytes(), after,
                   [&] { return queue_.broadcast(inout, root, tag, Event{}); });
     }
 
@@ -179,8 +192,16 @@ class Simulated {
     void wait(std::uint64_t ticket) override {
       const Posted* const posted = find(ticket);
       if (!posted) return;
+      const Tag& tag = posted->tag;
+      const Timed wait(done(ticket) ? nullptr : waits_, {"wait", tag.what, tag.index, tag.pass});
       posted->moved.wait();
       sleep_until(wire_->end(line_, ticket));
+    }
+
+    /// A collective's span is its time on the wire, as it was foreseen: a drop does not shorten it.
+    void time_on(const QueueTracks& tracks) {
+      wire_->time_on(line_, rank_, tracks.work);
+      waits_ = tracks.waits;
     }
 
    private:
@@ -188,6 +209,7 @@ class Simulated {
 
     struct Posted {
       std::uint64_t ticket = 0;
+      Tag tag;
       Event moved;
     };
 
@@ -196,15 +218,18 @@ class Simulated {
     static constexpr std::uint64_t epoch_of(std::uint64_t ticket) noexcept { return ticket >> epoch_bit; }
 
     Queue(Simulated& simulated, Duration timeout)
-        : queue_(simulated.comm_.queue(timeout)), wire_(simulated.wire_), line_(wire_->open(simulated.rank())) {}
+        : queue_(simulated.comm_.queue(timeout)),
+          wire_(simulated.wire_),
+          rank_(simulated.rank()),
+          line_(wire_->open(rank_)) {}
 
     // Joins the wire first: whoever sees the data moved finds its end there.
     template <class Call>
-    Event post(Collective kind, std::size_t bytes, const Event& after, Call call) {
+    Event post(Collective kind, Tag tag, std::size_t bytes, const Event& after, Call call) {
       after.wait();
       forget();
-      posted_.push_back({next_, {}});
-      wire_->join(line_, next_, kind, static_cast<double>(bytes));
+      posted_.push_back({next_, tag, {}});
+      wire_->join(line_, next_, kind, tag, static_cast<double>(bytes));
       try {
         posted_.back().moved = call();
       } catch (...) {
@@ -236,7 +261,9 @@ class Simulated {
 
     typename Comm::Queue queue_;
     Wire* wire_;
+    int rank_;
     int line_;
+    Track* waits_ = nullptr;
     List<Posted> posted_;  // in the order of tickets
     std::uint64_t next_ = 0;
   };
