@@ -2,6 +2,8 @@
 
 base_packages=(g++ cmake make python3 doctest-dev libopenblas-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libbenchmark-dev)
 clang_packages=(clang-16 libclang-rt-16-dev)
+# Of examples/libtorch, which is built with it alone: about 150 packages, for it brings OpenCV.
+libtorch_packages=(libtorch-dev)
 jobs=$(nproc)
 
 is_installed() {

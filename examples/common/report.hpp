@@ -36,6 +36,17 @@ inline std::string hexadecimal(std::uint64_t value) {
   return text;
 }
 
+/// What a person wants to know of it.
+inline void print(const Result& result) {
+  std::printf("loss %.4f, accuracy %.2f%% on images that it has not seen, %lld steps skipped\n", result.final_loss,
+              100 * result.accuracy, static_cast<long long>(result.skipped_steps));
+  std::printf("rank  bytes planned  bytes counted  elements sent a step\n");
+  for (std::size_t r = 0; r < result.bytes_planned.size(); ++r)
+    std::printf("%4zu  %13lld  %13lld  %20lld\n", r, static_cast<long long>(result.bytes_planned[r]),
+                static_cast<long long>(result.bytes_counted[r]),
+                static_cast<long long>(result.elements_sent_per_step[r]));
+}
+
 /// Written beside the file and renamed, so that a report is whole or not there. Throws std::runtime_error.
 inline void write_report(const std::string& example, const Options& options, const Result& result) {
   if (options.report.empty()) return;

@@ -87,4 +87,16 @@ inline Digits load_digits(const std::string& folder, const std::string& name) {
   return digits;
 }
 
+struct Split {
+  Digits training, held_out;
+};
+
+/// The 10,000 shipped images: 9,000 to train on, 1,000 held out. A folder of the full set: its own two halves.
+/// folder: empty for what is shipped. Throws std::runtime_error that names the file.
+inline Split load_split(const std::string& folder) {
+  if (!folder.empty()) return {load_digits(folder, "train"), load_digits(folder, "t10k")};
+  const Digits all = load_digits(TESSERA_SOURCE_DIR "/examples/data", "t10k");
+  return {all.part(0, all.size() - 1000), all.part(all.size() - 1000, all.size())};
+}
+
 }  // namespace mlp

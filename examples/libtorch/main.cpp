@@ -1,0 +1,36 @@
+// Trains a module of libtorch on handwritten digits, sharded over ranks that are threads, at any ZeRO stage.
+#include <cblas.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "libtorch/train.hpp"
+
+int main(int argc, char** argv) {
+  constexpr const char* program = "libtorch";
+  example::Options options;
+  if (const auto status =
+          example::parse(options, program, "Trains a libtorch module on MNIST at any ZeRO stage.", argc, argv))
+    return *status;
+  // The precisions below fp32 and the other rules are examples/mlp's affair.
+  if (options.precision != "fp32") return example::wrong(program, "--precision: this example has fp32 alone");
+  if (options.optimizer != "adamw") return example::wrong(program, "--optimizer: this example has adamw alone");
+  openblas_set_num_threads(1);  // libtorch's BLAS too, where the system's is OpenBLAS
+  try {
+    mlp::Split digits;
+    try {
+      digits = mlp::load_split(options.data);
+    } catch (const std::runtime_error& error) {
+      return example::wrong(program, error.what());
+    }
+    if (options.batch > digits.training.size())
+      return example::wrong(program, "--batch " + std::to_string(options.batch) + " is more than the " +
+                                         std::to_string(digits.training.size()) + " training images");
+    const example::Result result = libtorch::train(options, digits.training, digits.held_out);
+    example::print(result);
+    example::write_report(program, options, result);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", program, error.what());
+    return 1;
+  }
+}
