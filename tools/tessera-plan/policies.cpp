@@ -21,7 +21,8 @@ struct Shelf {
   }
 };
 
-using Rules = Shelf<Sgd, Adam, AdamW, AMSGrad, NAdam, RAdam, Adagrad, RMSprop, Adadelta, Lion, Lamb, Lars>;
+using Rules =
+    Shelf<Sgd, Adam, AdamW, AMSGrad, NAdam, RAdam, Adagrad, RMSprop, Adadelta, Lion, Lamb, Lars, ScheduleFreeAdamW>;
 using Precisions = Shelf<Fp32, Bf16, Bf16ReduceFp32, Bf16Remainder, Bf16Stochastic, Fp16>;
 using Stages = Shelf<Stage0, Stage1, Stage2, Stage3>;
 
