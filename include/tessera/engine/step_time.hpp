@@ -47,7 +47,6 @@ class StepClock {
         network_(network),
         plan_(make_plan(sharding, options, of)),
         reduced_(sharding.buckets()),
-        sent_(sharding.buckets()),
         gathered_(sharding.buckets()),
         gradient_slots_(plan_.gradient_slots.copies),
         pool_(plan_.gathered_buckets.copies, sharding.buckets(), options.prefetch) {
@@ -74,7 +73,7 @@ class StepClock {
         gather(pieces_[p]);
         compute(pieces_[p].seconds.forward);
       }
-      backward(pass);
+      backward();
     }
     finish();
     update();
@@ -134,7 +133,7 @@ class StepClock {
 
   // Forward and backward: engine/pass.hpp.
 
-  constexpr void backward(int pass) {
+  constexpr void backward() {
     if (sharding_.layout().is_flat())
       for (int b = 0; b < sharding_.buckets(); ++b) open_gradients(b);
     let_go();
@@ -144,7 +143,7 @@ class StepClock {
       gather(piece);
       for (const Use& use : piece.uses) open_gradients(use.bucket);
       compute(piece.seconds.backward);
-      if (p == 0 || pieces_[p - 1].bucket != piece.bucket) depart(piece.bucket, pass);
+      if (p == 0 || pieces_[p - 1].bucket != piece.bucket) depart(piece.bucket);
     }
     pool_.turn(1);
   }
@@ -153,7 +152,7 @@ class StepClock {
 
   constexpr void open_gradients(int b) {
     if (range(b).empty()) return;
-    if (!of_.gradients_sharded) return wait(sent_[b]);
+    if (!of_.gradients_sharded) return wait(reduced_[b]);
     GradientSlot* oldest = nullptr;
     for (GradientSlot& slot : gradient_slots_) {
       if (slot.bucket == b) return;
@@ -164,10 +163,11 @@ class StepClock {
     oldest->bucket = b;
   }
 
-  constexpr void depart(int b, int pass) {
+  // The engine also waits here for the bucket's reduction of the pass before. That has ended: the room for these
+  // gradients was given free by it, or by a later one.
+  constexpr void depart(int b) {
     if (range(b).empty()) return;
-    if (pass > 0) wait(reduced_[b]);  // to be merged
-    sent_[b] = reduced_[b] = post(Collective::reduce_scatter, range(b).size() * of_.gradient_bytes);
+    reduced_[b] = post(Collective::reduce_scatter, range(b).size() * of_.gradient_bytes);
     for (GradientSlot& slot : gradient_slots_)
       if (slot.bucket == b) slot = {-1, ++departures_, reduced_[b]};
     if (options_.micro_batches == 1) share(b);
@@ -176,7 +176,6 @@ class StepClock {
   constexpr void share(int b) {
     if (of_.state_sharded) return;
     reduced_[b] = post(Collective::all_gather, range(b).size() * of_.reduction_bytes);
-    if (of_.reduced_in_place) sent_[b] = reduced_[b];
   }
 
   constexpr void finish() {
@@ -247,7 +246,6 @@ class StepClock {
   double now_ = 0;
   double wire_ = 0;       // when the last collective ends
   List<double> reduced_;  // by bucket, when its last collective ends
-  List<double> sent_;
   List<double> gathered_;
   List<GradientSlot> gradient_slots_;
   index_t departures_ = 0;
