@@ -1,7 +1,10 @@
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <torch/nn/modules/activation.h>
@@ -93,6 +96,37 @@ TEST_CASE("parameters and gradients lie in the caller's buffers") {
       CHECK(!of_replica.grad().defined());  // a look at a bucket lasts as long as the pass
     }
     optimizer.step();
+  });
+}
+
+TEST_CASE("a unit is ready with its last gradient, while autograd goes on") {
+  struct Spy : torch::nn::Module {
+    explicit Spy(std::function<void()> when_differentiated) : look(std::move(when_differentiated)) {}
+    torch::Tensor forward(torch::Tensor x) {
+      x.register_hook([look = look](const torch::Tensor&) { look(); });
+      return x;
+    }
+    std::function<void()> look;
+  };
+  std::string missing;  // what step() would say, half way
+  std::function<void()> ask;
+  torch::nn::Sequential model({{"hidden", torch::nn::AnyModule(torch::nn::Linear(6, 5))},
+                               {"spy", torch::nn::AnyModule(Spy([&] { ask(); }))},
+                               {"output", torch::nn::AnyModule(torch::nn::Linear(5, 3))}});
+  tessera::run_ranks(1, [&](tessera::Local& comm) {
+    Optimizer<tessera::Stage0> optimizer(comm, layout_of(model), {}, tessera::AdamW{});
+    ShardedModule sharded(model, optimizer);
+    ask = [&] {
+      try {
+        optimizer.step();
+      } catch (const tessera::UsageError& error) {
+        missing = error.what();
+      }
+    };
+    sharded.backward(sharded.forward(torch::rand({4, 6})).sum());
+    // Of the units that are not ready, the one that backward comes to first.
+    CHECK(missing.find("unit 'hidden' was never ready") != std::string::npos);
+    CHECK(optimizer.step().applied());
   });
 }
 
