@@ -7,6 +7,7 @@
 // behind, the last bucket's reduction neither, and a gather hides behind forward only, a reduction behind backward.
 #include <algorithm>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -47,63 +48,82 @@ struct Case {
 
 constexpr index_t elements_a_unit = 16384;
 
+constexpr double element_bytes = sizeof(float);
+
 // Everything in seconds of the stretched clock.
 struct Model {
-  Model(const Setting& setting, const Case& of) {
-    const double unit_bytes = setting.unit_mib * (1 << 20);
-    const double volume = (of.stage == 3 ? 3 : 2) * setting.units * unit_bytes;
-    const double transfer = volume * (setting.ranks - 1) / setting.ranks / setting.bandwidth;
-    const double stretch = setting.stretch_to / (transfer * std::max(1.0, of.ratio));
-    communication = transfer * stretch;
+  Model(const Setting& setting, const Case& of)
+      : ranks(setting.ranks),
+        stage(of.stage),
+        layout(even_units(setting.units)),
+        options{.bucket_bytes = static_cast<index_t>(of.bucket_mib * (1 << 20) * shrink(setting)),
+                .prefetch = of.prefetch},
+        sharding(layout, ranks, options.bucket_bytes / static_cast<index_t>(element_bytes)) {
+    // what a link of one byte a second would take
+    network.within.bandwidth = 1;
+    double bytes = 0;
+    for (int b = 0; b < sharding.buckets(); ++b) bytes += (2 + gathered_for_backward(b)) * once(b);
+    communication = setting.stretch_to / std::max(1.0, of.ratio);
     compute = of.ratio * communication;
     forward = compute / setting.units / (1 + setting.backward);
     backward = compute / setting.units - forward;
-    const double shrink = static_cast<double>(elements_a_unit * sizeof(float)) / unit_bytes;
-    network.within = {setting.latency * stretch, setting.bandwidth / stretch * shrink};
-    options.bucket_bytes = static_cast<index_t>(of.bucket_mib * (1 << 20) * shrink);
-    options.prefetch = of.prefetch;
-    for (int u = 0; u < setting.units; ++u) {
-      layout.add_unit("unit " + std::to_string(u));
-      layout.add_tensor("weight", {elements_a_unit});
-    }
+    const double real_seconds = bytes / shrink(setting) / setting.bandwidth;
+    network.within = {setting.latency * communication / real_seconds, bytes / communication};
   }
 
   double larger() const { return std::max(compute, communication); }
 
   // Each phase is a flow shop of two machines, the wire and the processor, whose items go in a fixed order. In stage
   // 3's backward the wire does both ends.
-  double bound(const Setting& setting, int stage) const {
-    const Sharding sharding(layout, setting.ranks, options.bucket_bytes / static_cast<index_t>(sizeof(float)));
-    const auto once = [&](int b) {
-      return network.seconds(Collective::all_gather,
-                             static_cast<double>(sharding.bucket(b).trainable.size() * index_t{sizeof(float)}),
-                             setting.ranks);
-    };
-    const auto units = [&](int b) { return sharding.bucket(b).last_unit - sharding.bucket(b).first_unit; };
+  double bound() const {
     double wire = 0, processor = 0;
     for (int b = 0; b < sharding.buckets(); ++b) {
       if (stage > 0) wire += once(b);
       processor = std::max(processor, wire) + forward * units(b);
     }
-    const double forward_ends = processor;
-    double gathers = processor, reductions = 0, all = 0;
+    const double turn = processor;
+    double gathered = turn, reduced = 0, busy = 0;
     for (int b = sharding.buckets() - 1; b >= 0; --b) {
-      if (stage == 3) gathers += once(b);
-      processor = std::max(processor, gathers) + backward * units(b);
-      reductions = std::max(processor, reductions) + (stage == 0 ? 2 : 1) * once(b);
-      all += 2 * once(b);
+      gathered += gathered_for_backward(b) * once(b);
+      processor = std::max(processor, gathered) + backward * units(b);
+      reduced = std::max(processor, reduced) + (stage == 0 ? 2 : 1) * once(b);
+      busy += (gathered_for_backward(b) + 1) * once(b);
     }
-    if (stage == 3) reductions = std::max(reductions, forward_ends + all);
-    const double norm = network.seconds(
-        Collective::all_reduce, static_cast<double>(8 * StepAgreement<Host>::words(setting.ranks)), setting.ranks);
-    return reductions + norm;
+    if (stage == 3) reduced = std::max(reduced, std::max(turn, wire) + busy);
+    const auto norm = static_cast<double>(StepAgreement<Host>::words(ranks) * index_t{sizeof(std::uint64_t)});
+    return reduced + network.seconds(Collective::all_reduce, norm, ranks);
   }
 
+  static Layout even_units(int units) {
+    Layout layout;
+    for (int u = 0; u < units; ++u) {
+      layout.add_unit("unit " + std::to_string(u));
+      layout.add_tensor("weight", {elements_a_unit});
+    }
+    return layout;
+  }
+
+  static double shrink(const Setting& setting) {
+    return static_cast<double>(elements_a_unit) * element_bytes / (setting.unit_mib * (1 << 20));
+  }
+
+  // Seconds of a bucket's gather or reduction.
+  double once(int b) const {
+    return network.seconds(Collective::all_gather,
+                           static_cast<double>(sharding.bucket(b).trainable.size()) * element_bytes, ranks);
+  }
+  // 1 or 0: what the pool holds at the turn stays.
+  int gathered_for_backward(int b) const { return stage == 3 && b < sharding.buckets() - 1 - options.prefetch; }
+  int units(int b) const { return sharding.bucket(b).last_unit - sharding.bucket(b).first_unit; }
+
+  int ranks;
+  int stage;
+  Layout layout;
+  Options options;
+  Sharding sharding;
+  Network network;
   double compute = 0, communication = 0;
   double forward = 0, backward = 0;  // of a unit
-  Network network;
-  Options options;
-  Layout layout;
 };
 
 double median(std::vector<double> values) {
@@ -113,22 +133,18 @@ double median(std::vector<double> values) {
 
 // Work that takes the same number of instructions whatever else runs.
 void burn(double rounds) {
-  volatile float end = 0;
-  float x = 1;
+  volatile float end = 1;
+  float x = end;
   for (double i = 0; i < rounds; ++i) x = x * 0.999f + 0.001f;
   end = x;
-  static_cast<void>(end);
 }
 
+// Of a processor that nobody else wants.
 double rounds_a_second() {
-  constexpr double rounds = 2e7;
-  std::vector<double> seconds;
-  for (int i = 0; i < 5; ++i) {
-    const Moment begin = Moment::now();
-    burn(rounds);
-    seconds.push_back((Moment::now() - begin).seconds());
-  }
-  return rounds / *std::min_element(seconds.begin(), seconds.end());
+  constexpr double rounds = 1e8;
+  const std::clock_t begin = std::clock();
+  burn(rounds);
+  return rounds * CLOCKS_PER_SEC / static_cast<double>(std::clock() - begin);
 }
 
 template <class Stage>
@@ -209,6 +225,7 @@ int main(int argc, char** argv) {
 #if __has_include(<sys/prctl.h>)
   prctl(PR_SET_TIMERSLACK, 1);  // threads wake when they asked to, not up to 50 microseconds later
 #endif
+  const double rounds = setting.burn ? rounds_a_second() : 0;
   std::ostringstream table;
   const auto say = [&](const std::string& line) {
     std::puts(line.c_str());
@@ -229,10 +246,9 @@ int main(int argc, char** argv) {
           Model model(setting, {stage, bucket, prefetch, ratio});
           Timeline timeline;
           if (!trace.empty()) model.options.timeline = &timeline;
-          const double rounds = setting.burn ? rounds_a_second() : 0;
           const double seconds = seconds_a_step(setting, model, stage, rounds);
           if (!trace.empty()) write_trace_events(timeline, trace);
-          row += text(" %.3f (%.3f) |", seconds / model.larger(), model.bound(setting, stage) / model.larger());
+          row += text(" %.3f (%.3f) |", seconds / model.larger(), model.bound() / model.larger());
         }
         say(row);
       }

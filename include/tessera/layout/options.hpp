@@ -43,10 +43,13 @@ struct Options {
   int micro_batches = 1;
   /// Gradients are scaled down to this global norm; infinity leaves them as they are.
   double clip_norm = std::numeric_limits<double>::infinity();
-  /// Units travel together up to this many bytes of gradients. 4 MiB: large enough that a collective is bound by
-  /// bandwidth, small enough that most of backward is still ahead when the first bucket departs.
-  index_t bucket_bytes = index_t{4} << 20;
-  /// Buckets gathered ahead of the one in use, stage 3.
+  /// Units travel together up to this many bytes of gradients. Smaller buckets lose to latency, larger ones in the
+  /// first gather and the last reduction, which nothing hides. 8 MiB is within 5% of the best size at any ratio of
+  /// compute to communication, for 64 units of 1 MiB on 8 ranks at 100 Gb/s; 4 MiB is within 15%, 16 MiB within 10%
+  /// (bench/results/overlap.md).
+  index_t bucket_bytes = index_t{8} << 20;
+  /// Buckets gathered ahead of the one in use, stage 3. One hides a gather behind the bucket before it; each more costs
+  /// a bucket of memory and gained nothing (bench/results/overlap.md).
   int prefetch = 1;
   /// Loss scaling, for precisions that need it.
   LossScale loss_scale{};
