@@ -62,7 +62,7 @@ struct Model {
     // what a link of one byte a second would take
     network.within.bandwidth = 1;
     double bytes = 0;
-    for (int b = 0; b < sharding.buckets(); ++b) bytes += (2 + gathered_for_backward(b)) * once(b);
+    for (int b = 0; b < sharding.buckets(); ++b) bytes += (stage == 3 ? 3 : 2) * once(b);
     communication = setting.stretch_to / std::max(1.0, of.ratio);
     compute = of.ratio * communication;
     forward = compute / setting.units / (1 + setting.backward);
@@ -84,10 +84,10 @@ struct Model {
     const double turn = processor;
     double gathered = turn, reduced = 0, busy = 0;
     for (int b = sharding.buckets() - 1; b >= 0; --b) {
-      gathered += gathered_for_backward(b) * once(b);
+      gathered += (stage == 3 ? 1 : 0) * once(b);
       processor = std::max(processor, gathered) + backward * units(b);
       reduced = std::max(processor, reduced) + (stage == 0 ? 2 : 1) * once(b);
-      busy += (gathered_for_backward(b) + 1) * once(b);
+      busy += (stage == 3 ? 2 : 1) * once(b);
     }
     if (stage == 3) reduced = std::max(reduced, std::max(turn, wire) + busy);
     const auto norm = static_cast<double>(StepAgreement<Host>::words(ranks) * index_t{sizeof(std::uint64_t)});
@@ -112,8 +112,6 @@ struct Model {
     return network.seconds(Collective::all_gather,
                            static_cast<double>(sharding.bucket(b).trainable.size()) * element_bytes, ranks);
   }
-  // 1 or 0: what the pool holds at the turn stays.
-  int gathered_for_backward(int b) const { return stage == 3 && b < sharding.buckets() - 1 - options.prefetch; }
   int units(int b) const { return sharding.bucket(b).last_unit - sharding.bucket(b).first_unit; }
 
   int ranks;
