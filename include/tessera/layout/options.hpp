@@ -44,8 +44,8 @@ struct Options {
   /// Gradients are scaled down to this global norm; infinity leaves them as they are.
   double clip_norm = std::numeric_limits<double>::infinity();
   /// Units travel together up to this many bytes of gradients. Smaller buckets lose to latency, larger ones in the
-  /// first gather and the last reduction, which nothing hides. 8 MiB is within 5% of the best size at any ratio of
-  /// compute to communication, for 64 units of 1 MiB on 8 ranks at 100 Gb/s; 4 MiB is within 15%, 16 MiB within 10%
+  /// first gather and the last reduction, which nothing hides. 8 MiB is within 6% of the best size at any ratio of
+  /// compute to communication, for 64 units of 1 MiB on 8 ranks at 100 Gb/s; 4 MiB is within 16%, 16 MiB within 12%
   /// (bench/results/overlap.md).
   index_t bucket_bytes = index_t{8} << 20;
   /// Buckets gathered ahead of the one in use, stage 3. One hides a gather behind the bucket before it; each more costs
