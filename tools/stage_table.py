@@ -1,4 +1,4 @@
-"""Prints the table of tools/demo from the reports of examples/mlp: FOLDER/training.json and FOLDER/stage0..3.json."""
+"""Prints the table of tools/demo from the reports of an example: FOLDER/training.json and FOLDER/stage0..3.json."""
 
 import json
 import sys
@@ -20,8 +20,8 @@ def main(folder):
         planned, counted, sent = (max(stage[key]) for key in
                                   ("bytes_planned", "bytes_counted", "elements_sent_per_step"))
         print(f"{stage['stage']:>5}  {planned:>21}  {counted:>9}  {sent:>20}  {stage['parameters_fingerprint']:>25}")
-    print("\nWith two layers, the buckets in flight at stages 2 and 3 weigh as much as the model; with many, they are a few layers'\n"
-          "worth. For a model of your own, before anything runs: Optimizer::plan(layout, world, options).")
+    print("\nTo the ZeRO paper's bytes come the buckets in flight at stages 2 and 3, a few layers' worth. For a model "
+          "of your own,\nbefore anything runs: Optimizer::plan(layout, world, options).")
     prints = {stage["parameters_fingerprint"] for stage in stages}
     print("\nall stages have the same parameters, to the last bit" if len(prints) == 1 else "\nthe stages DIFFER")
     exact = all(stage["bytes_planned"] == stage["bytes_counted"] for stage in stages)

@@ -4,17 +4,20 @@
 #include <cstdio>
 #include <exception>
 
+#include "common/command_line.hpp"
+#include "common/report.hpp"
 #include "libtorch/train.hpp"
 
 int main(int argc, char** argv) {
-  constexpr const char* program = "libtorch";
+  const example::Program about{.name = "libtorch",
+                               .about = "Trains a libtorch module on MNIST at any ZeRO stage.",
+                               .data = "folder with the data",
+                               .learning_rates = {{"adamw", 0.003}}};
+  const std::string& program = about.name;
   example::Options options;
-  if (const auto status =
-          example::parse(options, program, "Trains a libtorch module on MNIST at any ZeRO stage.", argc, argv))
-    return *status;
-  // The precisions below fp32 and the other rules are examples/mlp's affair.
+  if (const auto status = example::parse(options, about, argc, argv)) return *status;
+  // The precisions below fp32 are examples/mlp's affair.
   if (options.precision != "fp32") return example::wrong(program, "--precision: this example has fp32 alone");
-  if (options.optimizer != "adamw") return example::wrong(program, "--optimizer: this example has adamw alone");
   openblas_set_num_threads(1);  // libtorch's BLAS too, where the system's is OpenBLAS
   try {
     mlp::Split digits;
@@ -30,7 +33,7 @@ int main(int argc, char** argv) {
     example::print(result);
     example::write_report(program, options, result);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", program, error.what());
+    std::fprintf(stderr, "%s: %s\n", program.c_str(), error.what());
     return 1;
   }
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/options.hpp"
-#include "common/report.hpp"
+#include "common/result.hpp"
 #include "mlp/mnist.hpp"
 
 namespace libtorch {

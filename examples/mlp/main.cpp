@@ -2,13 +2,23 @@
 #include <cstdio>
 #include <exception>
 
+#include "common/command_line.hpp"
+#include "common/report.hpp"
 #include "mlp/train.hpp"
 
+namespace {
+
+const example::Program mlp_program{.name = "mlp",
+                                   .about = "Trains 784-128-10 on MNIST at any ZeRO stage.",
+                                   .data = "folder with the data",
+                                   .learning_rates = {{"sgd", 0.1}, {"adam", 0.003}, {"adamw", 0.003}}};
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  constexpr const char* program = "mlp";
   example::Options options;
-  if (const auto status = example::parse(options, program, "Trains 784-128-10 on MNIST at any ZeRO stage.", argc, argv))
-    return *status;
+  const std::string& program = mlp_program.name;
+  if (const auto status = example::parse(options, mlp_program, argc, argv)) return *status;
   openblas_set_num_threads(1);  // ranks are the threads
   try {
     mlp::Split digits;
@@ -27,7 +37,7 @@ int main(int argc, char** argv) {
     example::print(result);
     example::write_report(program, options, result);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", program, error.what());
+    std::fprintf(stderr, "%s: %s\n", program.c_str(), error.what());
     return 1;
   }
 }

@@ -1,0 +1,85 @@
+#include "common/command_line.hpp"
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include <CLI/CLI.hpp>
+
+namespace example {
+
+int wrong(const std::string& program, const std::string& why) {
+  std::fprintf(stderr, "%s: %s\n", program.c_str(), why.substr(0, why.find('\n')).c_str());
+  return 2;
+}
+
+namespace {
+
+// What is wrong with the file that an option names, found before the work that it is for: empty if it can be written.
+std::string unwritable(const std::string& option, const std::string& path) {
+  const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
+  if (!std::filesystem::is_directory(folder)) return option + ": there is no folder " + folder.string();
+  const bool was_there = std::filesystem::exists(path);
+  if (was_there && !std::filesystem::is_regular_file(path)) return option + ": " + path + " is not a plain file";
+  if (!std::ofstream(path, std::ios::app)) return option + ": cannot write " + path;
+  if (!was_there) std::filesystem::remove(path);
+  return {};
+}
+
+}  // namespace
+
+std::optional<int> parse(Options& options, const Program& of, int argc, char** argv) {
+  const std::string& program = of.name;
+  CLI::App app{of.about, program};
+  app.add_option("--ranks", options.ranks, "ranks, each a thread")->check(CLI::Range(1, 64))->capture_default_str();
+  app.add_option("--stage", options.stage, "ZeRO stage")->check(CLI::Range(0, 3))->capture_default_str();
+  app.add_option("--precision", options.precision)
+      ->check(CLI::IsMember({"fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16"}))
+      ->capture_default_str();
+  app.add_option("--optimizer", options.optimizer)->check(CLI::IsMember(&of.learning_rates))->capture_default_str();
+  auto* epochs = app.add_option("--epochs", options.epochs, "passes over the data")
+                     ->check(CLI::Range(1, 1000000))
+                     ->capture_default_str();
+  app.add_option("--steps", options.steps, "steps from the run's beginning, instead of --epochs")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
+      ->excludes(epochs);
+  app.add_option("--batch", options.batch, "samples a step, over all ranks and passes")
+      ->check(CLI::Range(1, 1 << 30))
+      ->capture_default_str();
+  app.add_option("--micro-batches", options.micro_batches, "passes of each rank a step")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  std::string rates;
+  for (const auto& [optimizer, rate] : of.learning_rates)
+    rates += (rates.empty() ? "" : ", ") + optimizer + " " + CLI::detail::to_string(rate);
+  const auto* lr = app.add_option("--lr", options.lr, "learning rate; default: " + rates)->check(CLI::Range(0.0, 1e30));
+  app.add_option("--seed", options.seed, "of weights and order")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62))
+      ->capture_default_str();
+  app.add_option("--data", options.data, of.data + "; default: what is shipped");
+  app.add_option("--report", options.report, "file for a report in JSON");
+  app.add_option("--timeline", options.timeline, "file for what ran when in the last steps, for ui.perfetto.dev");
+  if (of.add_options) of.add_options(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return wrong(program, error.what());
+  }
+  if (lr->count() == 0) options.lr = of.learning_rates.at(options.optimizer);
+  if (!std::isfinite(options.lr)) return wrong(program, "--lr must be a number from 0");
+  if (options.batch % (static_cast<std::int64_t>(options.ranks) * options.micro_batches) != 0)
+    return wrong(program, "--batch " + std::to_string(options.batch) + " does not divide by " +
+                              std::to_string(options.ranks) + " ranks times " + std::to_string(options.micro_batches) +
+                              " micro-batches");
+  for (const auto& [option, path] : {std::pair("--report", options.report), {"--timeline", options.timeline}})
+    if (const std::string why = path.empty() ? "" : unwritable(option, path); !why.empty()) return wrong(program, why);
+  return std::nullopt;
+}
+
+}  // namespace example

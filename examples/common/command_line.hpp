@@ -1,0 +1,32 @@
+// The command line that all examples share.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "common/options.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace example {
+
+/// What differs from example to example.
+struct Program {
+  std::string name;
+  std::string about;
+  std::string data;                                ///< what --data takes
+  std::map<std::string, double> learning_rates{};  ///< the optimizers that there are, and the rate unless --lr is given
+  std::function<void(CLI::App&)> add_options{};    ///< further ones of its own
+};
+
+/// One line, the first of `why`, on standard error; 2.
+int wrong(const std::string& program, const std::string& why);
+
+/// Nothing if the options are good; else what main returns: 0 after --help, 2 after one line that says what is wrong.
+std::optional<int> parse(Options& options, const Program& of, int argc, char** argv);
+
+}  // namespace example

@@ -1,0 +1,140 @@
+"""The transformer example as its users meet it: usage: transformer_command_line.py PROGRAM"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+program = sys.argv[1]
+folder = Path(tempfile.mkdtemp())
+KEYS = ["example", "ranks", "stage", "precision", "optimizer", "parameters", "steps", "losses",
+        "final_loss", "accuracy",
+        "parameters_fingerprint", "bytes_planned", "bytes_counted", "elements_sent_per_step", "skipped_steps",
+        "seconds_per_step"]
+checks = 0
+
+
+def check(good, what):
+    global checks
+    checks += 1
+    if not good:
+        sys.exit(f"FAILED: {what}")
+
+
+# A small text of two words in an order that a tiny model can learn, and a tiny model.
+text = folder / "text.txt"
+words, state = [], 1
+for _ in range(1500):
+    state = (state * 1103515245 + 12345) % 2 ** 31
+    words.append("light" if state >> 16 & 1 else "darkness")
+text.write_text(" ".join(words))
+TINY = ["--data", text, "--layers", 2, "--width", 16, "--heads", 2, "--context", 16, "--batch", 8]
+
+
+def run(*arguments):
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+def report(*arguments):
+    path = folder / "report.json"
+    done = run(*TINY, *arguments, "--report", path)
+    check(done.returncode == 0, f"{arguments}: {done.stderr}")
+    found = json.loads(path.read_text())
+    path.unlink()
+    return found
+
+
+# One fingerprint for all stages, ranks, bucket sizes and prefetches (0: nothing overlaps at stage 3) over the same
+# micro-batches; and one held-out loss.
+for precision in "fp32", "bf16-stochastic", "fp16":
+    found = [report("--ranks", ranks, "--micro-batches", 4 // ranks, "--stage", stage, "--steps", 6,
+                    "--precision", precision, "--bucket-bytes", bucket, "--prefetch", prefetch)
+             for ranks, bucket, prefetch in ((1, 1, 1), (2, 1, 2), (4, 1, 0), (4, 20000, 1), (2, 1 << 20, 0))
+             for stage in range(4)]
+    for one in found:
+        check(list(one) == KEYS, f"keys of the report: {list(one)}")
+        check(one["bytes_planned"] == one["bytes_counted"] and len(one["bytes_planned"]) == one["ranks"],
+              f"bytes at stage {one['stage']}: {one['bytes_planned']} {one['bytes_counted']}")
+    for key in "parameters_fingerprint", "losses", "final_loss", "accuracy":
+        check(len({str(one[key]) for one in found}) == 1, f"{key} in {precision} differs")
+    check(len(found[0]["parameters_fingerprint"]) == 16, "a fingerprint has 16 digits")
+    check(found[0]["parameters_fingerprint"] != report("--steps", 6, "--precision", precision, "--seed", 2)
+          ["parameters_fingerprint"], "another seed, other bits")
+
+# The tied table is reduced once, with its unit: a step moves each parameter as often as ever.
+units = [256 * 16 + 16 * 16, *[12 * 16 * 16 + 13 * 16] * 2, 2 * 16]
+n = sum(units)
+for stage in range(4):
+    found = report("--stage", stage, "--steps", 2, "--bucket-bytes", 1)
+    check(found["parameters"] == n, f"parameters: {found['parameters']}")
+    sent = sum(found["elements_sent_per_step"])
+    # At stage 3 the buckets gathered are kept while they can be; no more than forward's and backward's gathers of all,
+    # and one more of the table in each for the head.
+    check(sent == 2 * n if stage < 3 else 2 * n < sent <= 3 * n + 2 * units[0],
+          f"elements sent at stage {stage}: {sent} of {n}")
+
+# It learns, with every optimizer. A word has 7.5 bytes on average, its space included, and is one of two: no model is
+# below log(2) / 7.5 = 0.092 nats a byte.
+for optimizer, rate in ("sgd", 0.5), ("adam", 3e-3), ("adamw", 3e-3):
+    found = report("--optimizer", optimizer, "--lr", rate, "--epochs", 3)
+    check(found["losses"][0] > 5 and 0.09 < found["final_loss"] < 0.4, f"{optimizer} learns: {found['final_loss']}")
+    check(found["accuracy"] > 0.85, f"{optimizer} guesses: {found['accuracy']}")
+    check(found["skipped_steps"] == 0 and found["seconds_per_step"] > 0, "a calm run")
+
+# What ran when: the last training step is there although evaluation and the sample come after it.
+trace = folder / "trace.json"
+watched = report("--stage", 3, "--steps", 5, "--timeline", trace)
+names = [event["name"] for event in json.loads(trace.read_text())["traceEvents"]]
+for name in "step 4", "forward: head", "backward: block1", "backward: embedding":
+    check(names.count(name) >= 2, f"{name} on both ranks")
+check(watched["parameters_fingerprint"] == report("--stage", 3, "--steps", 5)["parameters_fingerprint"],
+      "a timeline changes no bit")
+
+# A stage that needs more than the limit is refused, and the message says which one fits; that one trains.
+needs = [report("--stage", stage, "--steps", 1, "--bucket-bytes", 1)["bytes_planned"][0] for stage in range(4)]
+least = min(needs)
+check(least < needs[0], f"sharding saves memory: {needs}")
+refused = run(*TINY, "--stage", 0, "--steps", 1, "--bucket-bytes", 1, "--limit-memory", least)
+check(refused.returncode == 2 and refused.stderr.count("\n") == 1 and refused.stdout == "", f"{refused}")
+check(f"stage 0 needs {needs[0]} bytes a rank" in refused.stderr, refused.stderr)
+fits = re.findall(r"stage (\d) needs (\d+)", refused.stderr.split("what fits", 1)[1])
+check([(int(s), int(b)) for s, b in fits] == [(s, b) for s, b in enumerate(needs) if b <= least], refused.stderr)
+report("--stage", fits[0][0], "--steps", 1, "--bucket-bytes", 1, "--limit-memory", least)
+refused = run(*TINY, "--stage", 3, "--limit-memory", "10K")
+check(refused.returncode == 2 and "no stage fits" in refused.stderr and "10240" in refused.stderr, refused.stderr)
+
+# What is wrong is one line and status 2.
+short = folder / "short.txt"
+short.write_text("too short")
+wrong = {
+    ("--stage", 4): "--stage", ("--ranks", 0): "--ranks", ("--precision", "fp8"): "--precision",
+    ("--optimizer", "adamx"): "--optimizer", ("--batch", 63): "does not divide", ("--batch", 200000): "sequences",
+    ("--micro-batches", 3): "does not divide", ("--lr", "nan"): "--lr", ("--epochs", 1, "--steps", 1): "excludes",
+    ("--steps", 0): "--steps", ("--bogus",): "--bogus", ("--data", folder / "nothing"): "cannot read",
+    ("--data", folder): "cannot read", ("--data", short): "too short", ("--report", folder): "is not a plain file",
+    ("--width", 97): "--width 97 does not divide", ("--heads", 0): "--heads", ("--layers", 0): "--layers",
+    ("--context", 100000): "--context", ("--context", 50000): "too short", ("--bucket-bytes", 0): "--bucket-bytes",
+    ("--prefetch", -1): "--prefetch", ("--limit-memory", "much"): "--limit-memory",
+}
+for arguments, says in wrong.items():
+    done = run(*arguments)
+    check(done.returncode == 2, f"{arguments}: status {done.returncode}")
+    check(done.stderr.count("\n") == 1 and says in done.stderr, f"{arguments}: {done.stderr!r}")
+    check(done.stdout == "", f"{arguments} prints {done.stdout!r}")
+
+done = run("--help")
+check(done.returncode == 0, "--help")
+for option in ("ranks stage precision optimizer epochs steps batch micro-batches lr seed data report timeline layers "
+               "width heads context bucket-bytes prefetch limit-memory help").split():
+    check("--" + option in done.stdout, f"--help tells of --{option}")
+
+output = run(*TINY, "--steps", 5).stdout
+lines = output.splitlines()
+check(any("loss" in line and "tokens/s" in line and "left" in line for line in lines), "progress in plain lines")
+check(not any("\r" in line or "\033" in line for line in lines), "no bar in a pipe")
+check(re.search(r"\d before, \d\.\d+ after", output), "the loss before and after")
+again = run(*TINY, "--steps", 5).stdout
+check(output.split("rank  ")[1] == again.split("rank  ")[1], "the same loss and sample again")
+print(f"{checks} checks passed")
