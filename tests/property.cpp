@@ -22,10 +22,15 @@ using namespace tessera;
 
 using reference::Kind;
 
-// Tuple::rule counts these.
+// Tuple::rule counts these. A sanitizer sees memory and threads, which do not depend on the rule: one that keeps nothing
+// or a number, one with two, and one that takes norms are enough for it, and the compiler is spared.
+#ifdef TESSERA_FEW_RULES
+constexpr Kind kinds[] = {Kind::sgd, Kind::adam, Kind::lamb};
+#else
 constexpr Kind kinds[] = {Kind::sgd,  Kind::adam,    Kind::adamw,   Kind::amsgrad,  Kind::nadam, Kind::radam,
                           Kind::lion, Kind::adagrad, Kind::rmsprop, Kind::adadelta, Kind::lamb,  Kind::lars,
                           Kind::schedule_free};
+#endif
 
 struct Tuple {
   index_t number = 0;
@@ -247,17 +252,21 @@ testing::Outcome train(Local& comm, const Tuple& tuple) {
   switch (kinds[tuple.rule]) {
     case Kind::sgd: return train(comm, tuple, Sgd{.momentum = tuple.momentum, .weight_decay = weight_decay});
     case Kind::adam: return train(comm, tuple, Adam{.weight_decay = weight_decay});
+    case Kind::lamb: return train(comm, tuple, Lamb{.epsilon = 1e-8, .weight_decay = weight_decay});
+#ifndef TESSERA_FEW_RULES
     case Kind::adamw: return train(comm, tuple, AdamW{.weight_decay = weight_decay});
     case Kind::amsgrad: return train(comm, tuple, AMSGrad{.weight_decay = weight_decay});
     case Kind::nadam: return train(comm, tuple, NAdam{.weight_decay = weight_decay});
     case Kind::radam: return train(comm, tuple, RAdam{.weight_decay = weight_decay});
     case Kind::lion: return train(comm, tuple, Lion{.beta2 = 0.999, .weight_decay = weight_decay});
-    case Kind::lamb: return train(comm, tuple, Lamb{.epsilon = 1e-8, .weight_decay = weight_decay});
     case Kind::lars: return train(comm, tuple, Lars{.momentum = tuple.momentum, .weight_decay = weight_decay});
     case Kind::adagrad: return train(comm, tuple, Adagrad{.weight_decay = weight_decay, .epsilon = 1e-8});
     case Kind::rmsprop: return train(comm, tuple, RMSprop{.weight_decay = weight_decay});
     case Kind::schedule_free: return train(comm, tuple, ScheduleFreeAdamW{.weight_decay = weight_decay});
     case Kind::adadelta: return train(comm, tuple, Adadelta{.epsilon = 1e-8, .weight_decay = weight_decay});
+#else
+    default: break;
+#endif
   }
   return {};
 }
