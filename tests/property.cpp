@@ -22,8 +22,8 @@ using namespace tessera;
 
 using reference::Kind;
 
-// Tuple::rule counts these. A sanitizer sees memory and threads, which do not depend on the rule: one that keeps nothing
-// or a number, one with two, and one that takes norms are enough for it, and the compiler is spared.
+// Tuple::rule counts these. A sanitizer sees memory and threads, which do not depend on the rule: one that keeps a
+// number, one with two, and one that takes norms are enough for it, and the compiler is spared.
 #ifdef TESSERA_FEW_RULES
 constexpr Kind kinds[] = {Kind::sgd, Kind::adam, Kind::lamb};
 #else

@@ -1,4 +1,4 @@
-// Every rule, precision and schedule in a kernel, beside the same code on the host. The kernel is the plainest there is.
+// Every rule, precision and schedule in a kernel, the plainest there is, beside the same code on the host.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
@@ -110,8 +110,8 @@ void check() {
   CHECK(moved > elements / 2);
 }
 
-TEST_CASE_TEMPLATE("a rule updates on the device as on the host", Rule, Sgd, Adam, AdamW, AMSGrad, NAdam, RAdam, Adagrad,
-                   RMSprop, Adadelta, Lion, Lamb, Lars, ScheduleFreeAdamW) {
+TEST_CASE_TEMPLATE("a rule updates on the device as on the host", Rule, Sgd, Adam, AdamW, AMSGrad, NAdam, RAdam,
+                   Adagrad, RMSprop, Adadelta, Lion, Lamb, Lars, ScheduleFreeAdamW) {
   check<Rule, Fp32>();
 }
 

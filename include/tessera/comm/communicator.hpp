@@ -131,7 +131,8 @@ concept CommunicationQueue =
       { q.drop() } noexcept;
     };
 
-/// What a queue may have besides: from then on it writes when its collectives ran and how long this rank waited for them.
+/// What a queue may have besides: from then on it writes when its collectives ran and how long this rank waited for
+/// them.
 template <class Q>
 concept TimedQueue = requires(Q& q, const QueueTracks& tracks) { q.time_on(tracks); };
 
