@@ -41,6 +41,27 @@ struct Rank {
   RankSpans spans;
 };
 
+std::string told;
+
+TEST_CASE("a profiler is told of a step as it goes on: units and parts within it, each ended before the next") {
+  told.clear();
+  Timeline timeline(16, {[](const Span& span) {
+                           told += message({"<", span.kind, " ", span.name});
+                         },
+                         [] { told += ">"; }});
+  const Layout layout = three_units();
+  Self self;
+  Self::Queue queue = self.queue({});
+  RankSpans spans(&timeline, 0, layout, queue, queue);
+  spans.compute(Unit{0}, 0);
+  spans.begin_backward(0);
+  spans.compute(Unit{0}, 0);
+  spans.end_backward();
+  spans.begin("norm");
+  spans.end_step(0);
+  CHECK(told == "<step <forward embedding><backward embedding><norm >>");
+}
+
 TEST_CASE("a unit's forward and backward last from its gather to the next unit's, and a step holds them all") {
   Rank rank(three_units());
   for (const int u : {0, 1}) rank.spans.compute(Unit{u}, 6);

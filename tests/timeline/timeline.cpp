@@ -77,6 +77,23 @@ TEST_CASE("tracks and texts stay where they are while ranks open more of them") 
   for (int r = 0; r < 4; ++r) CHECK(std::string((*tracks[r])[0].name) == "unit of rank " + std::to_string(r));
 }
 
+std::string told;  // what a profiler was
+
+TEST_CASE("a profiler is told of nested spans as they begin and end") {
+  told.clear();
+  Timeline timeline(8, {[](const Span& span) { told += message({"<", span.kind}); }, [] { told += ">"; }});
+  Track& track = timeline.open(0, "compute");
+  {
+    const Timed step(&track, {.kind = "step"});
+    const Timed wait(&track, {.kind = "wait"});
+    CHECK(told == "<step<wait");
+  }
+  CHECK(told == "<step<wait>>");
+  track.add({.kind = "all_gather"});  // what has happened elsewhere is not told
+  CHECK(told == "<step<wait>>");
+  CHECK(track.size() == 3);
+}
+
 TEST_CASE("a timeline that keeps nothing is refused") {
   CHECK_THROWS_WITH_AS(Timeline(0), doctest::Contains("at least 1 span, not 0"), OptionError);
 }

@@ -56,8 +56,13 @@ class RankSpans {
   void begin(const char* kind, const char* name = "", index_t index = -1, index_t pass = -1) {
     if (!track_) return;
     end();
-    part_ = {kind, name, index, pass, Moment::now(), {}};
-    if (step_.begin == Moment{}) step_.begin = part_.begin;
+    const Moment now = Moment::now();
+    if (step_.begin == Moment{}) {
+      step_ = {.kind = "step"};
+      track_->start(step_, now);
+    }
+    part_ = {kind, name, index, pass};
+    track_->start(part_, now);
   }
 
   void end_step(index_t step) { end_step("step", step); }
@@ -76,8 +81,7 @@ class RankSpans {
 
   void end(Span& span) noexcept {
     if (span.begin == Moment{}) return;
-    span.end = Moment::now();
-    track_->add(span);
+    track_->finish(span);
     span.begin = {};
   }
 

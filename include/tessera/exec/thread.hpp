@@ -36,7 +36,9 @@ struct Moment {
   friend Duration operator-(Moment a, Moment b) noexcept {
     return Duration::nanoseconds(a.nanoseconds - b.nanoseconds);
   }
-  friend constexpr auto operator<=>(Moment, Moment) = default;
+  // Not defaulted: nvcc 13 warns of comparisons that it makes itself.
+  friend constexpr bool operator==(Moment a, Moment b) noexcept { return a.nanoseconds == b.nanoseconds; }
+  friend constexpr auto operator<=>(Moment a, Moment b) noexcept { return a.nanoseconds <=> b.nanoseconds; }
 
   timespec posix() const noexcept {
     constexpr std::int64_t second = 1'000'000'000;

@@ -26,17 +26,36 @@ struct Span {
   Moment end{};
 };
 
+/// What a profiler is told while it happens, on the thread concerned: a span has begun, and the one that began last has
+/// ended. By default nothing (timeline/nvtx.cuh tells NVTX).
+struct LiveRanges {
+  void (*begin)(const Span& span) = nullptr;
+  void (*end)() = nullptr;
+};
+
 /// Spans of one line of a picture, in the order in which they ended. Written by one thread at a time, and read when
 /// nobody writes.
 class Track {
  public:
-  Track(int rank, std::string name, index_t room) : rank_(rank), name_(std::move(name)), spans_(room) {}
+  Track(int rank, std::string name, index_t room, LiveRanges live = {})
+      : rank_(rank), name_(std::move(name)), spans_(room), live_(live) {}
 
   int rank() const noexcept { return rank_; }
   const std::string& name() const noexcept { return name_; }
 
   /// In place of the oldest if there is no room.
   void add(const Span& span) noexcept { spans_[count_++ % room()] = span; }
+
+  /// A span that the calling thread is in from `now` until the matching finish(), which adds it. They nest.
+  void start(Span& span, Moment now = Moment::now()) {
+    span.begin = now;
+    if (live_.begin) live_.begin(span);
+  }
+  void finish(Span& span) noexcept {
+    span.end = Moment::now();
+    add(span);
+    if (live_.end) live_.end();
+  }
 
   /// Those that are left, the oldest first.
   index_t size() const noexcept { return min(count_, room()); }
@@ -50,21 +69,20 @@ class Track {
   int rank_;
   std::string name_;
   List<Span> spans_;
+  LiveRanges live_;
   index_t count_ = 0;
 };
 
 /// A span as long as this object lives. Without a track it does not look at the clock: one branch is all that it costs.
 class Timed {
  public:
-  explicit Timed(Track* track, const Span& what) noexcept : track_(track), span_(what) {
-    if (track_) span_.begin = Moment::now();
+  explicit Timed(Track* track, const Span& what) : track_(track), span_(what) {
+    if (track_) track_->start(span_);
   }
   Timed(const Timed&) = delete;
   Timed& operator=(const Timed&) = delete;
   ~Timed() {
-    if (!track_) return;
-    span_.end = Moment::now();
-    track_->add(span_);
+    if (track_) track_->finish(span_);
   }
 
  private:
@@ -82,7 +100,8 @@ struct QueueTracks {
 class Timeline {
  public:
   /// spans: how many of its newest a track keeps, 48 bytes each. Throws OptionError if there are none.
-  explicit Timeline(index_t spans = index_t{1} << 14) : room_(spans) {
+  /// live: told of the spans of the ranks' own threads.
+  explicit Timeline(index_t spans = index_t{1} << 14, LiveRanges live = {}) : room_(spans), live_(live) {
     if (spans < 1) throw OptionError(message({"timeline: a track keeps at least 1 span, not ", spans}));
   }
   Timeline(const Timeline&) = delete;
@@ -90,7 +109,7 @@ class Timeline {
 
   /// A new track, below those of the rank that are there. Any thread may call. Throws std::bad_alloc.
   Track& open(int rank, std::string_view name) {
-    const auto track = Shared<Track>::make(rank, std::string(name), room_);
+    const auto track = Shared<Track>::make(rank, std::string(name), room_, live_);
     const Lock lock(mutex_);
     std::size_t at = tracks_.size();
     while (at > 0 && tracks_[at - 1]->rank() > rank) --at;
@@ -116,6 +135,7 @@ class Timeline {
  private:
   mutable Mutex mutex_;
   index_t room_;
+  LiveRanges live_;
   List<Shared<Track>> tracks_;
   List<Shared<std::string>> texts_;
 };
