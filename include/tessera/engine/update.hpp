@@ -109,18 +109,19 @@ struct WeightOf {
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return element.weight.load(i); }
 };
 
+template <class Rule, class Precision>
+struct MeasuredOf {
+  FusedUpdate<Rule, Precision> element;
+  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return element.measured(i); }
+};
+
+/// One element of a trade between the weights that are trained and those that are evaluated (HasEvaluationWeights).
 template <class Rule, class Precision, bool evaluation>
 struct ExchangedWeight {
   FusedUpdate<Rule, Precision> element;
   TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
     element.template exchange<evaluation>(i);
   }
-};
-
-template <class Rule, class Precision>
-struct MeasuredOf {
-  FusedUpdate<Rule, Precision> element;
-  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return element.measured(i); }
 };
 
 }  // namespace tessera
