@@ -18,12 +18,12 @@
 #include <tessera/engine/construction.hpp>
 #include <tessera/engine/evaluation.hpp>
 #include <tessera/engine/initialize.hpp>
-#include <tessera/engine/loss_scale.hpp>
 #include <tessera/engine/optimizer_state.hpp>
 #include <tessera/engine/pass.hpp>
 #include <tessera/engine/reduce.hpp>
 #include <tessera/engine/report.hpp>
 #include <tessera/engine/sharded_parameters.hpp>
+#include <tessera/engine/step_decision.hpp>
 #include <tessera/engine/step_progress.hpp>
 #include <tessera/engine/whole_parameters.hpp>
 #include <tessera/precision/precision.hpp>
@@ -31,8 +31,8 @@
 
 namespace tessera {
 
-/// Optimizes the parameters of `layout`, sharded over the ranks of `comm` as Stage says. One object a rank, built and
-/// called alike on every rank. Not thread-safe: one thread a rank.
+/// Optimizes the parameters of `layout`, sharded over the ranks of `comm` as Stage says. One object and one thread a
+/// rank, built and called alike on every rank.
 /// Source: Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models".
 template <class Rule, class Stage, class Precision = Fp32, class Comm = Local>
 class Sharded : public Composition<Rule, Stage, Precision, Comm> {
@@ -44,6 +44,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   using Parameter = typename Precision::Parameter;
   using Gradient = typename Precision::Gradient;
   using Pass = BackwardPass<Sharded>;
+  using Report = StepReport<Executor>;
   using Composition::plan;
 
   /// The caller's own memory, of at least required() elements; what is left out is allocated, and zero.
@@ -67,11 +68,10 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
         plan_(Composition::plan_of(sharding_, options)),
         parameters_(sharding_, comm_.rank(), executor_, gathers_, plan_, options, buffers.parameters),
         reduce_(sharding_, comm_.rank(), executor_, reductions_, plan_, options.micro_batches, buffers.gradients),
-        state_(sharding_, comm_.rank(), executor_, plan_, rules_.size(), options.seed),
-        agreement_(executor_, plan_, comm_.rank(), comm_.size()),
+        decision_(executor_, plan_, comm_.rank(), comm_.size(), options, scales_loss<Precision>),
+        state_(sharding_, comm_.rank(), executor_, plan_, decision_, options.seed),
         progress_(sharding_, options.micro_batches,
                   {options.timeline, comm_.rank(), sharding_.layout(), reductions_, gathers_}),
-        scaler_(options.loss_scale),
         mine_(sharding_, comm_.rank()),
         caller_bytes_(buffers.parameters.data() ? plan_.parameters.bytes() : 0) {
     if (buffers.gradients.data()) caller_bytes_ += plan_.gradients.bytes();
@@ -84,8 +84,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   Sharded(const Sharded&) = delete;
   Sharded& operator=(const Sharded&) = delete;
 
-  /// Blocks as finish() does; on the way out of an exception, and where a rank has failed, what other ranks have not
-  /// joined is withdrawn instead.
+  /// As finish(); on the way out of an exception, and where a rank failed, what others have not joined is withdrawn.
   ~Sharded() {
     try {
       if (std::uncaught_exceptions() == exceptions_) finish();
@@ -102,7 +101,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     progress_.require_between_steps("initialize");
     if (evaluation_.open()) throw UsageError("initialize() during evaluation: call end_evaluation() first");
     parameters_.before_update();
-    tessera::initialize(sharding_, parameters_, state_, value);
+    tessera::initialize(sharding_, executor_, parameters_, state_, value);
   }
 
   /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way.
@@ -118,11 +117,14 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     return guarded([&] { return parameters_.gather(Range{begin, end}); });
   }
 
-  /// Starts one micro-batch's backward. Throws UsageError while another is open or when the step has all of its passes.
+  /// Starts one micro-batch's backward. Throws UsageError while another is open or if the step has all of its passes.
   [[nodiscard]] Pass backward() {
     if (evaluation_.open()) throw UsageError("backward() during evaluation: call end_evaluation() first");
     progress_.require_new_pass();
-    guarded([&] { reduce_.begin_pass(); });
+    guarded([&] {
+      raise_difference();
+      reduce_.begin_pass(progress_.passes());
+    });
     const index_t pass = progress_.begin_pass();
     parameters_.begin_backward();
     send_complete();  // of a model without trainable elements
@@ -138,17 +140,15 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     for (const Rule& rule : rules_) rule.check();
     progress_.at("norm");
     return guarded([&] {
+      raise_difference();
+      decision_.begin(rules_);
       for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, progress_.steps());
-      SquareSum squares = mine_.squares(executor_, reduce_);
-      agreement_.exchange(reductions_, squares, step_digest(), progress_.steps());
-      const double scale = loss_scale();
-      const double leaves = static_cast<double>(comm_.size()) * options_.micro_batches * scale;
-      const double norm = gradient_norm(agreement_.square_sum(), leaves);
-      const index_t bad = agreement_.first_non_finite();
-      if (bad < 0) update(gradient_scale(norm, options_.clip_norm, leaves));
-      if (scales_loss<Precision>) scaler_.advance(bad >= 0);
-      progress_.end_step();
-      return Report(step_, norm, bad < 0 ? std::string() : layout().name_at(bad), scale, scaler_.exhausted());
+      mine_.add_squares(executor_, reduce_, decision_.squares());
+      reduce_.settle();
+      decision_.decide(reductions_, evaluation_.exchanges(), progress_.steps());
+      if (decision_.may_be_applied()) update();
+      last_ = decision_.outcome();
+      return Report(last_, layout(), progress_.end_step());
     });
   }
 
@@ -158,7 +158,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     if (std::exchange(dropped_, true)) return;
     reductions_.drop();
     reduce_.drop();
-    if constexpr (Stage::shards_parameters) {  // an update's gathers bring what exists nowhere else
+    if constexpr (Stage::shards_parameters) {  // an update's gathers bring what is nowhere else
       gathers_.drop();
       parameters_.drop();
     }
@@ -172,10 +172,11 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   void begin_evaluation() { set_evaluation("begin_evaluation", true); }
   void end_evaluation() { set_evaluation("end_evaluation", false); }
 
-  /// Blocks until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is
-  /// then the model (stages 0 to 2), to be read or saved without gather. Throws CommError.
+  /// Waits until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is then
+  /// the model (stages 0 to 2). Blocks, or lets what is given to an asynchronous executor from now on wait. Afterwards
+  /// nothing of this optimizer is on its way. Throws CommError.
   void finish() {
-    if constexpr (!Stage::shards_parameters) guarded([&] { parameters_.before_update(); });
+    guarded([&] { parameters_.before_update(); });
   }
 
   /// The hyperparameters of a group, to be changed between steps, alike on every rank.
@@ -187,7 +188,9 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   }
 
   /// What the caller multiplies the loss by before backward: 1 unless Precision scales it. Changes in step() alone.
-  float loss_scale() const noexcept { return scales_loss<Precision> ? static_cast<float>(scaler_.scale()) : 1.0f; }
+  /// Where the executor is not synchronous it blocks, and a kernel reads it from loss_scale_pointer() instead.
+  float loss_scale() const { return decision_.loss_scale(); }
+  const float* loss_scale_pointer() const noexcept { return &decision_.numbers()->loss_scale; }
 
   const Layout& layout() const noexcept { return sharding_.layout(); }
   const Plan& plan() const noexcept { return plan_; }
@@ -195,8 +198,8 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   index_t bytes() const noexcept { return executor_.allocated_bytes() + caller_bytes_; }
   /// The most that they ever were.
   index_t peak_bytes() const noexcept { return executor_.peak_bytes() + caller_bytes_; }
-  /// Steps applied.
-  index_t steps() const noexcept { return step_; }
+  /// Steps applied. Blocks where the executor is not synchronous.
+  index_t steps() const { return decision_.outcome().get().steps; }
 
  private:
   friend Pass;
@@ -216,9 +219,9 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     return layout;
   }
 
-  // What the ranks must have in common, or their weights part silently.
-  std::uint64_t step_digest() const {
-    return Digest{}.add(static_cast<std::int64_t>(digest_of(rules_, step_ + 1))).add(evaluation_.exchanges()).value();
+  // Of an earlier step, if it is known by now.
+  void raise_difference() {
+    if (last_.arrived()) decision_.require_agreed(last_.get(), progress_.steps() - 1);
   }
 
   void set_evaluation(const char* call, bool evaluation) {
@@ -226,14 +229,12 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     guarded([&] { evaluation_.set(evaluation, sharding_, rules_, state_, parameters_, progress_.steps()); });
   }
 
-  void update(float scale) {
-    ++step_;
+  void update() {
     parameters_.before_update();
-    state_.begin_step(rules_, step_);
-    state_.measure(reduce_, parameters_, scale, reductions_);
+    state_.measure(reduce_, parameters_, reductions_, progress_.steps());
     for (int b = 0; b < sharding_.buckets(); ++b) {
       progress_.at("update", "bucket", b);
-      state_.update(b, reduce_, parameters_, scale);
+      state_.update(b, reduce_, parameters_);
       parameters_.publish(b, progress_.steps());
     }
   }
@@ -262,7 +263,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     if (progress_.close_pass_if_complete()) parameters_.begin_forward();
   }
 
-  // Whatever fails between ranks ends the step for this rank; the next one starts clean.
+  // What fails between ranks ends the step for this rank; the next one starts clean.
   template <class Work>
   auto guarded(Work work) {
     dropped_ = false;
@@ -284,14 +285,13 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   Plan plan_;
   Parameters parameters_;
   Reduce<Comm, Stage, Precision> reduce_;
+  StepDecision<Rule, Executor> decision_;
   State state_;
-  StepAgreement<Executor> agreement_;
   StepProgress progress_;
-  LossScaler scaler_;
   Evaluation evaluation_;
   OwnedParts mine_;
   index_t caller_bytes_ = 0;
-  index_t step_ = 0;      // applied
+  typename StepDecision<Rule, Executor>::ReadBack last_{};
   bool dropped_ = false;  // and nothing was begun since
   int exceptions_ = std::uncaught_exceptions();
 };

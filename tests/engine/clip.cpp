@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <limits>
+#include <span>
 #include <vector>
 
 #include <tessera/engine/clip.hpp>
@@ -23,18 +24,27 @@ TEST_CASE("gradients below the norm are averaged and no more, above it scaled do
   CHECK(gradient_scale(2, 1, 3) == static_cast<float>(1 / (2 + 1e-6) / 3));
 }
 
-TEST_CASE("the first element that is not finite is known by its place, in whatever order ranges come") {
+// The reduced gradients of one bucket, of which this rank owns all.
+struct Reduced {
+  std::vector<float> values;
+  std::span<const float> sum(int) const { return values; }
+};
+
+TEST_CASE("gaps between units are in no norm, and a place is that of the trainable space") {
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {10});
+  layout.add_unit("b");
+  layout.add_tensor("w", {10});
+  const Sharding sharding(layout, 1, 1000);
   Host host;
+  Reduced reduced{std::vector<float>(static_cast<std::size_t>(sharding.trainable().range(0).size()), 3.0f)};
   SquareSum sum;
-  std::vector<float> values(128, 1.0f);
-  sum.add(host, std::span<const float>(values), {256, 384});
-  CHECK(sum.first_non_finite == -1);
-  values[5] = std::numeric_limits<float>::infinity();
-  sum.add(host, std::span<const float>(values), {256, 384});
-  CHECK(sum.first_non_finite == 261);
-  sum.add(host, std::span<const float>(values), {64, 192});
-  CHECK(sum.first_non_finite == 69);
-  sum.add(host, std::span<const float>(values), {512, 640});
+  OwnedParts(sharding, 0).add_squares(host, reduced, &sum);
+  CHECK(sum.squares.value() == 180);
+  CHECK(sum.first_non_finite == SquareSum::none);
+  reduced.values[64 + 5] = std::numeric_limits<float>::infinity();
+  OwnedParts(sharding, 0).add_squares(host, reduced, &sum);
   CHECK(sum.first_non_finite == 69);
 }
 

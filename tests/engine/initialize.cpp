@@ -27,7 +27,8 @@ TEST_CASE("each weight is asked for once, and is the same for the parameter and 
   auto queue = self.queue(Duration::seconds(1));
   const Plan plan = make_plan(sharding, {}, footprint_of<Adam, Stage1, Bf16>(0));
   WholeParameters<Self, bfloat16, true> parameters(sharding, 0, host, queue, plan, {}, {});
-  OptimizerState<Adam, Stage1, Bf16, Host> state(sharding, 0, host, plan, 1, 0);
+  StepDecision<Adam, Host> decision(host, plan, 0, 1, {}, false);
+  OptimizerState<Adam, Stage1, Bf16, Host> state(sharding, 0, host, plan, decision, 0);
 
   std::map<std::pair<int, index_t>, int> asked;
   int count = 0;
@@ -35,7 +36,7 @@ TEST_CASE("each weight is asked for once, and is the same for the parameter and 
     ++asked[{t.index, i}];
     return 1 + 1e-3f * static_cast<float>(++count);  // not a function of its arguments, on purpose
   };
-  initialize(sharding, parameters, state, value);
+  initialize(sharding, host, parameters, state, value);
   CHECK(asked.size() == 103);
   for (const auto& [element, times] : asked) CHECK(times == 1);
   for (index_t i = 0; i < 100; ++i)

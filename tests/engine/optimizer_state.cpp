@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include <tessera/comm/self.hpp>
 #include <tessera/engine/composition.hpp>
 #include <tessera/engine/optimizer_state.hpp>
 #include <tessera/exec/host.hpp>
@@ -31,35 +32,48 @@ template <class Stage, class Precision>
 struct Fixture {
   Sharding sharding{two_groups(), 2, 1000};
   Host host;
-  Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>(0));
-  OptimizerState<Sgd, Stage, Precision, Host> state{sharding, 1, host, plan, 2, 0};
+  Self self;
+  Self::Queue queue = self.queue(Duration::seconds(1));
+  Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>(AgreementWords::size(1)));
+  StepDecision<Sgd, Host> decision{host, plan, 0, 1, {}, false};
+  OptimizerState<Sgd, Stage, Precision, Host> state{sharding, 1, host, plan, decision, 0};
   Flat<typename Precision::Parameter> parameters{std::vector(150, typename Precision::Parameter(1.0f))};
   Flat<typename Precision::Reduction> gradients{std::vector(150, typename Precision::Reduction(4.0f))};
+
+  void step(const std::vector<Sgd>& rules, bool finite = true) {
+    decision.begin(rules);
+    if (!finite) decision.squares()->first_non_finite = 0;
+    decision.decide(queue, 0, 0);
+    state.update(0, gradients, parameters);
+  }
 };
 
 TEST_CASE("a rank updates its part where state is sharded, each group with its rule, and everything else stays") {
   Fixture<Stage1, Fp32> f;
   CHECK(f.state.updated(0) == Range{128, 150});
-  f.state.begin_step({Sgd{.lr = 1}, Sgd{.lr = 0.5}}, 1);
-  f.state.update(0, f.gradients, f.parameters, 0.5f);
-  for (index_t i = 0; i < 150; ++i) CHECK(f.parameters.values[i] == (i < 128 ? 1.0f : 0.0f));  // 1 - 0.5 * (4 * 0.5)
+  f.step({Sgd{.lr = 1}, Sgd{.lr = 0.5}});
+  for (index_t i = 0; i < 150; ++i) CHECK(f.parameters.values[i] == (i < 128 ? 1.0f : -1.0f));  // 1 - 0.5 * 4
 }
 
 TEST_CASE("a rank updates everything where state is whole") {
   Fixture<Stage0, Fp32> f;
-  f.state.begin_step({Sgd{.lr = 1}, Sgd{.lr = 0.5}}, 1);
-  f.state.update(0, f.gradients, f.parameters, 0.5f);
-  for (index_t i = 0; i < 150; ++i) CHECK(f.parameters.values[i] == (i < 100 ? -1.0f : 0.0f));
+  f.step({Sgd{.lr = 1}, Sgd{.lr = 0.5}});
+  for (index_t i = 0; i < 150; ++i) CHECK(f.parameters.values[i] == (i < 100 ? -3.0f : -1.0f));
 }
 
 TEST_CASE("a master weight starts from the parameter and keeps what the parameter rounds away") {
   Fixture<Stage1, Bf16> f;
   f.state.start_from(f.parameters);
   CHECK(f.state.kept(0, 130, f.parameters).load(0) == 1.0f);
-  f.state.begin_step({Sgd{}, Sgd{.lr = 1e-4}}, 1);
-  f.state.update(0, f.gradients, f.parameters, 1.0f);
+  f.step({Sgd{}, Sgd{.lr = 1e-4}});
   CHECK(static_cast<float>(f.parameters.values[130]) == 1.0f);
   CHECK(f.state.kept(0, 130, f.parameters).load(0) == doctest::Approx(1 - 4e-4).epsilon(1e-6));
+}
+
+TEST_CASE("a step that is not applied changes nothing") {
+  Fixture<Stage0, Fp32> f;
+  f.step({Sgd{}, Sgd{}}, false);
+  for (const float weight : f.parameters.values) CHECK(weight == 1);
 }
 
 }  // namespace

@@ -172,7 +172,7 @@ TEST_CASE("opening a unit clears it and the gap behind it, or leaves both alone"
 TEST_CASE("a pass of a flat layout begins with all of the caller's buffer cleared") {
   std::vector<float> buffer(300, 7.0f);
   Alone<Stage1, Fp32> alone(Layout::flat(300), 1, buffer);
-  alone.reduce.begin_pass();
+  alone.reduce.begin_pass(0);
   CHECK(buffer == std::vector<float>(300));
 }
 

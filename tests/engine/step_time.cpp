@@ -14,8 +14,8 @@ tessera::StepTime time_of_a_step(const tessera::Layout& layout, int world, const
                                  const std::vector<tessera::UnitSeconds>& units) {
   const tessera::Options options{.prefetch = 2};
   const tessera::Sharding sharding(layout, world, options.bucket_bytes / sizeof(tessera::bfloat16));
-  const auto footprint = tessera::footprint_of<tessera::AdamW, tessera::Stage3, tessera::Bf16>(
-      tessera::StepAgreement<tessera::Host>::words(world));
+  const auto footprint =
+      tessera::footprint_of<tessera::AdamW, tessera::Stage3, tessera::Bf16>(tessera::AgreementWords::size(world));
   return tessera::step_time(sharding, footprint, options, units, network);
 }
 // [end]
@@ -47,7 +47,7 @@ struct ClockHost : Host {
 
   template <class Body>
   void for_each(index_t n, Body body) {
-    if constexpr (requires { body.scalars; }) clock->now += update_seconds * static_cast<double>(n);
+    if constexpr (requires { body.norm; }) clock->now += update_seconds * static_cast<double>(n);
     Host::for_each(n, body);
   }
 
@@ -175,7 +175,7 @@ StepTime of_the_model(const Case& c) {
   }
   const Sharding sharding(c.layout, c.world, c.options.bucket_bytes / index_t{sizeof(typename Precision::Gradient)});
   // the engine below has a word a rank for one rank alone
-  const auto footprint = footprint_of<Rule, Stage, Precision>(StepAgreement<Host>::words(1));
+  const auto footprint = footprint_of<Rule, Stage, Precision>(AgreementWords::size(1));
   return step_time(sharding, footprint, c.options, units, c.network);
 }
 

@@ -19,14 +19,12 @@ TEST_CASE("norms of tensors are summed over ranks, each tensor's two apart") {
     TensorNorms<Host> norms(host, plan);
     for (int step = 0; step < 2; ++step) {
       norms.clear();
-      ExactSum weights, measured;
-      weights.add(comm.rank() == 0 ? 9 : 16);
-      measured.add(comm.rank() == 0 ? 0 : 4);
-      norms.set(Tensor{2}, weights, measured);
+      norms.of(Tensor{2})->weights.add(comm.rank() == 0 ? 9 : 16);
+      norms.of(Tensor{2})->measured.add(comm.rank() == 0 ? 0 : 4);
       norms.exchange(queue, step);
-      CHECK(norms.of_weights(Tensor{2}) == 5);
-      CHECK(norms.of_measured(Tensor{2}) == 2);
-      CHECK(norms.of_weights(Tensor{1}) == 0);
+      CHECK(norms.of(Tensor{2})->of_weights() == 5);
+      CHECK(norms.of(Tensor{2})->of_measured() == 2);
+      CHECK(norms.of(Tensor{1})->of_weights() == 0);
     }
   });
 }

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include <tessera/exec/executor.hpp>
 #include <tessera/exec/host.hpp>
 
@@ -34,10 +36,55 @@ TEST_CASE("what the concept asks for works through it alone") {
     auto buffer = executor.template allocate<float>(70);
     float* const x = buffer.span().data();
     executor.for_each(70, [=](index_t i) noexcept { x[i] = 2; });
-    ExactSum sum;
-    const index_t bad = executor.add_squares(std::span<const float>(x, 70), sum);
+    auto sums = executor.template allocate<SquareSum>(1);
+    executor.upload(sums.span(), std::array{SquareSum{}}.data());
+    executor.add_squares(std::span<const float>(x, 70), 5, sums.span().data());
     executor.wait(executor.record());
-    return bad == -1 ? sum.value() : -1.0;
+    const SquareSum sum = executor.read_back(static_cast<const SquareSum*>(sums.span().data())).get();
+    return sum.first_non_finite == SquareSum::none ? sum.squares.value() : -1.0;
   };
   CHECK(use(Host{}) == 280);
+}
+
+namespace {
+
+// Adds what a number in memory says, if another says so.
+struct AddWhatLiesThere {
+  const float* amount;
+  const float* wanted;
+  float* to;
+
+  bool runs() const noexcept { return *wanted > 0; }
+  auto loaded() const noexcept {
+    return [amount = *amount, to = to](index_t i) noexcept { to[i] += amount; };
+  }
+};
+static_assert(Deferred<AddWhatLiesThere>);
+
+}  // namespace
+
+TEST_CASE("a deferred body is completed when it runs, or does not run") {
+  Host host;
+  auto buffer = host.allocate<float>(12);
+  float* const x = buffer.span().data();
+  const AddWhatLiesThere body{x + 10, x + 11, x};
+  x[10] = 3;
+  host.for_each(10, body);
+  CHECK(x[9] == 0);
+  x[11] = 1;
+  host.for_each(10, body);
+  CHECK(x[0] == 3);
+  CHECK(x[9] == 3);
+}
+
+TEST_CASE("numbers of the host come one after another, each with its index") {
+  Host host;
+  auto buffer = host.allocate<float>(5);
+  float* const x = buffer.span().data();
+  int asked = 0;
+  host.from_host(
+      5, [&](index_t) { return ++asked; }, [=](index_t i, float value) noexcept { x[i] = value; });
+  CHECK(asked == 5);
+  CHECK(x[0] == 1);
+  CHECK(x[4] == 5);
 }

@@ -76,12 +76,12 @@ TEST_CASE(
     for (const index_t n : {0, 1, 63, 64, 65, 2047, 2048, 2049, 100000}) {
       std::vector<float> values(static_cast<std::size_t>(lead + n));
       for (index_t i = 0; i < n; ++i) values[static_cast<std::size_t>(lead + i)] = Number{}(i);
-      ExactSum expected;
-      Host(1).add_squares(std::span<const float>(values), expected);
+      SquareSum expected;
+      Host(1).add_squares(std::span<const float>(values), 0, &expected);
       for (const int threads : {1, 2, 3}) {
         ExactSum sum;
-        Host(threads).add_squares_of(n, lead, Number{}, sum);
-        CHECK(sum.value() == expected.value());
+        Host(threads).add_squares_of(n, lead, Number{}, &sum);
+        CHECK(sum.value() == expected.squares.value());
       }
     }
   }
@@ -109,16 +109,20 @@ TEST_CASE("squares are summed in the documented order, and the first non-finite 
     ExactSum expected;
     for (index_t i = 0; i < n; i += 64) expected.add(documented(values.data() + i, n - i));
     for (const int threads : {1, 2, 3}) {
-      ExactSum sum;
-      CHECK(Host(threads).add_squares(std::span<const float>(values), sum) == -1);
-      CHECK(sum.value() == expected.value());
+      const auto sum_of = [&](const std::vector<float>& of) {
+        SquareSum sum;
+        Host(threads).add_squares(std::span<const float>(of), 1000, &sum);
+        return sum;
+      };
+      CHECK(sum_of(values).first_non_finite == SquareSum::none);
+      CHECK(sum_of(values).squares.value() == expected.value());
       if (n < 65) continue;
       for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
         auto broken = values;
         broken.back() = bad;
-        CHECK(Host(threads).add_squares(std::span<const float>(broken), sum) == n - 1);
+        CHECK(sum_of(broken).first_non_finite == static_cast<std::uint64_t>(1000 + n - 1));
         broken[7] = bad;
-        CHECK(Host(threads).add_squares(std::span<const float>(broken), sum) == 7);
+        CHECK(sum_of(broken).first_non_finite == 1007);
       }
     }
   }

@@ -36,7 +36,7 @@ Footprint footprint(const std::string& rule, const std::string& precision, int s
   Rules::find(rule, [&]<class Rule>(Rule) {
     Precisions::find(precision, [&]<class Precision>(Precision) {
       Stages::find(Stages::names().at(static_cast<std::size_t>(stage)), [&]<class Stage>(Stage) {
-        found = footprint_of<Rule, Stage, Precision>(StepAgreement<Host>::words(world));
+        found = footprint_of<Rule, Stage, Precision>(AgreementWords::size(world));
       });
     });
   });

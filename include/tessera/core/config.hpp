@@ -32,6 +32,13 @@
 #define TESSERA_ROUND_EACH_OPERATION
 #endif
 
+// A loop that a device's compiler must take apart, so that what it indexes stays in registers.
+#if defined(__CUDACC__)
+#define TESSERA_UNROLL _Pragma("unroll")
+#else
+#define TESSERA_UNROLL
+#endif
+
 namespace tessera {
 
 /// The version whose ranks may train together, as one number.

@@ -18,7 +18,7 @@ class Digest {
     return add_byte(0);
   }
 
-  constexpr Digest& add(std::int64_t number) noexcept {
+  TESSERA_HD constexpr Digest& add(std::int64_t number) noexcept {
     for (int shift = 0; shift < 64; shift += 8) add_byte(static_cast<unsigned char>(number >> shift));
     return *this;
   }
@@ -30,17 +30,18 @@ class Digest {
 
   /// The bytes of plain numbers, without padding between them.
   template <class T>
-  requires std::is_trivially_copyable_v<T> && std::is_aggregate_v<T> Digest& add(const T& numbers) noexcept {
-    if constexpr (std::is_empty_v<T>)
-      return *this;  // its one byte has no value
-    else
-      return add(std::as_bytes(std::span<const T>(&numbers, 1)));
+  requires std::is_trivially_copyable_v<T> && std::is_aggregate_v<T> TESSERA_HD Digest& add(const T& numbers) noexcept {
+    if constexpr (!std::is_empty_v<T>) {  // whose one byte has no value
+      const auto* const bytes = reinterpret_cast<const unsigned char*>(&numbers);
+      for (std::size_t i = 0; i < sizeof(T); ++i) add_byte(bytes[i]);
+    }
+    return *this;
   }
 
-  constexpr std::uint64_t value() const noexcept { return value_; }
+  TESSERA_HD constexpr std::uint64_t value() const noexcept { return value_; }
 
  private:
-  constexpr Digest& add_byte(unsigned char byte) noexcept {
+  TESSERA_HD constexpr Digest& add_byte(unsigned char byte) noexcept {
     value_ = (value_ ^ byte) * 0x100000001b3u;
     return *this;
   }

@@ -2,7 +2,6 @@
 // Made for the gradient norm: sums of squares of floats, each at least 2^-298 or zero and at most 2^262.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include <tessera/core/config.hpp>
@@ -19,8 +18,14 @@ class ExactSum {
  public:
   static constexpr int limbs = 22;
 
+  /// What a number adds: digit[k] to the limb-th limb and the two behind it, each less than 2^33.
+  struct Addend {
+    int limb;
+    std::uint64_t digit[3];
+  };
+
   /// value: zero, or from 2^-298 to 2^262.
-  void add(double value) noexcept {
+  TESSERA_HD static Addend addend(double value) noexcept {
     const auto bits = bits_as<std::uint64_t>(value);
     const auto exponent = static_cast<unsigned>(bits >> 52);
     const std::uint64_t one = exponent != 0;
@@ -29,14 +34,16 @@ class ExactSum {
     const unsigned shift = one != 0 ? exponent - (1075 - unit_exponent) : 0;
     const std::uint64_t low = (mantissa & digit_mask) << (shift % 32);
     const std::uint64_t high = (mantissa >> 32) << (shift % 32);
-    std::uint64_t* digit = digits_ + shift / 32;
-    digit[0] += low & digit_mask;
-    digit[1] += (low >> 32) + (high & digit_mask);
-    digit[2] += high >> 32;
-    if (++pending_ == most_pending) normalise();
+    return {static_cast<int>(shift / 32), {low & digit_mask, (low >> 32) + (high & digit_mask), high >> 32}};
   }
 
-  void add(ExactSum other) noexcept {
+  /// At most 2^30 numbers from one normalise() to the next. value: as addend()'s.
+  TESSERA_HD void add(double value) noexcept {
+    const Addend added = addend(value);
+    for (int k = 0; k < 3; ++k) digits_[added.limb + k] += added.digit[k];
+  }
+
+  TESSERA_HD void add(ExactSum other) noexcept {
     other.normalise();
     normalise();
     for (int i = 0; i < limbs; ++i) digits_[i] += other.digits_[i];
@@ -44,7 +51,7 @@ class ExactSum {
   }
 
   /// Moves what is above 32 bits in a limb to the next.
-  void normalise() noexcept {
+  TESSERA_HD void normalise() noexcept {
     std::uint64_t carry = 0;
     for (int i = 0; i + 1 < limbs; ++i) {
       const std::uint64_t digit = digits_[i] + carry;
@@ -52,23 +59,24 @@ class ExactSum {
       carry = digit >> 32;
     }
     digits_[limbs - 1] += carry;
-    pending_ = 0;
   }
 
   /// For an all-reduce: after normalise(), the digits of up to 2^31 ranks may be summed as plain integers, and the
   /// result written back here. normalise() again before adding to it.
-  std::uint64_t digit(int i) const noexcept { return digits_[i]; }
-  void set_digit(int i, std::uint64_t digit) noexcept { digits_[i] = digit; }
+  TESSERA_HD std::uint64_t digit(int i) const noexcept { return digits_[i]; }
+  TESSERA_HD void set_digit(int i, std::uint64_t digit) noexcept { digits_[i] = digit; }
+  /// All of them, for who adds to them otherwise.
+  TESSERA_HD std::uint64_t* digits() noexcept { return digits_; }
 
   /// The sum, rounded once, to the nearest, ties to even.
-  double value() const noexcept {
+  TESSERA_HD double value() const noexcept {
     ExactSum exact = *this;
     exact.normalise();
     int top = limbs - 1;
     while (top > 0 && exact.digits_[top] == 0) --top;
     if (exact.digits_[top] == 0) return 0;
     // The 64 leading bits; all that lie below count only as "there is something".
-    const int zeros = std::countl_zero(static_cast<std::uint32_t>(exact.digits_[top]));
+    const int zeros = leading_zeros(exact.digits_[top]);
     const std::uint64_t upper = exact.digits_[top] << 32 | exact.at(top - 1);
     const std::uint64_t lower = exact.at(top - 2) << zeros;
     const std::uint64_t leading = upper << zeros | lower >> 32;
@@ -84,15 +92,24 @@ class ExactSum {
   }
 
  private:
-  std::uint64_t at(int i) const noexcept { return i < 0 ? 0 : digits_[i]; }
+  TESSERA_HD std::uint64_t at(int i) const noexcept { return i < 0 ? 0 : digits_[i]; }
+
+  // Of a digit that is not zero. (std::countl_zero does not run on a device.)
+  TESSERA_HD static int leading_zeros(std::uint64_t digit) noexcept {
+    int zeros = 0;
+    for (int half = 16; half > 0; half /= 2)
+      if (digit >> (32 - half) == 0) {
+        digit <<= half;
+        zeros += half;
+      }
+    return zeros;
+  }
 
   static constexpr unsigned unit_exponent = 352;
   static constexpr std::uint64_t digit_mask = 0xffffffffu;
   static constexpr std::uint64_t fraction_mask = (std::uint64_t{1} << 52) - 1;
-  static constexpr std::uint32_t most_pending = 1u << 30;  // each adds less than 2^33 to a limb
 
   std::uint64_t digits_[limbs] = {};
-  std::uint32_t pending_ = 0;
 };
 
 }  // namespace tessera

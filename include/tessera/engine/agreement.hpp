@@ -1,4 +1,4 @@
-// How ranks make sure that they do the same: once when they are built, and in every step before anything is committed.
+// How ranks make sure, when they are built, that they are built alike. (In every step: engine/step_decision.hpp.)
 // Design section 4, point 8.
 #pragma once
 
@@ -12,8 +12,6 @@
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/list.hpp>
-#include <tessera/engine/clip.hpp>
-#include <tessera/engine/storage.hpp>
 
 namespace tessera {
 
@@ -83,68 +81,17 @@ void agree(Executor executor, Queue& queue, int rank, int world, const Blueprint
   static_assert(sizeof(Blueprint) % sizeof(std::uint64_t) == 0);
   auto buffer = executor.template allocate<std::uint64_t>(words * world);
   const std::span<std::uint64_t> all = buffer.span();
-  std::memcpy(all.data() + rank * words, &mine, sizeof mine);
-  executor.wait(queue.all_gather(std::span<const std::uint64_t>(all.subspan(rank * words, words)), all, words,
-                                 Tag{"blueprint", 0, 0}, executor.record()));
+  const std::span<std::uint64_t> own = all.subspan(rank * words, words);
   List<Blueprint> ranks(world);
-  std::memcpy(static_cast<void*>(ranks.data()), all.data(), all.size_bytes());
+  ranks[rank] = mine;
+  executor.upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[rank]));
+  executor.wait(
+      queue.all_gather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0}, executor.record()));
+  executor.download(std::span<const std::uint64_t>(all), reinterpret_cast<std::uint64_t*>(ranks.data()));
   for (int r = 0; r < world; ++r)
     if (ranks[r].problem[0] != 0 && r != rank)
       throw PeerError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));
   compare(ranks);
 }
-
-/// The one all-reduce of a step: the norm's digits are summed exactly; beside them every rank has two words of its own,
-/// the digest of what it did and the first element that was not finite.
-///
-///     | digits of the sum of squares | digest of rank 0 .. N-1 | 1 + first non-finite place of rank 0 .. N-1, or 0 |
-template <class Executor>
-class StepAgreement {
- public:
-  static constexpr index_t words(int world) { return ExactSum::limbs + 2 * index_t{world}; }
-
-  StepAgreement(Executor& executor, const Plan& plan, int rank, int world)
-      : executor_(&executor), buffer_(executor, plan.agreement), rank_(rank), world_(world) {}
-
-  /// All-reduces and waits. Throws AgreementError, the same on every rank, where digests differ.
-  template <class Queue>
-  void exchange(Queue& queue, SquareSum& mine, std::uint64_t digest, index_t step) {
-    const std::span<std::uint64_t> words = buffer_.span();
-    for (std::uint64_t& word : words) word = 0;
-    mine.squares.normalise();
-    for (int i = 0; i < ExactSum::limbs; ++i) words[i] = mine.squares.digit(i);
-    digests()[rank_] = digest;
-    places()[rank_] = static_cast<std::uint64_t>(mine.first_non_finite + 1);
-    executor_->wait(queue.all_reduce(words, Tag{"norm and agreement of step", step, step}, executor_->record()));
-    for (int r = 1; r < world_; ++r)
-      if (digests()[r] != digests()[0])
-        throw AgreementError(message({"step ", step, ": rank ", r,
-                                      " did not do what rank 0 did (collectives or hyperparameters differ); "
-                                      "nothing was applied"}));
-  }
-
-  double square_sum() const {
-    ExactSum sum;
-    for (int i = 0; i < ExactSum::limbs; ++i) sum.set_digit(i, buffer_.data()[i]);
-    return sum.value();
-  }
-
-  /// The first element of the trainable space that is not finite on some rank, or -1.
-  index_t first_non_finite() const {
-    index_t first = -1;
-    for (const std::uint64_t place : places())
-      if (place != 0 && (first < 0 || static_cast<index_t>(place) - 1 < first)) first = static_cast<index_t>(place) - 1;
-    return first;
-  }
-
- private:
-  std::span<std::uint64_t> digests() const { return buffer_.span().subspan(ExactSum::limbs, world_); }
-  std::span<std::uint64_t> places() const { return buffer_.span().subspan(ExactSum::limbs + world_, world_); }
-
-  Executor* executor_;
-  Storage<Executor, std::uint64_t> buffer_;
-  int rank_;
-  int world_;
-};
 
 }  // namespace tessera

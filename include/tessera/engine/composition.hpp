@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include <tessera/comm/communicator.hpp>
-#include <tessera/engine/agreement.hpp>
+#include <tessera/engine/step_numbers.hpp>
 #include <tessera/engine/tensor_norms.hpp>
 #include <tessera/layout/plan.hpp>
 #include <tessera/precision/precision.hpp>
@@ -13,9 +13,15 @@
 
 namespace tessera {
 
+/// Whether the passes of a step are added where backward writes them, and reduced once (design section 4, point 2).
+template <class Stage>
+constexpr bool adds_passes(bool ordered) {
+  return !ordered && !Stage::shards_gradients;
+}
+
 /// The policies as numbers, for the plan.
 template <class Rule, class Stage, class Precision>
-constexpr Footprint footprint_of(index_t agreement_words) {
+constexpr Footprint footprint_of(index_t agreement_words, bool ordered = true) {
   using Parameter = typename Precision::Parameter;
   using Reduction = typename Precision::Reduction;
   return {.parameters_sharded = Stage::shards_parameters,
@@ -28,8 +34,11 @@ constexpr Footprint footprint_of(index_t agreement_words) {
           .master_bytes = master_bytes<Precision>,
           .state_floats = state_floats<Rule>,
           .state_bytes = sizeof(typename Precision::State),
+          .passes_added_in_place = adds_passes<Stage>(ordered),
           .agreement_words = agreement_words,
-          .norm_words = NeedsTensorNorms<Rule> ? norm_words : 0};
+          .norm_words = NeedsTensorNorms<Rule> ? norm_words : 0,
+          .step_bytes = sizeof(StepNumbers),
+          .rule_bytes = sizeof(StepRule<Rule>)};
 }
 
 /// What Sharded<Rule, Stage, Precision, Comm> is without ranks. Refuses to compile, in words, what cannot be composed.
@@ -44,7 +53,6 @@ class Composition {
                 "Sharded<Rule, Stage, Precision, Comm>: the third argument must be a precision, such as Fp32 or Bf16");
   static_assert(Communicator<Comm>,
                 "Sharded<Rule, Stage, Precision, Comm>: the fourth argument must be a communicator, such as Local");
-  static_assert(Comm::ordered, "Sharded needs a communicator that sums in the fixed order of design section 4");
 
  public:
   /// All bytes that a rank will hold. Throws OptionError.
@@ -66,8 +74,8 @@ class Composition {
   }
 
   static constexpr Plan plan_of(const Sharding& sharding, const Options& options) {
-    const index_t agreement_words = StepAgreement<typename Comm::Executor>::words(sharding.world());
-    return make_plan(sharding, options, footprint_of<Rule, Stage, Precision>(agreement_words));
+    const index_t agreement_words = AgreementWords::size(sharding.world());
+    return make_plan(sharding, options, footprint_of<Rule, Stage, Precision>(agreement_words, Comm::ordered));
   }
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <tessera/engine/agreement.hpp>
+#include <tessera/engine/step_numbers.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/tensor_norms.hpp>
 #include <tessera/precision/precision.hpp>
@@ -36,14 +37,7 @@ void check_model(const Layout& layout, const std::vector<Rule>& rules, const Opt
         message({"a flat layout keeps its gradients in the caller's buffer: stages 0 and 1, not ", Stage::name}));
 }
 
-/// What a rule makes of its hyperparameters at `step`; that of the next step too, for what has no effect on a first one
-/// (a momentum).
-template <class Rule>
-std::uint64_t digest_of(const Rule& rule, index_t step) {
-  return Digest{}.add(rule.at(step)).add(rule.at(step + 1)).value();
-}
-
-/// The same of all groups. A learning rate that differs between ranks would part them silently.
+/// Of all groups (engine/step_numbers.hpp). A learning rate that differs between ranks would part them silently.
 template <class Rule>
 std::uint64_t digest_of(const std::vector<Rule>& rules, index_t step) {
   Digest digest;
@@ -90,6 +84,9 @@ void check_buffers(const Layout& layout, const Plan& plan, Executor executor, st
   check_buffer(parameters, plan.parameters);
   check_buffer(gradients, plan.gradients);
   check_apart(parameters, gradients);
+  executor.check_reachable(plan.parameters.name, parameters.data(),
+                           std::ssize(parameters) * plan.parameters.element_bytes);
+  executor.check_reachable(plan.gradients.name, gradients.data(), std::ssize(gradients) * plan.gradients.element_bytes);
   if (layout.is_flat() && plan.gradients.elements > 0 && !gradients.data())
     throw BufferError("a flat layout's gradients are written by the caller: hand in the buffer, {.gradients = g}");
   const auto memory = [](auto buffer) -> Blueprint::Memory {

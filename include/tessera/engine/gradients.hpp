@@ -30,7 +30,8 @@ class WholeGradients {
   }
   Gradient* at(int b) const noexcept { return storage_.data() + sharding_->bucket(b).trainable.begin; }
   void sent(int b, const Event& reduced) { sent_[b] = reduced; }
-  void drop() { sent_.fill(Event{}); }
+  void settle() { sent_.fill(Event{}); }
+  void drop() { settle(); }
 
   std::span<Gradient> all() const noexcept { return storage_.span(); }
 
@@ -81,6 +82,10 @@ class SlottedGradients {
       if (slot.bucket == b && !slot.sent) slot = {b, true, ++sent_count_, reduced};
   }
 
+  /// All reductions have been waited for.
+  void settle() {
+    for (Slot& slot : slots_) slot.reduced = {};
+  }
   void drop() { slots_.fill(Slot{}); }
 
  private:

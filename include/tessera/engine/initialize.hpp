@@ -5,19 +5,45 @@
 
 namespace tessera {
 
-/// Sets every weight that `parameters` and `state` hold to value(tensor, i), asked for once each.
-template <class Parameters, class State, class Value>
-void initialize(const Sharding& sharding, Parameters& parameters, State& state, Value& value) {
+/// A first weight, and what is gathered of it.
+template <class Kept>
+struct FirstWeight {
+  Kept kept;
+  TESSERA_HD void operator()(index_t i, float weight) const noexcept {
+    if constexpr (requires { kept.master; }) kept.store(i, weight);
+    kept.parameter[i] = Kept::parameter_of(weight);
+  }
+};
+
+/// What is gathered of it, where nothing else is kept.
+template <class Kept, class Parameter>
+struct FirstParameter {
+  Parameter* parameter;
+  TESSERA_HD void operator()(index_t i, float weight) const noexcept { parameter[i] = Kept::parameter_of(weight); }
+};
+
+/// Sets every weight that `parameters` and `state` hold to value(tensor, i), asked for once each. Blocks.
+template <class Executor, class Parameters, class State, class Value>
+void initialize(const Sharding& sharding, Executor& executor, Parameters& parameters, State& state, Value& value) {
+  using Kept = typename State::Kept;
+  using Parameter = typename State::Parameter;
   for (int b = 0; b < sharding.buckets(); ++b) {
     const Range updated = state.updated(b);
-    sharding.for_each_element(b, false, parameters.held(b), [&](Tensor t, index_t i, index_t place) {
-      const auto weight = static_cast<float>(value(t, i));
-      if constexpr (requires { State::Kept::master; })
-        if (updated.begin <= place && place < updated.end) state.kept(b, place, parameters).store(0, weight);
-      *parameters.at(b, place) = State::Kept::parameter_of(weight);
+    sharding.for_each_run(b, false, parameters.held(b), [&](Tensor t, index_t first, Range run) {
+      const auto set = [&](Range part, auto body) {
+        executor.from_host(
+            part.size(), [&](index_t i) { return value(t, first + (part.begin - run.begin) + i); }, body);
+      };
+      const Range kept = intersect(run, updated);
+      if (kept.empty()) return set(run, FirstParameter<Kept, Parameter>{parameters.at(b, run.begin)});
+      set({run.begin, kept.begin}, FirstParameter<Kept, Parameter>{parameters.at(b, run.begin)});
+      set(kept, FirstWeight<Kept>{state.kept(b, kept.begin, parameters)});
+      set({kept.end, run.end}, FirstParameter<Kept, Parameter>{parameters.at(b, kept.end)});
     });
-    sharding.for_each_element(b, true, parameters.held_frozen(b), [&](Tensor t, index_t i, index_t place) {
-      *parameters.at_frozen(b, place) = State::Kept::parameter_of(static_cast<float>(value(t, i)));
+    sharding.for_each_run(b, true, parameters.held_frozen(b), [&](Tensor t, index_t first, Range run) {
+      executor.from_host(
+          run.size(), [&](index_t i) { return value(t, first + i); },
+          FirstParameter<Kept, Parameter>{parameters.at_frozen(b, run.begin)});
     });
   }
 }

@@ -7,18 +7,19 @@
 
 namespace tessera {
 
-/// One number, the same on every rank, changed only by advance(). Source: DeepSpeed's DynamicLossScaler (without
-/// consecutive_hysteresis), after Micikevicius et al. 2018, section 3.2.
+/// One number, the same on every rank, changed only by advance(). Runs where the step's numbers lie. Source:
+/// DeepSpeed's DynamicLossScaler (without consecutive_hysteresis), after Micikevicius et al. 2018, section 3.2.
 class LossScaler {
  public:
+  LossScaler() = default;
   explicit LossScaler(const LossScale& options)
       : options_(options), scale_(options.initial), left_(options.hysteresis) {}
 
-  double scale() const noexcept { return scale_; }
+  TESSERA_HD double scale() const noexcept { return scale_; }
 
   /// After a step: overflow says whether a gradient was not finite on any rank. A scale that could not be lowered
   /// although it was to be is exhausted().
-  void advance(bool overflow) noexcept {
+  TESSERA_HD void advance(bool overflow) noexcept {
     exhausted_ = false;
     if (!options_.dynamic) {
       exhausted_ = overflow;
@@ -34,16 +35,17 @@ class LossScaler {
       scale_ = max(scale_ / options_.factor, options_.least);
     } else if (++clean_ % options_.window == 0) {
       left_ = options_.hysteresis;
-      if (scale_ * options_.factor <= std::numeric_limits<float>::max()) scale_ *= options_.factor;
+      constexpr float most = std::numeric_limits<float>::max();
+      if (scale_ * options_.factor <= most) scale_ *= options_.factor;
     }
   }
 
-  bool exhausted() const noexcept { return exhausted_; }
+  TESSERA_HD bool exhausted() const noexcept { return exhausted_; }
 
  private:
-  LossScale options_;
-  double scale_;
-  int left_;           // overflows that lower the scale only when the last of them comes
+  LossScale options_{};
+  double scale_ = 1;
+  int left_ = 1;       // overflows that lower the scale only when the last of them comes
   index_t clean_ = 0;  // steps since the last overflow
   bool exhausted_ = false;
 };

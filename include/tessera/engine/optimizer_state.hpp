@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <tessera/core/list.hpp>
+#include <tessera/engine/step_decision.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/tensor_norms.hpp>
 #include <tessera/engine/update.hpp>
@@ -15,6 +16,69 @@
 
 namespace tessera {
 
+/// A fused update but for the numbers that are known only where the step is decided: scale, rule, scalars, random bits.
+template <class Rule, class Precision>
+struct UpdateOfStep {
+  using Element = FusedUpdate<Rule, Precision>;
+
+  Element element{};
+  const StepRule<Rule>* rule = nullptr;
+  const StepNumbers* numbers = nullptr;
+  const TensorNorm* norm = nullptr;  ///< of the tensor; null if there is none, or not yet
+  std::uint64_t seed = 0;
+
+  static constexpr int pack_elements = Element::pack_elements;
+  index_t lead() const noexcept { return element.lead(); }
+
+  TESSERA_HD bool runs() const noexcept { return numbers->outcome.applied; }
+
+  TESSERA_HD Element loaded() const noexcept {
+    Element complete = element;
+    complete.rule = rule->rule;
+    complete.scalars = rule->scalars;
+    complete.scale = numbers->outcome.gradient_scale;
+    if constexpr (requires { complete.weight.random; })
+      complete.weight.random = StepRandom(seed, numbers->outcome.steps);
+    if constexpr (NeedsTensorNorms<Rule>)
+      if (norm) complete.scalars = complete.rule.adapted(complete.scalars, norm->of_weights(), norm->of_measured());
+    return complete;
+  }
+};
+
+/// A loop over what `Body` makes of the update of a step.
+template <class Body, class Rule, class Precision>
+struct OfUpdate {
+  UpdateOfStep<Rule, Precision> update;
+
+  TESSERA_HD bool runs() const noexcept { return update.runs(); }
+  TESSERA_HD Body loaded() const noexcept { return Body{update.loaded()}; }
+};
+
+/// A trade of weights, whatever the last step came to (HasEvaluationWeights).
+template <class Rule, class Precision, bool evaluation>
+struct ExchangeOfStep {
+  FusedUpdate<Rule, Precision> element;
+  const StepNumbers* numbers;
+  std::uint64_t seed;
+
+  TESSERA_HD bool runs() const noexcept { return true; }
+  TESSERA_HD ExchangedWeight<Rule, Precision, evaluation> loaded() const noexcept {
+    auto complete = element;
+    if constexpr (requires { complete.weight.random; })
+      complete.weight.random = StepRandom(seed, numbers->outcome.steps);
+    return {complete};
+  }
+};
+
+/// Takes a parameter for the weight that it was made of.
+template <class Kept>
+struct StartWeight {
+  Kept weight;
+  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
+    weight.store(i, static_cast<float>(weight.parameter[i]));
+  }
+};
+
 template <class Rule, class Stage, class Precision, class Executor>
 class OptimizerState {
  public:
@@ -22,13 +86,13 @@ class OptimizerState {
 
   using Kept = KeptWeight<Parameter, typename Precision::Master>;
 
-  /// groups: of hyperparameters. seed: of random rounding.
-  OptimizerState(const Sharding& sharding, int rank, Executor& executor, const Plan& plan, std::size_t groups,
-                 std::uint64_t seed)
+  /// decision: whose numbers the updates read, and by which they run or not. seed: of random rounding.
+  OptimizerState(const Sharding& sharding, int rank, Executor& executor, const Plan& plan,
+                 const StepDecision<Rule, Executor>& decision, std::uint64_t seed)
       : sharding_(&sharding),
         rank_(rank),
         executor_(&executor),
-        rules_(groups),
+        decision_(&decision),
         seed_(seed),
         master_(executor, plan.master_weights),
         state_(executor, plan.optimizer_state),
@@ -59,48 +123,38 @@ class OptimizerState {
     if constexpr (std::is_same_v<typename Precision::Master, float>)
       for (int b = 0; b < sharding_->buckets(); ++b)
         for (const Segment& segment : segments_[b]) {
-          const Kept weight = kept(b, segment.place.begin, parameters);
-          executor_->for_each(segment.place.size(), [weight](index_t i) noexcept {
-            weight.store(i, static_cast<float>(weight.parameter[i]));
-          });
+          executor_->for_each(segment.place.size(), StartWeight<Kept>{kept(b, segment.place.begin, parameters)});
         }
   }
 
-  /// Before the step's measure() and update(). rules: one a group; step: counted from 1.
-  void begin_step(const std::vector<Rule>& rules, index_t step) {
-    for (std::size_t group = 0; group < rules_.size(); ++group) rules_[group] = {rules[group], rules[group].at(step)};
-    step_ = step;
-  }
-
   /// Before the update of the first bucket: takes the norms of all tensors, over all ranks, if the rule needs them.
-  /// Throws CommError.
+  /// step: what the collective is tagged with. Throws CommError.
   template <class Reduce, class Parameters, class Queue>
-  void measure(Reduce& reduce, Parameters& parameters, float scale, Queue& queue) {
+  void measure(Reduce& reduce, Parameters& parameters, Queue& queue, index_t step) {
     if constexpr (NeedsTensorNorms<Rule>) {
       norms_.clear();
       for (int b = 0; b < sharding_->buckets(); ++b)
         for (const Segment& segment : segments_[b]) {
-          const auto element = element_of(b, segment, reduce, parameters, scale);
+          const auto update = update_of(b, segment, reduce, parameters);
           const index_t n = segment.place.size();
           const index_t lead = segment.place.begin % block;
-          ExactSum weights, measured;
-          executor_->add_squares_of(n, lead, WeightOf<Rule, Precision>{element}, weights);
-          executor_->add_squares_of(n, lead, MeasuredOf<Rule, Precision>{element}, measured);
-          norms_.set(segment.tensor, weights, measured);
+          TensorNorm* const norm = norms_.of(segment.tensor);
+          executor_->add_squares_of(n, lead, OfUpdate<WeightOf<Rule, Precision>, Rule, Precision>{update},
+                                    &norm->weights);
+          executor_->add_squares_of(n, lead, OfUpdate<MeasuredOf<Rule, Precision>, Rule, Precision>{update},
+                                    &norm->measured);
         }
-      if constexpr (Stage::shards_state) norms_.exchange(queue, step_);
+      if constexpr (Stage::shards_state) norms_.exchange(queue, step);
     }
   }
 
-  /// One pass over bucket `b`: unscale, rule, master, state, parameter.
+  /// One pass over bucket `b`, if the step is applied: unscale, rule, master, state, parameter.
   template <class Reduce, class Parameters>
-  void update(int b, Reduce& reduce, Parameters& parameters, float scale) {
+  void update(int b, Reduce& reduce, Parameters& parameters) {
     for (const Segment& segment : segments_[b]) {
-      auto element = element_of(b, segment, reduce, parameters, scale);
-      if constexpr (NeedsTensorNorms<Rule>)
-        element.scalars = element.rule.adapted(element.scalars, norms_.of_weights(segment.tensor),
-                                               norms_.of_measured(segment.tensor));
-      executor_->for_each(segment.place.size(), element);
+      auto update = update_of(b, segment, reduce, parameters);
+      if constexpr (NeedsTensorNorms<Rule>) update.norm = norms_.of(segment.tensor);
+      executor_->for_each(segment.place.size(), update);
     }
   }
 
@@ -110,36 +164,27 @@ class OptimizerState {
     for (const Segment& segment : segments_[b]) {
       auto element = element_of(b, segment, parameters);
       element.rule = rules[segment.group];
-      executor_->for_each(segment.place.size(), ExchangedWeight<Rule, Precision, evaluation>{element});
+      executor_->for_each(segment.place.size(),
+                          ExchangeOfStep<Rule, Precision, evaluation>{element, decision_->numbers(), seed_});
     }
   }
 
  private:
-  struct StepRule {
-    Rule rule{};
-    typename Rule::Scalars scalars{};
-  };
-
   template <class Parameters>
   FusedUpdate<Rule, Precision> element_of(int b, const Segment& segment, Parameters& parameters) {
     const index_t begin = segment.place.begin;
     FusedUpdate<Rule, Precision> element;
     element.weight = kept(b, begin, parameters);
-    if constexpr (requires { element.weight.random; }) element.weight.random = StepRandom(seed_, step_);
     for (std::size_t s = 0; s < state_floats<Rule>; ++s)
       element.state[s] = state_.data() + static_cast<index_t>(s) * member_elements_ + offset(b, begin);
     return element;
   }
 
   template <class Reduce, class Parameters>
-  FusedUpdate<Rule, Precision> element_of(int b, const Segment& segment, Reduce& reduce, Parameters& parameters,
-                                          float scale) {
+  UpdateOfStep<Rule, Precision> update_of(int b, const Segment& segment, Reduce& reduce, Parameters& parameters) {
     auto element = element_of(b, segment, parameters);
     element.gradient = reduce.at(b, segment.place.begin);
-    element.rule = rules_[segment.group].rule;
-    element.scalars = rules_[segment.group].scalars;
-    element.scale = scale;
-    return element;
+    return {element, decision_->rule(segment.group), decision_->numbers(), nullptr, seed_};
   }
 
   index_t offset(int b, index_t place) const {
@@ -149,9 +194,8 @@ class OptimizerState {
   const Sharding* sharding_;
   int rank_;
   Executor* executor_;
-  List<StepRule> rules_;  // by group, as they are in this step
+  const StepDecision<Rule, Executor>* decision_;
   std::uint64_t seed_;
-  index_t step_ = 0;
   Storage<Executor, typename Precision::Master> master_;
   Storage<Executor, typename Precision::State> state_;
   index_t member_elements_;

@@ -8,6 +8,9 @@
 //     level 0       p0    .        p2    .
 //     level 1             p0+p1          .
 //     level 2                            (p0+p1)+(p2+p3)
+//
+// Where the communicator's sums have no order to keep and gradients are whole, backward adds its passes in place, and
+// the last one is reduced.
 #pragma once
 
 #include <bit>
@@ -16,9 +19,25 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/list.hpp>
+#include <tessera/engine/composition.hpp>
 #include <tessera/engine/gradients.hpp>
 
 namespace tessera {
+
+/// Merges two partial sums, the older first: executor.for_each(n, AddOlder{...}).
+struct AddOlder {
+  const float* older;
+  float* sum;
+  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { sum[i] = older[i] + sum[i]; }
+};
+
+/// The one rounding of a sum of several passes.
+template <class Reduction>
+struct Round {
+  const float* sum;
+  Reduction* out;
+  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { out[i] = Reduction(sum[i]); }
+};
 
 template <class Comm, class Stage, class Precision>
 class Reduce {
@@ -34,21 +53,28 @@ class Reduce {
   /// The sum replaces the leaves in the caller's buffer, where it is whole and of the same type.
   static constexpr bool in_place = !Stage::shards_gradients && std::is_same_v<Gradient, Reduction>;
 
+  /// Passes are added by backward.
+  static constexpr bool in_place_passes = adds_passes<Stage>(Comm::ordered);
+
   Reduce(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan, int passes,
          std::span<Gradient> of_caller)
       : sharding_(&sharding),
         rank_(rank),
         executor_(&executor),
         queue_(&queue),
-        passes_(passes),
+        passes_(in_place_passes ? 1 : passes),
+        last_pass_(passes - 1),
         gradients_(sharding, executor, plan, of_caller),
         reduced_(executor, plan.reduced_gradients),
         partial_(executor, plan.partial_sums),
         level_elements_(plan.partial_sums.elements),
         events_(sharding.buckets()) {}
 
-  /// The caller of a flat layout writes anywhere in the buffer, from now on: it must be free, and is zeroed.
-  void begin_pass() {
+  /// The caller of a flat layout writes anywhere in the buffer, from now on: it must be free, and is zeroed unless
+  /// this pass adds to another.
+  void begin_pass(int pass) {
+    adding_ = in_place_passes && pass > 0;
+    if (adding_) return;
     if constexpr (!Stage::shards_gradients)
       if (sharding_->layout().is_flat()) {
         for (int b = 0; b < sharding_->buckets(); ++b) gradients_.open(b, Unit{0});
@@ -63,15 +89,16 @@ class Reduce {
     const Range bucket = sharding_->bucket(b).trainable;
     const Range range = sharding_->layout().trainable(unit);
     Gradient* const room = gradients_.open(b, unit) + (range.begin - bucket.begin);
-    if (zero) executor_->for_each(min(round_up(range.end, block), bucket.end) - range.begin, Zero<Gradient>{room});
+    if (zero && !adding_)
+      executor_->for_each(min(round_up(range.end, block), bucket.end) - range.begin, Zero<Gradient>{room});
     return room;
   }
 
   /// Sends bucket `b` of `pass` on its way.
   void depart(int b, int pass, index_t step) {
     const Range range = sharding_->trainable().range(b);
-    if (range.empty()) return;
-    if (pass > 0) merge(b, pass - 1);
+    if (range.empty() || (in_place_passes && pass < last_pass_)) return;
+    if (!in_place_passes && pass > 0) merge(b, pass - 1);
     const Gradient* mine = gradients_.at(b);
     const std::span<const Gradient> leaves(mine, range.size());
     const auto reduce_scatter = [&](auto out) {
@@ -103,6 +130,12 @@ class Reduce {
   /// Where the sum's element at `place` of the trainable space lies: anywhere at stage 0, in this rank's part else.
   const Reduction* at(int b, index_t place) noexcept { return own(b).data() + (place - owned(b).begin); }
 
+  /// After the step has waited for all sums: nothing is on its way.
+  void settle() {
+    events_.fill(Event{});
+    gradients_.settle();
+  }
+
   /// Forgets the step so far.
   void drop() {
     events_.fill(Event{});
@@ -133,7 +166,7 @@ class Reduce {
     float* const sum = level(b, filled).data();
     for (int l = 0; l < filled; ++l) {
       const float* const older = level(b, l).data();
-      executor_->for_each(owned(b).size(), [=](index_t i) noexcept { sum[i] = older[i] + sum[i]; });
+      executor_->for_each(owned(b).size(), AddOlder{older, sum});
     }
   }
 
@@ -144,10 +177,9 @@ class Reduce {
     for (++l; passes_ >> l; ++l) {
       if (!((passes_ >> l) & 1)) continue;
       const float* const older = level(b, l).data();
-      executor_->for_each(owned(b).size(), [=](index_t i) noexcept { sum[i] = older[i] + sum[i]; });
+      executor_->for_each(owned(b).size(), AddOlder{older, sum});
     }
-    Reduction* const out = own(b).data();
-    executor_->for_each(owned(b).size(), [=](index_t i) noexcept { out[i] = Reduction(sum[i]); });
+    executor_->for_each(owned(b).size(), Round<Reduction>{sum, own(b).data()});
   }
 
   // Stage 0 updates everything everywhere: the sum's parts go to all ranks, behind the reduction on the same queue.
@@ -165,7 +197,9 @@ class Reduce {
   int rank_;
   Executor* executor_;
   Queue* queue_;
-  int passes_;
+  int passes_;  // that are reduced
+  int last_pass_;
+  bool adding_ = false;  // this pass to earlier ones
   Gradients gradients_;
   Storage<Executor, Reduction> reduced_;
   Storage<Executor, float> partial_;

@@ -4,44 +4,58 @@
 #include <string>
 #include <utility>
 
-#include <tessera/core/math.hpp>
+#include <tessera/engine/step_decision.hpp>
+#include <tessera/exec/host.hpp>
+#include <tessera/layout/layout.hpp>
 
 namespace tessera {
 
-class Report {
+/// Reads what a step came to when it is asked. On an executor that is not synchronous the first question blocks until
+/// the step has been decided, and throws AgreementError where ranks differed (nothing was applied then). Must not
+/// outlive the optimizer.
+template <class Executor>
+class StepReport {
  public:
-  Report(index_t step, double gradient_norm, std::string first_non_finite, double loss_scale = 1,
-         bool loss_scale_exhausted = false)
-      : step_(step),
-        gradient_norm_(gradient_norm),
-        first_non_finite_(std::move(first_non_finite)),
-        loss_scale_(loss_scale),
-        loss_scale_exhausted_(loss_scale_exhausted) {}
+  using ReadBack = typename Executor::template ReadBack<StepOutcome>;
+
+  /// attempt: the step as its messages count it, skipped ones included.
+  StepReport(ReadBack outcome, const Layout& layout, index_t attempt)
+      : outcome_(std::move(outcome)), layout_(&layout), attempt_(attempt) {}
 
   /// Whether parameters and state were updated. False where a gradient was not finite on some rank.
-  bool applied() const noexcept { return first_non_finite_.empty(); }
+  bool applied() const { return get().applied; }
 
   /// Steps applied so far, this one included if it was.
-  index_t step() const noexcept { return step_; }
+  index_t step() const { return get().steps; }
 
   /// The global norm of the averaged gradients before clipping; without meaning where the step was not applied.
-  double gradient_norm() const noexcept { return gradient_norm_; }
+  double gradient_norm() const { return get().gradient_norm; }
 
   /// What gradients had been multiplied by; 1 without loss scaling.
-  double loss_scale() const noexcept { return loss_scale_; }
+  double loss_scale() const { return get().loss_scale; }
 
   /// Whether a gradient was not finite although the loss scale cannot be lowered any more: the model itself diverges.
-  bool loss_scale_exhausted() const noexcept { return loss_scale_exhausted_; }
+  bool loss_scale_exhausted() const { return get().loss_scale_exhausted; }
 
   /// The first tensor with a gradient that is not finite, "unit.tensor"; empty if the step was applied.
-  const std::string& first_non_finite() const noexcept { return first_non_finite_; }
+  std::string first_non_finite() const {
+    const index_t place = get().first_non_finite;
+    return place < 0 ? std::string() : layout_->name_at(place);
+  }
 
  private:
-  index_t step_;
-  double gradient_norm_;
-  std::string first_non_finite_;
-  double loss_scale_;
-  bool loss_scale_exhausted_;
+  StepOutcome get() const {
+    const StepOutcome outcome = outcome_.get();
+    require_agreement(outcome, attempt_);
+    return outcome;
+  }
+
+  ReadBack outcome_;
+  const Layout* layout_;
+  index_t attempt_;
 };
+
+/// On the host, where a step has been decided when step() returns.
+using Report = StepReport<Host>;
 
 }  // namespace tessera

@@ -108,11 +108,12 @@ class StepProgress {
                                 layout_->trainable_elements(), " elements"}));
   }
 
-  void end_step() noexcept {
+  /// Returns the number of the step that has ended.
+  index_t end_step() noexcept {
     spans_.end_step(step_);
     passes_ = 0;
     dropped_because_.clear();
-    ++step_;
+    return step_++;
   }
 
   /// The step begins again from its first pass. Ranks cannot know how far each of them had come, but all of them know

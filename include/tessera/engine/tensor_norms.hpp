@@ -16,43 +16,43 @@ namespace tessera {
 /// Words of a tensor in the one all-reduce for all tensors.
 inline constexpr index_t norm_words = 2 * ExactSum::limbs;
 
+/// A tensor's two, in the executor's memory.
+struct TensorNorm {
+  ExactSum weights;
+  ExactSum measured;
+
+  TESSERA_HD double of_weights() const noexcept { return ::sqrt(weights.value()); }
+  TESSERA_HD double of_measured() const noexcept { return ::sqrt(measured.value()); }
+};
+static_assert(sizeof(TensorNorm) == norm_words * sizeof(std::uint64_t));
+
 template <class Executor>
 class TensorNorms {
  public:
   TensorNorms(Executor& executor, const Plan& plan) : executor_(&executor), words_(executor, plan.tensor_norms) {}
 
-  void clear() noexcept {
-    for (std::uint64_t& word : words_.span()) word = 0;
-  }
+  void clear() { executor_->for_each(std::ssize(words_.span()), Zero<std::uint64_t>{words_.data()}); }
 
-  /// This rank's part of a tensor.
-  void set(Tensor tensor, ExactSum& weights, ExactSum& measured) noexcept {
-    weights.normalise();
-    measured.normalise();
-    for (int i = 0; i < ExactSum::limbs; ++i) {
-      words(tensor)[i] = weights.digit(i);
-      words(tensor)[ExactSum::limbs + i] = measured.digit(i);
-    }
+  /// Where a tensor's squares are added.
+  TensorNorm* of(Tensor tensor) const noexcept {
+    return reinterpret_cast<TensorNorm*>(words_.data() + tensor.index * norm_words);
   }
 
   /// Sums over ranks, and waits. Throws CommError.
   template <class Queue>
   void exchange(Queue& queue, index_t step) {
     if (words_.span().empty()) return;
+    executor_->for_each(std::ssize(words_.span()) / ExactSum::limbs, Normalise{words_.data()});
     executor_->wait(queue.all_reduce(words_.span(), Tag{"tensor norms of step", step, step}, executor_->record()));
   }
 
-  double of_weights(Tensor tensor) const noexcept { return norm(words(tensor)); }
-  double of_measured(Tensor tensor) const noexcept { return norm(words(tensor) + ExactSum::limbs); }
-
  private:
-  std::uint64_t* words(Tensor tensor) const noexcept { return words_.data() + tensor.index * norm_words; }
-
-  static double norm(const std::uint64_t* digits) noexcept {
-    ExactSum sum;
-    for (int i = 0; i < ExactSum::limbs; ++i) sum.set_digit(i, digits[i]);
-    return ::sqrt(sum.value());
-  }
+  struct Normalise {
+    std::uint64_t* words;
+    TESSERA_HD void operator()(index_t i) const noexcept {
+      reinterpret_cast<ExactSum*>(words + i * ExactSum::limbs)->normalise();
+    }
+  };
 
   Executor* executor_;
   Storage<Executor, std::uint64_t> words_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
@@ -13,6 +14,30 @@
 #include <tessera/rule/concept.hpp>
 
 namespace tessera {
+
+namespace packs {
+
+/// n elements that are read and written as one, by accesses of 16 bytes where they fill them.
+template <class T, int n>
+struct alignas(min<std::size_t>(n * sizeof(T), 16)) Pack {
+  T of[n];
+};
+
+template <int n, class T>
+TESSERA_HD TESSERA_ALWAYS_INLINE Pack<T, n> load(const T* from) noexcept {
+  return *reinterpret_cast<const Pack<T, n>*>(from);
+}
+template <int n, class T>
+TESSERA_HD TESSERA_ALWAYS_INLINE void store(T* to, const Pack<T, n>& pack) noexcept {
+  *reinterpret_cast<Pack<T, n>*>(to) = pack;
+}
+
+template <int n, class T>
+bool aligned(const T* at) noexcept {
+  return reinterpret_cast<std::uintptr_t>(at) % alignof(Pack<T, n>) == 0;
+}
+
+}  // namespace packs
 
 /// One element of a step: executor.for_each(n, FusedUpdate<...>{...}).
 /// gradient [n]: multiplied by `scale` first (mean over micro-batches, loss scale, clipping). weight: the n fp32
@@ -39,6 +64,47 @@ struct FusedUpdate {
     weight.store_first(i, updated(i));
   }
   TESSERA_HD TESSERA_ALWAYS_INLINE void last(index_t i) const noexcept requires in_halves { weight.store_last(i); }
+
+  /// So many elements are one pack(): 16 bytes of the narrowest array.
+  static constexpr int pack_elements = static_cast<int>(
+      16 / min(min(sizeof(typename Precision::Reduction), sizeof(typename Precision::Parameter)), sizeof(State)));
+
+  /// The same for n elements from i on, the lead()-th or whole packs behind it: for a device, whose compiler makes no
+  /// vectors of its own. The arrays are read whole, and only then written.
+  template <int n>
+  TESSERA_HD TESSERA_ALWAYS_INLINE void pack(index_t i) const noexcept {
+    auto gradients = packs::load<n>(gradient + i);
+    auto parameters = packs::load<n>(weight.parameter + i);
+    packs::Pack<State, n> states[max<std::size_t>(state_floats<Rule>, 1)];
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s) states[s] = packs::load<n>(state[s] + i);
+    FusedUpdate in_registers = *this;
+    in_registers.gradient = gradients.of;
+    in_registers.weight.parameter = parameters.of;
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s) in_registers.state[s] = states[s].of;
+    if constexpr (requires { weight.place; }) in_registers.weight.place += i;
+    if constexpr (requires { weight.master; }) {
+      auto masters = packs::load<n>(weight.master + i);
+      in_registers.weight.master = masters.of;
+      in_registers.template each<n>();
+      packs::store<n>(weight.master + i, masters);
+    } else {
+      in_registers.template each<n>();
+    }
+    packs::store<n>(weight.parameter + i, parameters);
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s) packs::store<n>(state[s] + i, states[s]);
+  }
+
+  /// Elements before the first that may begin a pack, where all arrays are aligned; -1 if there is none.
+  index_t lead() const noexcept {
+    constexpr int n = pack_elements;
+    for (index_t i = 0; i < n; ++i) {
+      bool all = packs::aligned<n>(gradient + i) && packs::aligned<n>(weight.parameter + i);
+      if constexpr (requires { weight.master; }) all = all && packs::aligned<n>(weight.master + i);
+      for (std::size_t s = 0; s < state_floats<Rule>; ++s) all = all && packs::aligned<n>(state[s] + i);
+      if (all) return i;
+    }
+    return -1;
+  }
 
   /// What a rule that needs norms of tensors has them taken of.
   TESSERA_HD TESSERA_ALWAYS_INLINE float measured(index_t i) const noexcept {
@@ -72,6 +138,12 @@ struct FusedUpdate {
   struct Floats {
     float of[n];
   };
+
+  template <int n>
+  TESSERA_HD TESSERA_ALWAYS_INLINE void each() const noexcept {
+    TESSERA_UNROLL
+    for (int k = 0; k < n; ++k) (*this)(k);
+  }
 
   TESSERA_HD TESSERA_ALWAYS_INLINE float updated(index_t i) const noexcept {
     TESSERA_ROUND_EACH_OPERATION

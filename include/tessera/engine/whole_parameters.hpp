@@ -49,7 +49,10 @@ class WholeParameters {
 
   /// Peers read this rank's parts until the gathers of the last step have ended: only then may they be written.
   void before_update() {
-    for (const auto& event : gathered_) executor_->wait(event);
+    for (auto& event : gathered_) {
+      executor_->wait(event);
+      event = {};
+    }
   }
 
   /// Where the update writes the element at `place` of the trainable space.

@@ -1,4 +1,4 @@
-// What the engine needs of whatever computes: memory that it counts, events, and two loops.
+// What the engine needs of whatever computes: memory that it counts, events, and a few loops.
 #pragma once
 
 #include <concepts>
@@ -7,17 +7,32 @@
 
 #include <tessera/core/exact_sum.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/exec/squares.hpp>
 
 namespace tessera {
 
+/// A body that is completed where and when it runs, from numbers in the executor's memory: runs() says whether anything
+/// is done at all, loaded() is what then runs. An executor calls each at least once a loop, on any thread of its own.
+template <class Body>
+concept Deferred = requires(const Body& body) {
+  { body.runs() } noexcept -> std::same_as<bool>;
+  { body.loaded() } noexcept;
+};
+
 namespace executor {
 
-// Loops over one element that the concept can be tried with.
+// Bodies that the concept can be tried with.
 struct AnyBody {
   void operator()(index_t) const noexcept {}
 };
 struct AnyNumber {
   float operator()(index_t) const noexcept { return 0; }
+};
+struct AnyTask {
+  void operator()() const noexcept {}
+};
+struct AnyValueBody {
+  void operator()(index_t, float) const noexcept {}
 };
 
 }  // namespace executor
@@ -30,27 +45,48 @@ concept BufferOf = std::movable<B> && !std::copyable<B> && requires(B buffer, co
   { constant.size() } -> std::same_as<index_t>;
 };
 
-/// Runs the engine's loops, in the order in which it was given them. Events order it against communication: record()
-/// is the event of all work given so far, and what is given after wait(event) starts after that event.
-/// for_each(n, body) calls body(i) for 0 <= i < n; add_squares(values, sum) adds 64-element block sums to an ExactSum
-/// and returns the index of the first non-finite
-/// element, or -1; add_squares_of(n, lead, body, sum) adds those of the numbers body(i), the 0th being the lead-th of
-/// its block; digest(values) is a number by which two sequences of values that differ are told apart.
+/// Runs the engine's loops, in the order in which it was given them, over memory that the host may not see.
+///   synchronous              its work is done when a call returns, and the host reads its memory
+///   record(), wait(event)    order it against communication: record() is the event of all work given so far, and what is
+///                            given after wait(event) starts after that event
+///   for_each(n, body)        body(i) for 0 <= i < n; body may be Deferred
+///   once(task)               task()
+///   add_squares(values, place, sum)     64-element block sums go to sum->squares, the first non-finite element's place
+///                            (values[0] has `place`) to sum->first_non_finite if it is the lowest
+///   add_squares_of(n, lead, body, sum)  those of the numbers body(i), the 0th being the lead-th of its block; body may be
+///                            Deferred
+///   digest(values)           a number by which two sequences of values that differ are told apart
+///   from_host(n, value, body)   body(i, value(i)) for 0 <= i < n: value on the calling thread, in order
+///   upload, download         between the host's memory and its own
+///   read_back(from)          *from as it is when the work given so far is done: get() waits for it, arrived() does not
+///   check_reachable(name, memory, bytes)   throws BufferError unless its loops can use the memory
+/// from_host, upload, download, digest and a read-back's get() block; nothing else does but wait, on the host.
 template <class E>
-concept Executor = std::copy_constructible<E> && std::default_initializable<typename E::Event> &&
-                   std::copyable<typename E::Event> && BufferOf<typename E::template Buffer<float>, float> &&
-                   requires(E executor, const E constant, const typename E::Event event, std::span<const float> values,
-                            ExactSum sum) {
-                     {
-                       executor.template allocate<float>(index_t{})
-                     } -> std::same_as<typename E::template Buffer<float>>;
-                     { constant.allocated_bytes() } -> std::same_as<index_t>;
-                     { executor.record() } -> std::same_as<typename E::Event>;
-                     executor.wait(event);
-                     executor.for_each(index_t{}, executor::AnyBody{});
-                     { executor.add_squares(values, sum) } -> std::same_as<index_t>;
-                     executor.add_squares_of(index_t{}, index_t{}, executor::AnyNumber{}, sum);
-                     { executor.digest(values) } -> std::same_as<std::uint64_t>;
-                   };
+concept Executor =
+    std::copy_constructible<E> && std::default_initializable<typename E::Event> &&
+    std::copyable<typename E::Event> && BufferOf<typename E::template Buffer<float>, float> &&
+    std::copyable<typename E::template ReadBack<float>> &&
+    requires(E executor, const E constant, const typename E::Event event, std::span<const float> values,
+             std::span<float> room, float* number, SquareSum* sum, ExactSum* exact,
+             const typename E::template ReadBack<float> back) {
+      typename std::bool_constant<E::synchronous>;
+      { executor.template allocate<float>(index_t{}) } -> std::same_as<typename E::template Buffer<float>>;
+      { constant.allocated_bytes() } -> std::same_as<index_t>;
+      { constant.peak_bytes() } -> std::same_as<index_t>;
+      { executor.record() } -> std::same_as<typename E::Event>;
+      executor.wait(event);
+      executor.for_each(index_t{}, executor::AnyBody{});
+      executor.once(executor::AnyTask{});
+      executor.add_squares(values, index_t{}, sum);
+      executor.add_squares_of(index_t{}, index_t{}, executor::AnyNumber{}, exact);
+      { executor.digest(values) } -> std::same_as<std::uint64_t>;
+      executor.from_host(index_t{}, executor::AnyNumber{}, executor::AnyValueBody{});
+      executor.upload(room, static_cast<const float*>(number));
+      executor.download(values, number);
+      { executor.read_back(static_cast<const float*>(number)) } -> std::same_as<typename E::template ReadBack<float>>;
+      { back.get() } -> std::convertible_to<float>;
+      { back.arrived() } -> std::same_as<bool>;
+      executor.check_reachable("", static_cast<const void*>(number), index_t{});
+    };
 
 }  // namespace tessera

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <span>
 #include <type_traits>
@@ -12,11 +13,26 @@
 #include <tessera/core/shared.hpp>
 #include <tessera/exec/buffer.hpp>
 #include <tessera/exec/event.hpp>
+#include <tessera/exec/executor.hpp>
 #include <tessera/exec/squares.hpp>
 #include <tessera/exec/team.hpp>
 #include <tessera/exec/vectorize.hpp>
 
 namespace tessera {
+
+/// A copy of a number, which has been made.
+template <class T>
+class HostReadBack {
+ public:
+  HostReadBack() = default;
+  explicit HostReadBack(const T& value) : value_(value) {}
+
+  const T& get() const noexcept { return value_; }
+  bool arrived() const noexcept { return true; }
+
+ private:
+  T value_{};
+};
 
 /// One thread at a time may call it. A copy has the same number of threads, its own, and counts its own bytes.
 class Host {
@@ -24,6 +40,10 @@ class Host {
   using Event = HostEvent;
   template <class T>
   using Buffer = HostBuffer<T>;
+  template <class T>
+  using ReadBack = HostReadBack<T>;
+
+  static constexpr bool synchronous = true;
 
   /// threads: on how many threads loops run, the caller's included; with 1 none is ever started.
   /// Throws std::system_error if the system gives no thread.
@@ -53,37 +73,47 @@ class Host {
   /// threads.
   template <class Body>
   void for_each(index_t n, Body body) {
-    split(n, [&](index_t begin, index_t end) { vectorize(begin, end, body); });
+    if constexpr (Deferred<Body>) {
+      if (body.runs()) for_each(n, body.loaded());
+    } else {
+      split(n, [&](index_t begin, index_t end) { vectorize(begin, end, body); });
+    }
   }
 
-  /// Adds the squares of `values`, in 64-element blocks (exec/squares.hpp), to `sum`; blocks that hold a non-finite
-  /// element are left out. Returns where the first such element is, -1 if there is none. Blocks.
+  template <class Task>
+  void once(Task task) {
+    task();
+  }
+
+  /// Adds the squares of `values`, in 64-element blocks (exec/squares.hpp), to sum->squares; blocks that hold a
+  /// non-finite element are left out, and the first such element's place goes to sum->first_non_finite. Blocks.
   template <class T>
-  index_t add_squares(std::span<const T> values, ExactSum& sum) {
-    constexpr index_t none = std::numeric_limits<index_t>::max();
-    index_t first = none;
+  void add_squares(std::span<const T> values, index_t place, SquareSum* sum) {
     Mutex merging;
     split(static_cast<index_t>(values.size()), [&](index_t begin, index_t end) {
       ExactSum part;
       const index_t found = squares::add(values.data(), begin, end, part);
       const Lock lock(merging);
-      sum.add(part);
-      if (found >= 0) first = min(first, found);
+      sum->squares.add(part);
+      if (found >= 0) sum->first_non_finite = min(sum->first_non_finite, static_cast<std::uint64_t>(place + found));
     });
-    return first == none ? -1 : first;
   }
 
   /// Adds the squares of what body(i) returns for 0 <= i < n to `sum`, as add_squares does; the 0th is the `lead`-th
   /// element of its block. Body: as for for_each. Blocks with a number that is not finite are left out. Blocks.
   template <class Body>
-  void add_squares_of(index_t n, index_t lead, Body body, ExactSum& sum) {
-    Mutex merging;
-    split(lead + n, [&](index_t begin, index_t end) {
-      ExactSum part;
-      squares::add_of(body, max(begin - lead, index_t{0}), end - lead, lead, part);
-      const Lock lock(merging);
-      sum.add(part);
-    });
+  void add_squares_of(index_t n, index_t lead, Body body, ExactSum* sum) {
+    if constexpr (Deferred<Body>) {
+      if (body.runs()) add_squares_of(n, lead, body.loaded(), sum);
+    } else {
+      Mutex merging;
+      split(lead + n, [&](index_t begin, index_t end) {
+        ExactSum part;
+        squares::add_of(body, max(begin - lead, index_t{0}), end - lead, lead, part);
+        const Lock lock(merging);
+        sum->add(part);
+      });
+    }
   }
 
   /// The sum, modulo 2^64, of each element's bits times an odd number of its place: one element that differs always
@@ -102,6 +132,28 @@ class Host {
     });
     return sum;
   }
+
+  template <class Value, class Body>
+  void from_host(index_t n, Value&& value, const Body& body) {
+    for (index_t i = 0; i < n; ++i) body(i, static_cast<float>(value(i)));
+  }
+
+  template <class T>
+  void upload(std::span<T> to, const T* from) {
+    if (!to.empty()) std::memcpy(static_cast<void*>(to.data()), from, to.size_bytes());
+  }
+  template <class T>
+  void download(std::span<const T> from, T* to) {
+    if (!from.empty()) std::memcpy(static_cast<void*>(to), from.data(), from.size_bytes());
+  }
+
+  template <class T>
+  ReadBack<T> read_back(const T* from) {
+    return ReadBack<T>(*from);
+  }
+
+  /// All that the caller can point to is reachable.
+  void check_reachable(const char*, const void*, index_t) const noexcept {}
 
  private:
   // Below this a loop is done before another thread has woken.

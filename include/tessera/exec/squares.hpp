@@ -8,6 +8,18 @@
 #include <tessera/core/math.hpp>
 #include <tessera/exec/vectorize.hpp>
 
+namespace tessera {
+
+/// What a pass over gradients finds: the sum of their squares, and the first that is not finite.
+struct SquareSum {
+  static constexpr std::uint64_t none = ~std::uint64_t{0};
+
+  ExactSum squares;
+  std::uint64_t first_non_finite = none;  ///< its place, of whatever the caller counts in
+};
+
+}  // namespace tessera
+
 namespace tessera::squares {
 
 /// The sum of squares of one block: lane l holds elements l, l+8, ..., l+56, added in this order; then
@@ -47,8 +59,8 @@ index_t first_non_finite(const T* values, index_t begin, index_t end) noexcept {
   return -1;
 }
 
-/// Adds the finite block sums of values[begin, end) to `sum`. Returns the index of the first element that is not
-/// finite, or -1. begin is a multiple of 64; what a last short block lacks counts as zero.
+/// Adds the finite block sums of values[begin, end) to `sum`, which is left normalised. Returns the index of the first
+/// element that is not finite, or -1. begin is a multiple of 64; what a last short block lacks counts as zero.
 template <class T>
 index_t add(const T* values, index_t begin, index_t end, ExactSum& sum) noexcept {
   constexpr index_t batch = 32;
@@ -66,12 +78,14 @@ index_t add(const T* values, index_t begin, index_t end, ExactSum& sum) noexcept
     const index_t blocks = (end - at) / block < batch ? (end - at) / block : batch;
     run_as(best_isa(), Sums<T>{values + at, blocks, sums});
     for (index_t b = 0; b < blocks; ++b, at += block) take(sums[b], at);
+    sum.normalise();
   }
   if (at < end) {
     T padded[block] = {};
     for (index_t i = at; i < end; ++i) padded[i - at] = values[i];
     run_as(best_isa(), Sums<T>{padded, 1, sums});
     take(sums[0], at);
+    sum.normalise();
   }
   return first;
 }

@@ -115,6 +115,12 @@ class Layout {
     return {shape_.data() + of.first_dimension, static_cast<std::size_t>(of.last_dimension - of.first_dimension)};
   }
   constexpr int group(Tensor t) const { return tensor(t).options.group; }
+  /// Hyperparameter groups: one more than the last that a tensor is of.
+  constexpr int groups() const {
+    int last = 0;
+    for (const Tensor t : tensors()) last = max(last, group(t));
+    return last + 1;
+  }
   constexpr bool frozen(Tensor t) const { return tensor(t).options.frozen; }
   constexpr Unit unit_of(Tensor t) const { return Unit{tensor(t).unit}; }
 

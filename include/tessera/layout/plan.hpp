@@ -21,9 +21,12 @@ struct Footprint {
   index_t reduction_bytes = 4;
   index_t master_bytes = 0;
   index_t state_floats = 0;
-  index_t state_bytes = 4;  ///< of each
+  index_t state_bytes = 4;             ///< of each
+  bool passes_added_in_place = false;  ///< by the caller's backward, instead of in partial sums
   index_t agreement_words = 0;
   index_t norm_words = 0;  ///< of each tensor
+  index_t step_bytes = 0;  ///< of the numbers by which a step is decided
+  index_t rule_bytes = 0;  ///< of each hyperparameter group
 };
 
 /// One kind of buffer that a rank holds.
@@ -47,10 +50,12 @@ struct Plan {
   Allocation gathered_buckets;
   Allocation agreement;
   Allocation tensor_norms;
+  Allocation step_numbers;
+  Allocation step_rules;
 
-  constexpr std::array<Allocation, 10> allocations() const {
-    return {parameters,      gradients,      reduced_gradients, partial_sums, master_weights,
-            optimizer_state, gradient_slots, gathered_buckets,  agreement,    tensor_norms};
+  constexpr std::array<Allocation, 12> allocations() const {
+    return {parameters,     gradients,        reduced_gradients, partial_sums, master_weights, optimizer_state,
+            gradient_slots, gathered_buckets, agreement,         tensor_norms, step_numbers,   step_rules};
   }
 
   /// Everything a rank holds.
@@ -99,13 +104,16 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
                      of.parameter_bytes};
   plan.gradients = {"gradients", of.gradients_sharded ? 0 : 1, whole, of.gradient_bytes};
   plan.reduced_gradients = {"reduced gradients", apart ? 1 : 0, state, of.reduction_bytes};
-  plan.partial_sums = {"partial sums", partial_sum_levels(options.micro_batches), shard, 4};
+  plan.partial_sums = {"partial sums", of.passes_added_in_place ? 0 : partial_sum_levels(options.micro_batches), shard,
+                       4};
   plan.master_weights = {"master weights", of.master_bytes ? 1 : 0, state, of.master_bytes};
   plan.optimizer_state = {"optimizer state", of.state_floats, state, of.state_bytes};
   plan.gradient_slots = {"gradient slots", slots, sharding.trainable().longest_range(), of.gradient_bytes};
   plan.gathered_buckets = {"gathered buckets", pool, gathered, of.parameter_bytes};
   plan.agreement = {"agreement", 1, of.agreement_words, 8};
   plan.tensor_norms = {"tensor norms", 1, of.norm_words * layout.tensors().size(), 8};
+  plan.step_numbers = {"step numbers", 1, 1, of.step_bytes};
+  plan.step_rules = {"step rules", 1, layout.groups(), of.rule_bytes};
   return plan;
 }
 

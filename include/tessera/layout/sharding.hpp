@@ -66,15 +66,16 @@ class Sharding {
     return found;
   }
 
-  /// visit(tensor, element, place) for each element of bucket `b`'s trainable or frozen tensors that lies in `range`.
+  /// visit(tensor, element, run) for each of bucket `b`'s trainable or frozen tensors that has elements in `range`: they
+  /// lie at `run`, the first of them being the tensor's element `element`.
   template <class Visit>
-  void for_each_element(int b, bool frozen, Range range, Visit visit) const {
+  void for_each_run(int b, bool frozen, Range range, Visit visit) const {
     for (int u = buckets_[b].first_unit; u < buckets_[b].last_unit; ++u)
       for (const Tensor t : layout_.tensors(Unit{u})) {
         if (layout_.frozen(t) != frozen) continue;
         const Range place = layout_.place(t);
         const Range shared = intersect(place, range);
-        for (index_t i = shared.begin; i < shared.end; ++i) visit(t, i - place.begin, i);
+        if (!shared.empty()) visit(t, shared.begin - place.begin, shared);
       }
   }
 

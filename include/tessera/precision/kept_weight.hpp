@@ -61,7 +61,7 @@ struct KeptWeight<float, float> {
 
   TESSERA_HD TESSERA_ALWAYS_INLINE float load(index_t i) const noexcept { return parameter[i]; }
   TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, float weight) const noexcept { parameter[i] = weight; }
-  static float parameter_of(float weight) noexcept { return weight; }
+  TESSERA_HD static float parameter_of(float weight) noexcept { return weight; }
 };
 
 /// store() in two halves, for loops that take the rounding off the heels of the rule's division (exec/vectorize.hpp).
@@ -78,7 +78,7 @@ struct KeptWeight<Parameter, float> {
   }
   TESSERA_HD TESSERA_ALWAYS_INLINE void store_first(index_t i, float weight) const noexcept { master[i] = weight; }
   TESSERA_HD TESSERA_ALWAYS_INLINE void store_last(index_t i) const noexcept { parameter[i] = Parameter(master[i]); }
-  static Parameter parameter_of(float weight) noexcept { return Parameter(weight); }
+  TESSERA_HD static Parameter parameter_of(float weight) noexcept { return Parameter(weight); }
 };
 
 template <>
@@ -91,7 +91,7 @@ struct KeptWeight<bfloat16, Remainder> {
     parameter[i] = Remainder::parameter(weight);
     master[i] = Remainder(weight);
   }
-  static bfloat16 parameter_of(float weight) noexcept { return Remainder::parameter(weight); }
+  TESSERA_HD static bfloat16 parameter_of(float weight) noexcept { return Remainder::parameter(weight); }
 };
 
 template <>
@@ -104,7 +104,7 @@ struct KeptWeight<bfloat16, NoMaster> {
   TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, float weight) const noexcept {
     parameter[i] = round_at_random(weight, random.bits(place + i));
   }
-  static bfloat16 parameter_of(float weight) noexcept { return bfloat16(weight); }
+  TESSERA_HD static bfloat16 parameter_of(float weight) noexcept { return bfloat16(weight); }
 };
 
 }  // namespace tessera

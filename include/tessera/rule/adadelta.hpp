@@ -36,7 +36,7 @@ struct Adadelta {
     float lr;
   };
 
-  Scalars at(index_t) const noexcept {
+  TESSERA_HD Scalars at(index_t) const noexcept {
     return {.weight_decay = static_cast<float>(weight_decay),
             .rho = static_cast<float>(rho),
             .one_minus_rho = static_cast<float>(1 - rho),

@@ -35,7 +35,7 @@ struct Adagrad {
     float epsilon;
   };
 
-  Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars at(index_t step) const noexcept {
     const double before = static_cast<double>(step) - 1;
     return {.weight_decay = static_cast<float>(weight_decay),
             .start = static_cast<float>(step <= 1 ? initial_accumulator_value : 0),

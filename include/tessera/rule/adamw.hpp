@@ -39,7 +39,7 @@ struct AdamW {
     float epsilon;    // epsilon sqrt(1 - beta2^t)
   };
 
-  Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars at(index_t step) const noexcept {
     const double t = static_cast<double>(step);
     const double root = ::sqrt(1 - ::pow(beta2, t));
     return {.shrink = static_cast<float>(1 - lr * weight_decay),

@@ -40,7 +40,7 @@ struct AMSGrad {
     float epsilon;    // epsilon sqrt(1 - beta2^t)
   };
 
-  Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars at(index_t step) const noexcept {
     const double t = static_cast<double>(step);
     const double root = ::sqrt(1 - ::pow(beta2, t));
     return {.weight_decay = static_cast<float>(weight_decay),

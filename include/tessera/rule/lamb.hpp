@@ -39,7 +39,7 @@ struct Lamb {
     float step_size;      // lr, times |w| / |r| once these are known
   };
 
-  Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars at(index_t step) const noexcept {
     const double t = static_cast<double>(step);
     const double root = ::sqrt(1 - ::pow(beta2, t));
     return {.weight_decay = static_cast<float>(weight_decay),
@@ -60,7 +60,7 @@ struct Lamb {
     return direction(weight, state, s);
   }
 
-  Scalars adapted(Scalars s, double weight_norm, double measured_norm) const noexcept {
+  TESSERA_HD Scalars adapted(Scalars s, double weight_norm, double measured_norm) const noexcept {
     if (weight_norm > 0 && measured_norm > 0) s.step_size = static_cast<float>(lr * (weight_norm / measured_norm));
     return s;
   }

@@ -31,7 +31,7 @@ struct Lars {
     float rate;
   };
 
-  Scalars at(index_t) const noexcept {
+  TESSERA_HD Scalars at(index_t) const noexcept {
     return {.momentum = static_cast<float>(momentum),
             .weight_decay = static_cast<float>(weight_decay),
             .rate = static_cast<float>(lr)};
@@ -41,7 +41,7 @@ struct Lars {
     return gradient;
   }
 
-  Scalars adapted(Scalars s, double weight_norm, double gradient_norm) const noexcept {
+  TESSERA_HD Scalars adapted(Scalars s, double weight_norm, double gradient_norm) const noexcept {
     if (weight_norm > 0 && gradient_norm > 0)
       s.rate =
           static_cast<float>(lr * (trust_coefficient * weight_norm / (gradient_norm + weight_decay * weight_norm)));

@@ -35,7 +35,7 @@ struct Lion {
     float lr;
   };
 
-  Scalars at(index_t) const noexcept {
+  TESSERA_HD Scalars at(index_t) const noexcept {
     return {.shrink = static_cast<float>(1 - lr * weight_decay),
             .beta1 = static_cast<float>(beta1),
             .one_minus_beta1 = static_cast<float>(1 - beta1),

@@ -42,7 +42,7 @@ struct NAdam {
     float epsilon;        // epsilon sqrt(1 - beta2^t)
   };
 
-  Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars at(index_t step) const noexcept {
     const double t = static_cast<double>(step);
     const double root = ::sqrt(1 - ::pow(beta2, t));
     const double next = momentum(t + 1);
@@ -77,14 +77,14 @@ struct NAdam {
 
  private:
   // 0.96^(t momentum_decay) / 2: what the warm-up still holds back.
-  double held_back(double t) const noexcept { return 0.5 * ::pow(0.96, t * momentum_decay); }
+  TESSERA_HD double held_back(double t) const noexcept { return 0.5 * ::pow(0.96, t * momentum_decay); }
 
-  double momentum(double t) const noexcept { return beta1 * (1 - held_back(t)); }
+  TESSERA_HD double momentum(double t) const noexcept { return beta1 * (1 - held_back(t)); }
 
   // Below 2^-60 the product changes 1 - product no more; and once nothing is held back, what is left is a power of
   // beta1. One of the two comes within a few thousand turns, whatever the step: a warm-up that lasts takes the product
   // down.
-  double momentum_product(index_t step) const noexcept {
+  TESSERA_HD double momentum_product(index_t step) const noexcept {
     double product = 1;
     for (index_t i = 1; i <= step && product >= 0x1p-60; ++i) {
       const double t = static_cast<double>(i);

@@ -41,7 +41,7 @@ struct RAdam {
     float plain;  // with 0 and 1 while the step is by momentum alone
   };
 
-  Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars at(index_t step) const noexcept {
     const double t = static_cast<double>(step);
     const double power = ::pow(beta2, t);
     const double most = 2 / (1 - beta2) - 1;

@@ -34,7 +34,7 @@ struct RMSprop {
     float epsilon;
   };
 
-  Scalars at(index_t) const noexcept {
+  TESSERA_HD Scalars at(index_t) const noexcept {
     return {.weight_decay = static_cast<float>(weight_decay),
             .alpha = static_cast<float>(alpha),
             .one_minus_alpha = static_cast<float>(1 - alpha),

@@ -43,7 +43,7 @@ struct ScheduleFreeAdamW {
     float left_ahead;  // 1 - c
   };
 
-  Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars at(index_t step) const noexcept {
     const double warm = warmth(step);
     const double gamma = lr * warm * ::sqrt(1 - ::pow(beta2, static_cast<double>(step)));
     return {.beta1 = static_cast<float>(beta1),
@@ -92,12 +92,12 @@ struct ScheduleFreeAdamW {
   // They are added up in every step.
   static constexpr index_t most_warmup_steps = 1'000'000;
 
-  double warmth(index_t step) const noexcept {
+  TESSERA_HD double warmth(index_t step) const noexcept {
     return step < warmup_steps ? static_cast<double>(step) / static_cast<double>(warmup_steps) : 1.0;
   }
 
   // c: (gamma / lr)^2 of this step over the sum of all, which after the warm-up is a geometric one.
-  double share(index_t step) const noexcept {
+  TESSERA_HD double share(index_t step) const noexcept {
     double sum = 0, power = 1;
     const index_t warming = min(step, warmup_steps);
     for (index_t i = 1; i <= warming; ++i) {

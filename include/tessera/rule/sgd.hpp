@@ -37,7 +37,7 @@ struct Sgd {
     float lr;
   };
 
-  Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars at(index_t step) const noexcept {
     const bool on = momentum != 0;
     const bool first = step <= 1;
     return {.weight_decay = static_cast<float>(weight_decay),
