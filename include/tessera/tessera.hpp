@@ -18,6 +18,7 @@
 #include <tessera/rule/rmsprop.hpp>
 #include <tessera/rule/schedule.hpp>
 #include <tessera/rule/schedule_free_adamw.hpp>
+#include <tessera/rule/scheduled.hpp>
 #include <tessera/rule/sgd.hpp>
 #include <tessera/sharded.hpp>
 #include <tessera/stage/stage.hpp>

@@ -90,7 +90,13 @@ struct PrepareRule {
   StepRule<Rule>* to;
   const StepNumbers* numbers;
 
-  TESSERA_HD void operator()() const noexcept { *to = {rule, rule.at(numbers->outcome.steps + 1)}; }
+  TESSERA_HD void operator()() const noexcept {
+    const index_t step = numbers->outcome.steps + 1;
+    if constexpr (requires { rule.in_step(step); })
+      *to = {rule.in_step(step), rule.at(step)};
+    else
+      *to = {rule, rule.at(step)};
+  }
 };
 
 /// Before the squares of a step are added.

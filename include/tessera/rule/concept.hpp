@@ -44,6 +44,7 @@ concept PlainFloats = std::is_aggregate_v<T> && std::is_trivially_copyable_v<T> 
 ///   at(step)     computes them, once a step; the first step is 1; a skipped step is not counted
 ///   (weight, gradient, state, scalars)   the new weight; never throws; gradient is unscaled, averaged, clipped, finite
 ///   check()      throws OptionError that names rule, field, value and range
+/// in_step(step), if there is one, is the rule itself as it is in that step (rule/scheduled.hpp).
 /// A rule is run element by element. One that needs more says so by further members: norms of whole tensors, see
 /// NeedsTensorNorms. (Whole matrices, for rules like Muon, would be another such concept.)
 template <class R>

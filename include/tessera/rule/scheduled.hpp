@@ -1,0 +1,58 @@
+// A rule whose learning rate is a schedule's, as one word in the type: Scheduled<AdamW, CosineSchedule>. The rate is
+// computed where the step is counted, so that it also follows a step that a device replays without the host.
+#pragma once
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/rule/concept.hpp>
+
+namespace tessera {
+
+/// A rule with a learning rate `lr` to be set. (Not a schedule-free one.)
+template <class R>
+concept HasLearningRate =
+    UpdateRule<R> && !HasEvaluationWeights<R> && requires(R& rule) { rule.lr = static_cast<decltype(rule.lr)>(1.0); };
+
+/// `rule`, whose lr is schedule(step) in the step-th step that is applied, whatever it was (rule/schedule.hpp).
+template <HasLearningRate Rule, class Schedule>
+struct Scheduled {
+  Rule rule{};
+  Schedule schedule{};
+
+  static constexpr const char* name = Rule::name;
+
+  using State = typename Rule::State;
+  static constexpr auto state_names = Rule::state_names;
+  using Scalars = typename Rule::Scalars;
+
+  /// Itself with the rate of a step.
+  TESSERA_HD Scheduled in_step(index_t step) const noexcept {
+    Scheduled now = *this;
+    now.rule.lr = static_cast<decltype(now.rule.lr)>(schedule(step));
+    return now;
+  }
+
+  TESSERA_HD Scalars at(index_t step) const noexcept { return in_step(step).rule.at(step); }
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
+                                                    const Scalars& s) const noexcept {
+    return rule(weight, gradient, state, s);
+  }
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE float measured(float weight, float gradient, State& state,
+                                                  const Scalars& s) const noexcept requires NeedsTensorNorms<Rule> {
+    return rule.measured(weight, gradient, state, s);
+  }
+  TESSERA_HD Scalars adapted(const Scalars& s, double weight_norm, double measured_norm) const noexcept
+      requires NeedsTensorNorms<Rule> {
+    return rule.adapted(s, weight_norm, measured_norm);
+  }
+
+  /// Throws OptionError.
+  void check() const {
+    schedule.check();
+    in_step(1).rule.check();
+  }
+};
+
+}  // namespace tessera
