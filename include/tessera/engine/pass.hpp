@@ -36,6 +36,16 @@ class BackwardPass {
     optimizer_->mark_ready(unit);
   }
 
+  /// The same for gradients that another stream of the device writes, beside the executor's: they are complete when it
+  /// has done what it was given so far. That it begins to write no earlier than gradients(unit) allows is said by
+  /// executor.fork(stream).
+  template <class Stream>
+  void ready(Unit unit, const Stream& producer) const {
+    require_open("ready", unit);
+    optimizer_->reduce_.join(producer);
+    optimizer_->mark_ready(unit);
+  }
+
   /// The same for elements [begin, end) of a flat layout's buffer, in any order, each once. The buffer was zeroed by
   /// Sharded::backward().
   void ready(index_t begin, index_t end) const {

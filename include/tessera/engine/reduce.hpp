@@ -94,6 +94,15 @@ class Reduce {
     return room;
   }
 
+  /// What departs from now on does so behind what the stream was given so far.
+  template <class Stream>
+  void join(const Stream& producer) {
+    if constexpr (in_place_passes)
+      executor_->join(producer);  // a later pass adds to the same gradients
+    else
+      queue_->join(producer);
+  }
+
   /// Sends bucket `b` of `pass` on its way.
   void depart(int b, int pass, index_t step) {
     const Range range = sharding_->trainable().range(b);
