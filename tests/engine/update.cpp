@@ -128,3 +128,47 @@ TEST_CASE("the bits are the same whatever the compiler") {
   digest.add(std::as_bytes(std::span(parameter)));
   CHECK(digest.value() == 8901946852518458601u);
 }
+
+namespace {
+
+template <class Precision>
+void packs_have_the_bits_of_elements() {
+  constexpr int n = FusedUpdate<AdamW, Precision>::pack_elements;
+  static_assert(n * min(sizeof(typename Precision::Parameter), sizeof(typename Precision::Reduction)) == 16);
+  Arrays<Precision> expected(4 * n), packed(4 * n);
+  const auto elements = expected.update();
+  const auto packs = packed.update();
+  REQUIRE(packs.lead() == 0);
+  for (int i = 0; i < 3 * n; ++i) elements(i);
+  for (int i = 0; i < 3 * n; i += n) packs.template pack<n>(i);
+  CHECK(packed == expected);
+}
+
+// The update, begun at another element of each array.
+template <class Update>
+Update shifted(Update update, index_t gradient, index_t rest) {
+  update.gradient += gradient;
+  update.weight.parameter += rest;
+  for (auto& state : update.state) state += rest;
+  return update;
+}
+
+}  // namespace
+
+TEST_CASE("a pack of elements has the bits of the elements one by one") {
+  packs_have_the_bits_of_elements<Fp32>();
+  packs_have_the_bits_of_elements<Bf16>();
+  packs_have_the_bits_of_elements<Fp16>();
+  packs_have_the_bits_of_elements<Bf16Remainder>();
+  packs_have_the_bits_of_elements<Bf16Stochastic>();
+}
+
+TEST_CASE("packs begin where all arrays are aligned, and nowhere if they never are together") {
+  Arrays<Fp32> arrays(64);
+  const auto update = arrays.update();
+  CHECK(shifted(update, 0, 0).lead() == 0);
+  CHECK(shifted(update, 4, 8).lead() == 0);
+  CHECK(shifted(update, 1, 1).lead() == 3);
+  CHECK(shifted(update, 3, 7).lead() == 1);
+  CHECK(shifted(update, 1, 2).lead() == -1);
+}
