@@ -7,13 +7,13 @@
 
 using tessera::bfloat16;
 
-TEST_CASE("each of the 65536 values survives the way to float and back, and a NaN stays one") {
+TEST_CASE("each of the 65536 values survives the way to float and back, and every NaN becomes one") {
   for (std::uint32_t bits = 0; bits < 65536; ++bits) {
     bfloat16 value;
     value.bits = static_cast<std::uint16_t>(bits);
     const float wide = value;
     if (std::isnan(wide)) {
-      REQUIRE(std::isnan(static_cast<float>(bfloat16(wide))));
+      REQUIRE(bfloat16(wide).bits == 0xffff);
     } else {
       REQUIRE(bfloat16(wide).bits == bits);
     }
@@ -27,7 +27,7 @@ TEST_CASE("a float goes to the nearer neighbour, at a tie to the even one") {
     if (i % 4 == 0) bits = (bits & 0xffff0000u) | 0x8000u;
     const auto value = std::bit_cast<float>(bits);
     if (std::isnan(value)) {
-      REQUIRE(std::isnan(static_cast<float>(bfloat16(value))));
+      REQUIRE(bfloat16(value).bits == 0xffff);
       continue;
     }
     const std::uint32_t below = bits >> 16, rest = bits & 0xffffu;

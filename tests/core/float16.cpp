@@ -25,7 +25,7 @@ double value_of(std::uint32_t bits) {
   return bits & 0x8000 ? -size : size;
 }
 
-TEST_CASE("each of the 65536 is the float that the format says, and comes back from it") {
+TEST_CASE("each of the 65536 is the float that the format says, and comes back from it, every NaN as one") {
   for (std::uint32_t bits = 0; bits < 65536; ++bits) {
     const float wide = of_bits(bits);
     if ((bits & 0x7c00) != 0x7c00) {
@@ -35,7 +35,7 @@ TEST_CASE("each of the 65536 is the float that the format says, and comes back f
       REQUIRE(wide == (bits & 0x8000 ? -1 : 1) * std::numeric_limits<float>::infinity());
     } else {
       REQUIRE(std::isnan(wide));
-      REQUIRE(std::isnan(static_cast<float>(float16(wide))));
+      REQUIRE(float16(wide).bits == 0xffff);
       continue;
     }
     REQUIRE(float16(wide).bits == bits);

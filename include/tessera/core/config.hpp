@@ -22,6 +22,13 @@
 #define TESSERA_HD
 #endif
 
+// Whether this pass of the compiler makes a device's code, of an architecture that converts 16-bit floats by itself.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#define TESSERA_ON_DEVICE 1
+#else
+#define TESSERA_ON_DEVICE 0
+#endif
+
 #define TESSERA_ALWAYS_INLINE inline __attribute__((always_inline))
 
 // The first line of a rule's operator(). Without it clang may fuse a product and a sum into one rounding wherever the

@@ -8,26 +8,41 @@
 
 namespace tessera {
 
-/// 1 sign, 5 exponent and 10 fraction bits. Rounds to nearest, ties to even; what is too large becomes infinite; a NaN
-/// stays one. Integers and selects only, so that a loop over it is vectorised on a machine without half floats.
+/// 1 sign, 5 exponent and 10 fraction bits. Rounds to nearest, ties to even; what is too large becomes infinite; every
+/// NaN becomes the one of all ones. On the host integers and selects only, so that a loop over it is vectorised on a
+/// machine without half floats; a device has an instruction for each way.
 struct float16 {
   std::uint16_t bits = 0;
 
   float16() = default;
 
   TESSERA_HD explicit constexpr float16(float value) noexcept {
+#if TESSERA_ON_DEVICE
+    if (!__builtin_is_constant_evaluated()) {
+      asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+      if (value != value) bits = nan;
+      return;
+    }
+#endif
     const auto wide = bits_as<std::uint32_t>(value);
     const std::uint32_t size = wide & 0x7fffffffu;
     // Below 2^-14 the fraction's last bit is worth 2^-24, as that of a float near 1/2: adding that one rounds.
     const std::uint32_t tiny = bits_as<std::uint32_t>(bits_as<float>(size) + 0.5f) - half;
     const std::uint32_t normal = (size - rebias + 0xfffu + ((size >> 13) & 1u)) >> 13;
-    const std::uint32_t beyond = size > float_infinity ? 0x7e00u : infinity;
+    const std::uint32_t beyond = size > float_infinity ? nan : infinity;
     const std::uint32_t finite = size < smallest_normal ? tiny : normal;
     const std::uint32_t rounded = size >= two_to_16 ? beyond : finite;
     bits = static_cast<std::uint16_t>(rounded | (wide >> 16 & 0x8000u));
   }
 
   TESSERA_HD constexpr operator float() const noexcept {
+#if TESSERA_ON_DEVICE
+    if (!__builtin_is_constant_evaluated()) {
+      float wide;
+      asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(bits));
+      return wide;
+    }
+#endif
     const std::uint32_t size = (bits & 0x7fffu) << 13;
     const float tiny = bits_as<float>(size + smallest_normal) - bits_as<float>(smallest_normal);
     const std::uint32_t normal = size + rebias;
@@ -39,6 +54,7 @@ struct float16 {
 
  private:
   static constexpr std::uint32_t infinity = 0x7c00;
+  static constexpr std::uint32_t nan = 0xffff;
   static constexpr std::uint32_t float_infinity = 0x7f800000;
   static constexpr std::uint32_t half = 0x3f000000;             // 1/2 as a float
   static constexpr std::uint32_t smallest_normal = 0x38800000;  // 2^-14 as a float
