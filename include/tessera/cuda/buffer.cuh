@@ -27,7 +27,8 @@ class CudaBuffer {
  public:
   CudaBuffer() = default;
 
-  /// On the current device, zero for whatever `stream` is given from now on. Throws CudaError, and what `source` throws.
+  /// On the current device, zero for whatever `stream` is given from now on. Throws CudaError, and what `source`
+  /// throws.
   CudaBuffer(index_t n, cudaStream_t stream, std::shared_ptr<DeviceMemory> source, Shared<ByteCount> count)
       : CudaBuffer(n, std::move(source), std::move(count)) {
     if (n > 0)

@@ -8,8 +8,8 @@
 #include <type_traits>
 
 #include <tessera/core/math.hpp>
+#include <tessera/cuda/device.cuh>
 #include <tessera/cuda/for_each.cuh>
-#include <tessera/cuda/launch.cuh>
 
 namespace tessera::device {
 

@@ -29,8 +29,8 @@ inline std::string reason(cudaError_t why) {
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
     if (driver == 0) return "there is no CUDA driver on this machine";
-    return message({"the driver is for CUDA ", version_name(driver), ", this program needs one for CUDA ",
-                    version_name(runtime)});
+    return message(
+        {"the driver is for CUDA ", version_name(driver), ", this program needs one for CUDA ", version_name(runtime)});
   }
   return message({cudaGetErrorString(why), " (", cudaGetErrorName(why), ")"});
 }

@@ -1,5 +1,5 @@
-// The executor of a CUDA device: memory, and loops over it as kernels on one stream. Nothing that a step calls waits for
-// the device or allocates, and all of it can be captured in a graph.
+// The executor of a CUDA device: memory, and loops over it as kernels on one stream. Nothing that a step calls waits
+// for the device or allocates, and all of it can be captured in a graph.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,8 +23,8 @@
 #include <tessera/cuda/for_each.cuh>
 #include <tessera/cuda/from_host.cuh>
 #include <tessera/cuda/memory.cuh>
-#include <tessera/cuda/reachable.cuh>
 #include <tessera/cuda/read_back.cuh>
+#include <tessera/cuda/squares.cuh>
 #include <tessera/cuda/stream.cuh>
 #include <tessera/exec/buffer.hpp>
 
@@ -92,6 +92,28 @@ class Cuda {
   void once(const Body& body) {
     const device::Use use(device());
     device::launch(device::once_kernel<Body>, 1, 1, stream(), body);
+  }
+
+  /// Adds the squares of `values`, in 64-element blocks (exec/squares.hpp), to *sum, which lies in this executor's
+  /// memory; blocks that hold a non-finite element are left out, and sum->first_non_finite is lowered to place + the
+  /// first one's index.
+  template <class T>
+  void add_squares(std::span<const T> values, index_t place, SquareSum* sum) {
+    const auto n = static_cast<index_t>(values.size());
+    if (n == 0) return;
+    const device::Use use(device());
+    device::launch(device::add_squares_kernel<T>, device::squares_blocks(n, line_->multiprocessors),
+                   device::squares_tuning.threads, stream(), values.data(), n, place, sum);
+  }
+
+  /// Adds the squares of what body(i) returns for 0 <= i < n to *sum, as add_squares does; the 0th is the `lead`-th
+  /// element of its block. Blocks with a number that is not finite are left out.
+  template <class Body>
+  void add_squares_of(index_t n, index_t lead, const Body& body, ExactSum* sum) {
+    if (n == 0) return;
+    const device::Use use(device());
+    device::launch(device::add_squares_of_kernel<Body>, device::squares_blocks(lead + n, line_->multiprocessors),
+                   device::squares_tuning.threads, stream(), n, lead, body, sum);
   }
 
   /// The number that Host gives for the same values. Blocks.

@@ -4,10 +4,12 @@
 #include <cuda_runtime.h>
 
 #include <concepts>
+#include <utility>
 
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
-#include <tessera/cuda/launch.cuh>
+#include <tessera/cuda/device.cuh>
+#include <tessera/exec/executor.hpp>
 
 namespace tessera::device {
 
@@ -22,47 +24,46 @@ struct LoopTuning {
 /// way, and leave a thread 64 registers, so that a rule with many numbers keeps them there.
 inline constexpr LoopTuning loop_tuning{.threads = 256, .blocks_a_multiprocessor = 4};
 
-/// A body that is completed on the spot, by numbers in the device's memory.
+/// What runs in the end: a Deferred body's loaded(), or the body itself.
 template <class Body>
-concept CompletedThere = requires(const Body body) {
-  { body.runs() } -> std::convertible_to<bool>;
-  body.loaded();
+struct Runs {
+  using Type = Body;
+};
+template <Deferred Body>
+struct Runs<Body> {
+  using Type = decltype(std::declval<const Body&>().loaded());
 };
 
-/// A body that does pack_elements elements at a time as well, from the lead()-th on.
+/// A body of which pack_elements elements can be done at a time too, from the lead()-th on (told on the host).
 template <class Body>
-concept Packed = requires(const Body body) {
+concept Packed = requires(const Body body, const typename Runs<Body>::Type runs) {
   { body.lead() } -> std::convertible_to<index_t>;
-  body.template pack<Body::pack_elements>(index_t{});
+  runs.template pack<Body::pack_elements>(index_t{});
 };
 
-/// This thread's part of body(i) for 0 <= i < n.
+/// This thread's part of body(i) for 0 <= i < n. pack: elements of a pack, or 1. head: how many come before the first.
 ///
-///     |head| pack | pack | pack | ... |tail|     head: up to the first address at which all arrays are aligned
-template <class Body>
-__device__ void loop(index_t n, const Body& body) {
+///     |head| pack | pack | pack | ... |tail|
+template <int pack, class Body>
+__device__ void loop(index_t n, index_t head, const Body& body) {
   const index_t first = thread_of_grid(), threads = threads_of_grid();
-  if constexpr (Packed<Body>) {
-    constexpr index_t each = Body::pack_elements;
-    const index_t head = body.lead();
-    if (head >= 0 && head < n) {
-      const index_t packs = (n - head) / each;
-      for (index_t i = first; i < head; i += threads) body(i);
-      for (index_t p = first; p < packs; p += threads) body.template pack<Body::pack_elements>(head + p * each);
-      for (index_t i = head + packs * each + first; i < n; i += threads) body(i);
-      return;
-    }
+  index_t packed = 0;  // elements
+  if constexpr (pack > 1) {
+    packed = (n - head) / pack * pack;
+    for (index_t i = head + first * pack; i < head + packed; i += threads * pack) body.template pack<pack>(i);
   }
-  for (index_t i = first; i < n; i += threads) body(i);
+  const index_t others = n - packed;
+#pragma unroll 1
+  for (index_t k = first; k < others; k += threads) body(k < head ? k : k + packed);
 }
 
-template <class Body>
+template <int pack, class Body>
 __global__ void __launch_bounds__(loop_tuning.threads, loop_tuning.blocks_a_multiprocessor)
-    for_each_kernel(index_t n, const __grid_constant__ Body body) {
-  if constexpr (CompletedThere<Body>) {
-    if (body.runs()) loop(n, body.loaded());
+    for_each_kernel(index_t n, index_t head, const __grid_constant__ Body body) {
+  if constexpr (Deferred<Body>) {
+    if (body.runs()) loop<pack>(n, head, body.loaded());
   } else {
-    loop(n, body);
+    loop<pack>(n, head, body);
   }
 }
 
@@ -77,7 +78,14 @@ template <class Body>
 void for_each(index_t n, const Body& body, int multiprocessors, cudaStream_t stream) {
   if (n == 0) return;
   const index_t most = static_cast<index_t>(multiprocessors) * loop_tuning.blocks_a_multiprocessor;
-  launch(for_each_kernel<Body>, blocks_for(n, loop_tuning.threads, most), loop_tuning.threads, stream, n, body);
+  const index_t blocks = blocks_for(n, loop_tuning.threads, most);
+  if constexpr (Packed<Body>) {
+    const index_t lead = body.lead();
+    const index_t head = lead < 0 ? n : min(lead, n);  // never aligned: all is head
+    launch(for_each_kernel<Body::pack_elements, Body>, blocks, loop_tuning.threads, stream, n, head, body);
+  } else {
+    launch(for_each_kernel<1, Body>, blocks, loop_tuning.threads, stream, n, n, body);
+  }
 }
 
 }  // namespace tessera::device

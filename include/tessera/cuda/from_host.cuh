@@ -51,8 +51,8 @@ struct WithValues {
   TESSERA_HD void operator()(index_t i) const noexcept { body(begin + i, values[i]); }
 };
 
-/// body(i, value(i)) for 0 <= i < n: value on the host, in order, body on the device. Blocks. Throws CudaError, and what
-/// value throws, when the device has done what it was given.
+/// body(i, value(i)) for 0 <= i < n: value on the host, in order, body on the device. Blocks. Throws CudaError, and
+/// what value throws, when the device has done what it was given.
 template <class Value, class Body>
 void from_host(index_t n, Value&& value, const Body& body, const HostChunks& chunks, int multiprocessors,
                cudaStream_t stream) {

@@ -142,7 +142,8 @@ class CudaReadBack {
   }
 
  private:
-  explicit CudaReadBack(std::shared_ptr<device::ReadBackSlots> slots) : slots_(std::move(slots)), slot_(slots_->lease()) {}
+  explicit CudaReadBack(std::shared_ptr<device::ReadBackSlots> slots)
+      : slots_(std::move(slots)), slot_(slots_->lease()) {}
 
   std::shared_ptr<device::ReadBackSlots> slots_;
   device::ReadBackSlots::Slot* slot_ = nullptr;

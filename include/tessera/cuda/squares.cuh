@@ -9,8 +9,8 @@
 #include <tessera/core/config.hpp>
 #include <tessera/core/exact_sum.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/cuda/device.cuh>
 #include <tessera/cuda/for_each.cuh>
-#include <tessera/cuda/launch.cuh>
 #include <tessera/exec/squares.hpp>
 
 namespace tessera::device {
@@ -30,6 +30,7 @@ struct ArrayNumbers {
   index_t place;  // of values[0], in what first_of() returns
 
   static constexpr int rounds_on_their_way = sizeof(T) == 2 ? 4 : 2;
+  static constexpr int unrolled = 8;
   static constexpr bool finds = true;
 
   __device__ bool whole(index_t begin) const { return begin + tile <= end; }
@@ -51,6 +52,7 @@ struct BodyNumbers {
   index_t lead;
 
   static constexpr int rounds_on_their_way = 1;
+  static constexpr int unrolled = 1;  // more would not stay in registers
   static constexpr bool finds = false;
 
   __device__ bool whole(index_t) const { return false; }  // the body is compiled once
@@ -112,7 +114,7 @@ __device__ double block_sum(const Numbers& numbers, index_t begin) {
   const index_t first = begin + lane / 8 * block + of_eight;
   const bool whole = numbers.whole(begin);
   double kept = 0;
-#pragma unroll
+#pragma unroll Numbers::unrolled
   for (int round = 0; round < rounds; round += at_once) {
     float x[at_once][8];
     if (whole) {
@@ -202,7 +204,7 @@ __global__ void __launch_bounds__(squares_tuning.threads, squares_tuning.blocks_
 template <class Body>
 __global__ void __launch_bounds__(squares_tuning.threads, squares_tuning.blocks_a_multiprocessor)
     add_squares_of_kernel(index_t n, index_t lead, const __grid_constant__ Body body, ExactSum* sum) {
-  if constexpr (CompletedThere<Body>) {
+  if constexpr (Deferred<Body>) {
     if (!body.runs()) return;
     const auto loaded = body.loaded();
     add_squares(BodyNumbers<decltype(loaded)>{loaded, lead + n, lead}, sum->digits(), nullptr);
@@ -211,7 +213,7 @@ __global__ void __launch_bounds__(squares_tuning.threads, squares_tuning.blocks_
   }
 }
 
-inline unsigned squares_blocks(index_t n, int multiprocessors) noexcept {
+inline index_t squares_blocks(index_t n, int multiprocessors) noexcept {
   const index_t most = static_cast<index_t>(multiprocessors) * squares_tuning.blocks_a_multiprocessor;
   return blocks_for(n, squares_tuning.threads / lanes_of_warp * tile, most);
 }

@@ -1,0 +1,51 @@
+#include <tessera/cuda/from_host.cuh>
+
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+
+#include <stdexcept>
+#include <vector>
+
+#include <tessera/cuda/stream.cuh>
+
+#include "array.hpp"
+
+namespace tessera {
+namespace {
+
+struct Keep {
+  float* values;
+  TESSERA_HD void operator()(index_t i, float value) const noexcept { values[i] = value; }
+};
+
+TEST_CASE("each number goes to its place, and is asked for once and in order") {
+  constexpr index_t chunk = device::HostChunks::size;
+  const device::HostChunks chunks;
+  const CudaStream stream;
+  for (const index_t n : {index_t{0}, index_t{1}, chunk, 3 * chunk + 17}) {
+    const testing::Array<float> values(n);
+    index_t asked = 0;
+    const auto value = [&](index_t i) {
+      REQUIRE(i == asked++);
+      return static_cast<float>(i) + 0.5f;
+    };
+    device::from_host(n, value, Keep{values.data()}, chunks, 2, stream.get());
+    CHECK(asked == n);
+    const auto found = values.get();
+    for (index_t i = 0; i < n; ++i) REQUIRE(found[static_cast<std::size_t>(i)] == static_cast<float>(i) + 0.5f);
+  }
+}
+
+TEST_CASE("what the host's function throws comes out, and the chunks serve again") {
+  const device::HostChunks chunks;
+  const CudaStream stream;
+  const testing::Array<float> values(10);
+  const auto fails = [](index_t i) -> float { return i < 5 ? 1.0f : throw std::runtime_error("no value"); };
+  CHECK_THROWS_WITH(device::from_host(10, fails, Keep{values.data()}, chunks, 2, stream.get()), "no value");
+  device::from_host(
+      10, [](index_t) { return 2.0f; }, Keep{values.data()}, chunks, 2, stream.get());
+  CHECK(values.get() == std::vector<float>(10, 2.0f));
+}
+
+}  // namespace
+}  // namespace tessera
