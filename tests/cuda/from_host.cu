@@ -36,15 +36,17 @@ TEST_CASE("each number goes to its place, and is asked for once and in order") {
   }
 }
 
-TEST_CASE("what the host's function throws comes out, and the chunks serve again") {
+TEST_CASE("what the host's function throws comes out when the chunks are free to serve again") {
+  constexpr index_t chunk = device::HostChunks::size;
   const device::HostChunks chunks;
   const CudaStream stream;
-  const testing::Array<float> values(10);
-  const auto fails = [](index_t i) -> float { return i < 5 ? 1.0f : throw std::runtime_error("no value"); };
-  CHECK_THROWS_WITH(device::from_host(10, fails, Keep{values.data()}, chunks, 2, stream.get()), "no value");
-  device::from_host(
-      10, [](index_t) { return 2.0f; }, Keep{values.data()}, chunks, 2, stream.get());
-  CHECK(values.get() == std::vector<float>(10, 2.0f));
+  const testing::Array<float> values(chunk), others(10);
+  const auto fails = [](index_t i) -> float { return i < chunk ? 1.0f : throw std::runtime_error("no value"); };
+  CHECK_THROWS_WITH(device::from_host(2 * chunk, fails, Keep{values.data()}, chunks, 2, stream.get()), "no value");
+  const auto two = [](index_t) { return 2.0f; };
+  device::from_host(10, two, Keep{others.data()}, chunks, 2, stream.get());
+  CHECK(values.get() == std::vector<float>(static_cast<std::size_t>(chunk), 1.0f));
+  CHECK(others.get() == std::vector<float>(10, 2.0f));
 }
 
 }  // namespace
