@@ -96,6 +96,27 @@ TEST_CASE("an executor waits for another's event") {
   CHECK(contents(first, std::span<const float>(buffer.span())) == std::vector<float>(100, 40.0f));
 }
 
+TEST_CASE("other streams fork off the executor's and join it again, captured too") {
+  Cuda cuda;
+  const CudaStream others[2];
+  auto buffer = cuda.allocate<float>(300);
+  float* const values = buffer.span().data();
+  const auto branches = [&] {
+    cuda.for_each(300, Increment{values});
+    for (const CudaStream& other : others) cuda.fork(other.get());
+    device::for_each(100, Increment{values}, 1, others[0].get());
+    device::for_each(200, Increment{values + 100}, 1, others[1].get());
+    for (const CudaStream& other : others) cuda.join(other.get());
+    cuda.for_each(300, Increment{values});
+  };
+  for (int turn = 0; turn < 10; ++turn) branches();
+  testing::Capture capture(cuda.stream());
+  branches();
+  capture.end();
+  for (int turn = 0; turn < 10; ++turn) capture.launch();
+  CHECK(contents(cuda, std::span<const float>(buffer.span())) == std::vector<float>(300, 60.0f));
+}
+
 TEST_CASE("squares and digests are the host's, over numbers that the host made") {
   Cuda cuda;
   Host host;

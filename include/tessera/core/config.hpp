@@ -39,8 +39,9 @@
 #define TESSERA_ROUND_EACH_OPERATION
 #endif
 
-// A loop that a device's compiler must take apart, so that what it indexes stays in registers.
-#if defined(__CUDACC__)
+// A loop that a device's compiler must take apart, so that what it indexes stays in registers. (Not in the pass for the
+// host, whose compiler knows no such pragma.)
+#if defined(__CUDA_ARCH__)
 #define TESSERA_UNROLL _Pragma("unroll")
 #else
 #define TESSERA_UNROLL

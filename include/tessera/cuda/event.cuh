@@ -107,8 +107,8 @@ class EventRing {
       if (each.event) cudaEventDestroy(each.event);
   }
 
-  /// The event of all work that `stream` was given so far. Always the same stream, and one thread at a time. Throws
-  /// CudaError.
+  /// The event of all work that `stream` was given so far. Always the same stream, unless each event is waited for
+  /// before the next is recorded; one thread at a time. Throws CudaError.
   const device::RecordedEvent& record(cudaStream_t stream) {
     device::RecordedEvent& next = events_[next_];
     next_ = (next_ + 1) % events_.size();

@@ -80,6 +80,17 @@ class Cuda {
     event.hold(stream());
   }
 
+  /// Other streams of the same device, beside the executor's own. fork: what `stream` is given from now on runs after
+  /// what the executor was given so far. join: the other way round.
+  void fork(cudaStream_t stream) {
+    const device::Use use(device());
+    Event(line_->events.record(this->stream())).hold(stream);
+  }
+  void join(cudaStream_t stream) {
+    const device::Use use(device());
+    Event(line_->joined.record(stream)).hold(this->stream());
+  }
+
   /// body(i) for 0 <= i < n. What body must be: cuda/for_each.cuh.
   template <class Body>
   void for_each(index_t n, const Body& body) {
@@ -173,6 +184,7 @@ class Cuda {
     int device = device::current();
     int multiprocessors = device::multiprocessors(device);
     EventRing events;
+    EventRing joined{1};  // of any stream: each is waited for as soon as it is recorded
     std::shared_ptr<device::ReadBackSlots> read_backs = std::make_shared<device::ReadBackSlots>();
     device::HostChunks chunks;
     CudaBuffer<std::uint64_t> word{1, stream, plain_memory(), Shared<ByteCount>::make()};  // a digest

@@ -1,7 +1,6 @@
 // The factor by which a float16 loss is multiplied, so that small gradients are not lost: as large as gradients allow.
 #pragma once
 
-#include <limits>
 
 #include <tessera/layout/options.hpp>
 
@@ -35,7 +34,7 @@ class LossScaler {
       scale_ = max(scale_ / options_.factor, options_.least);
     } else if (++clean_ % options_.window == 0) {
       left_ = options_.hysteresis;
-      constexpr float most = std::numeric_limits<float>::max();
+      constexpr float most = 0x1.fffffep127f;  // std::numeric_limits is not for devices
       if (scale_ * options_.factor <= most) scale_ *= options_.factor;
     }
   }
