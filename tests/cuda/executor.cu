@@ -178,6 +178,9 @@ TEST_CASE("a captured step replays with the bits of the plain one") {
 }
 
 TEST_CASE("each device has executors, whichever is the thread's own") {
+#if defined(TESSERA_EMULATED_CUDA)
+  emulated::devices(2);
+#endif
   int devices = 0;
   REQUIRE(cudaGetDeviceCount(&devices) == cudaSuccess);
   for (int each = 0; each < devices; ++each) {
@@ -194,7 +197,19 @@ TEST_CASE("each device has executors, whichever is the thread's own") {
     REQUIRE(cudaGetDevice(&now) == cudaSuccess);
     CHECK(now == 0);
   }
+#if defined(TESSERA_EMULATED_CUDA)
+  emulated::devices(1);
+#endif
 }
+
+#if defined(TESSERA_EMULATED_CUDA)
+TEST_CASE("without a device there is one clear line") {
+  emulated::broken(cudaErrorNoDevice);
+  CHECK_THROWS_WITH_AS(Cuda{}, "making a CUDA stream: there is no CUDA device", CudaError);
+  emulated::broken(cudaSuccess);
+  cudaGetLastError();
+}
+#endif
 
 TEST_CASE("memory that loops cannot use is refused by name") {
   const Cuda cuda;

@@ -43,6 +43,32 @@ TEST_CASE("memory of the host is refused, pinned or not, by the name of the buff
   CHECK(cudaGetLastError() == cudaSuccess);
 }
 
+TEST_CASE("memory of a device that this one cannot access is refused") {
+#if defined(TESSERA_EMULATED_CUDA)
+  emulated::devices(2);
+#endif
+  int devices = 0;
+  REQUIRE(cudaGetDeviceCount(&devices) == cudaSuccess);
+  for (int other = 1; other < devices; ++other) {
+    REQUIRE(cudaSetDevice(other) == cudaSuccess);
+    void* memory = nullptr;
+    REQUIRE(cudaMalloc(&memory, 64) == cudaSuccess);
+    REQUIRE(cudaSetDevice(0) == cudaSuccess);
+    int can = 0;
+    REQUIRE(cudaDeviceCanAccessPeer(&can, 0, other) == cudaSuccess);
+    if (can) {
+      CHECK_NOTHROW(check(memory, 64));
+      CHECK_NOTHROW(check(memory, 64));  // it was given access already
+    } else {
+      CHECK_THROWS_AS(check(memory, 64), BufferError);
+    }
+    cudaFree(memory);
+  }
+#if defined(TESSERA_EMULATED_CUDA)
+  emulated::devices(1);
+#endif
+}
+
 TEST_CASE("a span that goes beyond the device's memory is refused") {
   const testing::Array<float> values(16);
   CHECK_THROWS_AS(check(values.data(), index_t{1} << 46), BufferError);

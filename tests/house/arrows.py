@@ -92,7 +92,8 @@ class House:
         tests = self.root / "tests"
         mirror = Path(name).with_suffix("")
         if name not in FRONT_DOORS and not any((tests / mirror).parent.glob(mirror.name + ".c[pu]*")):
-            self.breach(name, 1, f"no test mirrors it: tests/{mirror}.cpp")
+            suffix = "cu" if name.endswith(".cuh") else "cpp"
+            self.breach(name, 1, f"no test mirrors it: tests/{mirror}.{suffix}")
 
     def check_code(self, name):
         for number, line in enumerate(without_comments(self.headers[name]).splitlines(), 1):

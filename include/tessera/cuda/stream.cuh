@@ -20,7 +20,7 @@ class CudaStream {
   /// Throws CudaError.
   explicit CudaStream(StreamPriority priority = StreamPriority::normal) {
     int least = 0, greatest = 0;
-    cuda_check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "reading the priorities of streams");
+    cuda_check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "making a CUDA stream");
     cuda_check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking,
                                             priority == StreamPriority::high ? greatest : least),
                "making a CUDA stream");
