@@ -1,0 +1,307 @@
+// What the emulation is relied on for: above all, that it finds what would be wrong on a device.
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstring>
+#include <cub/block/block_reduce.cuh>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace {
+
+constexpr int seeds = 40;
+constexpr int elements = 1000;
+
+struct Stream {
+  cudaStream_t handle = nullptr;
+  explicit Stream(unsigned flags = cudaStreamNonBlocking) {
+    REQUIRE(cudaStreamCreateWithFlags(&handle, flags) == cudaSuccess);
+  }
+  ~Stream() { cudaStreamDestroy(handle); }
+  Stream(const Stream&) = delete;
+  operator cudaStream_t() const { return handle; }
+};
+
+struct Event {
+  cudaEvent_t handle = nullptr;
+  Event() { REQUIRE(cudaEventCreateWithFlags(&handle, cudaEventDisableTiming) == cudaSuccess); }
+  ~Event() { cudaEventDestroy(handle); }
+  Event(const Event&) = delete;
+  operator cudaEvent_t() const { return handle; }
+};
+
+// Ints on the current device.
+struct Ints {
+  int* data = nullptr;
+  explicit Ints(int n) { REQUIRE(cudaMalloc(&data, static_cast<std::size_t>(n) * sizeof(int)) == cudaSuccess); }
+  ~Ints() { cudaFree(data); }
+  Ints(const Ints&) = delete;
+
+  int first() const {
+    int value = 0;
+    REQUIRE(cudaMemcpy(&value, data, sizeof(int), cudaMemcpyDeviceToHost) == cudaSuccess);
+    return value;
+  }
+};
+
+template <class... Parameters, class... Arguments>
+cudaError_t launch(cudaStream_t stream, unsigned blocks, unsigned threads, void (*kernel)(Parameters...),
+                   const Arguments&... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(threads);
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+__global__ void fill(int* out, int n, int value) {
+  for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < unsigned(n); i += gridDim.x * blockDim.x) out[i] = value;
+}
+
+__global__ void add(int* out, int value) { *out = *out * 2 + value; }  // not commutative, so that order shows
+
+// The sum of `in`, by one block of 256 threads.
+__global__ void total(const int* in, int n, int* out) {
+  __shared__ int sums[8];
+  int sum = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < n; i += static_cast<int>(blockDim.x)) sum += in[i];
+  for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(0xffffffff, sum, lanes);
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int warp = 1; warp < 8; ++warp) sum += sums[warp];
+  *out = sum;
+}
+
+// Turns 64 ints around, through shared memory.
+template <bool with_barrier>
+__global__ void turn(int* ints) {
+  __shared__ int kept[64];
+  kept[threadIdx.x] = ints[threadIdx.x];
+  if (with_barrier) __syncthreads();
+  ints[threadIdx.x] = kept[63 - threadIdx.x];
+}
+
+// A child process that calls `f`: how it ended, as waitpid() tells.
+template <class F>
+int ends_as(const F& f) {
+  const pid_t child = fork();
+  if (child == 0) {
+    for (const int signal : {SIGSEGV, SIGBUS, SIGABRT}) std::signal(signal, SIG_DFL);
+    std::freopen("/dev/null", "w", stderr);
+    f();
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+int filled_then_summed(bool with_event) {
+  Ints ints(elements), sum(1);
+  {
+    Stream fills, sums;
+    Event filled;
+    REQUIRE(launch(fills, 4, 64, fill, ints.data, elements, 1) == cudaSuccess);
+    REQUIRE(cudaEventRecord(filled, fills) == cudaSuccess);
+    if (with_event) REQUIRE(cudaStreamWaitEvent(sums, filled) == cudaSuccess);
+    REQUIRE(launch(sums, 1, 256, total, ints.data, elements, sum.data) == cudaSuccess);
+    REQUIRE(cudaStreamSynchronize(sums) == cudaSuccess);
+  }
+  return sum.first();
+}
+
+}  // namespace
+
+TEST_CASE("work on two streams is in order with an event, and without it not under every seed") {
+  int wrong = 0;
+  for (int seed = 0; seed < seeds; ++seed) {
+    emulated::seed(static_cast<std::uint64_t>(seed));
+    CHECK(filled_then_summed(true) == elements);
+    if (filled_then_summed(false) != elements) ++wrong;
+  }
+  CHECK(wrong > seeds / 4);
+  CHECK(wrong < seeds);
+}
+
+TEST_CASE("a delayed stream's work comes last, unless an event wants it") {
+  for (int seed = 0; seed < seeds; ++seed) {
+    emulated::seed(static_cast<std::uint64_t>(seed));
+    Ints number(1);
+    Stream late, soon;
+    emulated::delay(late);
+    REQUIRE(cudaMemset(number.data, 0, sizeof(int)) == cudaSuccess);
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+    launch(late, 1, 1, add, number.data, 1);
+    launch(soon, 1, 1, add, number.data, 2);
+    SUBCASE("without an event") {
+      CHECK(cudaDeviceSynchronize() == cudaSuccess);
+      CHECK(number.first() == 2 * 2 + 1);
+    }
+    SUBCASE("with an event") {
+      Event first;
+      cudaEventRecord(first, late);
+      cudaStreamWaitEvent(soon, first);
+      launch(soon, 1, 1, add, number.data, 0);
+      CHECK(cudaDeviceSynchronize() == cudaSuccess);
+      CHECK(number.first() == (2 * 2 + 1) * 2);
+    }
+  }
+}
+
+TEST_CASE("nothing runs when it is enqueued, and an event tells when it has") {
+  Stream stream;
+  Event done;
+  int* pinned = nullptr;
+  REQUIRE(cudaMallocHost(&pinned, sizeof(int)) == cudaSuccess);
+  *pinned = 0;
+  launch(stream, 1, 1, fill, pinned, 1, 7);
+  cudaEventRecord(done, stream);
+  CHECK(*pinned == 0);
+  int queries = 1;
+  while (cudaEventQuery(done) == cudaErrorNotReady) ++queries;
+  CHECK(*pinned == 7);
+  CHECK(queries < 1000);
+  cudaFreeHost(pinned);
+}
+
+TEST_CASE("a wait binds to the event's last record, and for one never recorded there is none") {
+  for (int seed = 0; seed < seeds; ++seed) {
+    emulated::seed(static_cast<std::uint64_t>(seed));
+    Ints number(1);
+    Stream a, b;
+    Event event, never;
+    cudaMemset(number.data, 0, sizeof(int));
+    cudaDeviceSynchronize();
+    launch(a, 1, 1, add, number.data, 1);
+    cudaEventRecord(event, a);
+    cudaStreamWaitEvent(b, event);
+    cudaStreamWaitEvent(b, never);
+    cudaEventRecord(event, b);  // which the wait above must not see
+    launch(b, 1, 1, add, number.data, 2);
+    CHECK(cudaStreamSynchronize(b) == cudaSuccess);
+    CHECK(number.first() == 1 * 2 + 2);
+  }
+}
+
+TEST_CASE("the legacy stream waits for blocking streams and they for it, but others do not") {
+  int wrong = 0;
+  for (int seed = 0; seed < seeds; ++seed) {
+    for (const bool blocking : {true, false}) {
+      emulated::seed(static_cast<std::uint64_t>(seed));
+      Ints number(1);
+      Stream stream(blocking ? cudaStreamDefault : cudaStreamNonBlocking);
+      cudaMemset(number.data, 0, sizeof(int));
+      launch(stream, 1, 1, add, number.data, 1);
+      launch(nullptr, 1, 1, add, number.data, 2);
+      launch(stream, 1, 1, add, number.data, 3);
+      cudaDeviceSynchronize();
+      const bool right = number.first() == (1 * 2 + 2) * 2 + 3;
+      if (blocking) CHECK(right);
+      if (!blocking && !right) ++wrong;
+    }
+  }
+  CHECK(wrong > 0);
+}
+
+TEST_CASE("a copy reads pageable memory when it is given, pinned memory when it runs") {
+  Ints on_device(1);
+  Stream stream;
+  int pageable = 1;
+  cudaMemcpyAsync(on_device.data, &pageable, sizeof(int), cudaMemcpyHostToDevice, stream);
+  pageable = 2;
+  cudaStreamSynchronize(stream);
+  CHECK(on_device.first() == 1);
+  int* pinned = nullptr;
+  REQUIRE(cudaMallocHost(&pinned, sizeof(int)) == cudaSuccess);
+  *pinned = 1;
+  cudaMemcpyAsync(on_device.data, pinned, sizeof(int), cudaMemcpyHostToDevice, stream);
+  *pinned = 2;
+  cudaStreamSynchronize(stream);
+  CHECK(on_device.first() == 2);
+  cudaFreeHost(pinned);
+}
+
+TEST_CASE("threads of a block meet at barriers and in warps; a missing barrier is found") {
+  int wrong = 0;
+  for (int seed = 0; seed < seeds; ++seed) {
+    emulated::seed(static_cast<std::uint64_t>(seed));
+    for (const bool with_barrier : {true, false}) {
+      std::vector<int> ints(64);
+      for (int i = 0; i < 64; ++i) ints[static_cast<std::size_t>(i)] = seed + i;
+      Ints on_device(64);
+      cudaMemcpy(on_device.data, ints.data(), 64 * sizeof(int), cudaMemcpyHostToDevice);
+      launch(nullptr, 1, 64, with_barrier ? turn<true> : turn<false>, on_device.data);
+      cudaMemcpy(ints.data(), on_device.data, 64 * sizeof(int), cudaMemcpyDeviceToHost);
+      bool right = true;
+      for (int i = 0; i < 64; ++i) right = right && ints[static_cast<std::size_t>(i)] == seed + 63 - i;
+      if (with_barrier) CHECK(right);
+      if (!with_barrier && !right) ++wrong;
+    }
+  }
+  CHECK(wrong == seeds);
+}
+
+namespace {
+
+__global__ void exchange(unsigned* out, unsigned lanes) {
+  const unsigned lane = threadIdx.x;
+  const unsigned mask = lanes == 32 ? 0xffffffff : (1u << lanes) - 1;
+  unsigned* mine = out + lane * 5;
+  mine[0] = __shfl_down_sync(mask, lane, 1);
+  mine[1] = __shfl_xor_sync(mask, lane, 3, 4);
+  mine[2] = __shfl_sync(mask, lane, 2);
+  mine[3] = __ballot_sync(mask, lane % 3 == 0);
+  mine[4] = __any_sync(mask, lane == 5) ? __all_sync(mask, lane < lanes) : 9;
+}
+
+__global__ void count(unsigned long long* counter, int* least, int* sum) {
+  using Reduce = cub::BlockReduce<int, 96>;
+  __shared__ Reduce::TempStorage storage;
+  atomicAdd(counter, 2);
+  atomicMin(least, -static_cast<int>(threadIdx.x));
+  const int total = Reduce(storage).Sum(static_cast<int>(threadIdx.x));
+  if (threadIdx.x == 0) *sum = total;
+}
+
+}  // namespace
+
+TEST_CASE("lanes of a warp see one another's values, in a warp that is not full too") {
+  for (const unsigned lanes : {32u, 7u}) {
+    unsigned* out = nullptr;
+    REQUIRE(cudaMallocManaged(&out, lanes * 5 * sizeof(unsigned)) == cudaSuccess);
+    launch(nullptr, 1, lanes, exchange, out, lanes);
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+    for (unsigned lane = 0; lane < lanes; ++lane) {
+      const unsigned* mine = out + lane * 5;
+      CHECK(mine[0] == (lane + 1 < lanes ? lane + 1 : lane));
+      CHECK(mine[1] == ((lane ^ 3) < lanes ? lane ^ 3 : lane));
+      CHECK(mine[2] == 2);
+      CHECK(mine[3] == (lanes == 32 ? 0x49249249u : 0x49u));
+      CHECK(mine[4] == 1);
+    }
+    cudaFree(out);
+  }
+}
+
+TEST_CASE("atomics take in every thread of every block, and a block's sum all of its threads") {
+  struct Out {
+    unsigned long long counter;
+    int least, sum;
+  };
+  Out* out = nullptr;
+  REQUIRE(cudaMallocManaged(&out, sizeof(Out)) == cudaSuccess);
+  *out = {};
+  launch(nullptr, 5, 96, count, &out->counter, &out->least, &out->sum);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  CHECK(out->counter == 2 * 5 * 96);
+  CHECK(out->least == -95);
+  CHECK(out->sum == 95 * 96 / 2);
+  cudaFree(out);
+}

@@ -1,0 +1,228 @@
+// Streams, events, launches, captures and graphs.
+#pragma once
+
+#include "call.hpp"
+#include "kernel.hpp"
+
+inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  return emulated::call([&](emulated::Lock&) { return *least = 0, *greatest = -5, cudaSuccess; });
+}
+inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
+  return emulated::call([&](emulated::Lock&) {
+    const int device = emulated::current_device();
+    const auto legacy = emulated::find(nullptr), made = emulated::make_stream(device, flags != cudaStreamNonBlocking);
+    if (made->blocking) emulated::order(*legacy, *made);
+    *stream = made.get();
+    return cudaSuccess;
+  });
+}
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  return cudaStreamCreateWithPriority(stream, flags, 0);
+}
+inline cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
+
+namespace emulated {
+
+// call() with the stream that `handle` names.
+template <class F>
+cudaError_t on_stream(cudaStream_t handle, const F& f) {
+  return call([&](Lock& lock) {
+    const std::shared_ptr<Stream> stream = find(handle);
+    return stream ? f(lock, stream) : cudaErrorInvalidResourceHandle;
+  });
+}
+
+// What waits for, or looks at, a stream: not one that captures.
+template <class F>
+cudaError_t on_plain_stream(cudaStream_t handle, const F& f) {
+  return on_stream(handle, [&](Lock& lock, const std::shared_ptr<Stream>& stream) {
+    if (stream->capture) return spoil(stream->capture, cudaErrorStreamCaptureUnsupported);
+    const cudaError_t error = refuse_in_capture();
+    return error == cudaSuccess ? f(lock, stream) : error;
+  });
+}
+
+// The same of an event: null where it was never recorded.
+template <class F>
+cudaError_t on_plain_event(cudaEvent_t handle, const F& f) {
+  return call([&](Lock& lock) {
+    if (!is_event(handle)) return cudaErrorInvalidResourceHandle;
+    const std::shared_ptr<Moment> moment = handle->last;
+    if (moment && moment->capture) return spoil(moment->capture, cudaErrorCapturedEvent);
+    const cudaError_t error = refuse_in_capture();
+    return error == cudaSuccess ? f(lock, moment) : error;
+  });
+}
+
+}  // namespace emulated
+
+// What the stream still has goes on.
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  return emulated::on_stream(stream, [](emulated::Lock&, const std::shared_ptr<emulated::Stream>& destroyed) {
+    if (destroyed->legacy) return cudaErrorInvalidResourceHandle;
+    destroyed->destroyed = true;
+    if (destroyed->operations.empty()) std::erase(emulated::machine().streams, destroyed);
+    return cudaSuccess;
+  });
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return emulated::on_plain_stream(stream, [](emulated::Lock& lock, const std::shared_ptr<emulated::Stream>& awaited) {
+    return emulated::synchronize(lock, awaited), cudaSuccess;
+  });
+}
+inline cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  return emulated::on_plain_stream(stream, [](emulated::Lock& lock, const std::shared_ptr<emulated::Stream>& asked) {
+    emulated::run_some(lock);
+    return asked->operations.empty() ? cudaSuccess : cudaErrorNotReady;
+  });
+}
+inline cudaError_t cudaStreamGetDevice(cudaStream_t stream, int* device) {
+  return emulated::on_stream(stream, [&](emulated::Lock&, const std::shared_ptr<emulated::Stream>& of) {
+    return *device = of->device, cudaSuccess;
+  });
+}
+
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  return emulated::call([&](emulated::Lock&) {
+    *event = new CUevent_st{emulated::current_device(), nullptr};
+    emulated::machine().events.insert(*event);
+    return cudaSuccess;
+  });
+}
+inline cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  return emulated::call([&](emulated::Lock&) {
+    if (emulated::machine().events.erase(event) == 0) return cudaErrorInvalidResourceHandle;
+    delete event;
+    return cudaSuccess;
+  });
+}
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr) {
+  return emulated::on_stream(stream, [&](emulated::Lock&, const std::shared_ptr<emulated::Stream>& of) {
+    if (!emulated::is_event(event) || event->device != of->device) return cudaErrorInvalidResourceHandle;
+    return emulated::record(*of, event->last);
+  });
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return emulated::on_plain_event(event, [](emulated::Lock& lock, const auto& moment) {
+    emulated::run_until(lock, [&] { return !moment || moment->happened; });
+    return cudaSuccess;
+  });
+}
+inline cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return emulated::on_plain_event(event, [](emulated::Lock& lock, const auto& moment) {
+    emulated::run_some(lock);
+    return !moment || moment->happened ? cudaSuccess : cudaErrorNotReady;
+  });
+}
+// Binds to the event's last record as it is at this call.
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned = 0) {
+  return emulated::on_stream(stream, [&](emulated::Lock&, const std::shared_ptr<emulated::Stream>& waits) {
+    if (!emulated::is_event(event)) return cudaErrorInvalidResourceHandle;
+    if (event->last) return emulated::wait_for(*waits, event->last);
+    return waits->capture ? emulated::spoil(waits->capture, cudaErrorStreamCaptureIsolation) : cudaSuccess;
+  });
+}
+
+// Runs with the mutex given up, so that it may wait for another thread. It may not call CUDA.
+inline cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
+  return emulated::on_stream(stream, [&](emulated::Lock&, const std::shared_ptr<emulated::Stream>& of) {
+    return emulated::enqueue(*of, {"host function", [=](emulated::Lock& lock) {
+                                     emulated::machine().memory.hide();
+                                     lock.unlock();
+                                     function(data);
+                                     lock.lock();
+                                     return emulated::Progress::done;
+                                   }});
+  });
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
+  static_assert((std::size_t{0} + ... + sizeof(Parameters)) <= 32764, "a kernel takes up to 32764 bytes of arguments");
+  return emulated::on_stream(config->stream, [&](emulated::Lock&, const std::shared_ptr<emulated::Stream>& stream) {
+    const dim3 grid = config->gridDim, block = config->blockDim;
+    if (stream->device != emulated::current_device()) return cudaErrorInvalidResourceHandle;
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x == 0 || block.y == 0 || block.z == 0 ||
+        std::uint64_t{block.x} * block.y * block.z > 1024 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) {
+      return cudaErrorInvalidConfiguration;
+    }
+    std::function<void()> thread = [kernel, values = std::tuple<std::remove_cv_t<Parameters>...>(
+                                                std::forward<Arguments>(arguments)...)] { std::apply(kernel, values); };
+    return emulated::enqueue(*stream, {"kernel", emulated::Grid(grid, block, stream->device, std::move(thread))});
+  });
+}
+template <class... Parameters>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void (*)(Parameters...), int threads,
+                                                          std::size_t) {
+  return *blocks = threads > 0 ? 2048 / threads : 0, cudaSuccess;
+}
+
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  return emulated::on_stream(stream, [&](emulated::Lock&, const std::shared_ptr<emulated::Stream>& origin) {
+    if (origin->legacy) return cudaErrorStreamCaptureUnsupported;
+    if (origin->capture) return emulated::spoil(origin->capture, cudaErrorStreamCaptureUnsupported);
+    static unsigned long long captures = 0;
+    origin->capture = std::make_shared<emulated::Capture>();
+    *origin->capture = {.nodes = {},
+                        .origin = origin.get(),
+                        .members = {origin.get()},
+                        .mode = mode,
+                        .begun_by = std::this_thread::get_id(),
+                        .number = ++captures};
+    origin->tails.clear();
+    emulated::machine().captures.push_back(origin->capture);
+    return cudaSuccess;
+  });
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  return emulated::on_stream(stream, [&](emulated::Lock&, const std::shared_ptr<emulated::Stream>& origin) {
+    *graph = nullptr;
+    std::vector<emulated::Node> nodes;
+    const cudaError_t error = emulated::end_capture(*origin, nodes);
+    if (error == cudaSuccess) *graph = new CUgraph_st{std::move(nodes)};
+    return error;
+  });
+}
+inline cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus* status,
+                                            unsigned long long* number = nullptr) {
+  return emulated::on_stream(stream, [&](emulated::Lock&, const std::shared_ptr<emulated::Stream>& asked) {
+    if (number != nullptr && asked->capture) *number = asked->capture->number;
+    *status = !asked->capture           ? cudaStreamCaptureStatusNone
+              : asked->capture->invalid ? cudaStreamCaptureStatusInvalidated
+                                        : cudaStreamCaptureStatusActive;
+    return cudaSuccess;
+  });
+}
+inline cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  return cudaStreamGetCaptureInfo(stream, status);
+}
+inline cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  return emulated::call([&](emulated::Lock&) { return std::swap(*mode, emulated::interaction_mode()), cudaSuccess; });
+}
+
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* graph_exec, cudaGraph_t graph, unsigned long long = 0) {
+  return emulated::call([&](emulated::Lock&) {
+    return *graph_exec = new CUgraphExec_st{graph->nodes, {}}, cudaSuccess;
+  });
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph_exec, cudaStream_t stream) {
+  return emulated::on_stream(stream, [&](emulated::Lock&, const std::shared_ptr<emulated::Stream>& of) {
+    if (graph_exec->last) {
+      const cudaError_t error = emulated::wait_for(*of, graph_exec->last);
+      if (error != cudaSuccess) return error;
+    }
+    const cudaError_t error = emulated::enqueue(*of, {"graph", emulated::Replay(graph_exec->nodes)});
+    return error == cudaSuccess ? emulated::record(*of, graph_exec->last) : error;
+  });
+}
+inline cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void*, std::size_t* nodes) {
+  return emulated::call([&](emulated::Lock&) { return *nodes = graph->nodes.size(), cudaSuccess; });
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  return emulated::call([&](emulated::Lock&) { return delete graph, cudaSuccess; });
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph_exec) {
+  return emulated::call([&](emulated::Lock&) { return delete graph_exec, cudaSuccess; });
+}

@@ -1,0 +1,190 @@
+// Streams are queues of operations, and nothing runs when it is enqueued. Whoever waits (for a stream, for an event)
+// runs operations of ALL streams, drawn at random, until what it waits for is done. So every order that events allow
+// can occur, a missing event shows as wrong bits under some seed, and one seed and one thread give one order.
+//
+// One mutex guards everything here, and every operation but a host function runs under it.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "memory.hpp"
+
+namespace emulated {
+
+using Lock = std::unique_lock<std::mutex>;
+struct Capture;
+
+enum class Progress { blocked, more, done };
+
+// The head of a stream: asked to go on until it says that it is done. `blocked` means that nothing was done.
+struct Operation {
+  const char* name;
+  std::function<Progress(Lock&)> advance;
+};
+
+// One record of an event. Of a record within a capture: the nodes that it stands for.
+struct Moment {
+  bool happened = false;
+  std::shared_ptr<Capture> capture;
+  std::vector<std::size_t> nodes;
+};
+
+}  // namespace emulated
+
+struct CUstream_st {
+  int device = 0;
+  bool blocking = false;  // waits for the legacy stream, and it for this one
+  bool legacy = false;
+  bool delayed = false;    // runs only when nothing else can
+  bool busy = false;       // its head is running with the mutex given up
+  bool destroyed = false;  // to be forgotten once it is empty
+  std::uint64_t given = 0, finished = 0;
+  std::deque<emulated::Operation> operations;
+  std::shared_ptr<emulated::Capture> capture;  // null: operations are run
+  std::vector<std::size_t> tails;              // of a capture: the nodes that the next one comes after
+};
+
+struct CUevent_st {
+  int device = 0;
+  std::shared_ptr<emulated::Moment> last;  // null: never recorded
+};
+
+namespace emulated {
+
+using Stream = CUstream_st;
+
+struct Machine {
+  std::mutex mutex;
+  std::condition_variable changed;
+  Memory memory;
+  std::vector<std::shared_ptr<Stream>> streams;
+  std::set<CUevent_st*> events;
+  std::vector<std::shared_ptr<Capture>> captures;  // that go on
+  int devices = 1;
+  DeviceSet reach[max_devices];  // the devices whose memory a kernel on each may touch
+  cudaError_t broken = cudaSuccess;
+  std::mt19937_64 random;
+
+  Machine() {
+    for (int device = 0; device < max_devices; ++device) reach[device] = DeviceSet{1} << device;
+    const char* seed = std::getenv("TESSERA_EMULATED_SEED");
+    random.seed(seed ? std::strtoull(seed, nullptr, 10) : 1);
+  }
+  std::size_t draw(std::size_t below) { return static_cast<std::size_t>(random() % below); }
+};
+
+// Never destroyed, so that a stream in static storage may be.
+inline Machine& machine() {
+  static Machine& it = *new Machine;
+  return it;
+}
+
+// One step of a stream, drawn among all that can go on; false: none can.
+inline bool step(Lock& lock) {
+  Machine& m = machine();
+  std::vector<std::shared_ptr<Stream>> order;
+  for (const auto& stream : m.streams) {
+    if (!stream->operations.empty() && !stream->busy) order.push_back(stream);
+  }
+  std::shuffle(order.begin(), order.end(), m.random);
+  std::stable_partition(order.begin(), order.end(), [](const auto& stream) { return !stream->delayed; });
+  for (const auto& stream : order) {
+    stream->busy = true;
+    const Progress progress = stream->operations.front().advance(lock);
+    stream->busy = false;
+    if (progress == Progress::blocked) continue;
+    if (progress == Progress::done) {
+      stream->operations.pop_front();
+      ++stream->finished;
+      if (stream->destroyed && stream->operations.empty()) std::erase(m.streams, stream);
+    }
+    m.changed.notify_all();
+    return true;
+  }
+  return false;
+}
+
+// What every stream waits at, for a test that hangs.
+inline void tell_heads() {
+  std::fputs("emulated CUDA: for 30 s nothing could run; streams wait at:", stderr);
+  for (const auto& stream : machine().streams) {
+    if (!stream->operations.empty()) std::fprintf(stderr, " [%s]", stream->operations.front().name);
+  }
+  std::fputs("\n", stderr);
+}
+
+// Runs operations until `done()`, and waits for other threads to enqueue where none can run.
+template <class Done>
+void run_until(Lock& lock, const Done& done) {
+  Machine& m = machine();
+  while (!done()) {
+    if (step(lock)) {
+      if (m.draw(4) == 0) {  // the other threads' turn to enqueue, or to see that they waited long enough
+        lock.unlock();
+        std::this_thread::yield();
+        lock.lock();
+      }
+      continue;
+    }
+    m.memory.hide();
+    if (m.changed.wait_for(lock, std::chrono::seconds(30)) == std::cv_status::timeout && !done()) tell_heads();
+  }
+  m.memory.hide();
+}
+
+// A few steps, for whoever looks without waiting.
+inline void run_some(Lock& lock) {
+  Machine& m = machine();
+  for (std::size_t steps = m.draw(4); steps > 0; --steps) {
+    if (!step(lock)) break;
+  }
+  m.memory.hide();
+  m.changed.notify_all();
+}
+
+// Puts `operation` behind all that the stream has.
+inline void push(Stream& stream, Operation operation) {
+  stream.operations.push_back(std::move(operation));
+  ++stream.given;
+  machine().changed.notify_all();
+}
+
+inline Operation record_of(std::shared_ptr<Moment> moment) {
+  return {"record of an event", [moment = std::move(moment)](Lock&) {
+            moment->happened = true;
+            return Progress::done;
+          }};
+}
+
+inline Operation wait_of(std::shared_ptr<Moment> moment) {
+  return {"wait for an event",
+          [moment = std::move(moment)](Lock&) { return moment->happened ? Progress::done : Progress::blocked; }};
+}
+
+inline void synchronize(Lock& lock, const std::shared_ptr<Stream>& stream) {
+  run_until(lock, [&, until = stream->given] { return stream->finished >= until; });
+}
+
+inline void synchronize_device(Lock& lock, int device) {
+  std::vector<std::pair<std::shared_ptr<Stream>, std::uint64_t>> until;
+  for (const auto& stream : machine().streams) {
+    if (stream->device == device) until.emplace_back(stream, stream->given);
+  }
+  run_until(lock, [&] {
+    return std::all_of(until.begin(), until.end(), [](const auto& of) { return of.first->finished >= of.second; });
+  });
+}
+
+}  // namespace emulated

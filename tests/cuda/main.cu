@@ -1,0 +1,15 @@
+// The one main of the tests in this folder: without a device they are skipped, and counted so.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+
+#include <cstdio>
+
+int main(int argc, char** argv) {
+  int devices = 0;
+  if (const cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess || devices == 0) {
+    std::printf("skipped: there is no CUDA device (%s)\n", cudaGetErrorString(error));
+    return 77;
+  }
+  return doctest::Context(argc, argv).run();
+}
