@@ -7,6 +7,7 @@
 #include <string>
 
 #include <tessera/core/bfloat16.hpp>
+#include <tessera/core/config.hpp>
 #include <tessera/core/duration.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/float16.hpp>
@@ -54,7 +55,7 @@ struct Slice {
   index_t begin = 0;
   index_t size = 0;
 
-  constexpr Slice(index_t elements, index_t part, int rank) noexcept
+  TESSERA_HD constexpr Slice(index_t elements, index_t part, int rank) noexcept
       : begin(min(rank * part, elements)), size(min(part, elements - begin)) {}
 };
 

@@ -14,6 +14,72 @@
 
 namespace tessera {
 
+namespace local {
+
+/// The collectives of a queue, each checked and then posted: what Local and CudaLocal have in common. Portions: what
+/// does each of them.
+template <class Queue, class Event, class Portions>
+class Posts {
+ public:
+  template <class In, class Out>
+  Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
+    check_slices("reduce_scatter", std::ssize(in), part, self().world(), std::ssize(out), self().rank());
+    return self().post({Collective::reduce_scatter, element_type<In>(), element_type<Out>(), std::ssize(in), part, 0,
+                        tag, Portions::template reduce_scatter<In, Out>},
+                       in.data(), out.data(), after);
+  }
+
+  template <class T>
+  Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
+    check_slices("all_gather", std::ssize(out), part, self().world(), std::ssize(in), self().rank());
+    return self().post({Collective::all_gather, element_type<T>(), element_type<T>(), std::ssize(out), part, 0, tag,
+                        Portions::template all_gather<T>},
+                       in.data(), out.data(), after);
+  }
+
+  template <class T>
+  Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
+    return self().post({Collective::all_reduce, element_type<T>(), element_type<T>(), std::ssize(inout), 0, 0, tag,
+                        Portions::template all_reduce<T>},
+                       inout.data(), inout.data(), after);
+  }
+
+  template <class T>
+  Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
+    check_all_to_all(std::ssize(in), std::ssize(out), self().world());
+    return self().post({Collective::all_to_all, element_type<T>(), element_type<T>(), std::ssize(in), 0, 0, tag,
+                        Portions::template all_to_all<T>},
+                       in.data(), out.data(), after);
+  }
+
+  template <class T>
+  Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
+    check_root(root, self().world());
+    return self().post({Collective::broadcast, element_type<T>(), element_type<T>(), std::ssize(inout), 0, root, tag,
+                        Portions::template broadcast<T>},
+                       inout.data(), inout.data(), after);
+  }
+
+ private:
+  Queue& self() noexcept { return static_cast<Queue&>(*this); }
+};
+
+/// Each rank's worker moves memory.
+struct HostPortions {
+  template <class In, class Out>
+  static constexpr Portion reduce_scatter = local::reduce_scatter<In, Out>;
+  template <class T>
+  static constexpr Portion all_gather = local::all_gather;
+  template <class T>
+  static constexpr Portion all_reduce = local::all_reduce<T>;
+  template <class T>
+  static constexpr Portion all_to_all = local::all_to_all;
+  template <class T>
+  static constexpr Portion broadcast = local::broadcast;
+};
+
+}  // namespace local
+
 struct LocalOptions {
   /// Collectives that move no more than this, over all ranks, are done by the rank that comes last: waking one thread a
   /// rank would cost more.
@@ -32,52 +98,13 @@ class Local {
   /// See CommunicationQueue. Compute on the host is synchronous, so an `after` that has not happened is waited for by
   /// the thread that posts; nothing else blocks. One thread uses a queue at a time. Throws, from calls as from waits,
   /// CommError once a rank has failed, AgreementError once ranks have called differently.
-  class Queue final : public Completion {
+  class Queue final : public Completion, public local::Posts<Queue, HostEvent, local::HostPortions> {
    public:
     using Event = HostEvent;
 
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
     ~Queue() { group_->leave(*channel_, rank_, unwinding()); }
-
-    template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
-      check_slices("reduce_scatter", std::ssize(in), part, group_->world(), std::ssize(out), rank_);
-      return post({Collective::reduce_scatter, element_type<In>(), element_type<Out>(), std::ssize(in), part, 0, tag,
-                   local::reduce_scatter<In, Out>},
-                  in.data(), out.data(), after);
-    }
-
-    template <class T>
-    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
-      check_slices("all_gather", std::ssize(out), part, group_->world(), std::ssize(in), rank_);
-      return post({Collective::all_gather, element_type<T>(), element_type<T>(), std::ssize(out), part, 0, tag,
-                   local::all_gather},
-                  in.data(), out.data(), after);
-    }
-
-    template <class T>
-    Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
-      return post({Collective::all_reduce, element_type<T>(), element_type<T>(), std::ssize(inout), 0, 0, tag,
-                   local::all_reduce<T>},
-                  inout.data(), inout.data(), after);
-    }
-
-    template <class T>
-    Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
-      check_all_to_all(std::ssize(in), std::ssize(out), group_->world());
-      return post(
-          {Collective::all_to_all, element_type<T>(), element_type<T>(), std::ssize(in), 0, 0, tag, local::all_to_all},
-          in.data(), out.data(), after);
-    }
-
-    template <class T>
-    Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
-      check_root(root, group_->world());
-      return post({Collective::broadcast, element_type<T>(), element_type<T>(), std::ssize(inout), 0, root, tag,
-                   local::broadcast},
-                  inout.data(), inout.data(), after);
-    }
 
     void drop() noexcept { group_->drop(*channel_, rank_, unwinding()); }
 
@@ -89,6 +116,7 @@ class Local {
 
    private:
     friend Local;
+    friend local::Posts<Queue, HostEvent, local::HostPortions>;
 
     Queue(Shared<local::Group> group, int rank, Duration timeout)
         : group_(std::move(group)), channel_(group_->open(rank)), rank_(rank), timeout_(timeout) {}
@@ -98,6 +126,8 @@ class Local {
       return {*this, group_->post(*channel_, rank_, call, {in, out})};
     }
 
+    int world() const noexcept { return group_->world(); }
+    int rank() const noexcept { return rank_; }
     bool unwinding() const noexcept { return std::uncaught_exceptions() > exceptions_; }
 
     Shared<local::Group> group_;
@@ -158,6 +188,32 @@ class Errors {
   bool first_passed_on_ = false;
 };
 
+/// Calls f(rank) on a thread a rank, and joins them. Rethrows the error of the rank that failed first.
+template <class F>
+void run(Group& group, F f) {
+  Errors errors;
+  List<Thread> threads;
+  threads.reserve(static_cast<std::size_t>(group.world()));
+  try {
+    for (int r = 0; r < group.world(); ++r)
+      threads.push_back(Thread([&, r] {
+        try {
+          f(r);
+          group.returned(r);
+        } catch (...) {
+          errors.caught(group, r);
+        }
+      }));
+  } catch (...) {  // no more threads: those that run must not wait for those that never will
+    group.fail("run_ranks could not start every rank", false, -1);
+    for (Thread& thread : threads) thread.join();
+    throw;
+  }
+  for (Thread& thread : threads) thread.join();
+  group.stop();
+  errors.rethrow();
+}
+
 }  // namespace local
 
 /// Calls f(Local&) on n threads, one a rank, and joins them. Rethrows the error of the rank that failed first, which
@@ -167,30 +223,11 @@ void run_ranks(int n, F f, LocalOptions options = {}) {
   if (n < 1) throw OptionError(message({"run_ranks: there must be at least 1 rank, not ", n}));
   if (options.inline_bytes < 0) throw OptionError("run_ranks: inline_bytes must not be negative");
   const auto group = Shared<local::Group>::make(n, options.inline_bytes);
-  local::Errors errors;
-  List<Thread> threads;
-  threads.reserve(static_cast<std::size_t>(n));
-  try {
-    group->start();
-    for (int r = 0; r < n; ++r)
-      threads.push_back(Thread([&, r] {
-        try {
-          Local comm(group, r);
-          f(comm);
-          group->returned(r);
-        } catch (...) {
-          errors.caught(*group, r);
-        }
-      }));
-  } catch (...) {  // no more threads: those that run must not wait for those that never will
-    group->fail("run_ranks could not start every rank", false, -1);
-    for (Thread& thread : threads) thread.join();
-    group->stop();
-    throw;
-  }
-  for (Thread& thread : threads) thread.join();
-  group->stop();
-  errors.rethrow();
+  group->start();
+  local::run(*group, [&](int rank) {
+    Local comm(group, rank);
+    f(comm);
+  });
 }
 
 }  // namespace tessera

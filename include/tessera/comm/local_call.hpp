@@ -17,11 +17,13 @@ namespace tessera::local {
 struct Ends {
   const void* in = nullptr;
   void* out = nullptr;
+  void* after = nullptr;  // the events of CudaLocal: what the collective starts after, and what is to be recorded
+  void* done = nullptr;   // behind it
 };
 
 struct Call;
 
-/// Does rank's portion.
+/// Does rank's portion. May throw an Error, which ends the group, where it is run by the rank that comes last.
 using Portion = void (*)(const Call& call, const List<Ends>& ranks, int rank);
 
 /// What has to be the same on all ranks.
@@ -34,6 +36,7 @@ struct Call {
   int root = 0;
   Tag tag;
   Portion portion = nullptr;
+  void* context = nullptr;  // what the portion needs besides
 
   bool same_as(const Call& other) const noexcept {
     return kind == other.kind && in.bytes == other.in.bytes && out.bytes == other.out.bytes &&

@@ -76,7 +76,7 @@ class Group {
     ++c.posted[rank];
     if (++op.joined == world_) {
       ++c.full;
-      dispatch(lock, c);
+      dispatch(lock, c, rank);
     }
     return Place{e, sequence}.ticket();
   }
@@ -231,9 +231,8 @@ class Group {
 
   // --- work ---------------------------------------------------------------------------------------------------------
 
-  // Starts the channel's next operation if all have joined it and the one before is done: that one's buffers may be
-  // what this one writes.
-  void dispatch(Lock& lock, Channel& c) {
+  // Starts the next operation if all have joined it and the one before is done: that one may use what this one writes.
+  void dispatch(Lock& lock, Channel& c, int by) {
     while (!failed_ && !c.in_flight && c.completed < c.full) {
       Operation& op = c.ring[c.completed];
       c.begin(op);
@@ -246,7 +245,15 @@ class Group {
         return;
       }
       lock.unlock();
-      for (int r = 0; r < world_; ++r) op.run(r);
+      try {
+        for (int r = 0; r < world_; ++r) op.run(r);
+      } catch (const Error& error) {
+        lock.lock();
+        c.in_flight = false;
+        drained_.notify_all();
+        set_failure(message({"rank ", by, " failed: ", error.what()}), false, by);
+        throw;
+      }
       lock.lock();
       complete(c, op);
     }
@@ -271,7 +278,7 @@ class Group {
       lock.lock();
       if (--item.operation->portions_left > 0) continue;
       complete(*item.channel, *item.operation);
-      dispatch(lock, *item.channel);
+      dispatch(lock, *item.channel, rank);
     }
   }
 
