@@ -76,8 +76,16 @@ class CudaEvent {
     if (posted_) posted_->wait(ticket_);
   }
 
- private:
+  /// Whether it is of a capture.
   bool captured() const noexcept { return recorded_ && recorded_->capture != 0; }
+
+  /// The runtime's event, recorded; null if it has happened. Throws what the rendezvous throws.
+  cudaEvent_t after_rendezvous() const {
+    if (posted_) posted_->wait(ticket_);
+    return event_;
+  }
+
+ private:
 
   cudaEvent_t event_ = nullptr;
   const device::RecordedEvent* recorded_ = nullptr;
@@ -110,15 +118,23 @@ class EventRing {
   /// The event of all work that `stream` was given so far. Always the same stream, unless each event is waited for
   /// before the next is recorded; one thread at a time. Throws CudaError.
   const device::RecordedEvent& record(cudaStream_t stream) {
-    device::RecordedEvent& next = events_[next_];
-    next_ = (next_ + 1) % events_.size();
+    device::RecordedEvent& next = take();
     cuda_check(cudaEventRecord(next.event, stream), "recording an event");
     next.stream = stream;
     next.capture = device::capture_of(stream);
     return next;
   }
 
+  /// The next one, for another thread to record.
+  cudaEvent_t next() noexcept { return take().event; }
+
  private:
+  device::RecordedEvent& take() noexcept {
+    device::RecordedEvent& next = events_[next_];
+    next_ = (next_ + 1) % events_.size();
+    return next;
+  }
+
   explicit EventRing(List<device::RecordedEvent> events) noexcept : events_(std::move(events)) {}
 
   List<device::RecordedEvent> events_;
