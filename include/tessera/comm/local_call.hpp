@@ -29,12 +29,12 @@ using Portion = void (*)(const Call& call, const List<Ends>& ranks, int rank);
 /// What has to be the same on all ranks.
 struct Call {
   Collective kind{};
-  ElementType in;
-  ElementType out;
+  ElementType in{};
+  ElementType out{};
   index_t elements = 0;  // of the whole vector
   index_t part = 0;
   int root = 0;
-  Tag tag;
+  Tag tag{};
   Portion portion = nullptr;
   void* context = nullptr;  // what the portion needs besides
 
