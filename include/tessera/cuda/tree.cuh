@@ -1,4 +1,4 @@
-// The fixed tree of comm/tree.hpp in a kernel, with the same bits: additions alone, which no compiler may fuse or reorder.
+// The fixed tree of comm/tree.hpp in a kernel, with the same bits: additions alone, which no compiler fuses or reorders.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 #include <tessera/comm/tree.hpp>
 #include <tessera/core/config.hpp>
 
-namespace tessera {
+namespace tessera::collectives {
 
 /// n elements that are loaded and stored by accesses of 16 bytes, or by one if they are fewer.
 template <class T, int n>
@@ -14,6 +14,7 @@ struct alignas(n * sizeof(T) < 16 ? n * sizeof(T) : 16) Pack {
   T element[n];
 };
 
+/// So many elements are 16 bytes.
 template <class T>
 inline constexpr int pack_elements = 16 / sizeof(T);
 
@@ -52,13 +53,13 @@ TESSERA_HD auto sum_in_tree(const Leaf& leaf) {
     return sum_in_tree<first, leaves / 2>(leaf) + sum_in_tree<first + leaves / 2, leaves / 2>(leaf);
 }
 
-/// The same of leaf(0) .. leaf(leaves - 1), fewer than 128, by a binary counter: level l holds the sum of 2^l leaves while bit l of
-/// their number is set. No level's index is known at run time alone, so that all of them are registers.
+/// The same of leaf(0) .. leaf(leaves - 1), fewer than 128, by a binary counter: level l holds the sum of 2^l leaves
+/// while bit l of their number is set. Every index is a constant of an unrolled loop, so that the levels are registers.
 template <class Leaf>
 TESSERA_HD auto sum_in_tree(int leaves, const Leaf& leaf) {
   constexpr int levels = 7;
   using Sum = decltype(leaf(0));
-  Sum level[levels];
+  Sum level[levels] = {};
   for (int r = 0; r < leaves; ++r) {
     Sum carry = leaf(r);
     bool placed = false;
@@ -71,7 +72,7 @@ TESSERA_HD auto sum_in_tree(int leaves, const Leaf& leaf) {
         carry = level[l] + carry;
     }
   }
-  Sum total;
+  Sum total{};
   bool begun = false;
   for (int l = 0; l < levels; ++l) {
     if (!(leaves >> l & 1)) continue;
@@ -87,4 +88,4 @@ bool is_aligned(const T* memory) noexcept {
   return reinterpret_cast<std::uintptr_t>(memory) % alignof(Pack<T, pack_elements<In>>) == 0;
 }
 
-}  // namespace tessera
+}  // namespace tessera::collectives
