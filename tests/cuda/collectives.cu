@@ -8,7 +8,7 @@
 #include <tessera/comm/tree.hpp>
 #include <tessera/cuda/collectives.cuh>
 
-#include "cuda/device_memory.hpp"
+#include "cuda/device.hpp"
 
 namespace tessera {
 namespace {

@@ -9,7 +9,7 @@
 #include <tessera/cuda/local.cuh>
 
 #include "comm/local_cases.hpp"
-#include "cuda/device_memory.hpp"
+#include "cuda/device.hpp"
 
 namespace tessera {
 namespace {
@@ -40,18 +40,6 @@ struct OnDevice {
     REQUIRE(cudaGetDeviceCount(&count) == cudaSuccess);
     return count;
   }
-};
-
-#if defined(__CUDACC__)
-void let_there_be_devices(int) {}
-#else
-void let_there_be_devices(int count) { emulated::devices(count); }
-#endif
-
-// Several devices where there are some; the emulation has as many as one asks for.
-struct SeveralDevices {
-  SeveralDevices() { let_there_be_devices(3); }
-  ~SeveralDevices() { let_there_be_devices(1); }
 };
 
 TEST_CASE("reduce_scatter sums in the fixed tree, whole, ragged, short, empty and in place") {
@@ -127,16 +115,13 @@ struct Copy {
 // Runs f with each rank in turn as the one whose compute stream is late, on one device and on several.
 template <class F>
 void with_each_rank_late(F f) {
-  for (const bool several : {false, true}) {
-    if (several) let_there_be_devices(3);
-    for (int late = 0; late < 4; ++late)
-      OnDevice::run(4, [&](CudaLocal& comm) {
-        Cuda executor = comm.executor();
-        if (comm.rank() == late) delay(executor.stream());
-        f(comm, executor);
-      });
-  }
-  let_there_be_devices(1);
+  const testing::SeveralDevices several;
+  for (int late = 0; late < 4; ++late)
+    OnDevice::run(4, [&](CudaLocal& comm) {
+      Cuda executor = comm.executor();
+      if (comm.rank() == late) delay(executor.stream());
+      f(comm, executor);
+    });
 }
 
 TEST_CASE("no device begins before what every rank computed is there") {
@@ -248,7 +233,7 @@ TEST_CASE("a rank may compute on a stream of the caller's") {
 }
 
 TEST_CASE("ranks are dealt to the devices, those that are named or all that there are") {
-  const SeveralDevices several;
+  const testing::SeveralDevices several;
   const int count = OnDevice::devices();
   run_cuda_ranks(5, [&](CudaLocal& comm) {
     int current = -1;
@@ -260,7 +245,7 @@ TEST_CASE("ranks are dealt to the devices, those that are named or all that ther
 }
 
 TEST_CASE("on several devices every collective has the bits that it has on one") {
-  const SeveralDevices several;
+  const testing::SeveralDevices several;
   cases::reduce_scatter_sums_in_the_tree<OnDevice>();
   cases::all_gather_puts_every_slice_at_its_place<OnDevice>();
   cases::all_reduce_sums_floats_and_integers<OnDevice>();

@@ -1,4 +1,4 @@
-// Numbers in the current device's memory, for tests, and a stream that is late.
+// What tests say to a device: numbers in its memory, a stream that is late, and several devices.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -61,10 +61,21 @@ inline void delay(cudaStream_t stream) {
   REQUIRE(cudaLaunchKernelEx(&config, spin, 20'000'000LL) == cudaSuccess);
 }
 
+/// On a machine there are as many as there are.
+struct SeveralDevices {
+  SeveralDevices() {}
+};
+
 #else
 
 /// What `stream` is given comes late: when nothing else can come.
 inline void delay(cudaStream_t stream) { emulated::delay(stream); }
+
+/// As long as this lives there are three devices.
+struct SeveralDevices {
+  SeveralDevices() { emulated::devices(3); }
+  ~SeveralDevices() { emulated::devices(1); }
+};
 
 #endif
 
