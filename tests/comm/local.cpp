@@ -5,7 +5,7 @@
 
 #include <tessera/comm/local.hpp>
 
-#include "comm/local_cases.hpp"
+#include "local_cases.hpp"
 
 namespace tessera {
 namespace {

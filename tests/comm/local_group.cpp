@@ -44,6 +44,22 @@ TEST_CASE("the first failure stays, and reaches calls and waits") {
   CHECK(x == 1);
 }
 
+TEST_CASE("a portion that fails on the spot ends the group by the name of the rank that ran it, which has the error") {
+  Group group(2, 1000);
+  auto a = group.open(0), b = group.open(1);
+  Call fails = sum;
+  fails.portion = [](const Call&, const List<Ends>&, int) { throw BufferError("no such memory"); };
+  float x = 1, y = 2;
+  const auto ticket = group.post(*a, 0, fails, {&x, &x});
+  CHECK_THROWS_WITH_AS(group.post(*b, 1, fails, {&y, &y}), "no such memory", BufferError);
+  CHECK_THROWS_WITH_AS(group.wait(*a, 0, ticket, Duration::seconds(10)), "rank 1 failed: no such memory", CommError);
+  CHECK_THROWS_WITH_AS(group.post(*b, 1, sum, {&y, &y}), "rank 1 failed: no such memory", CommError);
+  group.drop(*a, 0, false);
+  group.drop(*b, 1, false);
+  CHECK(group.was_told(0));
+  CHECK_FALSE(group.was_told(1));
+}
+
 TEST_CASE("a wait that lasts too long names who is missing") {
   Group group(3, 1000);
   group.start();

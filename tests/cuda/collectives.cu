@@ -8,7 +8,7 @@
 #include <tessera/comm/tree.hpp>
 #include <tessera/cuda/collectives.cuh>
 
-#include "cuda/device.hpp"
+#include "ranks.hpp"
 
 namespace tessera {
 namespace {
@@ -26,8 +26,10 @@ T made_up(int rank, index_t i) {
 
 template <class T>
 bool same(const T& a, const T& b) {
-  if constexpr (sizeof(T) == 2) return a.bits == b.bits;
-  else return a == b;
+  if constexpr (sizeof(T) == 2)
+    return a.bits == b.bits;
+  else
+    return a == b;
 }
 
 // A vector a rank, of which the first elements are no part of what is sent: all else is then at odd addresses.
@@ -79,7 +81,8 @@ void check_reduce_scatter() {
         for (int r = 0; r < world; ++r) {
           const Slice own(elements, part, r);
           std::vector<Out> expected(part);
-          sum_in_tree(world, own.size, [&](int leaf) { return in.before(leaf) + own.begin; }, expected.data());
+          sum_in_tree(
+              world, own.size, [&](int leaf) { return in.before(leaf) + own.begin; }, expected.data());
           const std::vector<Out> sums = out.now(r);
           for (index_t i = 0; i < part; ++i) right &= same(sums[i], expected[i]);
         }
@@ -109,7 +112,8 @@ void check_all_reduce(int devices) {
         for (int d = 0; d < devices; ++d)
           collectives::all_reduce<T>({.elements = elements}, ends, share(all(world), d, devices));
         std::vector<T> expected(elements);
-        sum_in_tree(world, elements, [&](int leaf) { return x.before(leaf); }, expected.data());
+        sum_in_tree(
+            world, elements, [&](int leaf) { return x.before(leaf); }, expected.data());
         bool right = true;
         for (int r = 0; r < world; ++r) right &= x.now(r) == expected;
         CHECK(right);
@@ -166,7 +170,8 @@ TEST_CASE("all-gather, all-to-all and broadcast copy elements of any size, align
 TEST_CASE("a device writes what its own ranks receive, and nothing else") {
   const index_t part = 100;
   const std::vector<int> mine{1, 3};
-  Vectors<float> in(4, 4 * part, 0), sums(4, part, 0, true), vectors(4, 4 * part, 0, true), turned(4, 4 * part, 0, true);
+  Vectors<float> in(4, 4 * part, 0), sums(4, part, 0, true), vectors(4, 4 * part, 0, true),
+      turned(4, 4 * part, 0, true);
   Vectors<float> sent(4, part, 0);
   std::vector<Ends> reduce, gather, turn, send;
   for (int r = 0; r < 4; ++r) {

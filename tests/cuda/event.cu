@@ -94,6 +94,22 @@ TEST_CASE("what an event needs to be recorded comes before any use of it, and is
   CHECK_THROWS_WITH(event.wait(), "a rank left");
 }
 
+TEST_CASE("another thread may record a ring's next event, which is then the runtime's own") {
+  Streams s;
+  const cudaEvent_t next = s.of_first.next();
+  CHECK(s.of_first.next() != next);
+  s.write(7);
+  REQUIRE(cudaEventRecord(next, s.first.get()) == cudaSuccess);
+  const CudaEvent event(next);
+  CHECK(event.after_rendezvous() == next);
+  CHECK_FALSE(event.captured());
+  event.hold(s.second.get());
+  s.read();
+  CudaEvent(s.of_second.record(s.second.get())).wait();
+  CHECK(s.copy.get()[0] == 7);
+  CHECK(CudaEvent().after_rendezvous() == nullptr);
+}
+
 TEST_CASE("captured events order a graph's branches at each launch") {
   Streams s;
   testing::Capture graph(s.first.get());

@@ -8,11 +8,14 @@
 
 #include <tessera/cuda/local.cuh>
 
-#include "comm/local_cases.hpp"
-#include "cuda/device.hpp"
+#include "../comm/local_cases.hpp"
+#include "ranks.hpp"
 
 namespace tessera {
 namespace {
+
+static_assert(Communicator<CudaLocal> && CudaLocal::ordered);
+static_assert(!std::movable<CudaLocal::Queue>);
 
 namespace cases = local_cases;
 using cases::Floats;

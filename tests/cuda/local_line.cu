@@ -5,7 +5,7 @@
 
 #include <tessera/cuda/local_line.cuh>
 
-#include "cuda/device.hpp"
+#include "ranks.hpp"
 
 namespace tessera::local {
 namespace {

@@ -5,10 +5,14 @@
 
 #include <tessera/cuda/self.cuh>
 
-#include "cuda/device.hpp"
+#include "array.hpp"
+#include "ranks.hpp"
 
 namespace tessera {
 namespace {
+
+static_assert(Communicator<CudaSelf> && CudaSelf::ordered);
+static_assert(!std::movable<CudaSelf::Queue>);
 
 using Floats = std::vector<float>;
 using Memory = testing::DeviceMemory<float>;
@@ -124,17 +128,12 @@ TEST_CASE("a graph that was captured has the collectives in it, and each launch 
     Memory zero(Floats(1000, 0));
     REQUIRE(cudaMemcpy(in.out().data(), zero.in().data(), 4000, cudaMemcpyDeviceToDevice) == cudaSuccess);
     REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t launchable = nullptr;
-    REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
+    testing::Capture capture(stream);
     step();
-    REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
-    REQUIRE(cudaGraphInstantiate(&launchable, graph, 0) == cudaSuccess);
-    for (int i = 0; i < 4; ++i) REQUIRE(cudaGraphLaunch(launchable, stream) == cudaSuccess);
+    capture.end();
+    for (int i = 0; i < 4; ++i) capture.launch();
     REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess);
     CHECK(in.get() == plain);
-    cudaGraphExecDestroy(launchable);
-    cudaGraphDestroy(graph);
   }
   cudaStreamDestroy(stream);
 }

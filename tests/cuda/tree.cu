@@ -18,15 +18,14 @@ std::vector<float> on_the_host(int leaves) {
   for (int r = 0; r < leaves; ++r)
     for (int i = 0; i < 4; ++i) in[r].push_back(made_up(r, i));
   std::vector<float> out(4);
-  sum_in_tree(leaves, 4, [&](int r) { return in[r].data(); }, out.data());
+  sum_in_tree(
+      leaves, 4, [&](int r) { return in[r].data(); }, out.data());
   return out;
 }
 
 struct MadeUp {
   const float* numbers;
-  TESSERA_HD collectives::Pack<float, 4> operator()(int leaf) const {
-    return collectives::load<4>(numbers + 4 * leaf);
-  }
+  TESSERA_HD collectives::Pack<float, 4> operator()(int leaf) const { return collectives::load<4>(numbers + 4 * leaf); }
 };
 
 template <class Sums>

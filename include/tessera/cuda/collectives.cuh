@@ -9,6 +9,7 @@
 #include <tessera/comm/local_call.hpp>
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/cuda/device.cuh>
 #include <tessera/cuda/error.cuh>
 #include <tessera/cuda/tree.cuh>
 
@@ -75,8 +76,8 @@ struct AllReduce {
   template <int n>
   TESSERA_HD void at(int, index_t i) const {
     const index_t at = part.begin + i;
-    const auto sum = converted<T>(
-        sum_in_tree(ranks, [&](int r) { return converted<SumType<T>>(load<n>(inout[r] + at)); }));
+    const auto sum =
+        converted<T>(sum_in_tree(ranks, [&](int r) { return converted<SumType<T>>(load<n>(inout[r] + at)); }));
     for (int r = 0; r < ranks; ++r) store(inout[r] + at, sum);
   }
 };
@@ -132,8 +133,7 @@ __global__ void over_slices(const __grid_constant__ Body body, bool packed) {
   constexpr int n = pack_elements<typename Body::Element>;
   const int slice = static_cast<int>(blockIdx.y);
   const index_t size = body.size(slice);
-  const index_t first = blockIdx.x * index_t{blockDim.x} + threadIdx.x;
-  const index_t stride = gridDim.x * index_t{blockDim.x};
+  const index_t first = device::thread_of_grid(), stride = device::threads_of_grid();
   const index_t packs = packed ? size / n : 0;
   for (index_t p = first; p < packs; p += stride) body.template at<n>(slice, p * n);
   for (index_t i = packs * n + first; i < size; i += stride) body.template at<1>(slice, i);
@@ -145,7 +145,8 @@ void launch(const Share& share, const Body& body, index_t slices, index_t longes
   const index_t accesses = packed ? ceil_div(longest, pack_elements<typename Body::Element>) : longest;
   const index_t most = max(share.multiprocessors * blocks_per_multiprocessor / slices, index_t{1});
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(min(ceil_div(accesses, threads), most)), static_cast<unsigned>(slices));
+  config.gridDim =
+      dim3(static_cast<unsigned>(device::blocks_for(accesses, threads, most)), static_cast<unsigned>(slices));
   config.blockDim = dim3(threads);
   config.stream = share.stream;
   cuda_check(cudaLaunchKernelEx(&config, over_slices<Body>, body, packed), "a collective's kernel");

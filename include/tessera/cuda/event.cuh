@@ -76,17 +76,16 @@ class CudaEvent {
     if (posted_) posted_->wait(ticket_);
   }
 
-  /// Whether it is of a capture.
+  /// Whether it was recorded in a capture.
   bool captured() const noexcept { return recorded_ && recorded_->capture != 0; }
 
-  /// The runtime's event, recorded; null if it has happened. Throws what the rendezvous throws.
+  /// The runtime's event, which is recorded by now; null if it has happened. Throws what the rendezvous throws.
   cudaEvent_t after_rendezvous() const {
     if (posted_) posted_->wait(ticket_);
     return event_;
   }
 
  private:
-
   cudaEvent_t event_ = nullptr;
   const device::RecordedEvent* recorded_ = nullptr;
   Completion* posted_ = nullptr;
@@ -129,13 +128,13 @@ class EventRing {
   cudaEvent_t next() noexcept { return take().event; }
 
  private:
+  explicit EventRing(List<device::RecordedEvent> events) noexcept : events_(std::move(events)) {}
+
   device::RecordedEvent& take() noexcept {
     device::RecordedEvent& next = events_[next_];
     next_ = (next_ + 1) % events_.size();
     return next;
   }
-
-  explicit EventRing(List<device::RecordedEvent> events) noexcept : events_(std::move(events)) {}
 
   List<device::RecordedEvent> events_;
   std::size_t next_ = 0;

@@ -79,7 +79,8 @@ class CudaLocal {
 
     Event post(local::Call call, const void* in, void* out, const Event& after) {
       if (after.captured())
-        throw UsageError(message({call.text(), ": CudaLocal cannot be captured in a CUDA graph; CudaSelf and Nccl can"}));
+        throw UsageError(
+            message({call.text(), ": CudaLocal cannot be captured in a CUDA graph; CudaSelf and Nccl can"}));
       call.context = line_.get();
       const cudaEvent_t done = done_.next();
       const local::Ends ends{in, out, after.after_rendezvous(), done};

@@ -14,7 +14,6 @@
 #include <tessera/cuda/collectives.cuh>
 #include <tessera/cuda/device.cuh>
 #include <tessera/cuda/event.cuh>
-#include <tessera/cuda/launch.cuh>
 #include <tessera/cuda/stream.cuh>
 #include <tessera/exec/thread.hpp>
 
@@ -65,8 +64,8 @@ class Line {
                                  .devices = static_cast<int>(places_.size())});
       if (d > 0) CudaEvent(place.event.record(place.stream.get())).hold(first);
     }
-    // A rank's input is read by every device, and an all-reduce's result written by all: its event comes behind the last
-    // of them, and so does the next collective.
+    // A rank's input is read by every device, and an all-reduce's result written by all: its event comes behind the
+    // last of them, and so does the next collective.
     for (const Ends& ends : ranks)
       cuda_check(cudaEventRecord(static_cast<cudaEvent_t>(ends.done), first), "recording a rank's event");
   }

@@ -13,7 +13,6 @@
 #include <tessera/cuda/device.cuh>
 #include <tessera/cuda/event.cuh>
 #include <tessera/cuda/executor.cuh>
-#include <tessera/cuda/launch.cuh>
 #include <tessera/cuda/stream.cuh>
 
 namespace tessera {

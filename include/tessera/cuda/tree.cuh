@@ -1,4 +1,4 @@
-// The fixed tree of comm/tree.hpp in a kernel, with the same bits: additions alone, which no compiler fuses or reorders.
+// The fixed tree of comm/tree.hpp in a kernel, with the same bits: additions alone, which no compiler fuses.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What tests say to a device: numbers in its memory, a stream that is late, and several devices.
+// What tests of ranks on devices need: numbers in a device's memory, a stream that is late, and several devices.
 #pragma once
 
 #include <cuda_runtime.h>
