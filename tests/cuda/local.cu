@@ -115,22 +115,25 @@ struct Copy {
   TESSERA_HD void operator()(index_t i) const noexcept { to[i] = from[i]; }
 };
 
-// Runs f with each rank in turn as the one whose compute stream is late, on one device and on several.
+// Runs f(comm, executor, late) with each rank in turn as the one whose compute stream is late from late() on, on one
+// device and on several.
 template <class F>
 void with_each_rank_late(F f) {
   const testing::SeveralDevices several;
   for (int late = 0; late < 4; ++late)
     OnDevice::run(4, [&](CudaLocal& comm) {
       Cuda executor = comm.executor();
-      if (comm.rank() == late) delay(executor.stream());
-      f(comm, executor);
+      f(comm, executor, [&] {
+        if (comm.rank() == late) delay(executor.stream());
+      });
     });
 }
 
 TEST_CASE("no device begins before what every rank computed is there") {
-  with_each_rank_late([](CudaLocal& comm, Cuda& executor) {
+  with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
     Memory x(Floats(3000, 100)), out(Floats(3000));
     auto queue = comm.queue(cases::seconds(30));
+    late();
     executor.for_each(3000, Fill{x.out().data(), 1.0f + comm.rank()});
     const CudaEvent event = queue.all_reduce(x.out(), {"x", 0, 0}, executor.record());
     executor.wait(event);
@@ -141,10 +144,11 @@ TEST_CASE("no device begins before what every rank computed is there") {
 }
 
 TEST_CASE("a rank's input is its own again only when every device has read it") {
-  with_each_rank_late([](CudaLocal& comm, Cuda& executor) {
+  with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
     const index_t part = 700;
     Memory in(Floats(4 * part, 1.0f + comm.rank())), out{Floats(part)};
     auto queue = comm.queue(cases::seconds(30));
+    late();
     executor.wait(queue.reduce_scatter(in.in(), out.out(), part, {"g", 0, 0}, executor.record()));
     executor.for_each(4 * part, Fill{in.out().data(), 1000});
     executor.record().wait();
@@ -153,10 +157,11 @@ TEST_CASE("a rank's input is its own again only when every device has read it") 
 }
 
 TEST_CASE("a collective begins when the one before has ended on every device, though nobody waits in between") {
-  with_each_rank_late([](CudaLocal& comm, Cuda& executor) {
+  with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
     const index_t part = 700;
     Memory vector(Floats(4 * part, 1.0f + comm.rank())), slice{Floats(part)};
     auto queue = comm.queue(cases::seconds(30));
+    late();
     CudaEvent event = executor.record();
     for (int round = 0; round < 3; ++round) {
       queue.reduce_scatter(vector.in(), slice.out(), part, {"g", round, 0}, event);
@@ -196,6 +201,7 @@ TEST_CASE("posting waits for no device, and waiting for an event only for the ot
     REQUIRE(cudaLaunchHostFunc(executor.stream(), Gate::hold, &gate) == cudaSuccess);
     const CudaEvent event = double_and_sum();
     ++gate.came;
+    while (gate.came < gate.ranks) std::this_thread::yield();
     event.wait();
     CHECK(event.done());
     CHECK(x.get() == Floats(100, 4));
@@ -204,9 +210,10 @@ TEST_CASE("posting waits for no device, and waiting for an event only for the ot
 }
 
 TEST_CASE("behind a drop nothing of this rank's memory is touched, though what all had joined was not done yet") {
-  with_each_rank_late([](CudaLocal& comm, Cuda& executor) {
+  with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
     Memory x(Floats(2000, 1));
     auto queue = comm.queue(cases::seconds(30));
+    late();
     const CudaEvent event = queue.all_reduce(x.out(), {"x", 0, 0}, executor.record());
     executor.wait(event);  // all have joined it
     queue.drop();

@@ -21,9 +21,12 @@ using local::Ends;
 /// So many ranks' addresses travel as a kernel's arguments.
 inline constexpr int most_ranks = 64;
 
-// As many blocks as keep every multiprocessor full, of so many threads that they fit whatever registers they use.
+// Of one multiprocessor, for as long as a kernel lasts: memory is at full speed while some 40 KiB are on their way. A
+// thread of a sum has 16 bytes of every rank on their way and needs up to 64 registers; one of a copy has 16 bytes and
+// needs 32 registers.
 inline constexpr int threads = 256;
-inline constexpr int blocks_per_multiprocessor = 8;
+inline constexpr int blocks_of_a_sum = 4;
+inline constexpr int blocks_of_a_copy = 8;
 
 /// A device's share of a collective: it does what its ranks receive.
 struct Share {
@@ -38,6 +41,7 @@ struct Share {
 template <class In, class Out, int world>  // world: 0 is any
 struct ReduceScatter {
   using Element = In;
+  static constexpr int blocks = blocks_of_a_sum;
   struct Own {
     Out* out;
     index_t begin;
@@ -66,6 +70,7 @@ struct ReduceScatter {
 template <class T>
 struct AllReduce {
   using Element = T;
+  static constexpr int blocks = blocks_of_a_sum;
 
   T* inout[most_ranks];
   int ranks;
@@ -86,6 +91,7 @@ struct AllReduce {
 template <class T>
 struct Gather {
   using Element = T;
+  static constexpr int blocks = blocks_of_a_copy;
 
   const T* in[most_ranks];  // the slices of a vector
   T* out[most_ranks];       // the vectors
@@ -109,6 +115,7 @@ struct Gather {
 template <class T>
 struct AllToAll {
   using Element = T;
+  static constexpr int blocks = blocks_of_a_copy;
 
   const T* in[most_ranks];
   struct Own {
@@ -143,7 +150,7 @@ template <class Body>
 void launch(const Share& share, const Body& body, index_t slices, index_t longest, bool packed) {
   if (slices == 0 || longest == 0) return;
   const index_t accesses = packed ? ceil_div(longest, pack_elements<typename Body::Element>) : longest;
-  const index_t most = max(share.multiprocessors * blocks_per_multiprocessor / slices, index_t{1});
+  const index_t most = max(share.multiprocessors * Body::blocks / slices, index_t{1});
   cudaLaunchConfig_t config{};
   config.gridDim =
       dim3(static_cast<unsigned>(device::blocks_for(accesses, threads, most)), static_cast<unsigned>(slices));
