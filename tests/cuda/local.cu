@@ -172,21 +172,26 @@ TEST_CASE("a collective begins when the one before has ended on every device, th
   });
 }
 
-// A stream goes on behind this only when so many ranks have come; if they wait for it in turn, in vain.
-struct Gate {
+// Where the ranks' threads meet. A stream goes on behind hold() only when they have; if they wait for it in turn, in
+// vain.
+struct Meeting {
   int ranks;
   std::atomic<int> came = 0;
   std::atomic<bool> in_vain = false;
 
-  static void hold(void* gate) {
-    Gate& self = *static_cast<Gate*>(gate);
+  void come() {
+    ++came;
+    while (came < ranks) std::this_thread::yield();
+  }
+  static void hold(void* meeting) {
+    Meeting& self = *static_cast<Meeting*>(meeting);
     for (int ms = 0; ms < 5000 && self.came < self.ranks; ++ms) std::this_thread::sleep_for(cases::milliseconds(1));
     if (self.came < self.ranks) self.in_vain = true;
   }
 };
 
 TEST_CASE("posting waits for no device, and waiting for an event only for the other ranks' posting") {
-  Gate gate{2};
+  Meeting ready{2}, posted{2};
   OnDevice::run_once(2, [&](CudaLocal& comm) {
     Cuda executor = comm.executor();
     Memory x(Floats(100, 1));
@@ -198,15 +203,15 @@ TEST_CASE("posting waits for no device, and waiting for an event only for the ot
       return event;
     };
     double_and_sum().wait();  // the runtime may wait for the device when it loads a kernel
-    REQUIRE(cudaLaunchHostFunc(executor.stream(), Gate::hold, &gate) == cudaSuccess);
+    ready.come();
+    REQUIRE(cudaLaunchHostFunc(executor.stream(), Meeting::hold, &posted) == cudaSuccess);
     const CudaEvent event = double_and_sum();
-    ++gate.came;
-    while (gate.came < gate.ranks) std::this_thread::yield();
+    posted.come();
     event.wait();
     CHECK(event.done());
     CHECK(x.get() == Floats(100, 4));
   });
-  CHECK_FALSE(gate.in_vain);
+  CHECK_FALSE(posted.in_vain);
 }
 
 TEST_CASE("behind a drop nothing of this rank's memory is touched, though what all had joined was not done yet") {
