@@ -26,6 +26,12 @@ struct TensorNorm {
 };
 static_assert(sizeof(TensorNorm) == norm_words * sizeof(std::uint64_t));
 
+/// A loop over exact sums that lie one after another.
+struct NormaliseSums {
+  ExactSum* sums;
+  TESSERA_HD void operator()(index_t i) const noexcept { sums[i].normalise(); }
+};
+
 template <class Executor>
 class TensorNorms {
  public:
@@ -42,18 +48,12 @@ class TensorNorms {
   template <class Queue>
   void exchange(Queue& queue, index_t step) {
     if (words_.span().empty()) return;
-    executor_->for_each(std::ssize(words_.span()) / ExactSum::limbs, Normalise{words_.data()});
+    executor_->for_each(std::ssize(words_.span()) / ExactSum::limbs,
+                        NormaliseSums{reinterpret_cast<ExactSum*>(words_.data())});
     executor_->wait(queue.all_reduce(words_.span(), Tag{"tensor norms of step", step, step}, executor_->record()));
   }
 
  private:
-  struct Normalise {
-    std::uint64_t* words;
-    TESSERA_HD void operator()(index_t i) const noexcept {
-      reinterpret_cast<ExactSum*>(words + i * ExactSum::limbs)->normalise();
-    }
-  };
-
   Executor* executor_;
   Storage<Executor, std::uint64_t> words_;
 };
