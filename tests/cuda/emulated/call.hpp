@@ -20,14 +20,14 @@ inline int& current_device() {
 
 template <class F>
 cudaError_t call(const F& f) {
-  Lock lock(machine().mutex);
+  const Lock lock(machine().mutex);
   cudaError_t error = machine().broken;
-  if (error == cudaSuccess) error = f(lock);
+  if (error == cudaSuccess) error = f();
   if (error != cudaSuccess) last_error() = error;
   return error;
 }
 
-inline std::shared_ptr<Stream> make_stream(int device, bool blocking, bool legacy = false) {
+inline StreamPtr make_stream(int device, bool blocking, bool legacy = false) {
   auto stream = std::make_shared<Stream>();
   stream->device = device, stream->blocking = blocking, stream->legacy = legacy;
   machine().streams.push_back(stream);
@@ -35,7 +35,7 @@ inline std::shared_ptr<Stream> make_stream(int device, bool blocking, bool legac
 }
 
 // Null for a handle that is none. The null handle is the current device's legacy stream.
-inline std::shared_ptr<Stream> find(cudaStream_t handle) {
+inline StreamPtr find(cudaStream_t handle) {
   for (const auto& stream : machine().streams) {
     if (stream->destroyed) continue;
     if (handle == nullptr ? stream->legacy && stream->device == current_device() : stream.get() == handle)
@@ -48,7 +48,7 @@ inline bool is_event(cudaEvent_t event) { return machine().events.count(event) !
 
 // `after` goes on once all that `before` has now is done.
 inline void order(Stream& before, Stream& after) {
-  if (before.operations.empty() && !before.busy) return;
+  if (before.operations.empty()) return;
   const auto moment = std::make_shared<Moment>();
   push(before, record_of(moment));
   push(after, wait_of(moment));

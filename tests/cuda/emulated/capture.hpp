@@ -110,7 +110,7 @@ class Replay {
  public:
   explicit Replay(std::vector<Node> nodes) : nodes_(std::move(nodes)), done_(nodes_.size()) {}
 
-  Progress operator()(Lock& lock) {
+  Progress operator()() {
     std::vector<std::size_t> ready;
     for (std::size_t node = 0; node < nodes_.size(); ++node) {
       const auto& after = nodes_[node].after;
@@ -121,7 +121,7 @@ class Replay {
     if (ready.empty()) return Progress::done;
     std::shuffle(ready.begin(), ready.end(), machine().random);
     for (const std::size_t node : ready) {
-      const Progress progress = nodes_[node].operation.advance(lock);
+      const Progress progress = nodes_[node].operation.advance();
       if (progress == Progress::done) done_[node] = true;
       if (progress != Progress::blocked) return Progress::more;
     }

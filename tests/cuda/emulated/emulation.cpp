@@ -2,69 +2,20 @@
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
-#include <atomic>
-#include <csignal>
-#include <cstring>
 #include <cub/block/block_reduce.cuh>
-#include <set>
 #include <thread>
 #include <vector>
 
-#include <sys/wait.h>
-#include <unistd.h>
+#include "fixtures.hpp"
 
+namespace emulated_test {
 namespace {
 
-constexpr int seeds = 40;
 constexpr int elements = 1000;
-
-struct Stream {
-  cudaStream_t handle = nullptr;
-  explicit Stream(unsigned flags = cudaStreamNonBlocking) {
-    REQUIRE(cudaStreamCreateWithFlags(&handle, flags) == cudaSuccess);
-  }
-  ~Stream() { cudaStreamDestroy(handle); }
-  Stream(const Stream&) = delete;
-  operator cudaStream_t() const { return handle; }
-};
-
-struct Event {
-  cudaEvent_t handle = nullptr;
-  Event() { REQUIRE(cudaEventCreateWithFlags(&handle, cudaEventDisableTiming) == cudaSuccess); }
-  ~Event() { cudaEventDestroy(handle); }
-  Event(const Event&) = delete;
-  operator cudaEvent_t() const { return handle; }
-};
-
-// Ints on the current device.
-struct Ints {
-  int* data = nullptr;
-  explicit Ints(int n) { REQUIRE(cudaMalloc(&data, static_cast<std::size_t>(n) * sizeof(int)) == cudaSuccess); }
-  ~Ints() { cudaFree(data); }
-  Ints(const Ints&) = delete;
-
-  int first() const {
-    int value = 0;
-    REQUIRE(cudaMemcpy(&value, data, sizeof(int), cudaMemcpyDeviceToHost) == cudaSuccess);
-    return value;
-  }
-};
-
-template <class... Parameters, class... Arguments>
-cudaError_t launch(cudaStream_t stream, unsigned blocks, unsigned threads, void (*kernel)(Parameters...),
-                   const Arguments&... arguments) {
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
-  config.blockDim = dim3(threads);
-  config.stream = stream;
-  return cudaLaunchKernelEx(&config, kernel, arguments...);
-}
 
 __global__ void fill(int* out, int n, int value) {
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < unsigned(n); i += gridDim.x * blockDim.x) out[i] = value;
 }
-
-__global__ void add(int* out, int value) { *out = *out * 2 + value; }  // not commutative, so that order shows
 
 // The sum of `in`, by one block of 256 threads.
 __global__ void total(const int* in, int n, int* out) {
@@ -88,23 +39,8 @@ __global__ void turn(int* ints) {
   ints[threadIdx.x] = kept[63 - threadIdx.x];
 }
 
-// A child process that calls `f`: how it ended, as waitpid() tells.
-template <class F>
-int ends_as(const F& f) {
-  const pid_t child = fork();
-  if (child == 0) {
-    for (const int signal : {SIGSEGV, SIGBUS, SIGABRT}) std::signal(signal, SIG_DFL);
-    std::freopen("/dev/null", "w", stderr);
-    f();
-    _exit(0);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return status;
-}
-
 int filled_then_summed(bool with_event) {
-  Ints ints(elements), sum(1);
+  Array<int> ints(elements), sum(1);
   {
     Stream fills, sums;
     Event filled;
@@ -114,7 +50,7 @@ int filled_then_summed(bool with_event) {
     REQUIRE(launch(sums, 1, 256, total, ints.data, elements, sum.data) == cudaSuccess);
     REQUIRE(cudaStreamSynchronize(sums) == cudaSuccess);
   }
-  return sum.first();
+  return sum.values()[0];
 }
 
 }  // namespace
@@ -132,25 +68,18 @@ TEST_CASE("work on two streams is in order with an event, and without it not und
 
 TEST_CASE("a delayed stream's work comes last, unless an event wants it") {
   for (int seed = 0; seed < seeds; ++seed) {
-    emulated::seed(static_cast<std::uint64_t>(seed));
-    Ints number(1);
-    Stream late, soon;
-    emulated::delay(late);
-    REQUIRE(cudaMemset(number.data, 0, sizeof(int)) == cudaSuccess);
-    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
-    launch(late, 1, 1, add, number.data, 1);
-    launch(soon, 1, 1, add, number.data, 2);
-    SUBCASE("without an event") {
-      CHECK(cudaDeviceSynchronize() == cudaSuccess);
-      CHECK(number.first() == 2 * 2 + 1);
-    }
-    SUBCASE("with an event") {
+    for (const bool wanted : {false, true}) {
+      emulated::seed(static_cast<std::uint64_t>(seed));
+      Array<int> number(std::vector<int>{0});
+      Stream late, soon;
       Event first;
+      emulated::delay(late);
+      launch(late, 1, 1, add, number.data, 1);
       cudaEventRecord(first, late);
-      cudaStreamWaitEvent(soon, first);
-      launch(soon, 1, 1, add, number.data, 0);
+      if (wanted) cudaStreamWaitEvent(soon, first);
+      launch(soon, 1, 1, add, number.data, 2);
       CHECK(cudaDeviceSynchronize() == cudaSuccess);
-      CHECK(number.first() == (2 * 2 + 1) * 2);
+      CHECK(number.values()[0] == (wanted ? 1 * 2 + 2 : 2 * 2 + 1));
     }
   }
 }
@@ -174,7 +103,7 @@ TEST_CASE("nothing runs when it is enqueued, and an event tells when it has") {
 TEST_CASE("a wait binds to the event's last record, and for one never recorded there is none") {
   for (int seed = 0; seed < seeds; ++seed) {
     emulated::seed(static_cast<std::uint64_t>(seed));
-    Ints number(1);
+    Array<int> number(1);
     Stream a, b;
     Event event, never;
     cudaMemset(number.data, 0, sizeof(int));
@@ -186,7 +115,7 @@ TEST_CASE("a wait binds to the event's last record, and for one never recorded t
     cudaEventRecord(event, b);  // which the wait above must not see
     launch(b, 1, 1, add, number.data, 2);
     CHECK(cudaStreamSynchronize(b) == cudaSuccess);
-    CHECK(number.first() == 1 * 2 + 2);
+    CHECK(number.values()[0] == 1 * 2 + 2);
   }
 }
 
@@ -195,14 +124,14 @@ TEST_CASE("the legacy stream waits for blocking streams and they for it, but oth
   for (int seed = 0; seed < seeds; ++seed) {
     for (const bool blocking : {true, false}) {
       emulated::seed(static_cast<std::uint64_t>(seed));
-      Ints number(1);
+      Array<int> number(1);
       Stream stream(blocking ? cudaStreamDefault : cudaStreamNonBlocking);
       cudaMemset(number.data, 0, sizeof(int));
       launch(stream, 1, 1, add, number.data, 1);
       launch(nullptr, 1, 1, add, number.data, 2);
       launch(stream, 1, 1, add, number.data, 3);
       cudaDeviceSynchronize();
-      const bool right = number.first() == (1 * 2 + 2) * 2 + 3;
+      const bool right = number.values()[0] == (1 * 2 + 2) * 2 + 3;
       if (blocking) CHECK(right);
       if (!blocking && !right) ++wrong;
     }
@@ -211,20 +140,20 @@ TEST_CASE("the legacy stream waits for blocking streams and they for it, but oth
 }
 
 TEST_CASE("a copy reads pageable memory when it is given, pinned memory when it runs") {
-  Ints on_device(1);
+  Array<int> on_device(1);
   Stream stream;
   int pageable = 1;
   cudaMemcpyAsync(on_device.data, &pageable, sizeof(int), cudaMemcpyHostToDevice, stream);
   pageable = 2;
   cudaStreamSynchronize(stream);
-  CHECK(on_device.first() == 1);
+  CHECK(on_device.values()[0] == 1);
   int* pinned = nullptr;
   REQUIRE(cudaMallocHost(&pinned, sizeof(int)) == cudaSuccess);
   *pinned = 1;
   cudaMemcpyAsync(on_device.data, pinned, sizeof(int), cudaMemcpyHostToDevice, stream);
   *pinned = 2;
   cudaStreamSynchronize(stream);
-  CHECK(on_device.first() == 2);
+  CHECK(on_device.values()[0] == 2);
   cudaFreeHost(pinned);
 }
 
@@ -235,7 +164,7 @@ TEST_CASE("threads of a block meet at barriers and in warps; a missing barrier i
     for (const bool with_barrier : {true, false}) {
       std::vector<int> ints(64);
       for (int i = 0; i < 64; ++i) ints[static_cast<std::size_t>(i)] = seed + i;
-      Ints on_device(64);
+      Array<int> on_device(64);
       cudaMemcpy(on_device.data, ints.data(), 64 * sizeof(int), cudaMemcpyHostToDevice);
       launch(nullptr, 1, 64, with_barrier ? turn<true> : turn<false>, on_device.data);
       cudaMemcpy(ints.data(), on_device.data, 64 * sizeof(int), cudaMemcpyDeviceToHost);
@@ -305,3 +234,123 @@ TEST_CASE("atomics take in every thread of every block, and a block's sum all of
   CHECK(out->sum == 95 * 96 / 2);
   cudaFree(out);
 }
+
+TEST_CASE("the host cannot touch device memory, nor a device a peer's that it has not been let into") {
+  emulated::devices(2);
+  Array<int> here(1);
+  cudaSetDevice(1);
+  Array<int> there(1);
+  cudaSetDevice(0);
+  CHECK(signal_of([&] { *here.data = 1; }) == SIGSEGV);
+  const auto touches_peer = [&] {
+    launch(nullptr, 1, 1, fill, there.data, 1, 7);
+    cudaDeviceSynchronize();
+  };
+  CHECK(signal_of(touches_peer) == SIGSEGV);
+  int can = 0;
+  CHECK(cudaDeviceCanAccessPeer(&can, 0, 1) == cudaSuccess);
+  CHECK(can == 1);
+  CHECK(cudaDeviceEnablePeerAccess(1, 0) == cudaSuccess);
+  CHECK(cudaDeviceEnablePeerAccess(1, 0) == cudaErrorPeerAccessAlreadyEnabled);
+  touches_peer();
+  CHECK(there.values()[0] == 7);
+  CHECK(signal_of([&] { *there.data = 1; }) == SIGSEGV);
+  emulated::devices(1);
+}
+
+TEST_CASE("threads of a block that cannot all come to a barrier end the program, as do lanes outside of their mask") {
+  const auto runs = [](void (*kernel)()) {
+    return signal_of([=] {
+      launch(nullptr, 1, 64, kernel);
+      cudaDeviceSynchronize();
+    });
+  };
+  CHECK(runs([] { __syncthreads(); }) == 0);
+  CHECK(runs([] {
+          if (threadIdx.x > 0) __syncthreads();
+        }) == SIGABRT);
+  CHECK(runs([] { __syncwarp(1); }) == SIGABRT);
+}
+
+TEST_CASE("a pointer tells whose memory it is") {
+  Array<int> device(4);
+  int plain = 0, *pinned = nullptr;
+  REQUIRE(cudaMallocHost(&pinned, sizeof(int)) == cudaSuccess);
+  cudaPointerAttributes attributes;
+  CHECK(cudaPointerGetAttributes(&attributes, device.data + 3) == cudaSuccess);
+  CHECK(attributes.type == cudaMemoryTypeDevice);
+  CHECK(attributes.device == 0);
+  CHECK(cudaPointerGetAttributes(&attributes, device.data + 4) == cudaSuccess);
+  CHECK(attributes.type == cudaMemoryTypeUnregistered);
+  CHECK(cudaPointerGetAttributes(&attributes, pinned) == cudaSuccess);
+  CHECK(attributes.type == cudaMemoryTypeHost);
+  CHECK(cudaPointerGetAttributes(&attributes, &plain) == cudaSuccess);
+  CHECK(attributes.type == cudaMemoryTypeUnregistered);
+  cudaFreeHost(pinned);
+}
+
+TEST_CASE("what CUDA refuses is refused, and remembered as the thread's last error") {
+  Stream stream;
+  int* memory = nullptr;
+  CHECK(launch(stream, 0, 1, fill, memory, 0, 0) == cudaErrorInvalidConfiguration);
+  CHECK(launch(stream, 1, 1025, fill, memory, 0, 0) == cudaErrorInvalidConfiguration);
+  CHECK(cudaPeekAtLastError() == cudaErrorInvalidConfiguration);
+  CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+  CHECK(cudaGetLastError() == cudaSuccess);
+  CHECK(cudaSetDevice(1) == cudaErrorInvalidDevice);
+  CHECK(cudaMalloc(&memory, std::size_t{1} << 50) == cudaErrorMemoryAllocation);
+  CHECK(cudaFree(&stream) == cudaErrorInvalidValue);
+  emulated::broken(cudaErrorInsufficientDriver);
+  int devices = 0;
+  CHECK(cudaGetDeviceCount(&devices) == cudaErrorInsufficientDriver);
+  emulated::broken(cudaSuccess);
+  emulated::devices(0);
+  CHECK(cudaGetDeviceCount(&devices) == cudaErrorNoDevice);
+  emulated::devices(1);
+  cudaGetLastError();
+}
+
+TEST_CASE("a stream or event of one device is not used with another as current") {
+  emulated::devices(2);
+  Stream stream;
+  cudaSetDevice(1);
+  Event event;
+  CHECK(launch(stream, 1, 1, fill, static_cast<int*>(nullptr), 0, 0) == cudaErrorInvalidResourceHandle);
+  CHECK(cudaEventRecord(event, stream) == cudaErrorInvalidResourceHandle);
+  cudaSetDevice(0);
+  emulated::devices(1);
+  cudaGetLastError();
+}
+
+TEST_CASE(
+    "who waits for a stream that another thread has yet to feed goes on once it is fed; a host function may wait") {
+  for (int seed = 0; seed < 5; ++seed) {
+    emulated::seed(static_cast<std::uint64_t>(seed));
+    struct Gate {
+      std::mutex mutex;
+      std::condition_variable opened;
+      bool open = false;
+    } gate;
+    Stream waits, feeds;
+    Array<int> number(std::vector<int>{0});
+    const auto wait = [](void* of) {
+      Gate& gate = *static_cast<Gate*>(of);
+      std::unique_lock lock(gate.mutex);
+      gate.opened.wait(lock, [&] { return gate.open; });
+    };
+    CHECK(cudaLaunchHostFunc(waits, wait, &gate) == cudaSuccess);
+    launch(waits, 1, 1, add, number.data, 1);
+    std::thread other([&] {
+      launch(feeds, 1, 1, fill, number.data, 1, 5);
+      CHECK(cudaStreamSynchronize(feeds) == cudaSuccess);
+      const std::unique_lock lock(gate.mutex);
+      gate.open = true;
+      gate.opened.notify_all();
+    });
+    CHECK(cudaStreamSynchronize(waits) == cudaSuccess);
+    other.join();
+    CHECK(number.values()[0] == 11);
+  }
+}
+
+}  // namespace emulated_test

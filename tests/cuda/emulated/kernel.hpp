@@ -175,7 +175,7 @@ class Grid {
   Grid(dim3 grid, dim3 block, int device, std::function<void()> thread)
       : grid_(grid), block_(block), device_(device), thread_(std::move(thread)) {}
 
-  Progress operator()(Lock&) {
+  Progress operator()() {
     Machine& m = machine();
     m.memory.show(m.reach[device_]);
     const std::uint64_t blocks = std::uint64_t{grid_.x} * grid_.y * grid_.z;

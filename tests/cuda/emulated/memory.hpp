@@ -38,10 +38,11 @@ class Memory {
     std::size_t bytes;
     cudaMemoryType type;
     int device;
+    std::size_t alignment;  // tells cudaMalloc's from ncclMemAlloc's
   };
 
   // Full of ones, that is of NaN: what reads memory that nobody wrote does not find zeros by luck.
-  void* allocate(cudaMemoryType type, std::size_t bytes, int device, std::size_t alignment = 256) {
+  void* allocate(cudaMemoryType type, std::size_t bytes, int device, std::size_t alignment) {
     if (bytes == 0) return nullptr;
     char* memory;
     if (type == cudaMemoryTypeDevice) {
@@ -53,15 +54,16 @@ class Memory {
       if (memory == nullptr) return nullptr;
     }
     std::memset(memory, 0xff, bytes);
-    allocations_[memory] = {bytes, type, device};
+    allocations_[memory] = {bytes, type, device, alignment};
     return memory;
   }
 
-  // Returns false if `memory` did not come from allocate() with one of these types.
-  bool free(void* memory, cudaMemoryType type) {
+  // Returns false if `memory` did not come from allocate() with this type and alignment. Managed memory may go as any.
+  bool free(void* memory, cudaMemoryType type, std::size_t alignment) {
     const auto at = allocations_.find(static_cast<char*>(memory));
     if (at == allocations_.end()) return false;
     const Allocation allocation = at->second;
+    if (allocation.alignment != alignment) return false;
     if (allocation.type != type && allocation.type != cudaMemoryTypeManaged) return false;
     allocations_.erase(at);
     if (allocation.type == cudaMemoryTypeDevice) {

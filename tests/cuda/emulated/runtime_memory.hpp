@@ -28,7 +28,7 @@ inline cudaError_t cudaDriverGetVersion(int* version) { return *version = CUDART
 inline cudaError_t cudaRuntimeGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
 
 inline cudaError_t cudaGetDeviceCount(int* count) {
-  return emulated::call([&](emulated::Lock&) {
+  return emulated::call([&] {
     const int devices = emulated::machine().devices;
     if (devices == 0) return cudaErrorNoDevice;
     *count = devices;
@@ -36,17 +36,17 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
   });
 }
 inline cudaError_t cudaGetDevice(int* device) {
-  return emulated::call([&](emulated::Lock&) { return *device = emulated::current_device(), cudaSuccess; });
+  return emulated::call([&] { return *device = emulated::current_device(), cudaSuccess; });
 }
 inline cudaError_t cudaSetDevice(int device) {
-  return emulated::call([&](emulated::Lock&) {
+  return emulated::call([&] {
     if (device < 0 || device >= emulated::machine().devices) return cudaErrorInvalidDevice;
     emulated::current_device() = device;
     return cudaSuccess;
   });
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  return emulated::call([&](emulated::Lock&) {
+  return emulated::call([&] {
     if (device < 0 || device >= emulated::machine().devices) return cudaErrorInvalidDevice;
     switch (attribute) {
       case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
@@ -67,7 +67,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   });
 }
 inline cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
-  return emulated::call([&](emulated::Lock&) {
+  return emulated::call([&] {
     const int devices = emulated::machine().devices;
     if (device < 0 || device >= devices || peer < 0 || peer >= devices) return cudaErrorInvalidDevice;
     *can = device != peer;
@@ -75,7 +75,7 @@ inline cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
   });
 }
 inline cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
-  return emulated::call([&](emulated::Lock&) {
+  return emulated::call([&] {
     emulated::Machine& m = emulated::machine();
     if (peer < 0 || peer >= m.devices || peer == emulated::current_device()) return cudaErrorInvalidDevice;
     emulated::DeviceSet& reach = m.reach[emulated::current_device()];
@@ -85,34 +85,37 @@ inline cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
   });
 }
 inline cudaError_t cudaDeviceSynchronize() {
-  return emulated::call([](emulated::Lock& lock) {
+  return emulated::call([] {
     if (const cudaError_t error = emulated::refuse_in_capture(); error != cudaSuccess) return error;
-    emulated::synchronize_device(lock, emulated::current_device());
+    emulated::synchronize_device(emulated::current_device());
     return cudaSuccess;
   });
 }
 
 namespace emulated {
 
-inline cudaError_t allocate(void** memory, std::size_t bytes, cudaMemoryType type) {
-  return call([&](emulated::Lock&) {
+inline constexpr std::size_t cuda_alignment = 256;
+
+inline cudaError_t allocate(void** memory, std::size_t bytes, cudaMemoryType type,
+                            std::size_t alignment = cuda_alignment) {
+  return call([&] {
     if (const cudaError_t error = refuse_in_capture(); error != cudaSuccess) return error;
     Memory& all = machine().memory;
-    *memory = all.allocate(type, bytes, current_device());
+    *memory = all.allocate(type, bytes, current_device(), alignment);
     all.hide();
     return *memory != nullptr || bytes == 0 ? cudaSuccess : cudaErrorMemoryAllocation;
   });
 }
 
 // Waits for the whole device first, as cudaFree does.
-inline cudaError_t free(void* memory, cudaMemoryType type) {
-  return call([&](emulated::Lock& lock) {
+inline cudaError_t free(void* memory, cudaMemoryType type, std::size_t alignment = cuda_alignment) {
+  return call([&] {
     if (memory == nullptr) return cudaSuccess;
     if (const cudaError_t error = refuse_in_capture(); error != cudaSuccess) return error;
     const Memory::Allocation* allocation = machine().memory.find(memory);
     if (allocation == nullptr) return cudaErrorInvalidValue;
-    synchronize_device(lock, allocation->device);
-    return machine().memory.free(memory, type) ? cudaSuccess : cudaErrorInvalidValue;
+    synchronize_device(allocation->device);
+    return machine().memory.free(memory, type, alignment) ? cudaSuccess : cudaErrorInvalidValue;
   });
 }
 
@@ -137,8 +140,7 @@ inline bool goes(cudaMemcpyKind kind, const void* to, const void* from) {
 }
 
 // Pageable memory is read when the copy is given, and written before the call returns; in a capture neither.
-inline cudaError_t copy(Lock& lock, const std::shared_ptr<Stream>& stream, void* to, const void* from,
-                        std::size_t bytes, cudaMemcpyKind kind) {
+inline cudaError_t copy(const StreamPtr& stream, void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   if (bytes == 0) return cudaSuccess;
   if (!lies_within(to, bytes) || !lies_within(from, bytes)) return cudaErrorInvalidValue;
@@ -148,20 +150,20 @@ inline cudaError_t copy(Lock& lock, const std::shared_ptr<Stream>& stream, void*
   if (is_pageable(from) && !captures) {
     staged.assign(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
   }
-  const cudaError_t error = enqueue(*stream, {"copy", [=](Lock&) {
+  const cudaError_t error = enqueue(*stream, {"copy", [=] {
                                                 machine().memory.show(all_devices);
                                                 std::memmove(to, staged.empty() ? from : staged.data(), bytes);
                                                 return Progress::done;
                                               }});
-  if (error == cudaSuccess && is_pageable(to) && !captures) emulated::synchronize(lock, stream);
+  if (error == cudaSuccess && is_pageable(to) && !captures) emulated::synchronize(stream);
   return error;
 }
 
-inline cudaError_t set(const std::shared_ptr<Stream>& stream, void* to, int value, std::size_t bytes) {
+inline cudaError_t set(const StreamPtr& stream, void* to, int value, std::size_t bytes) {
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   if (bytes == 0) return cudaSuccess;
   if (is_pageable(to) || !lies_within(to, bytes)) return cudaErrorInvalidValue;
-  return enqueue(*stream, {"memset", [=](Lock&) {
+  return enqueue(*stream, {"memset", [=] {
                              machine().memory.show(all_devices);
                              std::memset(to, value, bytes);
                              return Progress::done;
@@ -200,7 +202,7 @@ inline cudaError_t cudaFree(void* memory) { return emulated::free(memory, cudaMe
 inline cudaError_t cudaFreeHost(void* memory) { return emulated::free(memory, cudaMemoryTypeHost); }
 
 inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
-  return emulated::call([&](emulated::Lock&) {
+  return emulated::call([&] {
     const emulated::Memory::Allocation* allocation = emulated::machine().memory.find(memory);
     void* address = const_cast<void*>(memory);
     *attributes = {cudaMemoryTypeUnregistered, -2, nullptr, address};
@@ -214,20 +216,18 @@ inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, c
 
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                                    cudaStream_t stream = nullptr) {
-  return emulated::call(
-      [&](emulated::Lock& lock) { return emulated::copy(lock, emulated::find(stream), to, from, bytes, kind); });
+  return emulated::call([&] { return emulated::copy(emulated::find(stream), to, from, bytes, kind); });
 }
 // In the legacy stream; waits for it unless both sides are on devices.
 inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  return emulated::call([&](emulated::Lock& lock) {
+  return emulated::call([&] {
     const auto stream = emulated::find(nullptr);
-    const cudaError_t error = emulated::copy(lock, stream, to, from, bytes, kind);
-    if (error == cudaSuccess && !(emulated::is_device(to) && emulated::is_device(from)))
-      emulated::synchronize(lock, stream);
+    const cudaError_t error = emulated::copy(stream, to, from, bytes, kind);
+    if (error == cudaSuccess && !(emulated::is_device(to) && emulated::is_device(from))) emulated::synchronize(stream);
     return error;
   });
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream = nullptr) {
-  return emulated::call([&](emulated::Lock&) { return emulated::set(emulated::find(stream), to, value, bytes); });
+  return emulated::call([&] { return emulated::set(emulated::find(stream), to, value, bytes); });
 }
 inline cudaError_t cudaMemset(void* to, int value, std::size_t bytes) { return cudaMemsetAsync(to, value, bytes); }

@@ -2,7 +2,7 @@
 // runs operations of ALL streams, drawn at random, until what it waits for is done. So every order that events allow
 // can occur, a missing event shows as wrong bits under some seed, and one seed and one thread give one order.
 //
-// One mutex guards everything here, and every operation but a host function runs under it.
+// One mutex guards everything here, and operations run under it.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,7 @@ enum class Progress { blocked, more, done };
 // The head of a stream: asked to go on until it says that it is done. `blocked` means that nothing was done.
 struct Operation {
   const char* name;
-  std::function<Progress(Lock&)> advance;
+  std::function<Progress()> advance;
 };
 
 // One record of an event. Of a record within a capture: the nodes that it stands for.
@@ -48,7 +48,6 @@ struct CUstream_st {
   bool blocking = false;  // waits for the legacy stream, and it for this one
   bool legacy = false;
   bool delayed = false;    // runs only when nothing else can
-  bool busy = false;       // its head is running with the mutex given up
   bool destroyed = false;  // to be forgotten once it is empty
   std::uint64_t given = 0, finished = 0;
   std::deque<emulated::Operation> operations;
@@ -64,12 +63,13 @@ struct CUevent_st {
 namespace emulated {
 
 using Stream = CUstream_st;
+using StreamPtr = std::shared_ptr<Stream>;
 
 struct Machine {
   std::mutex mutex;
   std::condition_variable changed;
   Memory memory;
-  std::vector<std::shared_ptr<Stream>> streams;
+  std::vector<StreamPtr> streams;
   std::set<CUevent_st*> events;
   std::vector<std::shared_ptr<Capture>> captures;  // that go on
   int devices = 1;
@@ -92,18 +92,16 @@ inline Machine& machine() {
 }
 
 // One step of a stream, drawn among all that can go on; false: none can.
-inline bool step(Lock& lock) {
+inline bool step() {
   Machine& m = machine();
-  std::vector<std::shared_ptr<Stream>> order;
+  std::vector<StreamPtr> order;
   for (const auto& stream : m.streams) {
-    if (!stream->operations.empty() && !stream->busy) order.push_back(stream);
+    if (!stream->operations.empty()) order.push_back(stream);
   }
   std::shuffle(order.begin(), order.end(), m.random);
   std::stable_partition(order.begin(), order.end(), [](const auto& stream) { return !stream->delayed; });
   for (const auto& stream : order) {
-    stream->busy = true;
-    const Progress progress = stream->operations.front().advance(lock);
-    stream->busy = false;
+    const Progress progress = stream->operations.front().advance();
     if (progress == Progress::blocked) continue;
     if (progress == Progress::done) {
       stream->operations.pop_front();
@@ -125,12 +123,14 @@ inline void tell_heads() {
   std::fputs("\n", stderr);
 }
 
-// Runs operations until `done()`, and waits for other threads to enqueue where none can run.
+// Runs operations until `done()`, and waits for other threads to enqueue where none can run. The mutex is held, but
+// given up now and then, here alone.
 template <class Done>
-void run_until(Lock& lock, const Done& done) {
+void run_until(const Done& done) {
   Machine& m = machine();
+  Lock lock(m.mutex, std::adopt_lock);
   while (!done()) {
-    if (step(lock)) {
+    if (step()) {
       if (m.draw(4) == 0) {  // the other threads' turn to enqueue, or to see that they waited long enough
         lock.unlock();
         std::this_thread::yield();
@@ -141,14 +141,15 @@ void run_until(Lock& lock, const Done& done) {
     m.memory.hide();
     if (m.changed.wait_for(lock, std::chrono::seconds(30)) == std::cv_status::timeout && !done()) tell_heads();
   }
+  lock.release();
   m.memory.hide();
 }
 
 // A few steps, for whoever looks without waiting.
-inline void run_some(Lock& lock) {
+inline void run_some() {
   Machine& m = machine();
   for (std::size_t steps = m.draw(4); steps > 0; --steps) {
-    if (!step(lock)) break;
+    if (!step()) break;
   }
   m.memory.hide();
   m.changed.notify_all();
@@ -162,7 +163,7 @@ inline void push(Stream& stream, Operation operation) {
 }
 
 inline Operation record_of(std::shared_ptr<Moment> moment) {
-  return {"record of an event", [moment = std::move(moment)](Lock&) {
+  return {"record of an event", [moment = std::move(moment)] {
             moment->happened = true;
             return Progress::done;
           }};
@@ -170,19 +171,19 @@ inline Operation record_of(std::shared_ptr<Moment> moment) {
 
 inline Operation wait_of(std::shared_ptr<Moment> moment) {
   return {"wait for an event",
-          [moment = std::move(moment)](Lock&) { return moment->happened ? Progress::done : Progress::blocked; }};
+          [moment = std::move(moment)] { return moment->happened ? Progress::done : Progress::blocked; }};
 }
 
-inline void synchronize(Lock& lock, const std::shared_ptr<Stream>& stream) {
-  run_until(lock, [&, until = stream->given] { return stream->finished >= until; });
+inline void synchronize(const StreamPtr& stream) {
+  run_until([&, until = stream->given] { return stream->finished >= until; });
 }
 
-inline void synchronize_device(Lock& lock, int device) {
-  std::vector<std::pair<std::shared_ptr<Stream>, std::uint64_t>> until;
+inline void synchronize_device(int device) {
+  std::vector<std::pair<StreamPtr, std::uint64_t>> until;
   for (const auto& stream : machine().streams) {
     if (stream->device == device) until.emplace_back(stream, stream->given);
   }
-  run_until(lock, [&] {
+  run_until([&] {
     return std::all_of(until.begin(), until.end(), [](const auto& of) { return of.first->finished >= of.second; });
   });
 }

@@ -1,0 +1,82 @@
+// What the tests of the emulation share.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <vector>
+
+namespace emulated_test {
+
+inline constexpr int seeds = 40;
+
+struct Stream {
+  cudaStream_t handle = nullptr;
+  explicit Stream(unsigned flags = cudaStreamNonBlocking) {
+    REQUIRE(cudaStreamCreateWithFlags(&handle, flags) == cudaSuccess);
+  }
+  ~Stream() { cudaStreamDestroy(handle); }
+  Stream(const Stream&) = delete;
+  operator cudaStream_t() const { return handle; }
+};
+
+struct Event {
+  cudaEvent_t handle = nullptr;
+  Event() { REQUIRE(cudaEventCreateWithFlags(&handle, cudaEventDisableTiming) == cudaSuccess); }
+  ~Event() { cudaEventDestroy(handle); }
+  Event(const Event&) = delete;
+  operator cudaEvent_t() const { return handle; }
+};
+
+// On the current device.
+template <class T>
+struct Array {
+  T* data = nullptr;
+  std::size_t n;
+  explicit Array(std::size_t n) : n(n) { REQUIRE(cudaMalloc(&data, n * sizeof(T)) == cudaSuccess); }
+  explicit Array(const std::vector<T>& values) : Array(values.size()) {
+    REQUIRE(cudaMemcpy(data, values.data(), n * sizeof(T), cudaMemcpyHostToDevice) == cudaSuccess);
+  }
+  ~Array() { cudaFree(data); }
+  Array(const Array&) = delete;
+
+  std::vector<T> values() const {
+    std::vector<T> values(n);
+    REQUIRE(cudaMemcpy(values.data(), data, n * sizeof(T), cudaMemcpyDeviceToHost) == cudaSuccess);
+    return values;
+  }
+};
+
+template <class... Parameters, class... Arguments>
+cudaError_t launch(cudaStream_t stream, unsigned blocks, unsigned threads, void (*kernel)(Parameters...),
+                   const Arguments&... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(threads);
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+// Not commutative, so that the order of two shows.
+inline __global__ void add(int* out, int value) { *out = *out * 2 + value; }
+
+// Ends `f` in a child process, with no word of its own.
+template <class F>
+int signal_of(const F& f) {
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    for (const int signal : {SIGSEGV, SIGBUS, SIGABRT}) std::signal(signal, SIG_DFL);
+    if (std::freopen("/dev/null", "w", stderr) != nullptr) f();
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+}  // namespace emulated_test
