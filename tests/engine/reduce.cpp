@@ -21,19 +21,71 @@ namespace {
 
 constexpr index_t n = 200;
 
+index_t not_of_reduce(const Plan& plan) {
+  return plan.parameters.bytes() + plan.master_weights.bytes() + plan.optimizer_state.bytes() +
+         plan.gathered_buckets.bytes() + plan.agreement.bytes() + plan.tensor_norms.bytes() +
+         plan.step_numbers.bytes() + plan.step_rules.bytes();
+}
+
+// Local, if its reductions needed memory for all ranks' numbers: they fill it.
+class Staging {
+ public:
+  using Executor = Host;
+  static constexpr bool ordered = true;
+
+  template <class In, class Out>
+  static constexpr bool stages = std::is_same_v<Out, float>;
+
+  class Queue {
+   public:
+    using Event = HostEvent;
+
+    explicit Queue(Local& comm, Duration timeout) : queue_(comm.queue(timeout)), world_(comm.size()) {}
+
+    void lend(std::span<std::byte> staging) noexcept { staging_ = staging; }
+
+    template <class In, class Out>
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
+      const index_t needed = stages<In, Out> && world_ > 1 ? world_ * part * static_cast<index_t>(sizeof(In)) : 0;
+      if (std::ssize(staging_) < needed) throw BufferError("too little was lent");
+      std::fill(staging_.begin(), staging_.end(), std::byte{0xff});
+      return queue_.reduce_scatter(in, out, part, tag, after);
+    }
+    template <class T>
+    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
+      return queue_.all_gather(in, out, part, tag, after);
+    }
+    void drop() noexcept { queue_.drop(); }
+
+   private:
+    Local::Queue queue_;
+    int world_;
+    std::span<std::byte> staging_;
+  };
+
+  explicit Staging(Local comm) : comm_(std::move(comm)) {}
+  int rank() const { return comm_.rank(); }
+  Queue queue(Duration timeout) { return Queue(comm_, timeout); }
+
+ private:
+  Local comm_;
+};
+
 // Every rank's part of the sum over `world` ranks and `passes` passes, put together.
-template <class Stage, class Precision>
+template <class Stage, class Precision, class Comm = Local>
 std::vector<float> reduced(int world, int passes) {
   std::vector<float> all(n);
   Layout layout;
   layout.add_unit("only");
   layout.add_tensor("w", {n});
-  run_ranks(world, [&](Local& comm) {
+  run_ranks(world, [&](Local& local) {
+    Comm comm(local);
     const Sharding sharding(layout, world, 1000);
     Host host;
     auto queue = comm.queue(Duration::seconds(10));
-    const Plan plan = make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>(0));
-    Reduce<Local, Stage, Precision> reduce(sharding, comm.rank(), host, queue, plan, passes, {});
+    const Plan plan = make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>(0, sums_of<Comm, Precision>()));
+    Reduce<Comm, Stage, Precision> reduce(sharding, comm.rank(), host, queue, plan, passes, {});
+    CHECK(host.allocated_bytes() == plan.bytes() - not_of_reduce(plan));
     const testing::DropsFirst drops_first(queue);
     for (int k = 0; k < passes; ++k) {
       auto* const leaf = reduce.open(Unit{0}, true);
@@ -104,6 +156,15 @@ struct Alone {
         plan(make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>(0))),
         reduce(sharding, 0, host, queue, plan, passes, buffer) {}
 };
+
+TEST_CASE("a communicator that stages its sums is lent what the plan counts for it") {
+  for (int world = 1; world <= 3; ++world)
+    for (const int passes : {1, 3}) {
+      CHECK(reduced<Stage0, Fp32, Staging>(world, passes) == expected(world, passes, false));
+      CHECK(reduced<Stage2, Bf16, Staging>(world, passes) == expected(world, passes, true));
+      CHECK(reduced<Stage3, Bf16ReduceFp32, Staging>(world, passes).size() == n);
+    }
+}
 
 TEST_CASE("a dropped step gives its slots back") {
   Alone<Stage2, Fp32> alone(three_units());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -136,6 +137,22 @@ concept CommunicationQueue =
 /// them.
 template <class Q>
 concept TimedQueue = requires(Q& q, const QueueTracks& tracks) { q.time_on(tracks); };
+
+/// What a queue has besides whose reductions go through memory of their own: bytes of world * part elements that are
+/// read, at a 16-byte border, used by one reduction after another. They outlive the queue's work.
+template <class Q>
+concept StagingQueue = requires(Q& q, std::span<std::byte> staging) {
+  { q.lend(staging) } noexcept;
+};
+
+/// Whether Comm's queues must be lent it for reduce_scatter of In into Out.
+template <class Comm, class In, class Out>
+constexpr bool stages_reductions() {
+  if constexpr (requires { Comm::template stages<In, Out>; })
+    return Comm::template stages<In, Out>;
+  else
+    return false;
+}
 
 /// A handle of one rank. `ordered`: sums are in the fixed tree of design section 4.3. queue(timeout): every rank makes
 /// its queues in the same order; two queues progress independently of each other. timeout: how long a wait lasts before

@@ -34,6 +34,9 @@ class Recording {
   using Executor = typename Comm::Executor;
   static constexpr bool ordered = Comm::ordered;
 
+  template <class In, class Out>
+  static constexpr bool stages = stages_reductions<Comm, In, Out>();
+
   class Queue {
    public:
     using Event = typename Executor::Event;
@@ -74,6 +77,9 @@ class Recording {
     }
 
     void drop() noexcept { queue_.drop(); }
+    void lend(std::span<std::byte> staging) noexcept requires StagingQueue<typename Comm::Queue> {
+      queue_.lend(staging);
+    }
     void time_on(const QueueTracks& tracks) requires TimedQueue<typename Comm::Queue> { queue_.time_on(tracks); }
 
    private:

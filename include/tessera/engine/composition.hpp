@@ -19,9 +19,23 @@ constexpr bool adds_passes(bool ordered) {
   return !ordered && !Stage::shards_gradients;
 }
 
+/// What a plan must know of the communicator.
+struct Sums {
+  bool ordered = true;
+  bool staged = false;          ///< into the reduction type
+  bool partial_staged = false;  ///< into partial sums
+};
+
+template <class Comm, class Precision>
+constexpr Sums sums_of() {
+  using Gradient = typename Precision::Gradient;
+  return {Comm::ordered, stages_reductions<Comm, Gradient, typename Precision::Reduction>(),
+          stages_reductions<Comm, Gradient, float>()};
+}
+
 /// The policies as numbers, for the plan.
 template <class Rule, class Stage, class Precision>
-constexpr Footprint footprint_of(index_t agreement_words, bool ordered = true) {
+constexpr Footprint footprint_of(index_t agreement_words, Sums sums = {}) {
   using Parameter = typename Precision::Parameter;
   using Reduction = typename Precision::Reduction;
   return {.parameters_sharded = Stage::shards_parameters,
@@ -34,7 +48,9 @@ constexpr Footprint footprint_of(index_t agreement_words, bool ordered = true) {
           .master_bytes = master_bytes<Precision>,
           .state_floats = state_floats<Rule>,
           .state_bytes = sizeof(typename Precision::State),
-          .passes_added_in_place = adds_passes<Stage>(ordered),
+          .passes_added_in_place = adds_passes<Stage>(sums.ordered),
+          .sums_staged = sums.staged,
+          .partial_sums_staged = sums.partial_staged,
           .agreement_words = agreement_words,
           .norm_words = NeedsTensorNorms<Rule> ? norm_words : 0,
           .step_bytes = sizeof(StepNumbers),
@@ -75,7 +91,7 @@ class Composition {
 
   static constexpr Plan plan_of(const Sharding& sharding, const Options& options) {
     const index_t agreement_words = AgreementWords::size(sharding.world());
-    return make_plan(sharding, options, footprint_of<Rule, Stage, Precision>(agreement_words, Comm::ordered));
+    return make_plan(sharding, options, footprint_of<Rule, Stage, Precision>(agreement_words, sums_of<Comm, Precision>()));
   }
 };
 

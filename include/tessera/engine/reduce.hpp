@@ -68,7 +68,10 @@ class Reduce {
         reduced_(executor, plan.reduced_gradients),
         partial_(executor, plan.partial_sums),
         level_elements_(plan.partial_sums.elements),
-        events_(sharding.buckets()) {}
+        staged_(executor, plan.staged_gradients),
+        events_(sharding.buckets()) {
+    if constexpr (StagingQueue<Queue>) queue.lend(std::as_writable_bytes(staged_.span()));
+  }
 
   /// The caller of a flat layout writes anywhere in the buffer, from now on: it must be free, and is zeroed unless
   /// this pass adds to another.
@@ -213,6 +216,7 @@ class Reduce {
   Storage<Executor, Reduction> reduced_;
   Storage<Executor, float> partial_;
   index_t level_elements_;
+  Storage<Executor, Gradient> staged_;
   List<Event> events_;
 };
 

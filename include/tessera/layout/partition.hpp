@@ -46,6 +46,12 @@ class Partition {
     return longest;
   }
 
+  constexpr index_t longest_part() const {
+    index_t longest = 0;
+    for (int r = 0; r < static_cast<int>(ranges_.size()); ++r) longest = max(longest, part(r));
+    return longest;
+  }
+
  private:
   List<Range> ranges_;
   List<index_t> begins_;

@@ -23,6 +23,8 @@ struct Footprint {
   index_t state_floats = 0;
   index_t state_bytes = 4;             ///< of each
   bool passes_added_in_place = false;  ///< by the caller's backward, instead of in partial sums
+  bool sums_staged = false;            ///< the communicator reduces to the reduction type through memory of its own
+  bool partial_sums_staged = false;    ///< the same to partial sums
   index_t agreement_words = 0;
   index_t norm_words = 0;  ///< of each tensor
   index_t step_bytes = 0;  ///< of the numbers by which a step is decided
@@ -48,14 +50,16 @@ struct Plan {
   Allocation optimizer_state;
   Allocation gradient_slots;
   Allocation gathered_buckets;
+  Allocation staged_gradients;
   Allocation agreement;
   Allocation tensor_norms;
   Allocation step_numbers;
   Allocation step_rules;
 
-  constexpr std::array<Allocation, 12> allocations() const {
+  constexpr std::array<Allocation, 13> allocations() const {
     return {parameters,     gradients,        reduced_gradients, partial_sums, master_weights, optimizer_state,
-            gradient_slots, gathered_buckets, agreement,         tensor_norms, step_numbers,   step_rules};
+            gradient_slots, gathered_buckets, staged_gradients,  agreement,    tensor_norms,   step_numbers,
+            step_rules};
   }
 
   /// Everything a rank holds.
@@ -97,6 +101,8 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
       of.parameters_sharded ? min<index_t>(sharding.buckets(), index_t{1} + options.prefetch + tied) : 0;
   const index_t gathered = round_up(sharding.trainable().longest_range(), block) + sharding.frozen().longest_range();
   const bool apart = of.gradients_sharded || !of.reduced_in_place;
+  const bool one_pass = of.passes_added_in_place || options.micro_batches == 1;
+  const bool staged = sharding.world() > 1 && (one_pass ? of.sums_staged : of.partial_sums_staged);
 
   Plan plan;
   plan.parameters = {"parameters", 1,
@@ -110,6 +116,8 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   plan.optimizer_state = {"optimizer state", of.state_floats, state, of.state_bytes};
   plan.gradient_slots = {"gradient slots", slots, sharding.trainable().longest_range(), of.gradient_bytes};
   plan.gathered_buckets = {"gathered buckets", pool, gathered, of.parameter_bytes};
+  plan.staged_gradients = {"staged gradients", staged ? sharding.world() : 0, sharding.trainable().longest_part(),
+                           of.gradient_bytes};
   plan.agreement = {"agreement", 1, of.agreement_words, 8};
   plan.tensor_norms = {"tensor norms", 1, of.norm_words * layout.tensors().size(), 8};
   plan.step_numbers = {"step numbers", 1, 1, of.step_bytes};
