@@ -22,13 +22,12 @@ else()
   message(STATUS "tessera: CUDA not found: device code is compiled against the emulation alone")
 endif()
 
-find_path(TESSERA_NCCL_INCLUDE_DIR nccl.h HINTS ENV NCCL_ROOT ENV NCCL_HOME PATH_SUFFIXES include
-  PATHS ${CUDAToolkit_INCLUDE_DIRS})
-mark_as_advanced(TESSERA_NCCL_INCLUDE_DIR)
-if(TESSERA_NCCL_INCLUDE_DIR)
-  message(STATUS "tessera: NCCL found in ${TESSERA_NCCL_INCLUDE_DIR}")
+list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
+find_package(NCCL 2.19 QUIET)
+if(NCCL_FOUND)
+  message(STATUS "tessera: NCCL ${NCCL_VERSION} found: the Nccl communicator is compiled for it and linked")
 else()
-  message(STATUS "tessera: NCCL not found: the Nccl communicator is compiled against the emulation alone")
+  message(STATUS "tessera: NCCL 2.19 or later not found: the Nccl communicator is tested in an emulation alone")
 endif()
 
 set(MPI_CXX_SKIP_MPICXX TRUE)

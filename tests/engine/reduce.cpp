@@ -83,7 +83,8 @@ std::vector<float> reduced(int world, int passes) {
     const Sharding sharding(layout, world, 1000);
     Host host;
     auto queue = comm.queue(Duration::seconds(10));
-    const Plan plan = make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>(0, sums_of<Comm, Precision>()));
+    const Plan plan = make_plan(sharding, {.micro_batches = passes},
+                                footprint_of<Sgd, Stage, Precision>(0, sums_of<Comm, Precision>()));
     Reduce<Comm, Stage, Precision> reduce(sharding, comm.rank(), host, queue, plan, passes, {});
     CHECK(host.allocated_bytes() == plan.bytes() - not_of_reduce(plan));
     const testing::DropsFirst drops_first(queue);

@@ -1,0 +1,224 @@
+// What is behind a queue of Nccl: a communicator of its own and a stream, the collectives on their way, and what
+// becomes of them if they do not get done. The thread that posts, a watchdog and whoever waits meet here.
+//
+//     epoch 0                                   epoch 1
+//     [split] post post post ... failure, drop  [split] post ...       all ranks drop, all ranks split again
+#pragma once
+
+#include <cuda_runtime.h>
+#include <nccl.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <tessera/comm/local_call.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/core/shared.hpp>
+#include <tessera/cuda/device.cuh>
+#include <tessera/cuda/event.cuh>
+#include <tessera/cuda/nccl_error.cuh>
+#include <tessera/cuda/nccl_operations.cuh>
+#include <tessera/cuda/nccl_parent.cuh>
+#include <tessera/cuda/stream.cuh>
+#include <tessera/exec/event.hpp>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera::nccl {
+
+/// A failure ends the epoch: the communicator is aborted, so that the stream and whoever waits for it go on, and every
+/// call and wait throws CommError until drop().
+class Line final : public Completion {
+ public:
+  /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
+  Line(Shared<Parent> parent, Duration timeout)
+      : parent_(std::move(parent)), timeout_(timeout), comm_(parent_->split(timeout_)) {}
+  Line(const Line&) = delete;
+  Line& operator=(const Line&) = delete;
+  ~Line() {
+    drop();
+    end(retired_);
+  }
+
+  /// Enqueues one collective behind `after`: calls(turn) has it call NCCL and launch kernels. Does not wait for the
+  /// device; for other ranks only where NCCL makes its first connections, or after a drop().
+  template <class Calls>
+  CudaEvent post(const local::Call& call, const CudaEvent& after, const Calls& calls) {
+    const device::Use use(parent_->device());
+    open();
+    after.hold(stream_.get());
+    Turn turn{*this, call};
+    if (device::capture_of(stream_.get()) != 0) {  // the graph's launches are nothing that events can tell of
+      calls(turn);
+      return CudaEvent(captured_.record(stream_.get()), this, epoch_);
+    }
+    Operation* operation;
+    {
+      const Lock lock(mutex_);
+      operation = &operations_.begin(call);
+    }
+    cuda_check(cudaEventRecord(operation->began, stream_.get()), "recording an event");
+    calls(turn);
+    cuda_check(cudaEventRecord(operation->done, stream_.get()), "recording an event");
+    const cudaEvent_t done = operation->done;
+    {
+      const Lock lock(mutex_);
+      operations_.posted();
+    }
+    return CudaEvent(done, this, epoch_);
+  }
+
+  /// For what a collective does on the stream.
+  class Turn {
+   public:
+    /// calls(comm, stream, error): what NCCL is to do as one. Throws CommError.
+    template <class Calls>
+    void nccl(const Calls& calls) {
+      line_.run(call_, calls);
+    }
+    cudaStream_t stream() const noexcept { return line_.stream_.get(); }
+
+   private:
+    friend Line;
+    Turn(Line& line, const local::Call& call) : line_(line), call_(call) {}
+
+    Line& line_;
+    const local::Call& call_;
+  };
+
+  /// Ends the epoch: waits for what was posted, which the other ranks join or the timeout ends.
+  void drop() noexcept {
+    if (cudaStreamCaptureStatus status;
+        cudaStreamIsCapturing(stream_.get(), &status) == cudaSuccess && status == cudaStreamCaptureStatusNone)
+      cudaStreamSynchronize(stream_.get());
+    const Lock lock(mutex_);
+    end(std::exchange(retired_, std::exchange(comm_, nullptr)));
+    operations_.forget();
+    failure_.clear();
+    ++epoch_;
+  }
+
+  /// The watchdog's: ends the epoch of a communicator that reports an error, or whose oldest collective takes too long.
+  void look() noexcept {
+    const Lock lock(mutex_);
+    if (!comm_) return;
+    try {
+      Operation* const oldest = operations_.oldest();
+      if (const ncclResult_t state = state_of(comm_); failed(state)) {
+        abort((oldest ? oldest->text() : std::string("a queue without work")) + ": " + reason(state));
+      } else if (oldest && !oldest->waited_for) {
+        oldest->waited_for = Operations::happened(oldest->began);
+        oldest->since = Moment::now();
+      } else if (oldest && Moment::now() >= oldest->since + timeout_) {
+        abort(message({oldest->text(), ", was not done after ", timeout_.seconds(),
+                       " s: a rank is missing or called differently"}));
+      }
+    } catch (const CudaError& error) {
+      abort(error.what());
+    }
+  }
+
+  Duration timeout() const noexcept { return timeout_; }
+
+  /// Of posting alone: what was posted is on the stream.
+  bool done(std::uint64_t) const noexcept override { return true; }
+  /// Never blocks. Throws CommError if the ticket's epoch has failed.
+  void wait(std::uint64_t ticket) override {
+    const Lock lock(mutex_);
+    if (ticket == epoch_) throw_failure();
+  }
+
+  /// Memory that collectives will use; where NCCL does not take it, it goes the common way. Until withdrawn.
+  void enlist(void* memory, std::size_t bytes) {
+    const Lock lock(mutex_);
+    memory_.push_back({memory, bytes, nullptr});
+    enlist(memory_.back());
+  }
+  void withdraw(void* memory) noexcept {
+    const Lock lock(mutex_);
+    for (Memory& each : memory_)
+      if (each.begin == memory) {
+        if (comm_ && each.handle) ncclCommDeregister(comm_, each.handle);
+        each = memory_.back();
+        return memory_.pop_back();
+      }
+  }
+
+ private:
+  struct Memory {
+    void* begin;
+    std::size_t bytes;
+    void* handle;
+  };
+
+  // Begins the next epoch, if none is open.
+  void open() {
+    {
+      const Lock lock(mutex_);
+      throw_failure();
+      if (comm_) return;
+    }
+    const ncclComm_t comm = parent_->split(timeout_);
+    const Lock lock(mutex_);
+    end(std::exchange(retired_, nullptr));  // all have left it by now
+    comm_ = comm;
+    for (Memory& each : memory_) enlist(each);
+  }
+
+  template <class Calls>
+  void run(const local::Call& call, const Calls& calls) {
+    const Moment deadline = Moment::now() + timeout_;
+    ncclResult_t result;
+    {
+      const Lock lock(mutex_);
+      throw_failure();
+      FirstError error;
+      error(ncclGroupStart());
+      calls(comm_, stream_.get(), error);
+      error(ncclGroupEnd());
+      result = failed(error.get()) ? error.get() : state_of(comm_);
+    }
+    while (result == ncclInProgress && Moment::now() < deadline) {
+      pause();
+      const Lock lock(mutex_);
+      throw_failure();
+      result = state_of(comm_);
+    }
+    if (result == ncclSuccess) return;
+    const Lock lock(mutex_);
+    throw_failure();
+    abort(result == ncclInProgress
+              ? message({call.text(), ": not all ranks have connected after ", timeout_.seconds(), " s"})
+              : message({call.text(), ": ", reason(result)}));
+    throw_failure();
+  }
+
+  void enlist(Memory& each) noexcept {
+    each.handle = nullptr;
+    if (comm_ && failed(ncclCommRegister(comm_, each.begin, each.bytes, &each.handle))) each.handle = nullptr;
+  }
+
+  void throw_failure() const {
+    if (!failure_.empty()) throw CommError(failure_);
+  }
+
+  // NCCL's kernels end at once, whatever they have moved.
+  void abort(const std::string& why) {
+    failure_ = why + "; communicator aborted";
+    ncclCommAbort(std::exchange(comm_, nullptr));
+  }
+
+  Shared<Parent> parent_;
+  Duration timeout_;
+  CudaStream stream_{StreamPriority::high};
+  EventRing captured_;
+  Mutex mutex_;                   // guards what follows
+  ncclComm_t comm_;               // null: aborted, or dropped
+  ncclComm_t retired_ = nullptr;  // of the epoch before, which ranks behind may still be at
+  Operations operations_;
+  std::string failure_;
+  std::uint64_t epoch_ = 0;  // written by the thread that posts alone
+  std::vector<Memory> memory_;
+};
+
+}  // namespace tessera::nccl

@@ -1,0 +1,122 @@
+// The communicator that the queues' own are split from: made from an id that all ranks were given, or a framework's.
+// Nothing is ever sent over it, so that it outlives what goes wrong on the others.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <nccl.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <tessera/core/duration.hpp>
+#include <tessera/core/message.hpp>
+#include <tessera/cuda/device.cuh>
+#include <tessera/cuda/nccl_error.cuh>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera::nccl {
+
+/// Never blocks by itself: calls that wait for other ranks return at once, and are asked for.
+inline ncclConfig_t never_blocking() {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  return config;
+}
+
+inline ncclResult_t state_of(ncclComm_t comm) {
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+  return failed(asked) ? asked : state;
+}
+
+/// Between two questions whether other ranks have come.
+inline void pause() noexcept { sleep_until(Moment::now() + Duration::milliseconds(0.05)); }
+
+/// Waits until what the communicator is at is done; ncclInProgress if it is not by then.
+inline ncclResult_t settled(ncclComm_t comm, Moment deadline) {
+  while (true) {
+    const ncclResult_t state = state_of(comm);
+    if (state != ncclInProgress || Moment::now() >= deadline) return state;
+    pause();
+  }
+}
+
+/// Says goodbye to the other ranks, who do the same at about this time; who does not is not waited for longer than
+/// this. (A rank that leaves without may free memory that its neighbours still read from.)
+inline constexpr Duration goodbye = Duration::seconds(5);
+
+inline void end(ncclComm_t comm) noexcept {
+  if (!comm) return;
+  const bool said = !failed(ncclCommFinalize(comm)) && settled(comm, Moment::now() + goodbye) == ncclSuccess;
+  static_cast<void>(said ? ncclCommDestroy(comm) : ncclCommAbort(comm));
+}
+
+/// One thread at a time.
+class Parent {
+ public:
+  /// Blocks until all ranks have come, each on a device of its own, the current one. Throws CommError.
+  Parent(const ncclUniqueId& id, int rank, int world, Duration timeout)
+      : device_(device::current()), rank_(rank), world_(world), owned_(true) {
+    ncclConfig_t config = never_blocking();
+    ncclResult_t result = ncclCommInitRankConfig(&comm_, world, id, rank, &config);
+    if (!failed(result)) result = settled(comm_, Moment::now() + timeout);
+    if (result == ncclSuccess) return;
+    const std::string why = result == ncclInProgress
+                                ? message({"not all ranks have come within ", timeout.seconds(), " s"})
+                                : reason(result);
+    if (comm_) ncclCommAbort(comm_);
+    throw CommError(message({"rank ", rank, " of ", world, " could not join the communicator: ", why}));
+  }
+
+  /// A framework's, which outlives this and is only split. Throws CommError.
+  explicit Parent(ncclComm_t existing) : comm_(existing), owned_(false) {
+    check(ncclCommCuDevice(comm_, &device_), "asking a communicator for its device");
+    check(ncclCommUserRank(comm_, &rank_), "asking a communicator for its rank");
+    check(ncclCommCount(comm_, &world_), "asking a communicator for its size");
+  }
+
+  Parent(const Parent&) = delete;
+  Parent& operator=(const Parent&) = delete;
+  ~Parent() {
+    if (owned_) end(comm_);
+  }
+
+  int device() const noexcept { return device_; }
+  int rank() const noexcept { return rank_; }
+  int world() const noexcept { return world_; }
+
+  /// A communicator of the same ranks, of the current device, with resources of its own. All ranks split in the same
+  /// order; blocks until all have come. Throws CommError, from then on always.
+  ncclComm_t split(Duration timeout) {
+    if (!failure_.empty()) throw CommError(failure_);
+    ncclConfig_t config = never_blocking();
+    auto child = std::make_unique<ncclComm_t>(nullptr);
+    const Moment deadline = Moment::now() + timeout;
+    ncclResult_t result = ncclCommSplit(comm_, 0, rank_, child.get(), &config);
+    if (!failed(result)) result = settled(comm_, deadline);
+    if (result == ncclSuccess) result = settled(*child, deadline);
+    if (result == ncclSuccess) return *child;
+    failure_ =
+        message({"rank ", rank_, " of ", world_, " could not make a queue: ",
+                 result == ncclInProgress ? message({"not all ranks have made theirs within ", timeout.seconds(), " s"})
+                                          : reason(result)});
+    if (owned_) {
+      ncclCommAbort(std::exchange(comm_, nullptr));
+      if (*child) ncclCommAbort(*child);
+    } else {
+      static_cast<void>(child.release());  // the framework's communicator may still be at it, and will write there
+    }
+    throw CommError(failure_);
+  }
+
+ private:
+  ncclComm_t comm_ = nullptr;
+  int device_ = 0;
+  int rank_ = 0;
+  int world_ = 0;
+  bool owned_;
+  std::string failure_;
+};
+
+}  // namespace tessera::nccl

@@ -1,0 +1,144 @@
+// Ranks of NCCL as threads of one process, a device each, for tests: the emulation has as many devices as are asked
+// for, a machine those that it has.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+#include <nccl.h>
+
+#include <exception>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <tessera/cuda/nccl.cuh>
+
+#include "cuda/ranks.hpp"
+
+namespace tessera::testing {
+
+/// Whether there are devices for so many ranks.
+inline bool devices_for(int ranks) {
+#if defined(__CUDACC__)
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess && count >= ranks;
+#else
+  emulated::devices(ranks);
+  return true;
+#endif
+}
+
+/// Calls f(rank) on a thread a rank, whose current device is the rank-th. What each threw, by what() ("" if nothing).
+template <class F>
+std::vector<std::string> errors_of_threads(int ranks, F f) {
+  std::vector<std::string> errors(static_cast<std::size_t>(ranks));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank)
+    threads.emplace_back([&, rank] {
+      try {
+        cuda_check(cudaSetDevice(rank), "choosing a device");
+        f(rank);
+      } catch (const std::exception& error) {
+        errors[static_cast<std::size_t>(rank)] = error.what();
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  return errors;
+}
+
+inline ncclUniqueId new_id() {
+  ncclUniqueId id{};
+  REQUIRE(ncclGetUniqueId(&id) == ncclSuccess);
+  return id;
+}
+
+/// Calls f(Nccl&) on every rank; what each threw. Empty: there are no devices for so many.
+template <class F>
+std::vector<std::string> errors_of_ranks(int world, F f) {
+  if (!devices_for(world)) return {};
+  const ncclUniqueId id = new_id();
+  return errors_of_threads(world, [&](int rank) {
+    Nccl comm(id, rank, world, Duration::seconds(30));
+    f(comm);
+  });
+}
+
+template <class F>
+void run_nccl_ranks(int world, F f) {
+  for (const std::string& error : errors_of_ranks(world, f)) CHECK(error == "");
+}
+
+/// Comm, whose queues are lent what their reductions need, of up to so many bytes.
+template <class Comm>
+class Lent {
+ public:
+  using Executor = typename Comm::Executor;
+  static constexpr bool ordered = Comm::ordered;
+
+  class Queue {
+   public:
+    using Event = typename Executor::Event;
+
+    Queue(Comm& comm, Duration timeout)
+        : staging_(comm.executor().template allocate<float>(index_t{1} << 17)), queue_(comm.queue(timeout)) {
+      queue_.lend(std::as_writable_bytes(staging_.span()));
+    }
+
+    template <class In, class Out>
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
+      return queue_.reduce_scatter(in, out, part, tag, after);
+    }
+    template <class T>
+    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
+      return queue_.all_gather(in, out, part, tag, after);
+    }
+    template <class T>
+    Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
+      return queue_.all_reduce(inout, tag, after);
+    }
+    template <class T>
+    Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
+      return queue_.all_to_all(in, out, tag, after);
+    }
+    template <class T>
+    Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
+      return queue_.broadcast(inout, root, tag, after);
+    }
+    void drop() noexcept { queue_.drop(); }
+
+   private:
+    typename Executor::template Buffer<float> staging_;
+    typename Comm::Queue queue_;
+  };
+
+  explicit Lent(Comm comm) : comm_(std::move(comm)) {}
+  int rank() const { return comm_.rank(); }
+  int size() const { return comm_.size(); }
+  Executor executor() const { return comm_.executor(); }
+  Queue queue(Duration timeout) { return Queue(comm_, timeout); }
+
+ private:
+  Comm comm_;
+};
+
+/// For comm/local_cases.hpp.
+template <class C>
+struct OverNccl {
+  using Comm = Lent<C>;
+  template <class T>
+  using Memory = DeviceMemory<T>;
+
+  template <class F>
+  static void run_once(int world, F f) {
+    run_nccl_ranks(world, [&](Nccl& nccl) {
+      Comm comm{C(nccl)};
+      f(comm);
+    });
+  }
+  template <class F>
+  static void run(int world, F f) {
+    run_once(world, f);
+  }
+};
+
+}  // namespace tessera::testing
