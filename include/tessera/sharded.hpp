@@ -221,7 +221,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
 
   // Of an earlier step, if it is known by now.
   void raise_difference() {
-    if (last_.arrived()) decision_.require_agreed(last_.get(), progress_.steps() - 1);
+    if (last_.arrived()) decision_.require_agreed(std::exchange(last_, {}).get(), progress_.steps() - 1);
   }
 
   void set_evaluation(const char* call, bool evaluation) {

@@ -81,6 +81,7 @@ class Lent {
 
     Queue(Comm& comm, Duration timeout)
         : staging_(comm.executor().template allocate<float>(index_t{1} << 17)), queue_(comm.queue(timeout)) {
+      comm.executor().record().wait();  // it is clear
       queue_.lend(std::as_writable_bytes(staging_.span()));
     }
 

@@ -76,6 +76,11 @@ class Recording {
                   {Collective::broadcast, tag, n, n, element_type<T>(), rank_ == root ? (size_ - 1) * n : 0});
     }
 
+    /// Of a queue whose producers may be streams of a device.
+    template <class Stream>
+    void join(const Stream& producer) {
+      queue_.join(producer);
+    }
     void drop() noexcept { queue_.drop(); }
     void lend(std::span<std::byte> staging) noexcept requires StagingQueue<typename Comm::Queue> {
       queue_.lend(staging);

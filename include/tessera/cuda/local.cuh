@@ -61,6 +61,12 @@ class CudaLocal {
       line_->synchronize();  // what all had joined is enqueued: nothing touches this rank's memory behind it
     }
 
+    /// What is posted from now on runs behind what another stream of the rank's device was given so far.
+    void join(cudaStream_t producer) {
+      const device::Use use(group_->device_of(rank_));
+      line_->hold(CudaEvent(joined_.record(producer)));
+    }
+
     /// Of the rendezvous alone.
     bool done(std::uint64_t ticket) const noexcept override { return group_->threads.done(*channel_, ticket); }
     void wait(std::uint64_t ticket) override { group_->threads.wait(*channel_, rank_, ticket, timeout_); }
@@ -75,7 +81,13 @@ class CudaLocal {
           line_(group_->open(rank)),
           rank_(rank),
           timeout_(timeout),
-          done_(line_->make_ring()) {}
+          done_(line_->make_ring()),
+          joined_(producers(group_->device_of(rank))) {}
+
+    static EventRing producers(int device) {
+      const device::Use use(device);
+      return EventRing(1);
+    }
 
     Event post(local::Call call, const void* in, void* out, const Event& after) {
       if (after.captured())
@@ -97,6 +109,7 @@ class CudaLocal {
     int rank_;
     Duration timeout_;
     EventRing done_;
+    EventRing joined_;  // each is waited for as soon as it is recorded
     int exceptions_ = std::uncaught_exceptions();
   };
 

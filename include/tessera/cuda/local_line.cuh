@@ -42,6 +42,12 @@ class Line {
     return EventRing();
   }
 
+  /// What is enqueued from now on runs behind the event.
+  void hold(const CudaEvent& event) const {
+    const device::Use use(places_[0]->device);
+    event.hold(places_[0]->stream.get());
+  }
+
   /// Enqueues one collective: what each device does, and whatever orders it. Throws CudaError; then part of it may be
   /// enqueued.
   template <class Enqueue>

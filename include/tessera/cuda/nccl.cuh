@@ -80,8 +80,12 @@ class Nccl {
         timeout);
   }
 
-  /// broadcast(bytes) brings the bytes of rank 0 to all by whatever the program is started with. With MPI, whose
-  /// cuda/nccl_mpi.cuh does it, that is MPI_Bcast. On the current device.
+  /// broadcast(bytes) brings the bytes of rank 0 to all, by whatever the program is started with. On the current
+  /// device. With MPI:
+  ///
+  ///     const auto comm = Nccl::from_broadcast(rank, world, [](std::span<std::byte> id) {
+  ///       MPI_Bcast(id.data(), static_cast<int>(id.size()), MPI_BYTE, 0, MPI_COMM_WORLD);
+  ///     });
   template <class Broadcast>
   static Nccl from_broadcast(int rank, int world, const Broadcast& broadcast, Duration timeout = start) {
     rendezvous::Member{rank, world, timeout}.check();

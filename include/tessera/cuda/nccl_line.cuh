@@ -68,6 +68,12 @@ class Line final : public Completion {
     return CudaEvent(done, this, epoch_);
   }
 
+  /// What is posted from now on runs behind what another stream of the device was given so far.
+  void join(cudaStream_t producer) {
+    const device::Use use(parent_->device());
+    CudaEvent(joined_.record(producer)).hold(stream_.get());
+  }
+
   /// For what a collective does on the stream.
   class Turn {
    public:
@@ -212,6 +218,7 @@ class Line final : public Completion {
   Duration timeout_;
   CudaStream stream_{StreamPriority::high};
   EventRing captured_;
+  EventRing joined_{1};           // each is waited for as soon as it is recorded
   Mutex mutex_;                   // guards what follows
   ncclComm_t comm_;               // null: aborted, or dropped
   ncclComm_t retired_ = nullptr;  // of the epoch before, which ranks behind may still be at

@@ -158,6 +158,9 @@ class Queue {
   /// elements that are read, at a 16-byte border. It outlives the queue's work.
   void lend(std::span<std::byte> staging) noexcept { staging_ = staging; }
 
+  /// What is posted from now on runs behind what another stream of the device was given so far.
+  void join(cudaStream_t producer) { line_->join(producer); }
+
   void drop() noexcept { line_->drop(); }
 
  private:

@@ -64,6 +64,12 @@ class CudaSelf {
       return behind(after, [] {});
     }
 
+    /// What is posted from now on runs behind what another stream of the device was given so far.
+    void join(cudaStream_t producer) {
+      const device::Use use(device_);
+      Event(joined_.record(producer)).hold(stream_.get());
+    }
+
     /// Blocks until the stream is at rest.
     void drop() noexcept { cudaStreamSynchronize(stream_.get()); }
 
@@ -101,6 +107,7 @@ class CudaSelf {
     int multiprocessors_;
     CudaStream stream_{StreamPriority::high};
     EventRing events_;
+    EventRing joined_{1};  // each is waited for as soon as it is recorded
   };
 
   /// On a stream of its own of the current device. Throws CudaError.

@@ -12,6 +12,7 @@ namespace tessera::collectives {
 template <class In, class Out, int world>  // world: 0 is any
 struct StagedSum {
   using Element = In;
+  static constexpr int blocks = blocks_of_a_sum;
 
   const In* staged;
   const In* own;

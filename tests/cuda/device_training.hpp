@@ -1,0 +1,216 @@
+// A training run whose forward and backward are loops of the optimizer's own executor: the same on a device and on the
+// host, so that one can be held against the other.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include <tessera/tessera.hpp>
+
+#include "training.hpp"
+
+namespace tessera::testing {
+
+/// In [-1, 1), with 24 bits, on host and device.
+TESSERA_HD inline float made_up_number(index_t step, index_t leaf, index_t tensor, index_t i) {
+  std::uint64_t x = 0;
+  for (const index_t word : {step, leaf, tensor, i}) {
+    x += static_cast<std::uint64_t>(word) + 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    x ^= x >> 31;
+  }
+  return static_cast<float>(static_cast<std::int64_t>(x >> 40)) / 8388608.0f - 1.0f;
+}
+
+/// Forward: keeps a trace of the weights as they were seen.
+template <class Parameter>
+struct See {
+  const Parameter* weight;
+  float* seen;
+  TESSERA_HD void operator()(index_t i) const noexcept { seen[i] = seen[i] * 0.5f + static_cast<float>(weight[i]); }
+};
+
+/// Backward: adds a gradient that depends on the weight as it is seen here, and on numbers that lie with the executor.
+template <class Parameter, class Gradient>
+struct AddGradient {
+  const Parameter* weight;
+  Gradient* gradient;
+  const index_t* step;
+  const float* loss_scale;
+  index_t leaf;
+  index_t tensor;
+  index_t broken_step;  // in which one element of leaf 1 is infinite
+  TESSERA_HD void operator()(index_t i) const noexcept {
+    const float g = made_up_number(*step, leaf, tensor, i) - 0.25f * static_cast<float>(weight[i]);
+    const bool broken = *step == broken_step && leaf == 1 && tensor == 1 && i == 3;
+    const float infinity = bits_as<float>(0x7f800000u);
+    const float scaled = broken ? infinity : g * *loss_scale;
+    gradient[i] = Gradient(static_cast<float>(gradient[i]) + scaled);
+  }
+};
+
+struct Increment {
+  index_t* number;
+  TESSERA_HD void operator()() const noexcept { ++*number; }
+};
+
+/// What a run left behind, the same on every rank.
+struct Trained {
+  std::vector<float> parameters;
+  std::vector<float> seen;  // by this rank's forwards: the same for all stages of one world
+  std::vector<double> norms, scales;
+  std::vector<bool> applied;
+
+  bool same_model(const Trained& other) const {
+    return parameters == other.parameters && norms == other.norms && scales == other.scales && applied == other.applied;
+  }
+  friend bool operator==(const Trained&, const Trained&) = default;
+};
+
+/// One rank's model and loop.
+template <class Optimizer>
+class Training {
+ public:
+  using Executor = typename Optimizer::Executor;
+  using Parameter = typename Optimizer::Parameter;
+  using Gradient = typename Optimizer::Gradient;
+
+  Training(Optimizer& optimizer, Executor executor, int rank, int world, int passes, index_t broken_step)
+      : optimizer_(optimizer),
+        executor_(std::move(executor)),
+        rank_(rank),
+        world_(world),
+        passes_(passes),
+        broken_step_(broken_step),
+        seen_(executor_.template allocate<float>(optimizer.layout().parameters())),
+        step_(executor_.template allocate<index_t>(1)) {}
+
+  /// Gradients are made by an executor with another stream from now on, whose work is late. Not at stage 3.
+  void make_gradients_on(Executor side, void (*late)(Executor&)) {
+    side_.emplace(std::move(side));
+    late_ = late;
+  }
+
+  /// Everything of a step. Nothing of it waits for the executor.
+  auto step() {
+    for (int pass = 0; pass < passes_; ++pass) run_pass(index_t{pass} * world_ + rank_);
+    if constexpr (has_streams)
+      if (side_) executor_.join(side_->stream());  // which reads the number of the step
+    executor_.once(Increment{step_.span().data()});
+    return optimizer_.step();
+  }
+
+  void run_pass(index_t leaf) {
+    const Layout& layout = optimizer_.layout();
+    for (const Unit u : layout.forward()) {
+      const auto weights = optimizer_.gather(u);
+      for (const Tensor t : layout.tensors(u)) {
+        const auto weight = weights[t];
+        executor_.for_each(std::ssize(weight), See<Parameter>{weight.data(), seen_.span().data() + first(t)});
+      }
+    }
+    auto pass = optimizer_.backward();
+    for (const Unit u : layout.backward()) {
+      const auto weights = optimizer_.gather(u);
+      const auto gradients = pass.gradients(u);
+      Executor& producer = side_ ? *side_ : executor_;
+      fork();
+      for (const Tensor t : layout.tensors(u)) {
+        if (layout.frozen(t)) continue;
+        const auto weight = weights[t];
+        producer.for_each(std::ssize(weight),
+                          AddGradient<Parameter, Gradient>{weight.data(), gradients[t].data(), step_.span().data(),
+                                                           optimizer_.loss_scale_pointer(), leaf, t.index,
+                                                           broken_step_});
+      }
+      ready(pass, u);
+    }
+  }
+
+  /// Blocks.
+  template <class Report>
+  void note(const Report& report) {
+    trained_.norms.push_back(report.gradient_norm());
+    trained_.scales.push_back(report.loss_scale());
+    trained_.applied.push_back(report.applied());
+  }
+
+  /// Blocks.
+  Trained end() {
+    for (const Unit u : optimizer_.layout().forward()) {
+      const auto weights = optimizer_.gather(u);
+      for (const Tensor t : optimizer_.layout().tensors(u)) {
+        std::vector<Parameter> host(weights[t].size());
+        executor_.download(weights[t], host.data());
+        for (const Parameter value : host) trained_.parameters.push_back(static_cast<float>(value));
+      }
+    }
+    trained_.seen.resize(static_cast<std::size_t>(seen_.size()));
+    executor_.download(std::span<const float>(seen_.span()), trained_.seen.data());
+    return trained_;
+  }
+
+ private:
+  static constexpr bool has_streams = requires(Executor e) { e.fork(e.stream()); };
+
+  void fork() {
+    if constexpr (has_streams)
+      if (side_) {
+        executor_.fork(side_->stream());
+        late_(*side_);
+      }
+  }
+
+  template <class Pass>
+  void ready(Pass& pass, Unit u) {
+    if constexpr (has_streams)
+      if (side_) return pass.ready(u, side_->stream());
+    pass.ready(u);
+  }
+
+  index_t first(Tensor tensor) const {
+    index_t before = 0;
+    for (const Tensor t : optimizer_.layout().tensors()) {
+      if (t.index == tensor.index) break;
+      before += optimizer_.layout().elements(t);
+    }
+    return before;
+  }
+
+  Optimizer& optimizer_;
+  Executor executor_;
+  int rank_;
+  int world_;
+  int passes_;
+  index_t broken_step_;
+  typename Executor::template Buffer<float> seen_;
+  typename Executor::template Buffer<index_t> step_;
+  std::optional<Executor> side_;
+  void (*late_)(Executor&) = nullptr;
+  Trained trained_;
+};
+
+/// `steps` steps of `micro_batches` over all ranks.
+template <class Rule, class Stage, class Precision, class Comm, class Prepare>
+Trained train_on(const Comm& comm, const Rule& rule, int steps, int micro_batches, index_t broken_step,
+                 Prepare prepare) {
+  Sharded<Rule, Stage, Precision, Comm> optimizer(
+      comm, ragged_layout(), {}, std::vector<Rule>(2, rule),
+      {.micro_batches = micro_batches / comm.size(), .clip_norm = 2, .bucket_bytes = 1000,
+       .loss_scale = {.initial = 256, .hysteresis = 1}});
+  optimizer.initialize(made_up_weight);
+  Training training(optimizer, comm.executor(), comm.rank(), comm.size(), micro_batches / comm.size(), broken_step);
+  prepare(training);
+  for (int s = 0; s < steps; ++s) training.note(training.step());
+  CHECK(optimizer.bytes() == optimizer.plan().bytes());
+  return training.end();
+}
+
+template <class Rule, class Stage, class Precision, class Comm>
+Trained train_on(const Comm& comm, const Rule& rule, int steps, int micro_batches, index_t broken_step = -1) {
+  return train_on<Rule, Stage, Precision>(comm, rule, steps, micro_batches, broken_step, [](auto&) {});
+}
+
+}  // namespace tessera::testing

@@ -1,0 +1,188 @@
+// The optimizer on a device: stage against stage, world against world, and device against host.
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <tessera/cuda/local.cuh>
+#include <tessera/cuda/self.cuh>
+
+#include "cuda/ranks.hpp"
+#include "cuda/device_training.hpp"
+#include "cuda/late.hpp"
+
+namespace tessera {
+namespace {
+
+using testing::Trained;
+using testing::train_on;
+
+constexpr int steps = 4, micro_batches = 4;
+constexpr index_t broken_step = 2;  // as the step is counted when backward reads it
+
+// A device may fuse a product and a sum; the emulation has the host's arithmetic.
+#if defined(__CUDACC__)
+constexpr bool same_arithmetic = false;
+#else
+constexpr bool same_arithmetic = true;
+#endif
+
+template <class Rule, class Stage, class Precision>
+Trained on_device(int world) {
+  Trained first;
+  run_cuda_ranks(
+      world,
+      [&](CudaLocal& comm) {
+        const Trained mine = train_on<Rule, Stage, Precision>(comm, Rule{}, steps, micro_batches, broken_step);
+        if (comm.rank() == 0) first = mine;
+      },
+      {.devices = {0}});
+  return first;
+}
+
+template <class Rule, class Stage, class Precision>
+Trained on_host() {
+  Trained trained;
+  run_ranks(2, [&](Local& comm) {
+    const Trained mine = train_on<Rule, Stage, Precision>(comm, Rule{}, steps, micro_batches, broken_step);
+    if (comm.rank() == 0) trained = mine;
+  });
+  return trained;
+}
+
+void check_near(const Trained& device, const Trained& host) {
+  CHECK(device.applied == host.applied);
+  CHECK(device.scales == host.scales);
+  REQUIRE(device.parameters.size() == host.parameters.size());
+  if (same_arithmetic) {
+    CHECK(device.same_model(host));
+    return;
+  }
+  int apart = 0;
+  for (std::size_t i = 0; i < host.parameters.size(); ++i)
+    if (!(std::abs(device.parameters[i] - host.parameters[i]) <= 0.02f)) ++apart;
+  CHECK(apart == 0);
+}
+
+template <class Rule, class Precision>
+void every_stage_and_world() {
+  const Trained one = on_device<Rule, Stage0, Precision>(1);
+  CHECK(one.applied == std::vector<bool>{true, true, false, true});
+  check_near(one, on_host<Rule, Stage1, Precision>());
+  for (const int world : {1, 2, 4}) {
+    CAPTURE(world);
+    const Trained expected = on_device<Rule, Stage0, Precision>(world);
+    CHECK(expected.same_model(one));
+    CHECK(on_device<Rule, Stage1, Precision>(world) == expected);
+    CHECK(on_device<Rule, Stage2, Precision>(world) == expected);
+    CHECK(on_device<Rule, Stage3, Precision>(world) == expected);
+  }
+}
+
+TEST_CASE("every stage and world has the same bits, a skipped step included") { every_stage_and_world<AdamW, Fp16>(); }
+
+TEST_CASE("a rule that needs norms of tensors too") {
+  const Trained one = on_device<Lamb, Stage0, Bf16>(1);
+  CHECK(one.applied == std::vector<bool>{true, true, false, true});
+  CHECK(on_device<Lamb, Stage3, Bf16>(2).same_model(one));
+}
+
+template <class Stage>
+void late_gradients() {
+  Trained expected, late;
+  const auto train = [](Trained& into, auto prepare) {
+    run_cuda_ranks(
+        2,
+        [&](CudaLocal& comm) {
+          const Trained mine = train_on<AdamW, Stage, Fp16>(comm, AdamW{}, steps, micro_batches, broken_step, prepare);
+          if (comm.rank() == 1) into = mine;
+        },
+        {.devices = {0}});
+  };
+  train(expected, [](auto&) {});
+  train(late, [](auto& training) {
+    training.make_gradients_on(Cuda(), [](Cuda& side) { testing::delay(side.stream()); });
+  });
+  CHECK(late == expected);
+}
+
+// The reduction departs behind the producer's stream: Reduce::join.
+TEST_CASE("gradients that another stream writes are waited for") {
+  late_gradients<Stage1>();
+  late_gradients<Stage2>();
+}
+
+// What compute reads or writes too early, it reads or writes before these have begun.
+template <class Stage>
+Trained with_late_collectives() {
+  Trained first;
+  run_cuda_ranks(
+      2,
+      [&](CudaLocal& comm) {
+        const testing::Late<CudaLocal> late(comm);
+        const Trained mine = train_on<AdamW, Stage, Fp16>(late, AdamW{}, steps, micro_batches, broken_step);
+        if (comm.rank() == 0) first = mine;
+      },
+      {.devices = {0}});
+  return first;
+}
+
+TEST_CASE("collectives that begin late change no bit") {
+  CHECK(with_late_collectives<Stage1>() == on_device<AdamW, Stage1, Fp16>(2));
+  CHECK(with_late_collectives<Stage3>() == on_device<AdamW, Stage3, Fp16>(2));
+}
+
+TEST_CASE("a rank whose rule differs keeps all from applying anything, and each is told when it asks") {
+  std::vector<std::string> errors(2);
+  run_cuda_ranks(
+      2,
+      [&](CudaLocal& comm) {
+        Sharded<AdamW, Stage1, Fp16, CudaLocal> optimizer(comm, testing::ragged_layout(), {}, {AdamW{}, AdamW{}},
+                                                            {.loss_scale = {.initial = 256}});
+        optimizer.initialize(testing::made_up_weight);
+        testing::Training training(optimizer, comm.executor(), comm.rank(), 2, 1, -1);
+        const Trained before = training.end();
+        if (comm.rank() == 1) optimizer.rule(0).lr = 0.5;
+        const auto report = training.step();
+        try {
+          static_cast<void>(report.applied());
+        } catch (const AgreementError& error) {
+          errors[static_cast<std::size_t>(comm.rank())] = error.what();
+        }
+        optimizer.rule(0).lr = 0.5;
+        CHECK_THROWS_AS(training.step(), AgreementError);  // whoever had not asked is told here, and has dropped the step
+        CHECK(optimizer.steps() == 0);
+        CHECK(training.step().applied());
+        CHECK(optimizer.steps() == 1);
+        CHECK(before.parameters != training.end().parameters);
+      },
+      {.devices = {0}});
+  CHECK(errors[0].find("rank 1 did not do what rank 0 did") != std::string::npos);
+  CHECK(errors[1] == errors[0]);
+}
+
+TEST_CASE("memory that a device cannot use is refused on every rank before anything is launched") {
+  std::vector<std::string> errors(2);
+  std::vector<float16> host(2000);
+  run_cuda_ranks(
+      2,
+      [&](CudaLocal& comm) {
+        using Optimizer = Sharded<AdamW, Stage1, Fp16, CudaLocal>;
+        Optimizer::Buffers buffers;
+        if (comm.rank() == 1) buffers.parameters = host;
+        try {
+          Optimizer optimizer(comm, testing::ragged_layout(), buffers, {AdamW{}, AdamW{}});
+        } catch (const Error& error) {
+          errors[static_cast<std::size_t>(comm.rank())] = error.what();
+        }
+      },
+      {.devices = {0}});
+  CHECK(errors[1].find("parameters: it lies in the host's memory") == 0);
+  CHECK(errors[0].find("rank 1 could not be built") == 0);
+}
+
+}  // namespace
+}  // namespace tessera
