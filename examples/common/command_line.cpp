@@ -36,9 +36,7 @@ std::optional<int> parse(Options& options, const Program& of, int argc, char** a
   CLI::App app{of.about, program};
   app.add_option("--ranks", options.ranks, "ranks, each a thread")->check(CLI::Range(1, 64))->capture_default_str();
   app.add_option("--stage", options.stage, "ZeRO stage")->check(CLI::Range(0, 3))->capture_default_str();
-  app.add_option("--precision", options.precision)
-      ->check(CLI::IsMember({"fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16"}))
-      ->capture_default_str();
+  app.add_option("--precision", options.precision)->check(CLI::IsMember(of.precisions))->capture_default_str();
   app.add_option("--optimizer", options.optimizer)->check(CLI::IsMember(&of.learning_rates))->capture_default_str();
   auto* epochs = app.add_option("--epochs", options.epochs, "passes over the data")
                      ->check(CLI::Range(1, 1000000))
@@ -61,14 +59,18 @@ std::optional<int> parse(Options& options, const Program& of, int argc, char** a
       ->capture_default_str();
   app.add_option("--data", options.data, of.data + "; default: what is shipped");
   app.add_option("--report", options.report, "file for a report in JSON");
-  app.add_option("--timeline", options.timeline, "file for what ran when in the last steps, for ui.perfetto.dev");
+  if (of.timeline)
+    app.add_option("--timeline", options.timeline, "file for what ran when in the last steps, for ui.perfetto.dev");
   if (of.add_options) of.add_options(app);
   try {
     app.parse(argc, argv);
+    if (of.settle) of.settle();
   } catch (const CLI::CallForHelp&) {
     std::fputs(app.help().c_str(), stdout);
     return 0;
   } catch (const CLI::ParseError& error) {
+    return wrong(program, error.what());
+  } catch (const WrongOption& error) {
     return wrong(program, error.what());
   }
   if (lr->count() == 0) options.lr = of.learning_rates.at(options.optimizer);

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/options.hpp"
 
@@ -20,7 +21,10 @@ struct Program {
   std::string about;
   std::string data;                                ///< what --data takes
   std::map<std::string, double> learning_rates{};  ///< the optimizers that there are, and the rate unless --lr is given
-  std::function<void(CLI::App&)> add_options{};    ///< further ones of its own
+  std::vector<std::string> precisions{"fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16"};
+  bool timeline = true;                          ///< whether there is --timeline
+  std::function<void(CLI::App&)> add_options{};  ///< further ones of its own
+  std::function<void()> settle{};                ///< once all are read; throws WrongOption
 };
 
 /// One line, the first of `why`, on standard error; 2.

@@ -1,4 +1,5 @@
-// What the ranks of one run write down as they train: losses, bytes, what was sent, how long it took. Rank 0 adds up.
+// What the ranks of a run write down as they train: losses, bytes, what was sent, how long it took. The same where the
+// losses are in a device's memory, and where ranks are processes.
 #pragma once
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <tessera/core/digest.hpp>
 #include <tessera/engine/report.hpp>
 #include <tessera/layout/layout.hpp>
+#include <tessera/layout/options.hpp>
 
 #include "common/options.hpp"
 #include "common/progress.hpp"
@@ -21,82 +23,126 @@
 namespace example {
 
 /// FNV-1a over every tensor's bytes, in layout order: 16 hexadecimal digits. Called by all ranks.
-template <class Optimizer>
-std::string fingerprint(Optimizer& optimizer) {
+template <class Executor, class Optimizer>
+std::string fingerprint(Executor& executor, Optimizer& optimizer) {
   tessera::Digest digest;
+  std::vector<typename Optimizer::Parameter> values;
   for (const tessera::Unit u : optimizer.layout().forward()) {
     const auto w = optimizer.gather(u);
-    for (const tessera::Tensor t : optimizer.layout().tensors(u)) digest.add(std::as_bytes(w[t]));
+    for (const tessera::Tensor t : optimizer.layout().tensors(u)) {
+      values.resize(w[t].size());
+      executor.download(w[t], values.data());
+      digest.add(std::as_bytes(std::span(values)));
+    }
   }
   return hexadecimal(digest.value());
 }
 
-/// One for all ranks; every rank calls every method.
+/// One a rank; all ranks call every method, and all have the result.
+template <class Comm>  // a Recording
 class Ledger {
  public:
   /// A step has `per_step` of what is counted: "samples", "tokens".
-  Ledger(const Options& options, const tessera::Layout& layout, std::int64_t steps, double per_step,
+  Ledger(Comm& comm, const Options& options, const tessera::Layout& layout, std::int64_t steps, double per_step,
          const char* counted)
-      : steps_(steps), per_step_(per_step), counted_(counted) {
-    result.parameters = layout.parameters();
-    result.bytes_planned.resize(options.ranks);
-    result.bytes_counted.resize(options.ranks);
-    result.elements_sent_per_step.resize(options.ranks);
-    for (auto& one : losses_) one.resize(std::size_t(options.ranks) * options.micro_batches);
+      : comm_(comm),
+        executor_(comm.executor()),
+        queue_(comm_.queue(tessera::Options{}.usable_timeout())),
+        losses_(executor_.template allocate<double>(steps_at_a_time * comm.size() * options.micro_batches)),
+        micro_batches_(comm.size() * options.micro_batches),
+        steps_(steps),
+        per_step_(per_step),
+        counted_(counted) {
+    result_.parameters = layout.parameters();
   }
 
-  /// Comm: a Recording.
-  template <class Comm>
-  void begin_step(Comm& comm, std::int64_t step) {
-    if (step == recorded_step()) comm.clear();
-    if (comm.rank() != 0 || step != 0) return;
-    progress_.emplace(steps_, per_step_, counted_);
+  void begin_step(std::int64_t step) {
+    if (step == recorded_step()) comm_.clear();
+    if (step != 0) return;
     began_ = Clock::now();
+    if (comm_.rank() == 0) progress_.emplace(steps_, per_step_, counted_);
   }
 
-  /// Where the loss of the step's micro-batch j goes, from the rank that has it.
-  double& loss(std::int64_t step, int j) { return losses_[step % 2][j]; }
+  /// Where the loss of the step's micro-batch j goes, from the rank that has it: memory of the executor.
+  double* loss(std::int64_t step, int j) { return losses_.span().data() + step % steps_at_a_time * micro_batches_ + j; }
 
-  template <class Comm>
-  void end_step(const Comm& comm, std::int64_t step, const tessera::Report& report) {
+  template <class Report>
+  void end_step(std::int64_t step, const Report& report) {
     if (step == recorded_step())
-      result.elements_sent_per_step[comm.rank()] =
-          comm.sent(tessera::Collective::reduce_scatter, tessera::Collective::all_gather);
-    if (comm.rank() != 0) return;
-    double loss = 0;
-    for (const double one : losses_[step % 2]) loss += one;
-    loss /= static_cast<double>(losses_[step % 2].size());
-    result.losses.push_back(loss);
-    result.skipped_steps += !report.applied();
-    progress_->show(step + 1, loss);
+      sent_ = comm_.sent(tessera::Collective::reduce_scatter, tessera::Collective::all_gather);
+    reports_.push_back(report);
+    if (std::ssize(reports_) == steps_at_a_time || step + 1 == steps_) read(step);
   }
 
   /// After the last step.
   template <class Optimizer>
-  void end(int rank, Optimizer& optimizer) {
-    const double seconds = std::chrono::duration<double>(Clock::now() - began_).count();
-    result.bytes_planned[rank] = optimizer.plan().bytes();
-    result.bytes_counted[rank] = optimizer.peak_bytes();
-    const std::string print = fingerprint(optimizer);
-    if (rank != 0) return;
-    result.parameters_fingerprint = print;
-    result.final_loss = result.losses.back();
-    result.seconds_per_step = seconds / static_cast<double>(steps_);
+  Result end(Optimizer& optimizer) {
+    result_.seconds_per_step =
+        std::chrono::duration<double>(Clock::now() - began_).count() / static_cast<double>(steps_);
+    result_.bytes_planned = of_all_ranks(optimizer.plan().bytes());
+    result_.bytes_counted = of_all_ranks(optimizer.peak_bytes());
+    result_.elements_sent_per_step = of_all_ranks(sent_);
+    result_.parameters_fingerprint = fingerprint(executor_, optimizer);
+    result_.final_loss = result_.losses.back();
+    return std::move(result_);
   }
 
-  Result result;
+  /// Each of the values, in the host's memory, becomes the sum of all ranks'.
+  template <class T>
+  void add_up(std::span<T> values) {
+    auto sums = executor_.template allocate<T>(std::ssize(values));
+    executor_.upload(sums.span(), values.data());
+    executor_.wait(queue_.all_reduce(sums.span(), {"numbers of all ranks"}, executor_.record()));
+    executor_.download(std::span<const T>(sums.span()), values.data());
+  }
 
  private:
   using Clock = std::chrono::steady_clock;
+  using Executor = typename Comm::Executor;
+
+  // Where the host runs ahead of a device it looks at what came of its steps now and then, and waits only then. No more
+  // than half of the reports that an executor of CUDA has room for.
+  static constexpr std::int64_t steps_at_a_time = Executor::synchronous ? 1 : 32;
 
   // The second step's, whose gathers belong to it alone.
   std::int64_t recorded_step() const { return std::min<std::int64_t>(1, steps_ - 1); }
 
+  // The steps up to `last` that were not read yet. Each rank has left zeros where others have losses: sums are exact.
+  void read(std::int64_t last) {
+    std::vector<double> losses(losses_.span().size());
+    executor_.wait(queue_.all_reduce(losses_.span(), {"losses up to step", last}, executor_.record()));
+    executor_.download(std::span<const double>(losses_.span()), losses.data());
+    for (const auto& report : reports_) {
+      const std::int64_t step = std::ssize(result_.losses);
+      double loss = 0;
+      for (std::int64_t j = 0; j < micro_batches_; ++j) loss += losses[step % steps_at_a_time * micro_batches_ + j];
+      result_.losses.push_back(loss / static_cast<double>(micro_batches_));
+      result_.skipped_steps += !report.applied();
+    }
+    reports_.clear();
+    std::fill(losses.begin(), losses.end(), 0.0);
+    executor_.upload(losses_.span(), losses.data());
+    if (progress_) progress_->show(last + 1, result_.losses.back());
+  }
+
+  std::vector<std::int64_t> of_all_ranks(std::int64_t mine) {
+    std::vector<std::int64_t> all(comm_.size());
+    all[comm_.rank()] = mine;
+    add_up(std::span(all));
+    return all;
+  }
+
+  Comm& comm_;
+  Executor executor_;
+  typename Comm::Queue queue_;
+  typename Executor::template Buffer<double> losses_;  // one a step and micro-batch
+  std::int64_t micro_batches_;                         // of a step
   std::int64_t steps_;
   double per_step_;
   const char* counted_;
-  // A rank may be one step ahead of the one that adds up: two steps' losses, one a micro-batch.
-  std::vector<double> losses_[2];
+  Result result_;
+  std::vector<tessera::StepReport<Executor>> reports_;
+  tessera::index_t sent_ = 0;
   std::optional<Progress> progress_;
   Clock::time_point began_{};
 };

@@ -1,6 +1,9 @@
 // From the names on the command line to types: the stage and the precision are template arguments.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include <tessera/precision/precision.hpp>
 #include <tessera/stage/stage.hpp>
 
@@ -18,14 +21,24 @@ auto with_stage(int stage, Call& call) {
   }
 }
 
-/// call.operator()<Stage, Precision>() with the policies that the options name.
-template <class Call>
+/// What --precision calls it: "bf16-remainder" is Bf16Remainder.
+template <class Precision>
+std::string option_name() {
+  std::string name;
+  for (const char c : std::string(Precision::name)) {
+    const bool upper = c >= 'A' && c <= 'Z';
+    if (upper && !name.empty()) name += '-';
+    name += upper ? static_cast<char>(c - 'A' + 'a') : c;
+  }
+  return name;
+}
+
+/// call.operator()<Stage, Precision>() with the policies that the options name; the precision is one of these.
+template <class First, class... Others, class Call>
 auto with_policies(const Options& options, Call call) {
-  if (options.precision == "bf16") return with_stage<tessera::Bf16>(options.stage, call);
-  if (options.precision == "bf16-remainder") return with_stage<tessera::Bf16Remainder>(options.stage, call);
-  if (options.precision == "bf16-stochastic") return with_stage<tessera::Bf16Stochastic>(options.stage, call);
-  if (options.precision == "fp16") return with_stage<tessera::Fp16>(options.stage, call);
-  return with_stage<tessera::Fp32>(options.stage, call);
+  if constexpr (sizeof...(Others) > 0)
+    if (options.precision != option_name<First>()) return with_policies<Others...>(options, call);
+  return with_stage<First>(options.stage, call);
 }
 
 }  // namespace example

@@ -1,9 +1,9 @@
-#include "mlp/train.hpp"
+#include "mlp/train_on_host.hpp"
 
 namespace mlp {
 
-example::Result train_adam(const example::Options& options, const Digits& training, const Digits& held_out) {
-  return train<tessera::Adam>(options, training, held_out);
+example::Result train_adam(const example::Options& options, const Split& digits) {
+  return train_on_host<tessera::Adam>(options, digits);
 }
 
 }  // namespace mlp

@@ -1,9 +1,9 @@
-#include "mlp/train.hpp"
+#include "mlp/train_on_host.hpp"
 
 namespace mlp {
 
-example::Result train_sgd(const example::Options& options, const Digits& training, const Digits& held_out) {
-  return train<tessera::Sgd>(options, training, held_out);
+example::Result train_sgd(const example::Options& options, const Split& digits) {
+  return train_on_host<tessera::Sgd>(options, digits);
 }
 
 }  // namespace mlp

@@ -9,26 +9,12 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "common/matrix.hpp"
+
 namespace transformer {
 
-/// A view of rows that lie `stride` elements apart.
-template <class T>
-struct Matrix {
-  T* data;
-  int rows, columns, stride;
-  bool transposed = false;  ///< only what product() is given may be
-
-  Matrix(T* data, int rows, int columns) : Matrix(data, rows, columns, columns) {}
-  Matrix(T* data, int rows, int columns, int stride, bool transposed = false)
-      : data(data), rows(rows), columns(columns), stride(stride), transposed(transposed) {}
-
-  T* row(int r) const { return data + std::ptrdiff_t{r} * stride; }
-  Matrix t() const { return {data, rows, columns, stride, !transposed}; }
-  operator Matrix<const T>() const requires(!std::is_const_v<T>) { return {data, rows, columns, stride, transposed}; }
-};
-
-template <class T>
-using In = Matrix<const std::type_identity_t<T>>;
+using example::In;
+using example::Matrix;
 
 inline void gemm(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, float alpha, const float* a, int lda,
                  const float* b, int ldb, float beta, float* c, int ldc) {

@@ -1,102 +1,21 @@
 // Trains a small language model on a text, sharded over ranks that are threads, at any ZeRO stage; then lets it write.
-#include <cctype>
-#include <cstdio>
-#include <exception>
-#include <limits>
-#include <string>
+#include <optional>
 
-#include <CLI/CLI.hpp>
-
-#include "common/command_line.hpp"
-#include "common/report.hpp"
-#include "transformer/options.hpp"
-#include "transformer/text.hpp"
-#include "transformer/train.hpp"
-
-namespace {
-
-example::Program program_of(transformer::Options& options) {
-  return {
-      .name = "transformer",
-      .about = "Trains a decoder-only transformer over bytes on a text, at any ZeRO stage.",
-      .data = "a text, any file; its last 5% are held out",
-      .learning_rates = {{"sgd", 0.5}, {"adam", 0.003}, {"adamw", 0.003}},
-      .add_options = [&options](CLI::App& app) {
-        const CLI::Range size(1, 1 << 16);
-        app.add_option("--layers", options.shape.layers, "blocks")->check(size)->capture_default_str();
-        app.add_option("--width", options.shape.width, "of the residual stream")->check(size)->capture_default_str();
-        app.add_option("--heads", options.shape.heads, "of attention, in a block")->check(size)->capture_default_str();
-        app.add_option("--context", options.shape.context, "bytes of a sequence")->check(size)->capture_default_str();
-        app.add_option("--bucket-bytes", options.bucket_bytes, "of gradients that travel together")
-            ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
-            ->capture_default_str();
-        app.add_option("--prefetch", options.prefetch, "buckets gathered ahead at stage 3; 0: none overlaps")
-            ->check(CLI::Range(0, 1 << 16))
-            ->capture_default_str();
-        app.add_option("--limit-memory", options.limit_memory,
-                       "bytes that a rank may hold, also as 12M; a stage that needs more is refused")
-            ->transform(CLI::AsSizeValue(false));
-      }};
-}
-
-// Throws example::WrongOption.
-void check(const transformer::Options& options, const transformer::Text& text) {
-  const auto& [layers, width, heads, context] = options.shape;
-  if (width % heads != 0)
-    throw example::WrongOption("--width " + std::to_string(width) + " does not divide by " + std::to_string(heads) +
-                               " heads");
-  const std::int64_t windows = transformer::training_windows(text, context);
-  if (transformer::held_out_windows(text, context) < 1)
-    throw example::WrongOption("the text of " + std::to_string(text.bytes.size()) +
-                               " bytes is too short: 5% of it must hold more than --context " +
-                               std::to_string(context));
-  if (windows > std::numeric_limits<int>::max())
-    throw example::WrongOption("the text of " + std::to_string(text.bytes.size()) +
-                               " bytes is too long: it has more than 2^31 windows of --context " +
-                               std::to_string(context));
-  if (options.batch > windows)
-    throw example::WrongOption("--batch " + std::to_string(options.batch) + " is more than the " +
-                               std::to_string(windows) + " sequences that the text has");
-}
-
-// What is no printable ASCII is shown as a dot: the text may be any file.
-std::string printable(std::string text) {
-  for (char& c : text)
-    if (c != '\n' && !std::isprint(static_cast<unsigned char>(c))) c = '.';
-  return text;
-}
-
-void print(const transformer::Outcome& outcome) {
-  const example::Result& result = outcome.result;
-  example::print_ranks(result);
-  std::printf(
-      "loss on text that it has not seen, nats a byte: %.4f before, %.4f after; %.1f%% of bytes guessed; "
-      "%lld steps skipped\n",
-      outcome.loss_before, result.final_loss, 100 * result.accuracy, static_cast<long long>(result.skipped_steps));
-  std::printf("\"%s|%s\"\n", printable(outcome.prompt).c_str(), printable(outcome.sample).c_str());
-}
-
-}  // namespace
+#include "transformer/program.hpp"
+#include "transformer/train_on_host.hpp"
 
 int main(int argc, char** argv) {
   transformer::Options options;
-  const example::Program program = program_of(options);
-  if (const auto status = example::parse(options, program, argc, argv)) return *status;
+  const example::Program program{.name = "transformer",
+                                 .about = "Trains a decoder-only transformer over bytes on a text, at any ZeRO stage.",
+                                 .data = transformer::data_option,
+                                 .learning_rates = {{"sgd", 0.5}, {"adam", 0.003}, {"adamw", 0.003}},
+                                 .add_options = [&](CLI::App& app) { transformer::add_options(app, options); }};
   openblas_set_num_threads(1);  // ranks are the threads
-  try {
-    const transformer::Text text = transformer::read_text(
-        options.data.empty() ? TESSERA_SOURCE_DIR "/examples/data/new-testament.txt" : options.data);
-    check(options, text);
+  return transformer::run(options, program, argc, argv, [&](const transformer::Text& text) {
     const auto train = options.optimizer == "sgd"    ? transformer::train_sgd
                        : options.optimizer == "adam" ? transformer::train_adam
                                                      : transformer::train_adamw;
-    const transformer::Outcome outcome = train(options, text);
-    print(outcome);
-    example::write_report(program.name, options, outcome.result);
-  } catch (const example::WrongOption& error) {
-    return example::wrong(program.name, error.what());
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", program.name.c_str(), error.what());
-    return 1;
-  }
+    return std::optional(train(options, text));
+  });
 }

@@ -1,97 +1,115 @@
-// The training loop, written once: the stage, the rule and the precision are template arguments, and nothing else
-// changes.
+// The training loop, written once: the stage, the rule, the precision and the machine are template arguments, and
+// nothing else changes.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <numeric>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include <tessera/tessera.hpp>
-#include <tessera/timeline/trace_events.hpp>
+#include <tessera/rule/schedule.hpp>
+#include <tessera/sharded.hpp>
 
 #include "common/ledger.hpp"
 #include "common/policies.hpp"
 #include "transformer/model.hpp"
 #include "transformer/options.hpp"
+#include "transformer/outcome.hpp"
 #include "transformer/text.hpp"
 
 namespace transformer {
 
-using Comm = tessera::Recording<tessera::Local>;
-
-struct Outcome {
-  example::Result result;
-  double loss_before = 0;  ///< held-out, before the first step
-  std::string prompt, sample;
+/// Where a model computes, with the host's of transformer/work.hpp for an example:
+///   Windows   a text where the model reads it: put_in(starts)
+///   Work      a rank's activations: load(windows, first), what transformer/model.hpp calls in forward and backward,
+///             loss(scale, to), where both lie in the executor's memory, and logits(), in the host's
+template <class Windows_, class Work_>
+struct Machine {
+  using Windows = Windows_;
+  using Work = Work_;
 };
+
+/// -log of the probability that `logits` give to `target`, in nats.
+inline double surprise(std::span<const float> logits, int target) {
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  float total = 0;
+  for (const float logit : logits) total += std::exp(logit - largest);
+  return static_cast<double>(std::log(total) - (logits[target] - largest));
+}
 
 /// What each window of a text costs and how many of its bytes are guessed right: a number of its own for each, so that
 /// the sum does not depend on which rank has which.
 struct Scores {
   std::vector<double> losses;
-  std::vector<int> right;
+  std::vector<std::int64_t> right;
 
-  explicit Scores(std::int64_t windows) : losses(windows), right(windows) {}
   double loss() const { return std::reduce(losses.begin(), losses.end()) / static_cast<double>(losses.size()); }
   double accuracy(int context) const {
-    return std::accumulate(right.begin(), right.end(), 0.0) / (static_cast<double>(right.size()) * context);
+    return static_cast<double>(std::reduce(right.begin(), right.end())) / (static_cast<double>(right.size()) * context);
   }
 };
 
-/// Scores the text's windows, shared out among the ranks: all of them make the same number of passes.
-template <class Optimizer>
-void evaluate(Optimizer& optimizer, const Model& model, std::span<const std::uint8_t> text, int rank, int ranks,
-              Scores& scores) {
+/// Scores the text's windows, shared out among the ranks: all of them make the same number of passes, and all have the
+/// scores.
+template <class Machine, class Comm, class Optimizer>
+Scores evaluate(Comm& comm, example::Ledger<Comm>& ledger, Optimizer& optimizer, const Model& model,
+                std::span<const std::uint8_t> text, std::int64_t count) {
   constexpr int sequences = 8;
   const int context = model.shape.context;
-  const auto windows = static_cast<std::int64_t>(scores.losses.size());
-  Work<float> work(model, sequences);
-  for (std::int64_t round = 0; round * ranks * sequences < windows; ++round) {
-    const std::int64_t first = (round * ranks + rank) * sequences;
-    std::int64_t starts[sequences];
-    for (int s = 0; s < sequences; ++s) starts[s] = std::min(first + s, windows - 1) * context;
-    work.load(text, starts);
+  const std::int64_t rounds = (count + comm.size() * sequences - 1) / (comm.size() * sequences);
+  std::vector<std::int64_t> starts;
+  for (std::int64_t w = 0; w < rounds * comm.size() * sequences; ++w)
+    starts.push_back(std::min(w, count - 1) * context);
+  typename Machine::Windows windows(comm.executor(), text);
+  windows.put_in(starts);
+  typename Machine::Work work(comm.executor(), model, sequences);
+  Scores scores{std::vector<double>(count), std::vector<std::int64_t>(count)};
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    const std::int64_t first = (round * comm.size() + comm.rank()) * sequences;
+    work.load(windows, first);
     forward(work, optimizer);
-    for (int s = 0; s < sequences && first + s < windows; ++s) {
-      double loss = 0;
-      int right = 0;
-      for (int r = s * context; r < (s + 1) * context; ++r) {
-        const float* const logits = work.logits(r);
-        loss += cross_entropy(logits, vocabulary, work.target(r));
-        right += std::max_element(logits, logits + vocabulary) - logits == work.target(r);
+    const std::span<const float> all = work.logits();
+    for (std::int64_t w = first; w < std::min(first + sequences, count); ++w) {
+      for (int i = 0; i < context; ++i) {
+        const auto logits = all.subspan(((w - first) * context + i) * vocabulary, vocabulary);
+        const int target = text[starts[w] + i + 1];
+        scores.losses[w] += surprise(logits, target) / context;
+        scores.right[w] += std::max_element(logits.begin(), logits.end()) - logits.begin() == target;
       }
-      scores.losses[first + s] = loss / context;
-      scores.right[first + s] = right;
     }
   }
+  ledger.add_up(std::span(scores.losses));
+  ledger.add_up(std::span(scores.right));
+  return scores;
 }
 
 /// `count` bytes that follow the prompt of context bytes, drawn from the model at a temperature. Each rank draws the
 /// same.
-template <class Optimizer>
-std::string sample(Optimizer& optimizer, const Model& model, const std::string& prompt, int count, std::uint64_t seed) {
+template <class Machine, class Executor, class Optimizer>
+std::string sample(const Executor& executor, Optimizer& optimizer, const Model& model, const std::string& prompt,
+                   int count, std::uint64_t seed) {
   constexpr float temperature = 0.7f;
   const int context = model.shape.context;
-  const std::int64_t start = 0;
-  Work<float> work(model, 1);
+  typename Machine::Work work(executor, model, 1);
   std::vector<std::uint8_t> text(prompt.begin(), prompt.end());
   for (int i = 0; i < count; ++i) {
-    std::vector<std::uint8_t> window(text.end() - context, text.end());
-    window.push_back(0);  // what comes next is not known
-    work.load(window, {&start, 1});
+    text.push_back(0);  // what comes next is not known
+    typename Machine::Windows windows(executor, std::span(text).last(context + 1));
+    windows.put_in({0});
+    work.load(windows, 0);
     forward(work, optimizer);
-    float* const logits = work.logits(context - 1);
-    const float largest = *std::max_element(logits, logits + vocabulary);
+    const auto last = work.logits().last(vocabulary);
+    std::vector<float> odds(last.begin(), last.end());
+    const float largest = *std::max_element(odds.begin(), odds.end());
     float total = 0;
-    for (int c = 0; c < vocabulary; ++c) total += logits[c] = std::exp((logits[c] - largest) / temperature);
+    for (float& each : odds) total += each = std::exp((each - largest) / temperature);
     float left = (1 + example::uniform(seed, 0, static_cast<std::uint64_t>(i))) / 2 * total;
     int drawn = 0;
-    while (drawn < vocabulary - 1 && left >= logits[drawn]) left -= logits[drawn++];
-    text.push_back(static_cast<std::uint8_t>(drawn));
+    while (drawn < vocabulary - 1 && left >= odds[drawn]) left -= odds[drawn++];
+    text.back() = static_cast<std::uint8_t>(drawn);
   }
   return {text.end() - count, text.end()};
 }
@@ -105,9 +123,11 @@ inline tessera::Options library_options(const Options& options, tessera::Timelin
           .timeline = timeline};
 }
 
-template <class Rule, class Stage, class Precision>
-Outcome train(const Options& options, const Text& text) {
+/// One rank's run. Comm: a Recording. All ranks have the outcome.
+template <class Machine, class Rule, class Stage, class Precision, class Comm>
+Outcome train(Comm& comm, const Options& options, const Text& text, tessera::Timeline* timeline) {
   const Model model(options.shape);
+  const int rank = comm.rank(), ranks = comm.size();
   const int context = options.shape.context;
   const int micro_batch = options.micro_batch();
   const auto seed = static_cast<std::uint64_t>(options.seed);
@@ -116,56 +136,46 @@ Outcome train(const Options& options, const Text& text) {
   const tessera::CosineSchedule rate{
       .peak = options.lr, .warmup_steps = std::min<std::int64_t>(100, steps / 10), .steps = steps};
 
-  example::Ledger ledger(options, model.layout, steps, static_cast<double>(context) * options.batch, "tokens");
-  Scores before(held_out_windows(text, context)), after = before;
+  tessera::Sharded<Rule, Stage, Precision, Comm> optimizer(comm, model.layout, {}, Rule{.lr = options.lr},
+                                                           library_options(options, timeline));
+  optimizer.initialize([&](tessera::Tensor t, std::int64_t i) { return model.initial(seed, t, i); });
+
+  example::Ledger ledger(comm, options, model.layout, steps, static_cast<double>(context) * options.batch, "tokens");
+  const auto score = [&] {
+    return evaluate<Machine>(comm, ledger, optimizer, model, text.held_out(), held_out_windows(text, context));
+  };
   Outcome outcome;
-  outcome.prompt.assign(text.held_out().begin(), text.held_out().begin() + context);
+  outcome.loss_before = score().loss();
+  typename Machine::Windows windows(comm.executor(), text.training());
+  typename Machine::Work work(comm.executor(), model, micro_batch);
+  for (std::int64_t step = 0; step < steps; ++step) {
+    const std::int64_t in_epoch = step % steps_an_epoch;
+    if (in_epoch == 0)
+      windows.put_in(windows_of_epoch(text, context, seed, static_cast<std::uint64_t>(step / steps_an_epoch) + 1));
+    optimizer.rule().lr = rate(step + 1);
 
-  std::optional<tessera::Timeline> timeline;
-  if (!options.timeline.empty()) timeline.emplace();
-  tessera::run_ranks(options.ranks, [&](tessera::Local& local) {
-    Comm comm(local);
-    tessera::Sharded<Rule, Stage, Precision, Comm> optimizer(comm, model.layout, {}, Rule{.lr = options.lr},
-                                                             library_options(options, timeline ? &*timeline : nullptr));
-    optimizer.initialize([&](tessera::Tensor t, std::int64_t i) { return model.initial(seed, t, i); });
-
-    const int rank = comm.rank();
-    evaluate(optimizer, model, text.held_out(), rank, options.ranks, before);
-    Work<float> work(model, micro_batch);
-    std::vector<std::int64_t> windows;
-    for (std::int64_t step = 0; step < steps; ++step) {
-      const std::int64_t in_epoch = step % steps_an_epoch;
-      if (in_epoch == 0)
-        windows = windows_of_epoch(text, context, seed, static_cast<std::uint64_t>(step / steps_an_epoch) + 1);
-      const std::span<const std::int64_t> batch = std::span(windows).subspan(in_epoch * options.batch, options.batch);
-      optimizer.rule().lr = rate(step + 1);
-
-      ledger.begin_step(comm, step);
-      for (int k = 0; k < options.micro_batches; ++k) {
-        const int j = k * options.ranks + rank;  // micro-batch of the step
-        work.load(text.training(), batch.subspan(std::size_t(j) * micro_batch, micro_batch));
-        forward(work, optimizer);
-        ledger.loss(step, j) = work.loss(optimizer.loss_scale());
-        auto pass = optimizer.backward();
-        backward(work, optimizer, pass);
-      }
-      ledger.end_step(comm, step, optimizer.step());
+    ledger.begin_step(step);
+    for (int k = 0; k < options.micro_batches; ++k) {
+      const int j = k * ranks + rank;  // micro-batch of the step
+      work.load(windows, in_epoch * options.batch + std::int64_t{j} * micro_batch);
+      forward(work, optimizer);
+      work.loss(optimizer.loss_scale_pointer(), ledger.loss(step, j));
+      auto pass = optimizer.backward();
+      backward(work, optimizer, pass);
     }
-    ledger.end(rank, optimizer);
-    evaluate(optimizer, model, text.held_out(), rank, options.ranks, after);
-    std::string drawn = sample(optimizer, model, outcome.prompt, 300, seed);
-    if (rank == 0) outcome.sample = std::move(drawn);
-  });
-  if (timeline) tessera::write_trace_events(*timeline, options.timeline);
-  outcome.result = std::move(ledger.result);
-  outcome.loss_before = before.loss();
+    ledger.end_step(step, optimizer.step());
+  }
+  outcome.result = ledger.end(optimizer);
+  const Scores after = score();
   outcome.result.final_loss = after.loss();
   outcome.result.accuracy = after.accuracy(context);
+  outcome.prompt.assign(text.held_out().begin(), text.held_out().begin() + context);
+  outcome.sample = sample<Machine>(comm.executor(), optimizer, model, outcome.prompt, 300, seed);
   return outcome;
 }
 
 /// Throws example::WrongOption where the stage's plan exceeds --limit-memory, and says which stage would fit.
-template <class Rule, class Precision>
+template <class Rule, class Precision, class Comm>
 void require_fit(const Options& options) {
   if (options.limit_memory == 0) return;
   const Model model(options.shape);
@@ -188,18 +198,5 @@ void require_fit(const Options& options) {
       fits += (fits.empty() ? ": what fits: " : "; ") + says(stage, b);
   throw example::WrongOption(why + (fits.empty() ? ", and no stage fits: try more ranks" : fits));
 }
-
-template <class Rule>
-Outcome train(const Options& options, const Text& text) {
-  return example::with_policies(options, [&]<class Stage, class Precision>() {
-    require_fit<Rule, Precision>(options);
-    return train<Rule, Stage, Precision>(options, text);
-  });
-}
-
-// Each in a file of its own, compiled beside the others.
-Outcome train_sgd(const Options& options, const Text& text);
-Outcome train_adam(const Options& options, const Text& text);
-Outcome train_adamw(const Options& options, const Text& text);
 
 }  // namespace transformer

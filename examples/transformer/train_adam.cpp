@@ -1,7 +1,7 @@
-#include "transformer/train.hpp"
+#include "transformer/train_on_host.hpp"
 
 namespace transformer {
 
-Outcome train_adam(const Options& options, const Text& text) { return train<tessera::Adam>(options, text); }
+Outcome train_adam(const Options& options, const Text& text) { return train_on_host<tessera::Adam>(options, text); }
 
 }  // namespace transformer

@@ -1,7 +1,7 @@
-#include "transformer/train.hpp"
+#include "transformer/train_on_host.hpp"
 
 namespace transformer {
 
-Outcome train_adamw(const Options& options, const Text& text) { return train<tessera::AdamW>(options, text); }
+Outcome train_adamw(const Options& options, const Text& text) { return train_on_host<tessera::AdamW>(options, text); }
 
 }  // namespace transformer

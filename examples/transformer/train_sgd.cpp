@@ -1,7 +1,7 @@
-#include "transformer/train.hpp"
+#include "transformer/train_on_host.hpp"
 
 namespace transformer {
 
-Outcome train_sgd(const Options& options, const Text& text) { return train<tessera::Sgd>(options, text); }
+Outcome train_sgd(const Options& options, const Text& text) { return train_on_host<tessera::Sgd>(options, text); }
 
 }  // namespace transformer

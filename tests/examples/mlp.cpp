@@ -11,6 +11,7 @@
 #include "common/random.hpp"
 #include "mlp/mnist.hpp"
 #include "mlp/model.hpp"
+#include "mlp/work.hpp"
 
 namespace mlp {
 namespace {
@@ -26,7 +27,7 @@ struct Gradients {
 };
 
 double loss_of(const Model& model, const Tensors& weights, const Digits& digits, std::span<const int> samples) {
-  Work work(model, static_cast<int>(samples.size()));
+  Work work(tessera::Host(), model, static_cast<int>(samples.size()));
   work.load(digits, samples);
   for (const tessera::Unit u : model.layout.forward()) work.forward(u, weights);
   return work.loss();
@@ -44,7 +45,7 @@ TEST_CASE("backward agrees with finite differences in every tensor") {
       weights.values[t.index].push_back(model.initial(3, t, i));
     gradients[t.index].resize(model.layout.elements(t));
   }
-  Work work(model, 16);
+  Work work(tessera::Host(), model, 16);
   work.load(digits, samples);
   for (const tessera::Unit u : model.layout.forward()) work.forward(u, weights);
   work.loss();

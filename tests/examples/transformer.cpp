@@ -13,6 +13,7 @@
 #include "transformer/layers.hpp"
 #include "transformer/model.hpp"
 #include "transformer/text.hpp"
+#include "transformer/work.hpp"
 
 namespace transformer {
 namespace {
@@ -200,7 +201,7 @@ TEST_CASE("the model: backward agrees with finite differences in every tensor, t
   const Model model({.layers = 2, .width = 6, .heads = 2, .context = 8});
   Whole<double> whole(model);
   for (double& w : whole.weights) w += 0.1 * example::uniform(5, 5, static_cast<std::uint64_t>(&w - &whole.weights[0]));
-  Work<double> work(model, 2);
+  Work<double> work(tessera::Host(), model, 2);
   const auto loss = [&] {
     load_and_run_forward(work, whole);
     return work.loss();
@@ -231,7 +232,7 @@ TEST_CASE("weights and gradients of another type are converted: what is added is
   Whole<double> exact(model);
   Whole<float> stored(model);
   for (std::size_t i = 0; i < exact.weights.size(); ++i) exact.weights[i] = stored.weights[i];
-  Work<double> work(model, 2);
+  Work<double> work(tessera::Host(), model, 2);
   load_and_run_forward(work, exact);
   const double loss = work.loss(8);
   backward(work, exact, exact);
@@ -245,7 +246,7 @@ TEST_CASE("weights and gradients of another type are converted: what is added is
 TEST_CASE("an untrained model knows nothing: about log 256 nats a byte") {
   const Model model({.layers = 2, .width = 16, .heads = 2, .context = 16});
   Whole<double> whole(model);
-  Work<double> work(model, 2);
+  Work<double> work(tessera::Host(), model, 2);
   load_and_run_forward(work, whole);
   CHECK(work.loss() == doctest::Approx(std::log(256)).epsilon(0.1));
 }

@@ -1,0 +1,44 @@
+// What the programs that train the network on digits have in common, wherever they do it.
+#pragma once
+
+#include <cstdio>
+#include <exception>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "common/command_line.hpp"
+#include "common/report.hpp"
+#include "mlp/mnist.hpp"
+
+namespace mlp {
+
+/// Reads options and digits, trains, tells what came of it: what main returns. train(digits) gives a result in the
+/// process that is to tell.
+template <class Train>
+int run(example::Options& options, const example::Program& program, int argc, char** argv, Train train) {
+  if (const auto status = example::parse(options, program, argc, argv)) return *status;
+  try {
+    Split digits;
+    try {
+      digits = load_split(options.data);
+    } catch (const std::runtime_error& error) {
+      throw example::WrongOption(error.what());
+    }
+    if (options.batch > digits.training.size())
+      throw example::WrongOption("--batch " + std::to_string(options.batch) + " is more than the " +
+                                 std::to_string(digits.training.size()) + " training images");
+    const std::optional<example::Result> result = train(digits);
+    if (!result) return 0;
+    example::print(*result);
+    example::write_report(program.name, options, *result);
+    return 0;
+  } catch (const example::WrongOption& error) {
+    return example::wrong(program.name, error.what());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", program.name.c_str(), error.what());
+    return 1;
+  }
+}
+
+}  // namespace mlp

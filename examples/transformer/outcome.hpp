@@ -1,0 +1,16 @@
+// What a run finds out.
+#pragma once
+
+#include <string>
+
+#include "common/result.hpp"
+
+namespace transformer {
+
+struct Outcome {
+  example::Result result;
+  double loss_before = 0;  ///< held-out, before the first step
+  std::string prompt, sample;
+};
+
+}  // namespace transformer
