@@ -1,0 +1,20 @@
+// Trains a small network on handwritten digits on CUDA devices, sharded over ranks that are threads or processes, at
+// any ZeRO stage: examples/mlp with another model behind the same loop.
+#include "common/cuda/options.hpp"
+#include "mlp/program.hpp"
+#include "mlp_cuda/train.hpp"
+
+int main(int argc, char** argv) {
+  example::Options options;
+  example::cuda::Options device_options;
+  const example::Program program{.name = "mlp_cuda",
+                                 .about = "Trains 784-128-10 on MNIST on CUDA devices at any ZeRO stage.",
+                                 .data = "folder with the data",
+                                 .learning_rates = {{"adamw", 0.003}},
+                                 .precisions = {"fp32", "bf16", "fp16"},
+                                 .timeline = false,
+                                 .add_options = [&](CLI::App& app) { add_options(app, device_options); },
+                                 .settle = [&] { settle(device_options, options); }};
+  return mlp::run(options, program, argc, argv,
+                  [&](const mlp::Split& digits) { return mlp::cuda::train(options, device_options, digits); });
+}
