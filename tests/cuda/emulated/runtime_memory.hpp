@@ -178,6 +178,11 @@ inline cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
 inline cudaError_t cudaMallocHost(void** memory, std::size_t bytes, unsigned = 0) {
   return emulated::allocate(memory, bytes, cudaMemoryTypeHost);
 }
+/// As if nothing were taken.
+inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* all) {
+  *free = *all = std::size_t{1} << 30;
+  return cudaSuccess;
+}
 inline cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) { return cudaMallocHost(memory, bytes); }
 inline cudaError_t cudaMallocManaged(void** memory, std::size_t bytes, unsigned = cudaMemAttachGlobal) {
   return emulated::allocate(memory, bytes, cudaMemoryTypeManaged);

@@ -1,0 +1,148 @@
+#include "update_cuda.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+
+#include <tessera/core/bfloat16.hpp>
+#include <tessera/core/float16.hpp>
+#include <tessera/cuda/executor.cuh>
+#include <tessera/engine/optimizer_state.hpp>
+#include <tessera/precision/precision.hpp>
+#include <tessera/rule/adamw.hpp>
+
+using namespace tessera;
+
+namespace {
+
+struct Scalars {
+  float lr, decay, b1, b2, eps, correction1, root_of_correction2, scale;
+};
+
+template <class T>
+struct alignas(4 * sizeof(T)) Four {
+  T of[4];
+};
+
+// AdamW in its plainest form, four elements a thread: what somebody writes who has one rule and one precision. A
+// Parameter of float is its own master weight.
+template <class Gradient, class Parameter>
+__global__ void bare_adamw(const Four<Gradient>* gradients, Four<Parameter>* parameters, float4* weights, float4* ms,
+                           float4* vs, index_t quarters, Scalars s) {
+  const index_t i =
+      static_cast<index_t>(blockIdx.x) * static_cast<index_t>(blockDim.x) + static_cast<index_t>(threadIdx.x);
+  if (i >= quarters) return;
+  const Four<Gradient> g = gradients[i];
+  float4 w = weights[i], m = ms[i], v = vs[i];
+  const auto update = [&](float gradient, float& weight, float& first, float& second) {
+    gradient *= s.scale;
+    weight *= s.decay;
+    first = s.b1 * first + (1 - s.b1) * gradient;
+    second = s.b2 * second + (1 - s.b2) * gradient * gradient;
+    weight -= s.lr / s.correction1 * first / (sqrtf(second) / s.root_of_correction2 + s.eps);
+  };
+  update(static_cast<float>(g.of[0]), w.x, m.x, v.x);
+  update(static_cast<float>(g.of[1]), w.y, m.y, v.y);
+  update(static_cast<float>(g.of[2]), w.z, m.z, v.z);
+  update(static_cast<float>(g.of[3]), w.w, m.w, v.w);
+  weights[i] = w;
+  ms[i] = m;
+  vs[i] = v;
+  if constexpr (sizeof(Parameter) == 2)
+    parameters[i] = {{Parameter(w.x), Parameter(w.y), Parameter(w.z), Parameter(w.w)}};
+}
+
+template <class T>
+struct Fill {
+  T* values;
+  TESSERA_HD void operator()(index_t i) const noexcept { values[i] = T(1e-3f * static_cast<float>(1 + i % 97)); }
+};
+
+template <class Precision>
+UpdateRates measure(std::int64_t elements, int repeats) {
+  using Parameter = typename Precision::Parameter;
+  using Gradient = typename Precision::Reduction;
+  constexpr bool has_master = sizeof(Parameter) == 2;
+  const index_t n = (elements + 3) / 4 * 4;
+  Cuda executor;
+  auto gradient = executor.allocate<Gradient>(n);
+  auto weight = executor.allocate<float>(n), m = executor.allocate<float>(n), v = executor.allocate<float>(n);
+  auto parameter = executor.allocate<Parameter>(has_master ? n : 0);
+  const index_t copied = std::min<index_t>(n, index_t{1} << 29);
+  auto from = executor.allocate<float>(copied), to = executor.allocate<float>(copied);
+  executor.for_each(n, Fill<Gradient>{gradient.span().data()});
+
+  // What step() leaves on the device for its updates.
+  const AdamW rule{};
+  const StepRule<AdamW> step_rule{rule, rule.at(10)};
+  StepNumbers step_numbers;
+  step_numbers.outcome.applied = true;
+  step_numbers.outcome.gradient_scale = 0.5f;
+  auto rules = executor.allocate<StepRule<AdamW>>(1);
+  auto numbers = executor.allocate<StepNumbers>(1);
+  executor.upload(rules.span(), &step_rule);
+  executor.upload(numbers.span(), &step_numbers);
+  UpdateOfStep<AdamW, Precision> update;
+  update.element.gradient = gradient.span().data();
+  if constexpr (has_master)
+    update.element.weight = {parameter.span().data(), weight.span().data()};
+  else
+    update.element.weight = {weight.span().data()};
+  update.element.state[0] = m.span().data();
+  update.element.state[1] = v.span().data();
+  update.rule = rules.span().data();
+  update.numbers = numbers.span().data();
+
+  const Scalars scalars{.lr = 1e-3f,
+                        .decay = 1 - 1e-3f * 1e-2f,
+                        .b1 = 0.9f,
+                        .b2 = 0.999f,
+                        .eps = 1e-8f,
+                        .correction1 = 1 - std::pow(0.9f, 10.0f),
+                        .root_of_correction2 = std::sqrt(1 - std::pow(0.999f, 10.0f)),
+                        .scale = 0.5f};
+  const auto run_update = [&] { executor.for_each(n, update); };
+  const auto run_bare = [&] {
+    const index_t quarters = n / 4;
+    device::launch(bare_adamw<Gradient, Parameter>, static_cast<unsigned>((quarters + 255) / 256), 256,
+                   executor.stream(), reinterpret_cast<const Four<Gradient>*>(gradient.span().data()),
+                   reinterpret_cast<Four<Parameter>*>(parameter.span().data()),
+                   reinterpret_cast<float4*>(weight.span().data()), reinterpret_cast<float4*>(m.span().data()),
+                   reinterpret_cast<float4*>(v.span().data()), quarters, scalars);
+  };
+  const auto run_copy = [&] {
+    cuda_check(cudaMemcpyAsync(to.span().data(), from.span().data(), to.span().size_bytes(), cudaMemcpyDeviceToDevice,
+                               executor.stream()),
+               "copying device memory");
+  };
+  // Bytes a second. Small sizes are repeated within a sample, so that a launch and a wait of the host do not count.
+  const int passes = static_cast<int>(std::clamp<index_t>((index_t{1} << 28) / n, 1, 64));
+  const auto rate = [&](double bytes, const auto& call, int times) {
+    cuda_check(cudaStreamSynchronize(executor.stream()), "waiting");
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < times; ++i) call();
+    cuda_check(cudaStreamSynchronize(executor.stream()), "waiting");
+    return bytes * times / std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
+  const double update_bytes = static_cast<double>(n) * (sizeof(Gradient) + 6 * sizeof(float) + (has_master ? 2 : 0));
+  const double copy_bytes = 2 * static_cast<double>(copied) * sizeof(float);
+
+  UpdateRates rates{.precision = Precision::name};
+  rate(0, run_update, 1), rate(0, run_bare, 1), rate(0, run_copy, 1);
+  for (int repeat = 0; repeat < repeats; ++repeat) {
+    rates.update.push_back(rate(update_bytes, run_update, passes));
+    rates.copy.push_back(rate(copy_bytes, run_copy, passes));
+    rates.bare.push_back(rate(update_bytes, run_bare, passes));
+    rates.bare.push_back(rate(update_bytes, run_bare, passes));
+    rates.copy.push_back(rate(copy_bytes, run_copy, passes));
+    rates.update.push_back(rate(update_bytes, run_update, passes));
+  }
+  return rates;
+}
+
+}  // namespace
+
+UpdateRates measure_fp32(std::int64_t elements, int repeats) { return measure<Fp32>(elements, repeats); }
+UpdateRates measure_bf16(std::int64_t elements, int repeats) { return measure<Bf16>(elements, repeats); }
+UpdateRates measure_fp16(std::int64_t elements, int repeats) { return measure<Fp16>(elements, repeats); }

@@ -1,0 +1,46 @@
+"""Bytes a second of PyTorch's fused AdamW in fp32, a line a sample: for bench/update_cuda, which calls it."""
+
+import argparse
+import statistics
+import sys
+import time
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--elements", type=int, default=2 ** 30)
+parser.add_argument("--repeats", type=int, default=20)
+arguments = parser.parse_args()
+try:
+    import torch
+except ImportError:
+    sys.exit("update_cuda_torch.py: PyTorch cannot be imported: it is not compared")
+if not torch.cuda.is_available():
+    sys.exit("update_cuda_torch.py: this PyTorch has no CUDA device: it is not compared")
+
+# One parameter of 2^30 elements would be indexed by 64 bits, which PyTorch's multi-tensor kernels are not made for.
+largest = 2 ** 27
+sizes = [largest] * (arguments.elements // largest)
+if arguments.elements % largest:
+    sizes.append(arguments.elements % largest)
+parameters = [torch.nn.Parameter(torch.full((size,), 1e-3, device="cuda")) for size in sizes]
+for parameter in parameters:
+    parameter.grad = torch.full_like(parameter, 1e-3)
+optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+
+
+def step(times):
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    for _ in range(times):
+        optimizer.step()
+    torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+passes = min(max(2 ** 28 // arguments.elements, 1), 64)
+step(2)
+# Read gradient, weight and two states; write weight and states: 28 bytes an element, as with 16-bit parameters and
+# gradients beside an fp32 master weight.
+rates = [28 * arguments.elements * passes / step(passes) for _ in range(arguments.repeats)]
+print("\n".join(f"{rate:.6e}" for rate in rates))
+print(f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}: {statistics.median(rates) * 1e-9:.0f} GB/s",
+      file=sys.stderr)
