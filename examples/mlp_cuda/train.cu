@@ -16,7 +16,7 @@ std::optional<example::Result> train(const example::Options& options, const exam
       return mlp::train<Machine<Samples, Work>, tessera::AdamW, Stage, Precision>(comm, options, digits, nullptr);
     });
   };
-  return example::with_policies<tessera::Fp32, tessera::Bf16, tessera::Fp16>(options, run);
+  return example::with_policies<tessera::Fp32, tessera::Fp16>(options, run);
 }
 
 }  // namespace mlp::cuda

@@ -10,7 +10,8 @@
 
 namespace mlp::cuda {
 
-/// In the process that has rank 0: its result. AdamW; fp32, bf16, fp16. Throws example::WrongOption without a device.
+/// In the process that has rank 0: its result. AdamW in fp32 or fp16: each precision more takes nvcc half a minute.
+/// Throws example::WrongOption without a device.
 std::optional<example::Result> train(const example::Options& options, const example::cuda::Options& device_options,
                                      const Split& digits);
 

@@ -28,24 +28,35 @@ inline void require_device() {
   if (devices == 0) throw WrongOption("there is no CUDA device");
 }
 
-/// train(comm) for every rank, comm being a Recording: what rank 0's gave, in the process that has it.
+/// train(comm) for every rank of this process, comm being a Recording: what rank 0's gave.
 template <class Train>
-auto run_ranks(const example::Options& run, const Options& options, Train train) {
-  using Local = tessera::Recording<tessera::CudaLocal>;
-  using Nccl = tessera::Recording<tessera::Nccl>;
-  std::optional<std::invoke_result_t<Train&, Local&>> told;
-  const auto one = [&](auto comm) {
+auto run_local(const example::Options& run, const Options& options, const Train& train) {
+  using Comm = tessera::Recording<tessera::CudaLocal>;
+  std::optional<std::invoke_result_t<const Train&, Comm&>> told;
+  require_device();
+  const auto one = [&](tessera::CudaLocal& local) {
+    Comm comm(local);
     auto mine = train(comm);
     if (comm.rank() == 0) told = std::move(mine);
   };
-  require_device();
-  if (options.communicator == "nccl") {
-    one(Nccl(tessera::Nccl::from_environment()));
-  } else {
-    tessera::run_cuda_ranks(run.ranks, [&](tessera::CudaLocal& local) { one(Local(local)); },
-                            {.devices = options.devices});
-  }
+  tessera::run_cuda_ranks(run.ranks, one, {.devices = options.devices});
   return told;
+}
+
+/// train(comm) for the one rank of this process: what it gave, if it is rank 0.
+template <class Train>
+auto run_nccl(const Train& train) {
+  using Comm = tessera::Recording<tessera::Nccl>;
+  require_device();
+  Comm comm(tessera::Nccl::from_environment());
+  std::optional<std::invoke_result_t<const Train&, Comm&>> mine = train(comm);
+  if (comm.rank() != 0) mine.reset();
+  return mine;
+}
+
+template <class Train>
+auto run_ranks(const example::Options& run, const Options& options, const Train& train) {
+  return options.communicator == "nccl" ? run_nccl(train) : run_local(run, options, train);
 }
 
 }  // namespace example::cuda

@@ -1,0 +1,23 @@
+# examples/<name>_cuda: the loops of examples/<name> with models that compute on CUDA devices.
+
+set(cuda_examples mlp_cuda transformer_cuda)
+if(NOT TESSERA_CUDA)
+  message(STATUS "tessera: CUDA not found: mlp_cuda and transformer_cuda are not built")
+  return()
+endif()
+if(NOT TARGET CUDA::cublas OR NOT TARGET NCCL::NCCL)
+  message(STATUS "tessera: cuBLAS or NCCL not found: mlp_cuda and transformer_cuda are not built")
+  return()
+endif()
+
+add_library(example_cuda STATIC common/cuda/layers.cu)
+target_include_directories(example_cuda PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(example_cuda PUBLIC tessera::tessera CUDA::cublas NCCL::NCCL)
+foreach(example IN LISTS cuda_examples)
+  add_executable(${example} ${example}/main.cpp ${example}/train.cu)
+  target_compile_definitions(${example} PRIVATE TESSERA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_link_libraries(${example} PRIVATE example_common example_cuda ZLIB::ZLIB)
+endforeach()
+# Compiling the host's part with care takes longer than it ever runs.
+target_compile_options(example_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-O1>)
+set_target_properties(example_cuda ${cuda_examples} PROPERTIES CUDA_STANDARD 20)
