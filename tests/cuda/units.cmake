@@ -1,0 +1,41 @@
+# What is compiled of this folder: most of a small source's time goes into the headers, twice with nvcc, so sources that
+# need the same ones are compiled as one. Each keeps its names in a namespace of its own, and its name in messages.
+#
+# tessera_cuda_units(FOLDER): writes the units into FOLDER, and sets
+#   cuda_units          of them, each as "unit"
+#   cuda_sources_UNIT   the sources in it, without ".cu"
+#   cuda_file_UNIT      its file
+function(tessera_cuda_units folder)
+  file(GLOB sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_FUNCTION_LIST_DIR} ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/*.cu)
+  list(REMOVE_ITEM sources main.cu)
+  set(units "")
+  foreach(source IN LISTS sources)
+    string(REPLACE ".cu" "" name ${source})
+    if(name MATCHES "^(nccl|ordered|staged)")
+      set(unit nccl)
+    elseif(name MATCHES "^(collectives|local|self|tree)")
+      set(unit local)
+    elseif(name MATCHES "^sharded")
+      set(unit ${name})
+    else()
+      set(unit executor)
+    endif()
+    if(NOT unit IN_LIST units)
+      list(APPEND units ${unit})
+      set(sources_${unit} "")
+      set(text_${unit} "")
+    endif()
+    list(APPEND sources_${unit} ${name})
+    set(path ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${source})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${path})
+    file(READ ${path} text)
+    string(REPLACE "\nnamespace {\n" "\nnamespace in_${name} {\n" text "${text}")
+    string(APPEND text_${unit} "#line 1 \"${path}\"\n${text}")
+  endforeach()
+  foreach(unit IN LISTS units)
+    file(CONFIGURE OUTPUT ${folder}/${unit}.cu CONTENT "${text_${unit}}" @ONLY NEWLINE_STYLE UNIX)
+    set(cuda_file_${unit} ${folder}/${unit}.cu PARENT_SCOPE)
+    set(cuda_sources_${unit} ${sources_${unit}} PARENT_SCOPE)
+  endforeach()
+  set(cuda_units ${units} PARENT_SCOPE)
+endfunction()
