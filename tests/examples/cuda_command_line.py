@@ -1,6 +1,6 @@
 """An example on CUDA devices as its users meet it, beside the same example on the host. Where there is no device it must
 say so; where there is one, emulated or not, it must learn what the host's learns.
-usage: cuda_command_line.py PROGRAM PROGRAM_ON_HOST [PRECISION..]"""
+usage: cuda_command_line.py PROGRAM PROGRAM_ON_HOST PRECISION.."""
 
 import json
 import subprocess
@@ -62,7 +62,7 @@ if probe.returncode != 0:
     sys.exit(0)
 
 # The host's losses, but for what another order of sums and fused products do; the same bits at every stage.
-for precision in precisions or ["fp32", "bf16", "fp16"]:
+for precision in precisions:
     common = ["--steps", 6, "--ranks", 2, "--micro-batches", 2, "--precision", precision]
     host = report(on_host, *common, "--stage", 3)
     found = [report(program, *common, "--stage", stage) for stage in range(4)]
