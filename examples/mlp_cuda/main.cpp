@@ -11,7 +11,7 @@ int main(int argc, char** argv) {
                                  .about = "Trains 784-128-10 on MNIST on CUDA devices at any ZeRO stage.",
                                  .data = "folder with the data",
                                  .learning_rates = {{"adamw", 0.003}},
-                                 .precisions = {"fp32", "fp16"},
+                                 .precisions = {"fp32", "bf16"},
                                  .timeline = false,
                                  .add_options = [&](CLI::App& app) { add_options(app, device_options); },
                                  .settle = [&] { settle(device_options, options); }};

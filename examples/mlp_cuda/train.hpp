@@ -10,9 +10,14 @@
 
 namespace mlp::cuda {
 
-/// In the process that has rank 0: its result. AdamW in fp32 or fp16: each precision more takes nvcc half a minute.
-/// Throws example::WrongOption without a device.
+/// In the process that has rank 0: its result. AdamW; fp32 or bf16. Throws example::WrongOption without a device.
 std::optional<example::Result> train(const example::Options& options, const example::cuda::Options& device_options,
                                      const Split& digits);
+
+// What it takes its pick of (examples/cuda).
+std::optional<example::Result> train_fp32(const example::Options& options, const example::cuda::Options& device_options,
+                                          const Split& digits);
+std::optional<example::Result> train_bf16(const example::Options& options, const example::cuda::Options& device_options,
+                                          const Split& digits);
 
 }  // namespace mlp::cuda

@@ -1,0 +1,17 @@
+// Both examples in one precision: what takes the compiler long is the optimizer, which is the same in both.
+#include <tessera/precision/precision.hpp>
+
+#include "mlp_cuda/train.cuh"
+#include "transformer_cuda/train.cuh"
+
+std::optional<example::Result> mlp::cuda::train_fp32(const example::Options& options,
+                                                     const example::cuda::Options& device_options,
+                                                     const Split& digits) {
+  return train_in<tessera::Fp32>(options, device_options, digits);
+}
+
+std::optional<transformer::Outcome> transformer::cuda::train_fp32(const Options& options,
+                                                                  const example::cuda::Options& device_options,
+                                                                  const Text& text) {
+  return train_in<tessera::Fp32>(options, device_options, text);
+}

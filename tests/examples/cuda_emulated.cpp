@@ -1,0 +1,17 @@
+// The examples on devices against the emulated runtime, in the one precision whose loss is scaled: a kernel reads the
+// scale from the optimizer.
+#include <tessera/precision/precision.hpp>
+
+#include "mlp_cuda/train.cuh"
+#include "transformer_cuda/train.cuh"
+
+std::optional<example::Result> mlp::cuda::train(const example::Options& options,
+                                                const example::cuda::Options& device_options, const Split& digits) {
+  return train_in<tessera::Fp16>(options, device_options, digits);
+}
+
+std::optional<transformer::Outcome> transformer::cuda::train(const Options& options,
+                                                             const example::cuda::Options& device_options,
+                                                             const Text& text) {
+  return train_in<tessera::Fp16>(options, device_options, text);
+}
