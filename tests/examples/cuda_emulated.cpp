@@ -1,5 +1,4 @@
-// The examples on devices against the emulated runtime, in the one precision whose loss is scaled: a kernel reads the
-// scale from the optimizer.
+// The examples on devices against the emulated runtime, in one precision: with 16-bit parameters and gradients.
 #include <tessera/precision/precision.hpp>
 
 #include "mlp_cuda/train.cuh"
@@ -7,11 +6,11 @@
 
 std::optional<example::Result> mlp::cuda::train(const example::Options& options,
                                                 const example::cuda::Options& device_options, const Split& digits) {
-  return train_in<tessera::Fp16>(options, device_options, digits);
+  return train_in<tessera::Bf16>(options, device_options, digits);
 }
 
 std::optional<transformer::Outcome> transformer::cuda::train(const Options& options,
                                                              const example::cuda::Options& device_options,
                                                              const Text& text) {
-  return train_in<tessera::Fp16>(options, device_options, text);
+  return train_in<tessera::Bf16>(options, device_options, text);
 }
