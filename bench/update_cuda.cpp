@@ -36,7 +36,9 @@ std::string row(const UpdateRates& rates, const std::vector<double>& torch, std:
     std::snprintf(text, sizeof text, "%.3f", median(rates.update) / median(other));
     return std::string(text);
   };
-  const auto gigabytes = [](const std::vector<double>& of) { return of.empty() ? std::string("-") : with_spread(of, 1e-9, 0); };
+  const auto gigabytes = [](const std::vector<double>& of) {
+    return of.empty() ? std::string("-") : with_spread(of, 1e-9, 0);
+  };
   return "| " + rates.precision + " | " + std::to_string(elements) + " | " + gigabytes(rates.update) + " | " +
          gigabytes(rates.copy) + " | " + against(rates.copy) + " | " + gigabytes(rates.bare) + " | " +
          against(rates.bare) + " | " + gigabytes(torch) + " | " + against(torch) + " |";

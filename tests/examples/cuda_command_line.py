@@ -1,5 +1,5 @@
-"""An example on CUDA devices as its users meet it, beside the same example on the host. Where there is no device it must
-say so; where there is one, emulated or not, it must learn what the host's learns.
+"""An example on CUDA devices as its users meet it, beside the same example on the host. Where there is no device it
+must say so; where there is one, emulated or not, it must learn what the host's learns.
 usage: cuda_command_line.py PROGRAM PROGRAM_ON_HOST PRECISION.."""
 
 import json
@@ -51,7 +51,8 @@ refused("--devices", "--devices", "-1")
 refused("RANK", "--communicator", "nccl", env={})
 done = run(program, "--help")
 check(done.returncode == 0, "--help")
-for option in "ranks stage precision optimizer epochs steps batch micro-batches lr seed data report communicator devices".split():
+for option in ("ranks stage precision optimizer epochs steps batch micro-batches lr seed data report communicator "
+               "devices").split():
     check("--" + option in done.stdout, f"--help tells of --{option}")
 
 probe = run(program, *small, "--steps", 1)
