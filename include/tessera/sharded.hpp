@@ -84,7 +84,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   Sharded(const Sharded&) = delete;
   Sharded& operator=(const Sharded&) = delete;
 
-  /// As finish(); on the way out of an exception, and where a rank failed, what others have not joined is withdrawn.
+  /// As finish(); out of an exception, and where a rank failed, what others have not joined is withdrawn.
   ~Sharded() {
     try {
       if (std::uncaught_exceptions() == exceptions_) finish();
@@ -148,7 +148,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
       decision_.decide(reductions_, evaluation_.exchanges(), progress_.steps());
       if (decision_.may_be_applied()) update();
       last_ = decision_.outcome();
-      return Report(last_, layout(), progress_.end_step());
+      return Report(last_, decision_.agreed(), layout(), progress_.end_step());
     });
   }
 
@@ -219,9 +219,10 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     return layout;
   }
 
-  // Of an earlier step, if it is known by now.
-  void raise_difference() {
-    if (last_.arrived()) decision_.require_agreed(std::exchange(last_, {}).get(), progress_.steps() - 1);
+  void raise_difference() {  // of an earlier step, if it is known by now
+    if (!last_.arrived()) return;
+    if constexpr (!Executor::synchronous) decision_.agreed().wait();
+    decision_.require_agreed(std::exchange(last_, {}).get(), progress_.steps() - 1);
   }
 
   void set_evaluation(const char* call, bool evaluation) {

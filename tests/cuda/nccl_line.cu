@@ -57,12 +57,19 @@ std::string failure_of(const CudaEvent& event) {
   return "";
 }
 
+// What the watchdog does, for one line.
+void look(nccl::Line& line) {
+  line.look();
+  if (const std::string why = line.condemned_for(); !why.empty())
+    if (const ncclComm_t dead = line.give_up(why)) ncclCommAbort(dead);
+}
+
 TEST_CASE("the timeout counts from when the stream has come to the collective, not from its posting") {
   run_lines(2, Duration::milliseconds(150), [](Line& line, int) {
     Memory x(std::vector<float>(16, 1.0f));
     const auto event = all_reduce(line, x, 0);
     std::this_thread::sleep_for(std::chrono::milliseconds(200));  // nobody has looked: nothing has been waited for
-    line.look();
+    look(line);
     CHECK(failure_of(event) == "");
     CHECK(x.get() == std::vector<float>(16, 2.0f));
   });
@@ -76,7 +83,7 @@ TEST_CASE("what is not done in time is aborted by whoever looks, and the stream 
     const auto event = all_reduce(line, x, 1);
     std::thread watchdog([&] {
       for (int i = 0; i < 100; ++i) {
-        line.look();
+        look(line);
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
       }
     });
@@ -104,7 +111,7 @@ TEST_CASE("an error that NCCL finds by itself ends the epoch, with work on its w
     CHECK(failure_of(all_reduce(line, x, 0)) == "");
     const auto event = all_reduce(line, x, 1);
     break_the_network();
-    line.look();
+    look(line);
     const std::string why = failure_of(event);
     CHECK((why.starts_with("all_reduce of 16 float (norm of step 1, pass 1), operation 1: ") ||
            why.starts_with("a queue without work: ")));

@@ -16,7 +16,7 @@ Layout layout_with_bias() {
 }
 
 Report report_of(const Layout& layout, const StepOutcome& outcome) {
-  return Report(HostReadBack<StepOutcome>(outcome), layout, 7);
+  return Report(HostReadBack<StepOutcome>(outcome), HostEvent{}, layout, 7);
 }
 
 TEST_CASE("a step was applied unless a gradient was not finite, whose tensor is named") {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -50,7 +51,7 @@ class Nccl {
   /// Of an id that rank 0 made (ncclGetUniqueId) and all were given, on the current device, computing on a stream of
   /// its own; on() changes that. Blocks until all ranks have come. Throws CommError, CudaError, OptionError.
   Nccl(const ncclUniqueId& id, int rank, int world, Duration timeout = start)
-      : Nccl(joined(id, {rank, world, timeout}), nullptr) {}
+      : Nccl(joined(id, {rank, world, timeout}), std::nullopt) {}
 
   /// Started by torchrun, or by whoever sets its variables (comm/launch.hpp). Chooses the device LOCAL_RANK for the
   /// calling thread. Rank 0 gives the id to all over TCP at MASTER_ADDR, port MASTER_PORT + 1: torchrun itself listens
@@ -106,10 +107,12 @@ class Nccl {
   Nccl on(cudaStream_t compute) const { return Nccl(group_, compute); }
 
  private:
-  Nccl(std::shared_ptr<nccl::Group> group, cudaStream_t compute) : Nccl(group, compute, device::Use(group->device())) {}
-  Nccl(std::shared_ptr<nccl::Group> group, cudaStream_t compute, const device::Use&)
+  // compute: none stands for a stream of its own; null is the device's default stream, as everywhere.
+  Nccl(std::shared_ptr<nccl::Group> group, std::optional<cudaStream_t> compute)
+      : Nccl(group, compute, device::Use(group->device())) {}
+  Nccl(std::shared_ptr<nccl::Group> group, std::optional<cudaStream_t> compute, const device::Use&)
       : group_(std::move(group)),
-        executor_(compute ? compute : group_->own_stream(), std::make_shared<nccl::RegisteredMemory>(group_)) {}
+        executor_(compute ? *compute : group_->own_stream(), std::make_shared<nccl::RegisteredMemory>(group_)) {}
 
   static std::shared_ptr<nccl::Group> joined(const ncclUniqueId& id, const rendezvous::Member& me) {
     me.check();

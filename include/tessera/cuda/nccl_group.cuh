@@ -66,8 +66,24 @@ class Watchdog {
         line->look();
         rest = min(rest, between_looks(line->timeout()));
       }
+      bury();
       news_.wait_until(lock, Moment::now() + Duration::nanoseconds(rest));
     }
+  }
+
+  // An abort may wait for the whole device, on which another queue's collective may hang for the same reason: so all of
+  // the rank's queues end together, in one group.
+  void bury() {
+    std::string why;
+    for (Line* const line : lines_)
+      if (why.empty()) why = line->condemned_for();
+    if (why.empty()) return;
+    std::vector<ncclComm_t> dead;
+    for (Line* const line : lines_)
+      if (const ncclComm_t comm = line->give_up(why)) dead.push_back(comm);
+    ncclGroupStart();
+    for (const ncclComm_t comm : dead) ncclCommAbort(comm);
+    ncclGroupEnd();
   }
 
   Mutex mutex_;

@@ -7,7 +7,10 @@
 
 #include <cuda_runtime.h>
 #include <nccl.h>
+#include <sched.h>
 
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,6 +39,7 @@ class Line final : public Completion {
   Line(const Line&) = delete;
   Line& operator=(const Line&) = delete;
   ~Line() {
+    if (condemned_) ncclCommAbort(condemned_);  // what no watchdog came to
     drop();
     end(retired_);
   }
@@ -98,6 +102,8 @@ class Line final : public Completion {
         cudaStreamIsCapturing(stream_.get(), &status) == cudaSuccess && status == cudaStreamCaptureStatusNone)
       cudaStreamSynchronize(stream_.get());
     const Lock lock(mutex_);
+    for (Memory& each : memory_)  // it may be freed before the communicator is
+      if (comm_ && each.handle) ncclCommDeregister(comm_, std::exchange(each.handle, nullptr));
     end(std::exchange(retired_, std::exchange(comm_, nullptr)));
     operations_.forget();
     failure_.clear();
@@ -122,6 +128,21 @@ class Line final : public Completion {
     } catch (const CudaError& error) {
       abort(error.what());
     }
+  }
+
+  /// Why it has a communicator that is to be aborted; empty if it has none.
+  std::string condemned_for() {
+    const Lock lock(mutex_);
+    return condemned_ ? condemned_for_ : std::string();
+  }
+  /// Ends the epoch, if one is open, for what befell another queue, and hands over what is to be aborted; or null.
+  ncclComm_t give_up(const std::string& why) {
+    const Lock lock(mutex_);
+    if (comm_) {
+      failure_ = why;
+      condemned_ = std::exchange(comm_, nullptr);
+    }
+    return std::exchange(condemned_, nullptr);
   }
 
   Duration timeout() const noexcept { return timeout_; }
@@ -164,7 +185,9 @@ class Line final : public Completion {
       throw_failure();
       if (comm_) return;
     }
-    const ncclComm_t comm = parent_->split(timeout_);
+    // Ranks that had not dropped learn of it from their timeout, and are that much later here.
+    const std::int64_t most = std::numeric_limits<std::int64_t>::max() / 3;
+    const ncclComm_t comm = parent_->split(Duration::nanoseconds(3 * min(timeout_.nanoseconds(), most)));
     const Lock lock(mutex_);
     end(std::exchange(retired_, nullptr));  // all have left it by now
     comm_ = comm;
@@ -184,8 +207,13 @@ class Line final : public Completion {
       error(ncclGroupEnd());
       result = failed(error.get()) ? error.get() : state_of(comm_);
     }
+    // Usually it is done as soon as a thread of NCCL's own has launched it: sleeping would cost more.
+    const Moment soon = Moment::now() + Duration::milliseconds(0.3);
     while (result == ncclInProgress && Moment::now() < deadline) {
-      pause();
+      if (Moment::now() < soon)
+        sched_yield();
+      else
+        pause();
       const Lock lock(mutex_);
       throw_failure();
       result = state_of(comm_);
@@ -208,10 +236,10 @@ class Line final : public Completion {
     if (!failure_.empty()) throw CommError(failure_);
   }
 
-  // NCCL's kernels end at once, whatever they have moved.
+  // From now on calls and waits throw. The watchdog aborts the communicator, with those of the rank's other queues.
   void abort(const std::string& why) {
-    failure_ = why + "; communicator aborted";
-    ncclCommAbort(std::exchange(comm_, nullptr));
+    failure_ = condemned_for_ = why + "; communicator aborted";
+    condemned_ = std::exchange(comm_, nullptr);
   }
 
   Shared<Parent> parent_;
@@ -221,6 +249,8 @@ class Line final : public Completion {
   EventRing joined_{1};           // each is waited for as soon as it is recorded
   Mutex mutex_;                   // guards what follows
   ncclComm_t comm_;               // null: aborted, or dropped
+  ncclComm_t condemned_ = nullptr;  // to be aborted
+  std::string condemned_for_;
   ncclComm_t retired_ = nullptr;  // of the epoch before, which ranks behind may still be at
   Operations operations_;
   std::string failure_;

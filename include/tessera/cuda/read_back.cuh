@@ -102,6 +102,8 @@ class CudaReadBack {
   CudaReadBack(const T* from, cudaStream_t stream, std::shared_ptr<device::ReadBackSlots> slots)
       : CudaReadBack(std::move(slots)) {
     slot_->captured = device::capture_of(stream) != 0;
+    const T none{};
+    if (slot_->captured) std::memcpy(slot_->memory, &none, sizeof(T));  // until the first replay
     cuda_check(cudaMemcpyAsync(slot_->memory, from, sizeof(T), cudaMemcpyDeviceToHost, stream), "reading back a value");
     if (!slot_->captured) cuda_check(cudaEventRecord(slot_->event, stream), "recording an event");
   }

@@ -10,17 +10,19 @@
 
 namespace tessera {
 
-/// Reads what a step came to when it is asked. On an executor that is not synchronous the first question blocks until
-/// the step has been decided, and throws AgreementError where ranks differed (nothing was applied then). Must not
-/// outlive the optimizer.
+/// Reads what a step came to when it is asked. On an executor that is not synchronous a question blocks until the step
+/// has been decided, and throws CommError where it could not be, AgreementError where ranks differed (nothing was
+/// applied then). Must not outlive the optimizer.
 template <class Executor>
 class StepReport {
  public:
   using ReadBack = typename Executor::template ReadBack<StepOutcome>;
 
-  /// attempt: the step as its messages count it, skipped ones included.
-  StepReport(ReadBack outcome, const Layout& layout, index_t attempt)
-      : outcome_(std::move(outcome)), layout_(&layout), attempt_(attempt) {}
+  using Event = typename Executor::Event;
+
+  /// agreed: the exchange that the outcome rests on. attempt: the step as its messages count it, skipped ones included.
+  StepReport(ReadBack outcome, const Event& agreed, const Layout& layout, index_t attempt)
+      : outcome_(std::move(outcome)), agreed_(agreed), layout_(&layout), attempt_(attempt) {}
 
   /// Whether parameters and state were updated. False where a gradient was not finite on some rank.
   bool applied() const { return get().applied; }
@@ -46,11 +48,13 @@ class StepReport {
  private:
   StepOutcome get() const {
     const StepOutcome outcome = outcome_.get();
+    if constexpr (!Executor::synchronous) agreed_.wait();  // of a collective that failed the outcome says anything
     require_agreement(outcome, attempt_);
     return outcome;
   }
 
   ReadBack outcome_;
+  Event agreed_;
   const Layout* layout_;
   index_t attempt_;
 };

@@ -61,8 +61,8 @@ class StepDecision {
     const AgreementWords words{words_.data(), world_};
     executor_->once(Offer<Rule>{numbers_.data(), rules_.data(), static_cast<int>(rules_.span().size()), words, rank_,
                                 circumstances});
-    executor_->wait(
-        queue.all_reduce(words_.span(), Tag{"norm and agreement of step", step, step}, executor_->record()));
+    agreed_ = queue.all_reduce(words_.span(), Tag{"norm and agreement of step", step, step}, executor_->record());
+    executor_->wait(agreed_);
     executor_->once(Decide{numbers_.data(), words, micro_batches_, clip_norm_, scales_loss_});
     if constexpr (Executor::synchronous) require_agreed(numbers_.data()->outcome, step);
   }
@@ -75,6 +75,9 @@ class StepDecision {
 
   /// What the caller multiplies the loss by. Blocks.
   float loss_scale() const { return executor_->read_back(&numbers()->loss_scale).get(); }
+
+  /// Of the last exchange: an outcome is what it says only if this can be waited for.
+  const typename Executor::Event& agreed() const noexcept { return agreed_; }
 
   /// The decision, once it is made.
   ReadBack outcome() const { return executor_->read_back(&numbers()->outcome); }
@@ -90,6 +93,7 @@ class StepDecision {
   Storage<Executor, StepNumbers> numbers_;
   Storage<Executor, StepRule<Rule>> rules_;
   Storage<Executor, std::uint64_t> words_;
+  typename Executor::Event agreed_{};
   int rank_;
   int world_;
   double micro_batches_;

@@ -48,8 +48,9 @@ class TensorNorms {
   template <class Queue>
   void exchange(Queue& queue, index_t step) {
     if (words_.span().empty()) return;
-    executor_->for_each(std::ssize(words_.span()) / ExactSum::limbs,
-                        NormaliseSums{reinterpret_cast<ExactSum*>(words_.data())});
+    if constexpr (!Executor::synchronous)  // else what was added is normalised
+      executor_->for_each(std::ssize(words_.span()) / ExactSum::limbs,
+                          NormaliseSums{reinterpret_cast<ExactSum*>(words_.data())});
     executor_->wait(queue.all_reduce(words_.span(), Tag{"tensor norms of step", step, step}, executor_->record()));
   }
 
