@@ -1,18 +1,33 @@
-// A step allocates nothing: counted where all memory comes from.
+// A step allocates nothing, and what construction cannot allocate is said on all ranks: seen where memory comes from.
 #include <doctest/doctest.h>
 
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <limits>
 #include <new>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "training.hpp"
 
 namespace {
 std::atomic<long> allocations{0};
+
+// Of this thread: how many more buffers an executor of the host gets.
+thread_local int buffers_left = std::numeric_limits<int>::max();
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t border) {
+  ++allocations;
+  if (buffers_left-- == 0) throw std::bad_alloc();
+  const auto align = static_cast<std::size_t>(border);
+  if (void* memory = std::aligned_alloc(align, (size + align - 1) / align * align)) return memory;
+  throw std::bad_alloc();
 }
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 [[gnu::noinline]] void* operator new(std::size_t size) {
   ++allocations;
@@ -88,6 +103,33 @@ TEST_CASE("nor does one that is watched") {
   Timeline timeline(100);
   check_steps_allocate_nothing<Stage3>(&timeline);
   CHECK(timeline.tracks()[0]->lost() > 0);
+}
+
+// Each buffer in turn is the first that rank 1 has no memory for. How many there are.
+template <class Stage>
+int check_missing_memory_is_said_on_all_ranks() {
+  const Layout layout = long_names();
+  for (int left = 1;; ++left) {  // the first is what ranks meet by
+    std::vector<std::string> errors(3);
+    run_ranks(3, [&](Local& comm) {
+      if (comm.rank() == 1) buffers_left = left;
+      try {
+        Sharded<Adam, Stage, Fp16> optimizer(comm, layout, {}, Adam{}, {.micro_batches = 4, .clip_norm = 1});
+      } catch (const Error& error) {
+        errors[comm.rank()] = error.what();
+      }
+      buffers_left = std::numeric_limits<int>::max();
+    });
+    if (errors == std::vector<std::string>(3)) return left - 1;
+    CHECK(errors[1].find("bytes could not be allocated: std::bad_alloc") != std::string::npos);
+    CHECK(errors[0] == "rank 1 could not be built: " + errors[1]);
+    CHECK(errors[2] == errors[0]);
+  }
+}
+
+TEST_CASE("a rank without memory for one of the optimizer's buffers names it, on all ranks") {
+  CHECK(check_missing_memory_is_said_on_all_ranks<Stage0>() >= 5);
+  CHECK(check_missing_memory_is_said_on_all_ranks<Stage3>() >= 5);
 }
 
 }  // namespace

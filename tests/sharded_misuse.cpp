@@ -457,7 +457,7 @@ TEST_CASE("ranks that were handed the same memory are refused, each by name") {
   using Optimizer = Sharded<Adam, Stage0>;
   const Layout layout = two_units();
   const Required need = Optimizer::required(layout, 2);
-  std::vector<float> one(need.parameters), two(need.parameters);
+  std::vector<float> one(need.parameters), two(need.parameters), three(need.parameters);
   const auto build = [&](Local& comm, bool apart) {
     const bool swap = comm.rank() == 1;
     Optimizer(comm, layout, {.parameters = apart && swap ? two : one}, Adam{});
@@ -470,9 +470,21 @@ TEST_CASE("ranks that were handed the same memory are refused, each by name") {
          if (comm.rank() == 0)
            Optimizer(comm, layout, {.parameters = one, .gradients = two}, Adam{});
          else
-           Optimizer(comm, layout, {.gradients = std::span(one).first(need.gradients)}, Adam{});
+           Optimizer(comm, layout, {.parameters = three, .gradients = std::span(one).first(need.gradients)}, Adam{});
        }))
-    CHECK_FALSE(error.empty());
+    CHECK(contains(error, "ranks 0 and 1 were handed buffers that overlap"));
+}
+
+TEST_CASE("ranks of which one was handed a buffer and another was not are refused") {
+  const Layout layout = two_units();
+  std::vector<float> gradients(Sharded<Adam, Stage1>::required(layout, 2).gradients);
+  for (const std::string& error : errors_of(2, [&](Local& comm) {
+         if (comm.rank() == 0)
+           Sharded<Adam, Stage1>(comm, layout, {}, Adam{});
+         else
+           Sharded<Adam, Stage1>(comm, layout, {.gradients = gradients}, Adam{});
+       }))
+    CHECK(contains(error, "ranks differ in buffers handed in: rank 0 has none, rank 1 has gradients"));
 }
 
 TEST_CASE("ranks that begin with different weights are told apart at construction") {

@@ -12,8 +12,6 @@
 #include <vector>
 
 #include <tessera/comm/local.hpp>
-#include <tessera/core/list.hpp>
-#include <tessera/engine/agreement.hpp>
 #include <tessera/engine/composition.hpp>
 #include <tessera/engine/construction.hpp>
 #include <tessera/engine/evaluation.hpp>
@@ -63,18 +61,23 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
         rules_(std::move(rules)),
         reductions_(comm_.queue(options.usable_timeout())),
         gathers_(comm_.queue(options.usable_timeout())),
+        construction_(comm_.executor(), reductions_, comm_.rank(), comm_.size()),
         sharding_(checked(layout, buffers), comm_.size(), Composition::bucket_elements(options)),
         executor_(comm_.executor()),
         plan_(Composition::plan_of(sharding_, options)),
-        parameters_(sharding_, comm_.rank(), executor_, gathers_, plan_, options, buffers.parameters),
-        reduce_(sharding_, comm_.rank(), executor_, reductions_, plan_, options.micro_batches, buffers.gradients),
-        decision_(executor_, plan_, comm_.rank(), comm_.size(), options, scales_loss<Precision>),
-        state_(sharding_, comm_.rank(), executor_, plan_, decision_, options.seed),
+        parameters_(construction_.template make<Parameters>(sharding_, comm_.rank(), executor_, gathers_, plan_,
+                                                            options, buffers.parameters)),
+        reduce_(construction_.template make<Reduction>(sharding_, comm_.rank(), executor_, reductions_, plan_,
+                                                       options.micro_batches, buffers.gradients)),
+        decision_(construction_.template make<Decision>(executor_, plan_, comm_.rank(), comm_.size(), options,
+                                                        scales_loss<Precision>)),
+        state_(construction_.template make<State>(sharding_, comm_.rank(), executor_, plan_, decision_, options.seed)),
         progress_(sharding_, options.micro_batches,
                   {options.timeline, comm_.rank(), sharding_.layout(), reductions_, gathers_}),
         mine_(sharding_, comm_.rank()),
         caller_bytes_(buffers.parameters.data() ? plan_.parameters.bytes() : 0) {
     if (buffers.gradients.data()) caller_bytes_ += plan_.gradients.bytes();
+    construction_.end();
     state_.start_from(parameters_);
   }
 
@@ -122,7 +125,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     if (evaluation_.open()) throw UsageError("backward() during evaluation: call end_evaluation() first");
     progress_.require_new_pass();
     guarded([&] {
-      raise_difference();
+      decision_.raise_difference(progress_.steps() - 1);
       reduce_.begin_pass(progress_.passes());
     });
     const index_t pass = progress_.begin_pass();
@@ -140,15 +143,14 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     for (const Rule& rule : rules_) rule.check();
     progress_.at("norm");
     return guarded([&] {
-      raise_difference();
+      decision_.raise_difference(progress_.steps() - 1);
       decision_.begin(rules_);
       for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, progress_.steps());
       mine_.add_squares(executor_, reduce_, decision_.squares());
       reduce_.settle();
       decision_.decide(reductions_, evaluation_.exchanges(), progress_.steps());
       if (decision_.may_be_applied()) update();
-      last_ = decision_.outcome();
-      return Report(last_, decision_.agreed(), layout(), progress_.end_step());
+      return Report(decision_.last(), decision_.agreed(), layout(), progress_.end_step());
     });
   }
 
@@ -205,24 +207,19 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   friend Pass;
 
   using State = OptimizerState<Rule, Stage, Precision, Executor>;
+  using Reduction = Reduce<Comm, Stage, Precision>;
+  using Decision = StepDecision<Rule, Executor>;
   using Parameters = std::conditional_t<Stage::shards_parameters, ShardedParameters<Comm, Parameter>,
                                         WholeParameters<Comm, Parameter, Stage::shards_state>>;
 
   // Before anything is allocated.
   const Layout& checked(const Layout& layout, const Buffers& buffers) {
-    agree_to_build(comm_.executor(), reductions_, comm_.rank(), comm_.size(),
-                   describe<Rule, Stage, Precision>(layout, rules_, options_), [&](Blueprint& blueprint) {
-                     check_model<Rule, Stage>(layout, rules_, options_);
-                     check_buffers<Stage>(layout, plan(layout, comm_.size(), options_), comm_.executor(),
-                                          buffers.parameters, buffers.gradients, blueprint);
-                   });
+    construction_.begin(describe<Rule, Stage, Precision>(layout, rules_, options_), [&](Blueprint& blueprint) {
+      check_model<Rule, Stage>(layout, rules_, options_);
+      check_buffers<Stage>(layout, plan(layout, comm_.size(), options_), comm_.executor(), buffers.parameters,
+                           buffers.gradients, blueprint);
+    });
     return layout;
-  }
-
-  void raise_difference() {  // of an earlier step, if it is known by now
-    if (!last_.arrived()) return;
-    if constexpr (!Executor::synchronous) decision_.agreed().wait();
-    decision_.require_agreed(std::exchange(last_, {}).get(), progress_.steps() - 1);
   }
 
   void set_evaluation(const char* call, bool evaluation) {
@@ -281,18 +278,18 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   std::vector<Rule> rules_;
   Queue reductions_;
   Queue gathers_;
+  Construction<Executor, Queue> construction_;
   Sharding sharding_;
   Executor executor_;
   Plan plan_;
   Parameters parameters_;
-  Reduce<Comm, Stage, Precision> reduce_;
-  StepDecision<Rule, Executor> decision_;
+  Reduction reduce_;
+  Decision decision_;
   State state_;
   StepProgress progress_;
   Evaluation evaluation_;
   OwnedParts mine_;
   index_t caller_bytes_ = 0;
-  typename StepDecision<Rule, Executor>::ReadBack last_{};
   bool dropped_ = false;  // and nothing was begun since
   int exceptions_ = std::uncaught_exceptions();
 };

@@ -28,8 +28,8 @@ local::Call norm(index_t index) {
           .tag = {"norm of step", index, index}};
 }
 
-CudaEvent all_reduce(Line& line, Memory& x, index_t index) {
-  return line.post(norm(index), {}, [&](auto& turn) {
+CudaEvent all_reduce(Line& line, Memory& x, index_t index, const CudaEvent& after = {}) {
+  return line.post(norm(index), after, [&](auto& turn) {
     turn.nccl([&](ncclComm_t comm, cudaStream_t stream, nccl::FirstError& error) {
       error(ncclAllReduce(x.in().data(), x.out().data(), 16, ncclFloat32, ncclSum, comm, stream));
     });
@@ -98,6 +98,46 @@ TEST_CASE("what is not done in time is aborted by whoever looks, and the stream 
   });
 }
 
+TEST_CASE("a replay that a rank does not join is aborted too, and its stream goes on") {
+  run_lines(2, Duration::milliseconds(30), [](Line& line, int rank) {
+    Memory x(std::vector<float>(16, 1.0f));
+    all_reduce(line, x, 0).wait();  // connected
+    const CudaStream stream;
+    REQUIRE(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+    EventRing events;
+    const CudaEvent fork(events.record(stream.get()));
+    CudaEvent captured;
+    for (int i = 1; i < 3; ++i) captured = all_reduce(line, x, i, fork);
+    captured.hold(stream.get());
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t replay = nullptr;
+    REQUIRE(cudaStreamEndCapture(stream.get(), &graph) == cudaSuccess);
+    REQUIRE(cudaGraphInstantiate(&replay, graph, 0) == cudaSuccess);
+    REQUIRE(cudaGraphLaunch(replay, stream.get()) == cudaSuccess);
+    REQUIRE(cudaStreamSynchronize(stream.get()) == cudaSuccess);
+    look(line);
+    CHECK(failure_of(captured) == "");
+    CHECK(x.get() == std::vector<float>(16, 8.0f));
+    if (rank == 0) {
+      REQUIRE(cudaGraphLaunch(replay, stream.get()) == cudaSuccess);
+      std::thread watchdog([&] {
+        for (int i = 0; i < 100; ++i) {
+          look(line);
+          std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        }
+      });
+      REQUIRE(cudaStreamSynchronize(stream.get()) == cudaSuccess);
+      watchdog.join();
+      CHECK(
+          failure_of(captured) ==
+          "all_reduce of 16 float (norm of step 1, pass 1), replayed in a graph, was not done after 0.03 s: a rank is "
+          "missing or called differently; communicator aborted");
+    }
+    REQUIRE(cudaGraphExecDestroy(replay) == cudaSuccess);
+    REQUIRE(cudaGraphDestroy(graph) == cudaSuccess);
+  });
+}
+
 #if !defined(__CUDACC__)  // no call of NCCL breaks a network
 
 void break_the_network() {
@@ -136,6 +176,15 @@ TEST_CASE("memory is registered with the communicator of every epoch until it is
     CHECK(emulated::nccl_registrations() == 0);
   });
   CHECK(emulated::nccl_communicators() == 0);
+}
+
+TEST_CASE("memory that NCCL does not take is refused, for other ranks' may be registered") {
+  run_lines(1, patient, [](Line& line, int) {
+    Memory x(std::vector<float>(16));
+    CHECK_THROWS_WITH_AS(line.enlist(x.out().data(), 65), doctest::Contains("registering memory: NCCL: "), CommError);
+    line.withdraw(x.out().data());
+    CHECK(emulated::nccl_registrations() == 0);
+  });
 }
 
 #endif

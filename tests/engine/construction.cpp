@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <exception>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -27,24 +29,62 @@ TEST_CASE("a model that cannot be is refused by name") {
   CHECK_NOTHROW((check_model<Adam, Stage1>(layout, {Adam{}, Adam{}}, {})));
 }
 
-TEST_CASE("what one rank cannot build is thrown there as it is, and elsewhere with that rank's name") {
-  std::vector<std::string> errors(3);
-  run_ranks(3, [&](Local& comm) {
+// What each rank's `build(construction, rank)` said of itself.
+template <class Build>
+std::vector<std::string> errors_of(int world, Build build) {
+  std::vector<std::string> errors(world);
+  run_ranks(world, [&](Local& comm) {
     auto queue = comm.queue(Duration::seconds(10));
-    const Blueprint blueprint = describe<Adam, Stage1, Fp32>(Layout{}, {Adam{}}, {});
+    Construction construction(comm.executor(), queue, comm.rank(), world);
     try {
-      agree_to_build(comm.executor(), queue, comm.rank(), 3, blueprint, [&](Blueprint&) {
-        if (comm.rank() == 1) throw BufferError("too small");
-      });
-    } catch (const BufferError& error) {
-      errors[comm.rank()] = std::string("BufferError ") + error.what();
+      build(construction, comm.rank());
     } catch (const AgreementError& error) {
       errors[comm.rank()] = error.what();
+    } catch (const std::exception& error) {
+      errors[comm.rank()] = std::string("its own: ") + error.what();
     }
   });
-  CHECK(errors[1] == "BufferError too small");
+  return errors;
+}
+
+TEST_CASE("what one rank cannot build is thrown there as it is, and elsewhere with that rank's name") {
+  const Blueprint blueprint = describe<Adam, Stage1, Fp32>(Layout{}, {Adam{}}, {});
+  const auto errors = errors_of(3, [&](auto& construction, int rank) {
+    construction.begin(blueprint, [&](Blueprint&) {
+      if (rank == 1) throw BufferError("too small");
+    });
+  });
+  CHECK(errors[1] == "its own: too small");
   CHECK(errors[0] == "rank 1 could not be built: too small");
   CHECK(errors[2] == errors[0]);
+}
+
+struct Part {
+  Part(int rank, int failing) {
+    if (rank == failing) throw std::bad_alloc();
+  }
+  Part(const Part&) = delete;
+};
+
+TEST_CASE("a part that one rank cannot make leaves no other waiting") {
+  const auto errors = errors_of(3, [&](auto& construction, int rank) {
+    construction.begin(Blueprint{}, [](Blueprint&) {});
+    [[maybe_unused]] const Part first = construction.template make<Part>(rank, -1);
+    [[maybe_unused]] const Part second = construction.template make<Part>(rank, 2);
+    construction.end();
+  });
+  CHECK(errors[2] == "its own: std::bad_alloc");
+  CHECK(errors[0] == "rank 2 could not be built: std::bad_alloc");
+  CHECK(errors[1] == errors[0]);
+}
+
+TEST_CASE("where all have their parts nobody throws") {
+  const auto errors = errors_of(3, [&](auto& construction, int rank) {
+    construction.begin(Blueprint{}, [](Blueprint&) {});
+    [[maybe_unused]] const Part part = construction.template make<Part>(rank, -1);
+    construction.end();
+  });
+  CHECK(errors == std::vector<std::string>(3));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <new>
 #include <vector>
 
 #include <tessera/engine/storage.hpp>
@@ -20,6 +21,24 @@ TEST_CASE("memory is the caller's where it was handed in, and else allocated as 
   CHECK(callers.data() == memory.data());
   CHECK(callers.span().size() == 100);
   CHECK(host.allocated_bytes() == 400);
+}
+
+struct NoMemory {
+  template <class T>
+  using Buffer = HostBuffer<T>;
+  template <class T>
+  Buffer<T> allocate(index_t) {
+    throw std::bad_alloc();
+  }
+};
+
+TEST_CASE("a buffer that cannot be allocated is named, with its bytes") {
+  NoMemory none;
+  CHECK_THROWS_WITH_AS((Storage<NoMemory, float>(none, planned)),
+                       doctest::Contains("'parameters' of 400 bytes could not be allocated: std::bad_alloc"),
+                       MemoryError);
+  std::vector<float> memory(100);
+  CHECK_NOTHROW((Storage<NoMemory, float>(none, planned, memory)));
 }
 
 TEST_CASE("a buffer may be longer than needed, not shorter, and begins at sixteen bytes") {

@@ -23,6 +23,11 @@ struct BufferError : Error {
   using Error::Error;
 };
 
+/// A buffer of the plan that could not be allocated.
+struct MemoryError : Error {
+  using Error::Error;
+};
+
 /// An option or hyperparameter out of its range.
 struct OptionError : Error {
   using Error::Error;

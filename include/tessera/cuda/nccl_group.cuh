@@ -124,17 +124,16 @@ class Group {
     watchdog_->remove(line);
   }
 
+  /// Throws CommError. Until withdrawn, also if it throws.
   void enlist(void* memory, std::size_t bytes) {
     const Lock lock(mutex_);
     memory_.push_back({memory, bytes});
     watchdog_->for_each_line([&](Line& line) { line.enlist(memory, bytes); });
   }
-  /// Whether it was enlisted.
-  bool withdraw(void* memory) noexcept {
+  void withdraw(void* memory) noexcept {
     const Lock lock(mutex_);
-    const bool found = std::erase_if(memory_, [&](const Memory& each) { return each.begin == memory; }) > 0;
-    if (found) watchdog_->for_each_line([&](Line& line) { line.withdraw(memory); });
-    return found;
+    std::erase_if(memory_, [&](const Memory& each) { return each.begin == memory; });
+    watchdog_->for_each_line([&](Line& line) { line.withdraw(memory); });
   }
 
  private:
@@ -151,20 +150,25 @@ class Group {
 };
 
 /// Memory of ncclMemAlloc, registered with every queue's communicator, so that NCCL moves it without copies of its own
-/// where the machine allows. Where it cannot be had so, it is plain device memory.
+/// where the machine allows. Small buffers are plain device memory, on every rank the same ones: NCCL promises nothing
+/// of a collective that is given registered memory on some ranks and plain memory on others.
 class RegisteredMemory final : public DeviceMemory {
  public:
   explicit RegisteredMemory(std::shared_ptr<Group> group) : group_(std::move(group)) {}
 
+  /// Throws CommError too.
   void* allocate(index_t bytes) override {
     if (bytes < granule) return plain_.allocate(bytes);
     const device::WhileCapturing allowed;
     void* memory = nullptr;
-    if (ncclMemAlloc(&memory, static_cast<std::size_t>(bytes)) != ncclSuccess || !memory) {
-      static_cast<void>(cudaGetLastError());  // plain memory's error says more
-      return plain_.allocate(bytes);
+    check(ncclMemAlloc(&memory, static_cast<std::size_t>(bytes)),
+          "allocating memory by ncclMemAlloc (with NCCL_CUMEM_ENABLE=0 it calls cudaMalloc)");
+    try {
+      group_->enlist(memory, static_cast<std::size_t>(bytes));
+    } catch (...) {
+      free(memory, bytes);
+      throw;
     }
-    group_->enlist(memory, static_cast<std::size_t>(bytes));
     return memory;
   }
 
@@ -172,10 +176,8 @@ class RegisteredMemory final : public DeviceMemory {
     if (bytes < granule) return plain_.free(memory, bytes);
     const device::WhileCapturing allowed;
     cudaDeviceSynchronize();  // NCCL unmaps it without asking
-    if (group_->withdraw(memory))
-      ncclMemFree(memory);
-    else
-      plain_.free(memory, bytes);
+    group_->withdraw(memory);
+    ncclMemFree(memory);
   }
 
  private:

@@ -23,6 +23,7 @@
 #include <tessera/cuda/nccl_error.cuh>
 #include <tessera/cuda/nccl_operations.cuh>
 #include <tessera/cuda/nccl_parent.cuh>
+#include <tessera/cuda/nccl_replays.cuh>
 #include <tessera/cuda/stream.cuh>
 #include <tessera/exec/event.hpp>
 #include <tessera/exec/thread.hpp>
@@ -52,8 +53,13 @@ class Line final : public Completion {
     open();
     after.hold(stream_.get());
     Turn turn{*this, call};
-    if (device::capture_of(stream_.get()) != 0) {  // the graph's launches are nothing that events can tell of
+    if (device::capture_of(stream_.get()) != 0) {
+      {
+        const Lock lock(mutex_);
+        replays_.begin(call, stream_.get());
+      }
       calls(turn);
+      replays_.end(stream_.get());
       return CudaEvent(captured_.record(stream_.get()), this, epoch_);
     }
     Operation* operation;
@@ -118,12 +124,13 @@ class Line final : public Completion {
       Operation* const oldest = operations_.oldest();
       if (const ncclResult_t state = state_of(comm_); failed(state)) {
         abort((oldest ? oldest->text() : std::string("a queue without work")) + ": " + reason(state));
+      } else if (const std::string replayed = replays_.overdue(timeout_); !replayed.empty()) {
+        abort(late(replayed));
       } else if (oldest && !oldest->waited_for) {
         oldest->waited_for = Operations::happened(oldest->began);
         oldest->since = Moment::now();
       } else if (oldest && Moment::now() >= oldest->since + timeout_) {
-        abort(message({oldest->text(), ", was not done after ", timeout_.seconds(),
-                       " s: a rank is missing or called differently"}));
+        abort(late(oldest->text()));
       }
     } catch (const CudaError& error) {
       abort(error.what());
@@ -155,7 +162,8 @@ class Line final : public Completion {
     if (ticket == epoch_) throw_failure();
   }
 
-  /// Memory that collectives will use; where NCCL does not take it, it goes the common way. Until withdrawn.
+  /// Memory that collectives will use, registered with the communicator of every epoch until it is withdrawn. Throws
+  /// CommError.
   void enlist(void* memory, std::size_t bytes) {
     const Lock lock(mutex_);
     memory_.push_back({memory, bytes, nullptr});
@@ -227,13 +235,17 @@ class Line final : public Completion {
     throw_failure();
   }
 
-  void enlist(Memory& each) noexcept {
+  void enlist(Memory& each) {
     each.handle = nullptr;
-    if (comm_ && failed(ncclCommRegister(comm_, each.begin, each.bytes, &each.handle))) each.handle = nullptr;
+    if (comm_) check(ncclCommRegister(comm_, each.begin, each.bytes, &each.handle), "registering memory");
   }
 
   void throw_failure() const {
     if (!failure_.empty()) throw CommError(failure_);
+  }
+
+  std::string late(const std::string& what) const {
+    return message({what, ", was not done after ", timeout_.seconds(), " s: a rank is missing or called differently"});
   }
 
   // From now on calls and waits throw. The watchdog aborts the communicator, with those of the rank's other queues.
@@ -246,9 +258,10 @@ class Line final : public Completion {
   Duration timeout_;
   CudaStream stream_{StreamPriority::high};
   EventRing captured_;
-  EventRing joined_{1};           // each is waited for as soon as it is recorded
-  Mutex mutex_;                   // guards what follows
-  ncclComm_t comm_;               // null: aborted, or dropped
+  EventRing joined_{1};  // each is waited for as soon as it is recorded
+  Mutex mutex_;          // guards what follows
+  Replays replays_;
+  ncclComm_t comm_;                 // null: aborted, or dropped
   ncclComm_t condemned_ = nullptr;  // to be aborted
   std::string condemned_for_;
   ncclComm_t retired_ = nullptr;  // of the epoch before, which ranks behind may still be at

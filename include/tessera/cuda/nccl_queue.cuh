@@ -22,7 +22,7 @@ namespace tessera::nccl {
 
 /// See CommunicationQueue. Posting enqueues on a stream of high priority and never waits for the device; the first
 /// collective of a kind may wait for the other ranks, as NCCL connects them. Can be captured in a CUDA graph, by all
-/// ranks alike, once each kind of collective has run; what a graph's launches do no timeout watches over.
+/// ranks alike, once each kind of collective has run.
 ///
 /// A collective that is not done in time, counted from when the stream has come to it, or an error that NCCL reports,
 /// aborts the communicator: the stream goes on, over memory that is then of any content, and every call and wait throws

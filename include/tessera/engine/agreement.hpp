@@ -1,17 +1,16 @@
-// How ranks make sure, when they are built, that they are built alike. (In every step: engine/step_decision.hpp.)
+// What ranks tell each other when they are built, and what must be alike. (In every step: engine/step_decision.hpp.)
 // Design section 4, point 8.
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <cstring>
-#include <span>
-#include <string>
 #include <string_view>
 
-#include <tessera/comm/communicator.hpp>
-#include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/core/message.hpp>
 
 namespace tessera {
 
@@ -32,7 +31,7 @@ struct Blueprint {
     bool meets(const Memory& other) const { return process == other.process && begin < other.end && other.begin < end; }
   };
 
-  std::array<Part, 8> parts{};
+  std::array<Part, 9> parts{};
   std::array<Memory, 2> memory{};   ///< parameters and gradients
   std::array<char, 512> problem{};  ///< why this rank cannot be built; empty if it can
 
@@ -71,27 +70,6 @@ inline void compare(const List<Blueprint>& ranks) {
             throw BufferError(message({"ranks ", other, " and ", r,
                                        " were handed buffers that overlap: each rank needs "
                                        "parameters and gradients of its own"}));
-}
-
-/// Sends this rank's blueprint to all others and compares. A rank that cannot be built makes all throw BufferError,
-/// OptionError or the like: the caller rethrows its own, the others get PeerError that names it. Blocks.
-template <class Executor, class Queue>
-void agree(Executor executor, Queue& queue, int rank, int world, const Blueprint& mine) {
-  constexpr index_t words = sizeof(Blueprint) / sizeof(std::uint64_t);
-  static_assert(sizeof(Blueprint) % sizeof(std::uint64_t) == 0);
-  auto buffer = executor.template allocate<std::uint64_t>(words * world);
-  const std::span<std::uint64_t> all = buffer.span();
-  const std::span<std::uint64_t> own = all.subspan(rank * words, words);
-  List<Blueprint> ranks(world);
-  ranks[rank] = mine;
-  executor.upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[rank]));
-  executor.wait(
-      queue.all_gather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0}, executor.record()));
-  executor.download(std::span<const std::uint64_t>(all), reinterpret_cast<std::uint64_t*>(ranks.data()));
-  for (int r = 0; r < world; ++r)
-    if (ranks[r].problem[0] != 0 && r != rank)
-      throw PeerError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));
-  compare(ranks);
 }
 
 }  // namespace tessera

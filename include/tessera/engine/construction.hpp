@@ -1,5 +1,8 @@
-// What is looked at before an optimizer is built: first what is wrong on this rank, then what differs between ranks, in
-// one exchange, so that a rank that cannot be built does not leave the others waiting.
+// How an optimizer is built on all ranks or on none, so that a rank that cannot be does not leave the others waiting:
+//
+//     begin    what is wrong on this rank, what differs between ranks      one exchange, before anything is allocated
+//     make     the parts, and their memory
+//     end      whether all have theirs                                     one exchange
 #pragma once
 
 #include <time.h>
@@ -12,6 +15,9 @@
 #include <utility>
 #include <vector>
 
+#include <tessera/comm/communicator.hpp>
+#include <tessera/core/digest.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/engine/agreement.hpp>
 #include <tessera/engine/step_numbers.hpp>
 #include <tessera/engine/storage.hpp>
@@ -62,7 +68,8 @@ Blueprint describe(const Layout& layout, const std::vector<Rule>& rules, const O
   blueprint.set(5, "options", options.describe(), options.digest());
   blueprint.set(6, "hyperparameters", message({rules.size(), " rules (digests by group ", digests, ")"}),
                 digest_of(rules, 1));
-  blueprint.set(7, "the weights they begin with", "none", 0);
+  blueprint.set(7, "buffers handed in", "none", 0);
+  blueprint.set(8, "the weights they begin with", "none", 0);
   return blueprint;
 }
 
@@ -94,6 +101,12 @@ void check_buffers(const Layout& layout, const Plan& plan, Executor executor, st
     return {process_number(), begin, begin + buffer.size_bytes()};
   };
   blueprint.memory = {memory(parameters), memory(gradients)};
+  if (parameters.data() || gradients.data())
+    blueprint.set(7, "buffers handed in",
+                  !gradients.data()    ? "parameters"
+                  : !parameters.data() ? "gradients"
+                                       : "parameters and gradients",
+                  0);
   if (Stage::shards_parameters || !parameters.data()) return;
   Digest digest;
   for (const Unit u : layout.forward())
@@ -101,27 +114,91 @@ void check_buffers(const Layout& layout, const Plan& plan, Executor executor, st
       const std::span<const Parameter> tensor(parameters.data() + layout.offset(t), layout.elements(t));
       digest.add(static_cast<std::int64_t>(executor.digest(tensor)));
     }
-  blueprint.set(7, "the weights they begin with", message({"parameters of its own (digest ", digest.value(), ")"}),
+  blueprint.set(8, "the weights they begin with", message({"parameters of its own (digest ", digest.value(), ")"}),
                 digest.value());
 }
 
-/// Runs `check(blueprint)`, and tells all ranks what it threw. Every rank that has nothing to throw itself throws
-/// PeerError where another one has, or AgreementError where blueprints differ. Blocks until all ranks have come.
-template <class Executor, class Queue, class Check>
-void agree_to_build(Executor executor, Queue& queue, int rank, int world, Blueprint blueprint, Check check) {
-  std::exception_ptr problem;
-  try {
-    check(blueprint);
-  } catch (const Error& error) {
-    problem = std::current_exception();
-    blueprint.refuse(error.what());
+/// One rank's side. The memory by which ranks meet is there from the beginning, so that one that has no more can say
+/// so.
+template <class Executor, class Queue>
+class Construction {
+ public:
+  Construction(Executor executor, Queue& queue, int rank, int world)
+      : executor_(std::move(executor)),
+        queue_(&queue),
+        rank_(rank),
+        world_(world),
+        words_(executor_.template allocate<std::uint64_t>(words * world)) {}
+
+  /// Runs `check(blueprint)`, and tells all ranks what it threw. Every rank that has nothing to throw itself throws
+  /// PeerError where another one has, or AgreementError where blueprints differ. Blocks until all ranks have come.
+  template <class Check>
+  void begin(Blueprint blueprint, Check check) {
+    std::exception_ptr problem;
+    try {
+      check(blueprint);
+    } catch (const Error& error) {
+      problem = std::current_exception();
+      blueprint.refuse(error.what());
+    }
+    try {
+      meet(blueprint);
+    } catch (const AgreementError&) {
+      if (!problem) throw;
+    }
+    if (problem) std::rethrow_exception(problem);
   }
-  try {
-    agree(std::move(executor), queue, rank, world, blueprint);
-  } catch (const AgreementError&) {
-    if (!problem) throw;
+
+  /// A part of the optimizer. Where it throws, the other ranks hear of it: end() throws there. Blocks only then.
+  template <class Part, class... Arguments>
+  Part make(Arguments&&... arguments) {
+    try {
+      return Part(std::forward<Arguments>(arguments)...);
+    } catch (const std::exception& error) {
+      refuse(error.what());
+      throw;
+    }
   }
-  if (problem) std::rethrow_exception(problem);
-}
+
+  /// Throws PeerError that names the first rank that could not make a part. Blocks until all ranks have come.
+  void end() {
+    meet(Blueprint{});
+    words_ = {};
+  }
+
+ private:
+  static constexpr index_t words = sizeof(Blueprint) / sizeof(std::uint64_t);
+  static_assert(sizeof(Blueprint) % sizeof(std::uint64_t) == 0);
+
+  void refuse(const char* why) noexcept {
+    try {
+      Blueprint mine;
+      mine.refuse(why);
+      meet(mine);
+    } catch (...) {  // what went wrong first says more
+    }
+  }
+
+  void meet(const Blueprint& mine) {
+    const std::span<std::uint64_t> all = words_.span();
+    const std::span<std::uint64_t> own = all.subspan(rank_ * words, words);
+    List<Blueprint> ranks(world_);
+    ranks[rank_] = mine;
+    executor_.upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[rank_]));
+    executor_.wait(queue_->all_gather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0},
+                                      executor_.record()));
+    executor_.download(std::span<const std::uint64_t>(all), reinterpret_cast<std::uint64_t*>(ranks.data()));
+    for (int r = 0; r < world_; ++r)
+      if (ranks[r].problem[0] != 0 && r != rank_)
+        throw PeerError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));
+    compare(ranks);
+  }
+
+  Executor executor_;
+  Queue* queue_;
+  int rank_;
+  int world_;
+  typename Executor::template Buffer<std::uint64_t> words_;
+};
 
 }  // namespace tessera

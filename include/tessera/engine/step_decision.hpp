@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
@@ -65,6 +66,7 @@ class StepDecision {
     executor_->wait(agreed_);
     executor_->once(Decide{numbers_.data(), words, micro_batches_, clip_norm_, scales_loss_});
     if constexpr (Executor::synchronous) require_agreed(numbers_.data()->outcome, step);
+    last_ = outcome();
   }
 
   /// Where the host knows of a step that is skipped, nothing more of it is done or sent.
@@ -79,21 +81,31 @@ class StepDecision {
   /// Of the last exchange: an outcome is what it says only if this can be waited for.
   const typename Executor::Event& agreed() const noexcept { return agreed_; }
 
-  /// The decision, once it is made.
+  /// What is decided by now.
   ReadBack outcome() const { return executor_->read_back(&numbers()->outcome); }
+  /// What the last step came to, once it is decided.
+  const ReadBack& last() const noexcept { return last_; }
 
-  /// Throws AgreementError where ranks differed in `step`, after which the next one may agree again.
+  /// Throws AgreementError where ranks differed in the last step, `step`, and this is known by now: once. Never blocks.
+  void raise_difference(index_t step) {
+    if (!last_.arrived()) return;
+    if constexpr (!Executor::synchronous) agreed_.wait();
+    require_agreed(std::exchange(last_, {}).get(), step);
+  }
+
+ private:
+  // After which the next step may agree again.
   void require_agreed(StepOutcome outcome, index_t step) {
     if (outcome.differs != 0) executor_->once(ForgetDifference{numbers_.data()});
     require_agreement(outcome, step);
   }
 
- private:
   Executor* executor_;
   Storage<Executor, StepNumbers> numbers_;
   Storage<Executor, StepRule<Rule>> rules_;
   Storage<Executor, std::uint64_t> words_;
   typename Executor::Event agreed_{};
+  ReadBack last_{};
   int rank_;
   int world_;
   double micro_batches_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <span>
 #include <string>
 
@@ -48,15 +49,27 @@ struct Zero {
 template <class Executor, class T>
 class Storage {
  public:
+  using Buffer = typename Executor::template Buffer<T>;
+
+  /// Throws MemoryError that names the buffer.
   Storage(Executor& executor, const Allocation& planned, std::span<T> of_caller = {})
-      : own_(executor.template allocate<T>(of_caller.data() ? 0 : planned.copies * planned.elements)),
+      : own_(of_caller.data() ? Buffer{} : allocate(executor, planned)),
         span_(of_caller.data() ? of_caller.first(planned.elements) : own_.span()) {}
 
   T* data() const noexcept { return span_.data(); }
   std::span<T> span() const noexcept { return span_; }
 
  private:
-  typename Executor::template Buffer<T> own_;
+  static Buffer allocate(Executor& executor, const Allocation& planned) {
+    try {
+      return executor.template allocate<T>(planned.copies * planned.elements);
+    } catch (const std::exception& error) {
+      throw MemoryError(message({"buffer '", planned.name, "' of ", planned.bytes(), " bytes could not be allocated: ",
+                                 error.what(), "; plan() lists what a rank needs at each stage"}));
+    }
+  }
+
+  Buffer own_;
   std::span<T> span_;
 };
 
