@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <nccl.h>
 
+#include <future>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,28 @@ TEST_CASE("who does not split ends the waiting of the others, who are told so fr
   CHECK(errors[0] == "rank 0 of 2 could not make a queue: not all ranks have made theirs within 0.06 s");
   CHECK(errors[1] == "");
   CHECK(communicators() == 0);
+}
+
+TEST_CASE("a framework's blocking communicator, whose split waits within NCCL, ends the waiting too") {
+  if (!testing::devices_for(2)) return;
+  const ncclUniqueId id = testing::new_id();
+  std::promise<void> given_up;
+  const auto errors = testing::errors_of_threads(2, [&](int rank) {
+    ncclComm_t existing = nullptr, late = nullptr;
+    nccl::check(ncclCommInitRank(&existing, 2, id, rank), "joining");
+    if (rank == 1) {
+      given_up.get_future().wait();
+      nccl::check(ncclCommSplit(existing, 0, rank, &late, nullptr), "splitting");  // lets rank 0's call end
+      return;
+    }
+    Parent parent(existing);
+    CHECK_THROWS_AS(parent.split(Duration::milliseconds(60)), CommError);
+    given_up.set_value();
+    parent.split(patient);
+  });
+  REQUIRE(errors.size() == 2);
+  CHECK(errors[0] == "rank 0 of 2 could not make a queue: not all ranks have made theirs within 0.06 s");
+  CHECK(errors[1] == "");
 }
 
 TEST_CASE("two ranks on one device are told what NCCL says of it") {

@@ -5,9 +5,13 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
+#include <chrono>
+#include <future>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include <tessera/core/duration.hpp>
 #include <tessera/core/message.hpp>
@@ -90,11 +94,10 @@ class Parent {
   /// order; blocks until all have come. Throws CommError, from then on always.
   ncclComm_t split(Duration timeout) {
     if (!failure_.empty()) throw CommError(failure_);
-    ncclConfig_t config = never_blocking();
-    auto child = std::make_unique<ncclComm_t>(nullptr);
     const Moment deadline = Moment::now() + timeout;
-    ncclResult_t result = ncclCommSplit(comm_, 0, rank_, child.get(), &config);
-    if (!failed(result)) result = settled(comm_, deadline);
+    auto child = std::make_unique<ncclComm_t>(nullptr);
+    ncclResult_t result = split_by(deadline, child.get());
+    if (result == ncclSuccess) result = settled(comm_, deadline);
     if (result == ncclSuccess) result = settled(*child, deadline);
     if (result == ncclSuccess) return *child;
     failure_ =
@@ -105,12 +108,36 @@ class Parent {
       ncclCommAbort(std::exchange(comm_, nullptr));
       if (*child) ncclCommAbort(*child);
     } else {
-      static_cast<void>(child.release());  // the framework's communicator may still be at it, and will write there
+      keep(std::move(child));
     }
     throw CommError(failure_);
   }
 
  private:
+  // ncclCommSplit; ncclInProgress if it has not returned by then. A framework's communicator may be a blocking one,
+  // which waits for the other ranks within NCCL: so the call has a thread of its own, which is left to it.
+  ncclResult_t split_by(Moment deadline, ncclComm_t* child) {
+    std::promise<ncclResult_t> calling;
+    std::future<ncclResult_t> called = calling.get_future();
+    std::thread([comm = comm_, rank = rank_, device = device_, child, calling = std::move(calling)]() mutable {
+      ncclConfig_t config = never_blocking();
+      const bool chosen = cudaSetDevice(device) == cudaSuccess;
+      calling.set_value(chosen ? ncclCommSplit(comm, 0, rank, child, &config) : ncclUnhandledCudaError);
+    }).detach();
+    while (called.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
+      if (Moment::now() >= deadline) return ncclInProgress;
+    const ncclResult_t result = called.get();
+    return failed(result) ? result : ncclSuccess;
+  }
+
+  // For good: the framework's communicator may still be at it, and will write there.
+  static void keep(std::unique_ptr<ncclComm_t> child) {
+    static Mutex mutex;
+    static auto& kept = *new std::vector<std::unique_ptr<ncclComm_t>>;
+    const Lock lock(mutex);
+    kept.push_back(std::move(child));
+  }
+
   ncclComm_t comm_ = nullptr;
   int device_ = 0;
   int rank_ = 0;
