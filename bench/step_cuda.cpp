@@ -1,5 +1,6 @@
 // A step on a device against its kernels, each measured alone; and how much of the communication a compute of the same
-// length does not hide. One rank over NCCL, and several that share the device over CudaLocal.
+// length, wherever there is any to hide, does not hide. One rank over NCCL, and several that share the device over
+// CudaLocal.
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -19,17 +20,18 @@ std::string row(int stage, int world, const StepTimes& times) {
   char text[300];
   const std::string of = std::to_string(stage) + " | " + (world == 0 ? "1, NCCL" : std::to_string(world) + ", local");
   if (!times.fits) {
-    std::snprintf(text, sizeof text, "| %s | does not fit: %.0f GiB | | | | | | |", of.c_str(),
+    std::snprintf(text, sizeof text, "| %s | does not fit: %.0f GiB | | | | | | | | |", of.c_str(),
                   static_cast<double>(times.bytes) / (1 << 30));
     return text;
   }
-  const double communication = median(times.communication);
-  const double rest = median(times.norm) + median(times.update);
-  const double unhidden = median(times.hidden_step) - times.compute - rest;
-  std::snprintf(text, sizeof text, "| %s | %s | %.2f | %.2f | %.2f | %.3f | %s | %.1f%% |", of.c_str(),
-                with_spread(times.step, 1e3, 2).c_str(), communication * 1e3, median(times.norm) * 1e3,
-                median(times.update) * 1e3, median(times.step) / (communication + rest),
-                with_spread(times.hidden_step, 1e3, 2).c_str(), 100 * unhidden / communication);
+  const double communication = median(times.reductions) + times.gathers_a_step * median(times.gathers);
+  const double rest = median(times.clear) + median(times.norm) + median(times.update);
+  const double unhidden = median(times.hidden_step) - median(times.compute) - rest;
+  std::snprintf(text, sizeof text, "| %s | %s | %.2f | %.2f | %.2f | %.2f | %.3f | %.2f | %s | %.1f%% |", of.c_str(),
+                with_spread(times.step, 1e3, 2).c_str(), communication * 1e3, median(times.clear) * 1e3,
+                median(times.norm) * 1e3, median(times.update) * 1e3, median(times.step) / (communication + rest),
+                median(times.compute) * 1e3, with_spread(times.hidden_step, 1e3, 2).c_str(),
+                100 * unhidden / communication);
   return text;
 }
 
@@ -74,9 +76,10 @@ int main(int argc, char** argv) {
       for (const int stage : stages) {
         const StepTimes times = measure_step(setting, stage, world);
         if (first) {
-          say("| stage | world | step ms | communication | norm | update | step / sum | step with compute ms | not "
-              "hidden |");
-          say("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+          say("| stage | world | step ms | communication | clear | norm | update | step / sum | compute | step with "
+              "compute "
+              "ms | not hidden |");
+          say("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
         }
         first = false;
         say(row(stage, world, times));

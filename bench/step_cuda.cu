@@ -1,6 +1,5 @@
 #include "step_cuda.hpp"
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -12,6 +11,7 @@
 #include <tessera/tessera.hpp>
 
 #include "samples.hpp"
+#include "stopwatch.cuh"
 
 using namespace tessera;
 
@@ -28,13 +28,13 @@ class Spin {
  public:
   /// A second is so many rounds, found by spinning.
   explicit Spin(Cuda executor) : executor_(executor), end_(executor_.allocate<float>(1)) {
-    constexpr double rounds = 1e6;
+    constexpr double rounds = 1e7;  // some 20 ms, in which the clock comes up
     run_rounds(rounds);
-    wait();
-    const auto begin = std::chrono::steady_clock::now();
+    Stopwatch watch(executor_.stream());
+    watch.begin();
     run_rounds(rounds);
-    wait();
-    rounds_a_second_ = rounds / std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    watch.end();
+    rounds_a_second_ = rounds / watch.seconds();
   }
 
   void operator()(double seconds) { run_rounds(seconds * rounds_a_second_); }
@@ -44,7 +44,6 @@ class Spin {
     if (rounds < 1) return;
     device::launch(spin_kernel, 1, 1, executor_.stream(), static_cast<long long>(rounds), end_.span().data());
   }
-  void wait() { executor_.record().wait(); }
 
   Cuda executor_;
   CudaBuffer<float> end_;
@@ -71,7 +70,8 @@ class Measurement {
         executor_(comm.executor()),
         queue_(comm_.queue(Duration::seconds(600))),
         word_(executor_.template allocate<float>(1)),
-        spin_(executor_) {}
+        spin_(executor_),
+        watch_(executor_.stream()) {}
 
   StepTimes run() {
     StepTimes times;
@@ -82,7 +82,6 @@ class Measurement {
     times.fits = agree(times.bytes <= static_cast<std::int64_t>(0.95 * static_cast<double>(free)));
     if (!times.fits) return times;
     measure_kernels(times);
-    times.compute = shared(median(times.communication));
     measure_steps(times);
     return times;
   }
@@ -90,11 +89,8 @@ class Measurement {
  private:
   Options options() const { return {.bucket_bytes = setting_.bucket_bytes, .prefetch = setting_.prefetch}; }
 
-  // All ranks are here, and their devices are at rest.
-  void meet() {
-    executor_.wait(queue_.all_reduce(word_.span(), {"meeting"}, executor_.record()));
-    executor_.record().wait();
-  }
+  // What this rank's stream is given from now on comes behind what all have given theirs.
+  void meet() { executor_.wait(queue_.all_reduce(word_.span(), {"meeting"}, executor_.record())); }
 
   // Rank 0's number, on all.
   double shared(double value) {
@@ -107,13 +103,16 @@ class Measurement {
   }
   bool agree(bool yes) { return shared(yes ? 1 : 0) > 0; }
 
+  // Until it is done on all ranks.
   template <class Call>
   double seconds(const Call& call) {
     meet();
-    const auto begin = std::chrono::steady_clock::now();
+    executor_.record().wait();
+    watch_.begin();
     call();
     meet();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    watch_.end();
+    return watch_.seconds();
   }
 
   // In memory of their own, which is given back before the optimizer takes its own.
@@ -125,18 +124,32 @@ class Measurement {
       owned += Stage::shards_state ? flat.owned(b, comm_.rank()).size() : flat.range(b).size();
     auto bucket = executor_.template allocate<float>(flat.longest_range());
     auto slice = executor_.template allocate<float>(flat.longest_part());
-    const auto communicate = [&] {
-      for (int b = 0; b < sharding.buckets(); ++b) {
-        const auto whole = bucket.span().first(flat.range(b).size());
-        const auto mine = slice.span().first(flat.owned(b, comm_.rank()).size());
-        CudaEvent last = queue_.reduce_scatter(std::span<const float>(whole), mine, flat.part(b), {"bucket", b}, {});
-        for (int gather = 0; gather < (Stage::shards_parameters ? 2 : 1); ++gather)
-          last = queue_.all_gather(std::span<const float>(mine), whole, flat.part(b), {"bucket", b}, last);
-        if (b + 1 == sharding.buckets()) executor_.wait(last);
-      }
+    const auto of_all_buckets = [&](const auto& post) {
+      return seconds([&] {
+        CudaEvent last;
+        for (int b = 0; b < sharding.buckets(); ++b)
+          last = post(b, bucket.span().first(flat.range(b).size()),
+                      slice.span().first(flat.owned(b, comm_.rank()).size()));
+        executor_.wait(last);
+      });
     };
-    for (int i = 0; i <= setting_.steps; ++i)
-      if (const double s = seconds(communicate); i > 0) times.communication.push_back(s);
+    times.gathers_a_step = Stage::shards_parameters ? 2 : 1;
+    for (int i = 0; i <= setting_.steps; ++i) {
+      const double reductions = of_all_buckets([&](int b, std::span<float> whole, std::span<float> mine) {
+        return queue_.reduce_scatter(std::span<const float>(whole), mine, flat.part(b), {"bucket", b}, {});
+      });
+      const double gathers = of_all_buckets([&](int b, std::span<float> whole, std::span<float> mine) {
+        return queue_.all_gather(std::span<const float>(mine), whole, flat.part(b), {"bucket", b}, {});
+      });
+      const double clear = seconds([&] {
+        for (int b = 0; b < sharding.buckets(); ++b)
+          executor_.for_each(flat.range(b).size(), Zero<float>{bucket.span().data()});
+      });
+      if (i == 0) continue;
+      times.reductions.push_back(reductions);
+      times.gathers.push_back(gathers);
+      times.clear.push_back(clear);
+    }
 
     // All numbers of a bucket's size, over and over: what lies in a cache is none of a step's either, if buckets are
     // larger than it.
@@ -165,32 +178,53 @@ class Measurement {
     }
   }
 
+  // Spins as long as what can hide behind it: in forward the gathers, in backward the reductions, and at stage 3 the
+  // gathers again. At stage 0 it is gradients that are gathered, all in backward.
   void measure_steps(StepTimes& times) {
+    const double reductions = shared(median(times.reductions)), gathers = shared(median(times.gathers));
+    const double forward = Stage::shards_state ? gathers : 0;
+    const double backward = reductions + (Stage::shards_state && !Stage::shards_parameters ? 0 : gathers);
     Sharded<AdamW, Stage, Fp32, Comm> optimizer(comm_, layout_, {}, AdamW{}, options());
-    const auto step = [&](double compute) {  // a third of it in forward
+    const auto step = [&](double share) {
       for (const Unit u : layout_.forward()) {
         const auto weights = optimizer.gather(u);
-        spin_(compute / 3 / setting_.units);
+        spin_(share * forward / setting_.units);
       }
       auto pass = optimizer.backward();
       for (const Unit u : layout_.backward()) {
         const auto weights = optimizer.gather(u);
         static_cast<void>(pass.gradients(u));
-        spin_(compute * 2 / 3 / setting_.units);
+        spin_(share * backward / setting_.units);
         pass.ready(u);
       }
       optimizer.step();
     };
-    // Several at a time, as a step's last gathers hide behind the next one's forward.
+    const auto compute = [&] {
+      for (int u = 0; u < setting_.units; ++u) spin_(forward / setting_.units);
+      for (int u = 0; u < setting_.units; ++u) spin_(backward / setting_.units);
+    };
+    // From one step's end to another's, without a stop between: a step's last gathers hide behind the next one's
+    // forward.
     constexpr int at_a_time = 4;
-    for (int i = 0; i <= setting_.steps; ++i)
-      for (const double compute : {0.0, times.compute}) {
-        const double s = seconds([&] {
-          for (int k = 0; k < at_a_time; ++k) step(compute);
-          optimizer.finish();
-        });
-        if (i > 0) (compute > 0 ? times.hidden_step : times.step).push_back(s / at_a_time);
-      }
+    const auto seconds_of = [&](const auto& call) {
+      meet();
+      executor_.record().wait();
+      call();
+      watch_.begin();
+      for (int k = 0; k < at_a_time; ++k) call();
+      watch_.end();
+      optimizer.finish();
+      return watch_.seconds() / at_a_time;
+    };
+    for (int i = 0; i <= setting_.steps; ++i) {
+      const double plain = seconds_of([&] { step(0); });
+      const double spun = seconds_of(compute);
+      const double hidden = seconds_of([&] { step(1); });
+      if (i == 0) continue;
+      times.step.push_back(plain);
+      times.compute.push_back(spun);
+      times.hidden_step.push_back(hidden);
+    }
   }
 
   Comm comm_;
@@ -200,6 +234,7 @@ class Measurement {
   typename Comm::Queue queue_;
   CudaBuffer<float> word_;
   Spin spin_;
+  Stopwatch watch_;
 };
 
 template <class Stage>

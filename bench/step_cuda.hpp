@@ -12,15 +12,18 @@ struct StepSetting {
   int steps = 10;  ///< measured
 };
 
-/// Seconds, a sample each.
+/// Seconds, a sample each. What a rank does stands for all, which do it at a time.
 struct StepTimes {
-  std::int64_t bytes = 0;             ///< of all ranks on a device: what the plan says
-  bool fits = false;                  ///< else nothing was measured
-  std::vector<double> communication;  ///< every bucket's reductions and gathers, back to back and nothing beside them
-  std::vector<double> norm, update;   ///< of what a rank owns, all ranks at a time
-  std::vector<double> step;           ///< forward and backward compute nothing
-  std::vector<double> hidden_step;    ///< they compute as long as communication lasts: kernels that spin, one a unit
-  double compute = 0;                 ///< how long those are
+  std::int64_t bytes = 0;            ///< of all ranks on a device: what the plan says
+  bool fits = false;                 ///< else nothing was measured
+  std::vector<double> reductions;    ///< every bucket's, back to back and nothing beside them
+  std::vector<double> gathers;       ///< the same, once
+  int gathers_a_step = 1;            ///< stage 3: before forward and before backward
+  std::vector<double> clear;         ///< of all gradients, before backward adds to them
+  std::vector<double> norm, update;  ///< of what a rank owns
+  std::vector<double> step;          ///< forward and backward compute nothing
+  std::vector<double> compute;       ///< kernels that spin, one a unit, as long as what can hide behind them: see .cu
+  std::vector<double> hidden_step;   ///< a step that computes them
 };
 
 /// world 0: one rank over NCCL; else as many over CudaLocal, on one device. AdamW in fp32.

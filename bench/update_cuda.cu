@@ -1,7 +1,6 @@
 #include "update_cuda.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 
@@ -11,6 +10,8 @@
 #include <tessera/engine/optimizer_state.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/adamw.hpp>
+
+#include "stopwatch.cuh"
 
 using namespace tessera;
 
@@ -116,27 +117,28 @@ UpdateRates measure(std::int64_t elements, int repeats) {
                                executor.stream()),
                "copying device memory");
   };
-  // Bytes a second. Small sizes are repeated within a sample, so that a launch and a wait of the host do not count.
-  const int passes = static_cast<int>(std::clamp<index_t>((index_t{1} << 28) / n, 1, 64));
-  const auto rate = [&](double bytes, const auto& call, int times) {
+  // Bytes a second. What takes little time is repeated within a sample, so that launching does not count.
+  Stopwatch watch(executor.stream());
+  const auto rate = [&](double bytes, const auto& call) {
+    const int times = static_cast<int>(std::clamp(32e9 / bytes, 1.0, 64.0));  // some 10 ms
     cuda_check(cudaStreamSynchronize(executor.stream()), "waiting");
-    const auto begin = std::chrono::steady_clock::now();
+    watch.begin();
     for (int i = 0; i < times; ++i) call();
-    cuda_check(cudaStreamSynchronize(executor.stream()), "waiting");
-    return bytes * times / std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    watch.end();
+    return bytes * times / watch.seconds();
   };
   const double update_bytes = static_cast<double>(n) * (sizeof(Gradient) + 6 * sizeof(float) + (has_master ? 2 : 0));
   const double copy_bytes = 2 * static_cast<double>(copied) * sizeof(float);
 
   UpdateRates rates{.precision = Precision::name};
-  rate(0, run_update, 1), rate(0, run_bare, 1), rate(0, run_copy, 1);
+  rate(update_bytes, run_update), rate(update_bytes, run_bare), rate(copy_bytes, run_copy);
   for (int repeat = 0; repeat < repeats; ++repeat) {
-    rates.update.push_back(rate(update_bytes, run_update, passes));
-    rates.copy.push_back(rate(copy_bytes, run_copy, passes));
-    rates.bare.push_back(rate(update_bytes, run_bare, passes));
-    rates.bare.push_back(rate(update_bytes, run_bare, passes));
-    rates.copy.push_back(rate(copy_bytes, run_copy, passes));
-    rates.update.push_back(rate(update_bytes, run_update, passes));
+    rates.update.push_back(rate(update_bytes, run_update));
+    rates.copy.push_back(rate(copy_bytes, run_copy));
+    rates.bare.push_back(rate(update_bytes, run_bare));
+    rates.bare.push_back(rate(update_bytes, run_bare));
+    rates.copy.push_back(rate(copy_bytes, run_copy));
+    rates.update.push_back(rate(update_bytes, run_update));
   }
   return rates;
 }

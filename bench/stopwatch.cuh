@@ -1,0 +1,36 @@
+// Time as a device sees it: from one place in a stream's order to another. What the host does meanwhile does not count.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <tessera/cuda/error.cuh>
+
+class Stopwatch {
+ public:
+  /// Of a stream of the current device, which outlives it. Throws tessera::CudaError.
+  explicit Stopwatch(cudaStream_t stream) : stream_(stream) {
+    for (cudaEvent_t* event : {&begin_, &end_}) tessera::cuda_check(cudaEventCreate(event), "making a CUDA event");
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() {
+    for (const cudaEvent_t event : {begin_, end_}) cudaEventDestroy(event);
+  }
+
+  void begin() { record(begin_); }
+  void end() { record(end_); }
+  /// Between the two. Blocks until the stream has come to the second.
+  double seconds() const {
+    float milliseconds = 0;
+    tessera::cuda_check(cudaEventSynchronize(end_), "waiting for an event");
+    tessera::cuda_check(cudaEventElapsedTime(&milliseconds, begin_, end_), "asking for the time between two events");
+    return 1e-3 * static_cast<double>(milliseconds);
+  }
+
+ private:
+  void record(cudaEvent_t event) { tessera::cuda_check(cudaEventRecord(event, stream_), "recording an event"); }
+
+  cudaStream_t stream_;
+  cudaEvent_t begin_ = nullptr;
+  cudaEvent_t end_ = nullptr;
+};
