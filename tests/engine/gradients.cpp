@@ -40,7 +40,6 @@ TEST_CASE("a slot is a bucket's until it is sent, then the next one's, the longe
   SlottedGradients<Host, float> gradients(sharding, host, plan_with(sharding, true), {});
   float* const first = gradients.open(3, Unit{3});
   CHECK(gradients.open(3, Unit{3}) == first);
-  first[0] = 5;
   float* const second = gradients.open(2, Unit{2});
   CHECK(second != first);
   CHECK(gradients.at(3) == first);
@@ -49,7 +48,6 @@ TEST_CASE("a slot is a bucket's until it is sent, then the next one's, the longe
   gradients.sent(2, {});
   float* const reused = gradients.open(1, Unit{1});
   CHECK(reused == first);
-  CHECK(reused[0] == 0);
   CHECK(gradients.open(0, Unit{0}) == second);
 }
 

@@ -55,7 +55,8 @@ class SlottedGradients {
         slot_elements_(plan.gradient_slots.elements),
         slots_(plan.gradient_slots.copies) {}
 
-  /// Room for bucket `b`: its slot, or the one that was sent first. Throws UsageError if backward's order needs more.
+  /// Room for bucket `b`: its slot, or the one that was sent first, of any content. Throws UsageError if backward's
+  /// order needs more.
   Gradient* open(int b, Unit unit) {
     if (sharding_->bucket(b).trainable.empty()) return storage_.data();  // never departs, needs no slot
     Slot* best = nullptr;
@@ -66,8 +67,6 @@ class SlottedGradients {
     if (!best) refuse(unit);
     executor_->wait(best->reduced);
     *best = {b, false, 0, {}};
-    // the gaps between units too
-    executor_->for_each(sharding_->bucket(b).trainable.size(), Zero<Gradient>{room(*best)});
     return room(*best);
   }
 
