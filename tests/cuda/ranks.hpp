@@ -13,7 +13,8 @@
 
 namespace tessera::testing {
 
-/// A copy of a vector. Freeing it, and reading it back, wait for the device as the runtime's calls do.
+/// A copy of a vector, which is there when it is made: the runtime's copy of pageable memory may still be on its way
+/// to the device, and streams that do not block would not wait for it.
 template <class T>
 class DeviceMemory {
  public:
@@ -21,6 +22,7 @@ class DeviceMemory {
     if (size_ == 0) return;
     REQUIRE(cudaMalloc(&data_, bytes()) == cudaSuccess);
     REQUIRE(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice) == cudaSuccess);
+    REQUIRE(cudaStreamSynchronize(nullptr) == cudaSuccess);
   }
   DeviceMemory(DeviceMemory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(other.size_) {}
   DeviceMemory& operator=(DeviceMemory&& other) noexcept {

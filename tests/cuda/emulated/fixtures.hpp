@@ -40,6 +40,7 @@ struct Array {
   explicit Array(std::size_t n) : n(n) { REQUIRE(cudaMalloc(&data, n * sizeof(T)) == cudaSuccess); }
   explicit Array(const std::vector<T>& values) : Array(values.size()) {
     REQUIRE(cudaMemcpy(data, values.data(), n * sizeof(T), cudaMemcpyHostToDevice) == cudaSuccess);
+    REQUIRE(cudaStreamSynchronize(nullptr) == cudaSuccess);  // or it would be on its way
   }
   ~Array() { cudaFree(data); }
   Array(const Array&) = delete;

@@ -223,12 +223,14 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes
                                    cudaStream_t stream = nullptr) {
   return emulated::call([&] { return emulated::copy(emulated::find(stream), to, from, bytes, kind); });
 }
-// In the legacy stream; waits for it unless both sides are on devices.
+// In the legacy stream, and waits for it where the host's memory is written, or pinned memory read. Pageable memory has
+// been read when it returns, and may still be on its way to the device.
 inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   return emulated::call([&] {
     const auto stream = emulated::find(nullptr);
     const cudaError_t error = emulated::copy(stream, to, from, bytes, kind);
-    if (error == cudaSuccess && !(emulated::is_device(to) && emulated::is_device(from))) emulated::synchronize(stream);
+    const bool on_its_way = emulated::is_device(to) && (emulated::is_device(from) || emulated::is_pageable(from));
+    if (error == cudaSuccess && !on_its_way) emulated::synchronize(stream);
     return error;
   });
 }
