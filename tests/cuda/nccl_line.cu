@@ -61,14 +61,15 @@ std::string failure_of(const CudaEvent& event) {
 void look(nccl::Line& line) {
   line.look();
   if (const std::string why = line.condemned_for(); !why.empty())
-    if (const ncclComm_t dead = line.give_up(why)) ncclCommAbort(dead);
+    if (const nccl::Handle dead = line.give_up(why)) nccl::abort({dead});
 }
 
 TEST_CASE("the timeout counts from when the stream has come to the collective, not from its posting") {
-  run_lines(2, Duration::milliseconds(150), [](Line& line, int) {
+  run_lines(2, testing::impatient, [](Line& line, int) {
     Memory x(std::vector<float>(16, 1.0f));
     const auto event = all_reduce(line, x, 0);
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));  // nobody has looked: nothing has been waited for
+    // Nobody has looked: nothing has been waited for.
+    sleep_until(Moment::now() + testing::impatient + Duration::milliseconds(20));
     look(line);
     CHECK(failure_of(event) == "");
     CHECK(x.get() == std::vector<float>(16, 2.0f));
@@ -76,22 +77,23 @@ TEST_CASE("the timeout counts from when the stream has come to the collective, n
 }
 
 TEST_CASE("what is not done in time is aborted by whoever looks, and the stream goes on") {
-  run_lines(2, Duration::milliseconds(30), [](Line& line, int rank) {
+  run_lines(2, testing::impatient, [](Line& line, int rank) {
     if (rank == 1) return;
     Memory x(std::vector<float>(16, 1.0f));
     all_reduce(line, x, 0);
     const auto event = all_reduce(line, x, 1);
     std::thread watchdog([&] {
-      for (int i = 0; i < 100; ++i) {
+      const Moment end = Moment::now() + testing::impatient + testing::impatient;
+      while (Moment::now() < end) {
         look(line);
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
       }
     });
     CHECK(failure_of(event) ==
-          "all_reduce of 16 float (norm of step 0, pass 0), operation 0, was not done after 0.03 s: a rank is missing "
-          "or called differently; communicator aborted");
+          message({"all_reduce of 16 float (norm of step 0, pass 0), operation 0, was not done after ",
+                   testing::impatient.seconds(), " s: a rank is missing or called differently; communicator aborted"}));
     watchdog.join();
-    CHECK(x.get() == std::vector<float>(16, 1.0f));
+    CHECK(x.get().size() == 16);  // of any content, but the stream goes on
     CHECK_THROWS_AS(all_reduce(line, x, 2), CommError);
     line.drop();
     CHECK(failure_of(event) == "");  // of an epoch that is over

@@ -17,26 +17,37 @@
 
 namespace tessera::testing {
 
-/// Whether there are devices for so many ranks.
+/// How long a test waits for what is not to come: long enough for NCCL to make a communicator and connect it.
+#if defined(__CUDACC__)
+inline constexpr Duration impatient = Duration::seconds(3);
+#else
+inline constexpr Duration impatient = Duration::milliseconds(80);
+#endif
+
+/// Whether there are devices for so many ranks. If not, the test says that it is skipped.
 inline bool devices_for(int ranks) {
 #if defined(__CUDACC__)
   int count = 0;
-  return cudaGetDeviceCount(&count) == cudaSuccess && count >= ranks;
+  REQUIRE(cudaGetDeviceCount(&count) == cudaSuccess);
+  if (count < ranks) MESSAGE("skipped: it needs " << ranks << " devices, and there are " << count);
+  return count >= ranks;
 #else
   emulated::devices(ranks);
   return true;
 #endif
 }
 
-/// Calls f(rank) on a thread a rank, whose current device is the rank-th. What each threw, by what() ("" if nothing).
+/// Calls f(rank) on a thread a rank, whose current device is the rank-th, or as said. What each threw, by what() ("" if
+/// nothing).
 template <class F>
-std::vector<std::string> errors_of_threads(int ranks, F f) {
+std::vector<std::string> errors_of_threads(
+    int ranks, F f, int (*device)(int rank) = [](int rank) { return rank; }) {
   std::vector<std::string> errors(static_cast<std::size_t>(ranks));
   std::vector<std::thread> threads;
   for (int rank = 0; rank < ranks; ++rank)
     threads.emplace_back([&, rank] {
       try {
-        cuda_check(cudaSetDevice(rank), "choosing a device");
+        cuda_check(cudaSetDevice(device(rank)), "choosing a device");
         f(rank);
       } catch (const std::exception& error) {
         errors[static_cast<std::size_t>(rank)] = error.what();

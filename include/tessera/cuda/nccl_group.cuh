@@ -71,19 +71,16 @@ class Watchdog {
     }
   }
 
-  // An abort may wait for the whole device, on which another queue's collective may hang for the same reason: so all of
-  // the rank's queues end together, in one group.
+  // All of the rank's queues end together: see abort().
   void bury() {
     std::string why;
     for (Line* const line : lines_)
       if (why.empty()) why = line->condemned_for();
     if (why.empty()) return;
-    std::vector<ncclComm_t> dead;
+    std::vector<Handle> dead;
     for (Line* const line : lines_)
-      if (const ncclComm_t comm = line->give_up(why)) dead.push_back(comm);
-    ncclGroupStart();
-    for (const ncclComm_t comm : dead) ncclCommAbort(comm);
-    ncclGroupEnd();
+      if (const Handle handle = line->give_up(why)) dead.push_back(handle);
+    abort(std::move(dead));
   }
 
   Mutex mutex_;

@@ -36,11 +36,11 @@ class Line final : public Completion {
  public:
   /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
   Line(Shared<Parent> parent, Duration timeout)
-      : parent_(std::move(parent)), timeout_(timeout), comm_(parent_->split(timeout_)) {}
+      : parent_(std::move(parent)), timeout_(timeout), handle_{parent_->split(timeout_)} {}
   Line(const Line&) = delete;
   Line& operator=(const Line&) = delete;
   ~Line() {
-    if (condemned_) ncclCommAbort(condemned_);  // what no watchdog came to
+    if (condemned_) nccl::abort({condemned_});  // what no watchdog came to
     drop();
     end(retired_);
   }
@@ -56,6 +56,7 @@ class Line final : public Completion {
     if (device::capture_of(stream_.get()) != 0) {
       {
         const Lock lock(mutex_);
+        handle_.captured = true;
         replays_.begin(call, stream_.get());
       }
       calls(turn);
@@ -109,8 +110,8 @@ class Line final : public Completion {
       cudaStreamSynchronize(stream_.get());
     const Lock lock(mutex_);
     for (Memory& each : memory_)  // it may be freed before the communicator is
-      if (comm_ && each.handle) ncclCommDeregister(comm_, std::exchange(each.handle, nullptr));
-    end(std::exchange(retired_, std::exchange(comm_, nullptr)));
+      if (handle_ && each.handle) ncclCommDeregister(handle_.comm, std::exchange(each.handle, nullptr));
+    end(std::exchange(retired_, std::exchange(handle_, {})));
     operations_.forget();
     failure_.clear();
     ++epoch_;
@@ -119,10 +120,10 @@ class Line final : public Completion {
   /// The watchdog's: ends the epoch of a communicator that reports an error, or whose oldest collective takes too long.
   void look() noexcept {
     const Lock lock(mutex_);
-    if (!comm_) return;
+    if (!handle_) return;
     try {
       Operation* const oldest = operations_.oldest();
-      if (const ncclResult_t state = state_of(comm_); failed(state)) {
+      if (const ncclResult_t state = state_of(handle_.comm); failed(state)) {
         abort((oldest ? oldest->text() : std::string("a queue without work")) + ": " + reason(state));
       } else if (const std::string replayed = replays_.overdue(timeout_); !replayed.empty()) {
         abort(late(replayed));
@@ -142,14 +143,14 @@ class Line final : public Completion {
     const Lock lock(mutex_);
     return condemned_ ? condemned_for_ : std::string();
   }
-  /// Ends the epoch, if one is open, for what befell another queue, and hands over what is to be aborted; or null.
-  ncclComm_t give_up(const std::string& why) {
+  /// Ends the epoch, if one is open, for what befell another queue, and hands over what is to be aborted, if anything.
+  Handle give_up(const std::string& why) {
     const Lock lock(mutex_);
-    if (comm_) {
+    if (handle_) {
       failure_ = why;
-      condemned_ = std::exchange(comm_, nullptr);
+      condemned_ = std::exchange(handle_, {});
     }
-    return std::exchange(condemned_, nullptr);
+    return std::exchange(condemned_, {});
   }
 
   Duration timeout() const noexcept { return timeout_; }
@@ -173,7 +174,7 @@ class Line final : public Completion {
     const Lock lock(mutex_);
     for (Memory& each : memory_)
       if (each.begin == memory) {
-        if (comm_ && each.handle) ncclCommDeregister(comm_, each.handle);
+        if (handle_ && each.handle) ncclCommDeregister(handle_.comm, each.handle);
         each = memory_.back();
         return memory_.pop_back();
       }
@@ -191,14 +192,14 @@ class Line final : public Completion {
     {
       const Lock lock(mutex_);
       throw_failure();
-      if (comm_) return;
+      if (handle_) return;
     }
     // Ranks that had not dropped learn of it from their timeout, and are that much later here.
     const std::int64_t most = std::numeric_limits<std::int64_t>::max() / 3;
     const ncclComm_t comm = parent_->split(Duration::nanoseconds(3 * min(timeout_.nanoseconds(), most)));
     const Lock lock(mutex_);
-    end(std::exchange(retired_, nullptr));  // all have left it by now
-    comm_ = comm;
+    end(std::exchange(retired_, {}));  // all have left it by now
+    handle_ = {comm};
     for (Memory& each : memory_) enlist(each);
   }
 
@@ -211,9 +212,9 @@ class Line final : public Completion {
       throw_failure();
       FirstError error;
       error(ncclGroupStart());
-      calls(comm_, stream_.get(), error);
+      calls(handle_.comm, stream_.get(), error);
       error(ncclGroupEnd());
-      result = failed(error.get()) ? error.get() : state_of(comm_);
+      result = failed(error.get()) ? error.get() : state_of_call(handle_.comm);
     }
     // Usually it is done as soon as a thread of NCCL's own has launched it: sleeping would cost more.
     const Moment soon = Moment::now() + Duration::milliseconds(0.3);
@@ -224,7 +225,7 @@ class Line final : public Completion {
         pause();
       const Lock lock(mutex_);
       throw_failure();
-      result = state_of(comm_);
+      result = state_of_call(handle_.comm);
     }
     if (result == ncclSuccess) return;
     const Lock lock(mutex_);
@@ -237,7 +238,7 @@ class Line final : public Completion {
 
   void enlist(Memory& each) {
     each.handle = nullptr;
-    if (comm_) check(ncclCommRegister(comm_, each.begin, each.bytes, &each.handle), "registering memory");
+    if (handle_) check(ncclCommRegister(handle_.comm, each.begin, each.bytes, &each.handle), "registering memory");
   }
 
   void throw_failure() const {
@@ -251,7 +252,7 @@ class Line final : public Completion {
   // From now on calls and waits throw. The watchdog aborts the communicator, with those of the rank's other queues.
   void abort(const std::string& why) {
     failure_ = condemned_for_ = why + "; communicator aborted";
-    condemned_ = std::exchange(comm_, nullptr);
+    condemned_ = std::exchange(handle_, {});
   }
 
   Shared<Parent> parent_;
@@ -261,10 +262,10 @@ class Line final : public Completion {
   EventRing joined_{1};  // each is waited for as soon as it is recorded
   Mutex mutex_;          // guards what follows
   Replays replays_;
-  ncclComm_t comm_;                 // null: aborted, or dropped
-  ncclComm_t condemned_ = nullptr;  // to be aborted
+  Handle handle_;     // none: aborted, or dropped
+  Handle condemned_;  // to be aborted
   std::string condemned_for_;
-  ncclComm_t retired_ = nullptr;  // of the epoch before, which ranks behind may still be at
+  Handle retired_;  // of the epoch before, which ranks behind may still be at
   Operations operations_;
   std::string failure_;
   std::uint64_t epoch_ = 0;  // written by the thread that posts alone

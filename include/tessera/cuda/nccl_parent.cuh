@@ -5,10 +5,12 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -34,15 +36,42 @@ inline ncclResult_t state_of(ncclComm_t comm) {
   return failed(asked) ? asked : state;
 }
 
+/// The same for the thread whose call the communicator is at. What NCCL keeps of it in this thread is put away when it
+/// is done; ncclCommGetAsyncError alone does so in newer versions only, and up to 2.22 the thread's next call to
+/// another communicator would stumble over it.
+inline ncclResult_t state_of_call(ncclComm_t comm) {
+  const ncclResult_t state = state_of(comm);
+  int ranks = 0;
+  return state == ncclSuccess ? ncclCommCount(comm, &ranks) : state;
+}
+
 /// Between two questions whether other ranks have come.
 inline void pause() noexcept { sleep_until(Moment::now() + Duration::milliseconds(0.05)); }
 
 /// Waits until what the communicator is at is done; ncclInProgress if it is not by then.
 inline ncclResult_t settled(ncclComm_t comm, Moment deadline) {
   while (true) {
-    const ncclResult_t state = state_of(comm);
+    const ncclResult_t state = state_of_call(comm);
     if (state != ncclInProgress || Moment::now() >= deadline) return state;
     pause();
+  }
+}
+
+/// A communicator, and whether a graph may refer to it.
+struct Handle {
+  ncclComm_t comm = nullptr;
+  bool captured = false;
+
+  explicit operator bool() const noexcept { return comm != nullptr; }
+};
+
+// NCCL ends a communicator no sooner than the last graph that refers to it, and whoever ends or aborts it waits for
+// that. So a thread does that nobody waits for: the graph may be the caller's to destroy right afterwards.
+template <class End>
+void end_with_graphs(End end) noexcept {
+  try {
+    std::thread(std::move(end)).detach();
+  } catch (const std::system_error&) {  // it is left as it is
   }
 }
 
@@ -50,10 +79,26 @@ inline ncclResult_t settled(ncclComm_t comm, Moment deadline) {
 /// this. (A rank that leaves without may free memory that its neighbours still read from.)
 inline constexpr Duration goodbye = Duration::seconds(5);
 
-inline void end(ncclComm_t comm) noexcept {
+inline void end(Handle handle) noexcept {
+  const ncclComm_t comm = handle.comm;
   if (!comm) return;
+  if (handle.captured) return end_with_graphs([comm] { ncclCommDestroy(comm); });
   const bool said = !failed(ncclCommFinalize(comm)) && settled(comm, Moment::now() + goodbye) == ncclSuccess;
   static_cast<void>(said ? ncclCommDestroy(comm) : ncclCommAbort(comm));
+}
+
+/// All at once: an abort may wait for the whole device, on which another one's collective may hang for the same reason.
+inline void abort(std::vector<Handle> handles) {
+  const bool captured = std::any_of(handles.begin(), handles.end(), [](const Handle& each) { return each.captured; });
+  auto abort_all = [handles = std::move(handles)] {
+    ncclGroupStart();
+    for (const Handle& each : handles) ncclCommAbort(each.comm);
+    ncclGroupEnd();
+  };
+  if (captured)
+    end_with_graphs(std::move(abort_all));
+  else
+    abort_all();
 }
 
 /// One thread at a time.
@@ -83,7 +128,7 @@ class Parent {
   Parent(const Parent&) = delete;
   Parent& operator=(const Parent&) = delete;
   ~Parent() {
-    if (owned_) end(comm_);
+    if (owned_) end({comm_});
   }
 
   int device() const noexcept { return device_; }
@@ -96,9 +141,8 @@ class Parent {
     if (!failure_.empty()) throw CommError(failure_);
     const Moment deadline = Moment::now() + timeout;
     auto child = std::make_unique<ncclComm_t>(nullptr);
-    ncclResult_t result = split_by(deadline, child.get());
-    if (result == ncclSuccess) result = settled(comm_, deadline);
-    if (result == ncclSuccess) result = settled(*child, deadline);
+    const ncclResult_t result =
+        owned_ ? split(comm_, rank_, child.get(), deadline) : split_aside(child.get(), deadline);
     if (result == ncclSuccess) return *child;
     failure_ =
         message({"rank ", rank_, " of ", world_, " could not make a queue: ",
@@ -114,20 +158,27 @@ class Parent {
   }
 
  private:
-  // ncclCommSplit; ncclInProgress if it has not returned by then. A framework's communicator may be a blocking one,
-  // which waits for the other ranks within NCCL: so the call has a thread of its own, which is left to it.
-  ncclResult_t split_by(Moment deadline, ncclComm_t* child) {
+  // ncclInProgress: not all ranks have come by then.
+  static ncclResult_t split(ncclComm_t comm, int rank, ncclComm_t* child, Moment deadline) {
+    ncclConfig_t config = never_blocking();
+    ncclResult_t result = ncclCommSplit(comm, 0, rank, child, &config);
+    if (!failed(result)) result = settled(comm, deadline);
+    return result == ncclSuccess ? settled(*child, deadline) : result;
+  }
+
+  // A framework's communicator may be a blocking one, which waits for the other ranks within NCCL: so the call has a
+  // thread of its own, which is left to it where they do not come.
+  ncclResult_t split_aside(ncclComm_t* child, Moment deadline) const {
     std::promise<ncclResult_t> calling;
     std::future<ncclResult_t> called = calling.get_future();
-    std::thread([comm = comm_, rank = rank_, device = device_, child, calling = std::move(calling)]() mutable {
-      ncclConfig_t config = never_blocking();
+    std::thread([comm = comm_, rank = rank_, device = device_, child, deadline,
+                 calling = std::move(calling)]() mutable {
       const bool chosen = cudaSetDevice(device) == cudaSuccess;
-      calling.set_value(chosen ? ncclCommSplit(comm, 0, rank, child, &config) : ncclUnhandledCudaError);
+      calling.set_value(chosen ? split(comm, rank, child, deadline) : ncclUnhandledCudaError);
     }).detach();
     while (called.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
       if (Moment::now() >= deadline) return ncclInProgress;
-    const ncclResult_t result = called.get();
-    return failed(result) ? result : ncclSuccess;
+    return called.get();
   }
 
   // For good: the framework's communicator may still be at it, and will write there.

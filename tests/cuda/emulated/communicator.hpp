@@ -24,6 +24,7 @@ struct ncclComm {
   std::shared_ptr<emulated::Moment> last;  // calls of one communicator run in the order of the calls
   std::vector<std::pair<cudaStream_t, emulated::Operation>> deferred;
   std::set<void*> registered;
+  std::weak_ptr<void> graphs;  // is held by every captured call, and so by the graphs that hold them
 };
 
 namespace emulated {
@@ -83,6 +84,19 @@ inline Communicator live(ncclComm_t handle, const char* call) {
   std::abort();
 }
 
+// Whether a graph has calls of it: NCCL ends no communicator before its graphs, and whoever ends or aborts it waits.
+inline bool in_graphs(const ncclComm& comm) { return !comm.graphs.expired(); }
+
+// What a captured call holds.
+inline std::shared_ptr<void> graph_reference(ncclComm& comm) {
+  std::shared_ptr<void> reference = comm.graphs.lock();
+  if (reference == nullptr) {
+    reference = std::shared_ptr<void>(&machine(), [](void*) { machine().changed.notify_all(); });
+    comm.graphs = reference;
+  }
+  return reference;
+}
+
 // What ncclCommGetAsyncError tells.
 inline ncclResult_t state(const ncclComm& comm) {
   if (comm.failed != ncclSuccess) return comm.failed;
@@ -92,6 +106,7 @@ inline ncclResult_t state(const ncclComm& comm) {
     if (!split->formed) return ncclInProgress;
   }
   if (!comm.deferred.empty()) return ncclInProgress;
+  if (comm.finalized && in_graphs(comm)) return ncclInProgress;
   const bool running = comm.active || (comm.last && !comm.last->capture && !comm.last->happened);
   return comm.finalized && running ? ncclInProgress : ncclSuccess;
 }
@@ -105,7 +120,8 @@ inline ncclResult_t ready(const ncclComm& comm) {
 // The calls of one group on one stream, under way.
 class Launch {
  public:
-  Launch(Communicator comm, std::vector<Part> parts) : comm_(std::move(comm)), parts_(std::move(parts)) {}
+  Launch(Communicator comm, std::vector<Part> parts, std::shared_ptr<void> graph_reference)
+      : comm_(std::move(comm)), parts_(std::move(parts)), graph_reference_(std::move(graph_reference)) {}
 
   Progress operator()() {
     if (comm_->aborted) return Progress::done;  // without touching memory
@@ -128,7 +144,8 @@ class Launch {
  private:
   Communicator comm_;
   std::vector<Part> parts_;
-  std::vector<PostedPtr> posted_;  // empty until the head of the stream
+  std::shared_ptr<void> graph_reference_;  // null: not captured
+  std::vector<PostedPtr> posted_;          // empty until the head of the stream
 };
 
 inline ncclResult_t put(ncclComm& comm, Stream& stream, Operation operation) {
@@ -146,7 +163,7 @@ inline ncclResult_t launch(const Communicator& comm, cudaStream_t handle, std::v
   const StreamPtr stream = find(handle);
   if (stream == nullptr) return ncclInvalidArgument;
   const char* name = parts.size() == 1 ? name_of(parts.front().kind) : "group of NCCL calls";
-  Operation operation{name, Launch(comm, std::move(parts))};
+  Operation operation{name, Launch(comm, std::move(parts), stream->capture ? graph_reference(*comm) : nullptr)};
   if (comm->blocking || stream->capture || machine().draw(2) == 0) return put(*comm, *stream, std::move(operation));
   comm->deferred.emplace_back(handle, std::move(operation));
   return ncclInProgress;

@@ -172,6 +172,33 @@ TEST_CASE("children of a split are in the order of the calls, and a captured col
   });
 }
 
+TEST_CASE("a communicator ends with the last graph that has calls of it, not before") {
+  run_ranks(
+      1,
+      [&](ncclComm_t comm, int, cudaStream_t stream) {
+        Array<float> values(1);
+        cudaGraph_t graph = nullptr;
+        REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+        CHECK(ncclAllReduce(values.data, values.data, 1, ncclFloat, ncclSum, comm, stream) == ncclSuccess);
+        REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
+        ncclResult_t state = ncclCommFinalize(comm);
+        for (int looks = 0; looks < 10; ++looks) {
+          CHECK(state == ncclInProgress);
+          CHECK(ncclCommGetAsyncError(comm, &state) == ncclSuccess);
+        }
+        std::atomic<bool> over{false};
+        std::thread abort([&] {
+          CHECK(ncclCommAbort(comm) == ncclSuccess);
+          over = true;
+        });
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        CHECK_FALSE(over);
+        cudaGraphDestroy(graph);
+        abort.join();
+      },
+      0);
+}
+
 TEST_CASE(
     "what NCCL refuses: two ranks on one device, host memory, ranges that overlap; and use after the end aborts") {
   ncclUniqueId id;
