@@ -59,7 +59,7 @@ TEST_CASE("the watchdog finds what does not get done") {
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(2, [&](int rank) {
     Group group(id, rank, 2, patient);
-    const auto line = group.open(Duration::milliseconds(40));
+    const auto line = group.open(testing::impatient);
     struct Closes {
       Group& group;
       nccl::Line& line;
@@ -83,8 +83,8 @@ TEST_CASE("the watchdog finds what does not get done") {
   });
   REQUIRE(errors.size() == 2);
   CHECK(errors[0] ==
-        "broadcast of 8 float from rank 1 (weights of step 4, pass 5), operation 0, was not done after 0.04 s: a rank "
-        "is missing or called differently; communicator aborted");
+        message({"broadcast of 8 float from rank 1 (weights of step 4, pass 5), operation 0, was not done after ",
+                 testing::impatient.seconds(), " s: a rank is missing or called differently; communicator aborted"}));
   CHECK(errors[1] == "");
 }
 
