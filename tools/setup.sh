@@ -4,12 +4,16 @@ base_packages=(g++ cmake make python3 doctest-dev libopenblas-dev zlib1g-dev nlo
 clang_packages=(clang-16 libclang-rt-16-dev)
 # Of examples/libtorch, which is built with it alone: about 150 packages, for it brings OpenCV.
 libtorch_packages=(libtorch-dev)
+# Starts ranks in the tests of nccl_from_mpi, which are skipped without it.
+mpi_packages=(libopenmpi-dev openmpi-bin)
 jobs=$(nproc)
 
 is_installed() {
-  # A python3 or cmake from elsewhere serves as well.
+  # A python3 or cmake from elsewhere serves as well, and any MPI.
   case $1 in
     g++ | cmake | make | python3) command -v "$1" >/dev/null ;;
+    libopenmpi-dev) command -v mpicxx >/dev/null ;;
+    openmpi-bin) command -v mpirun >/dev/null ;;
     clang-16) [[ -n $(newest_clang) ]] ;;
     libclang-rt-16-dev) has_clang_runtime ;;
     *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]] ;;

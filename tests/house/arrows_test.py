@@ -93,9 +93,9 @@ class Planted(unittest.TestCase):
         self.write("cuda/executor.cuh", header(["engine/storage.hpp"]))
         self.finds("cuda may not look at engine")
 
-    def test_only_the_mpi_door_looks_at_mpi(self):
+    def test_only_what_is_named_after_mpi_looks_at_mpi(self):
         self.write("tessera.hpp", header(["comm/mpi.hpp"]))
-        self.finds("only mpi.hpp needs MPI")
+        self.finds("<tessera/comm/mpi.hpp>: only what is named after MPI")
 
     def test_a_circle_is_shown(self):
         self.write("layout/layout.hpp", header(["layout/plan.hpp"]))

@@ -23,6 +23,20 @@
 
 namespace tessera {
 
+namespace nccl {
+
+/// What is seen to before other ranks are kept waiting: a device and its driver, and on rank 0 the id that all are to
+/// be given; the others' is empty. Throws CommError, CudaError, OptionError.
+inline ncclUniqueId prepared(const rendezvous::Member& me) {
+  me.check();
+  static_cast<void>(Cuda());
+  ncclUniqueId id{};
+  if (me.rank == 0) check(ncclGetUniqueId(&id), "making an id for all ranks");
+  return id;
+}
+
+}  // namespace nccl
+
 /// A handle of one rank: copies are the same rank. Its queues have communicators of their own, so that gathers and
 /// reductions do not wait for each other: every rank posts to them in the same order.
 ///
@@ -81,18 +95,11 @@ class Nccl {
         timeout);
   }
 
-  /// broadcast(bytes) brings the bytes of rank 0 to all, by whatever the program is started with. On the current
-  /// device. With MPI:
-  ///
-  ///     const auto comm = Nccl::from_broadcast(rank, world, [](std::span<std::byte> id) {
-  ///       MPI_Bcast(id.data(), static_cast<int>(id.size()), MPI_BYTE, 0, MPI_COMM_WORLD);
-  ///     });
+  /// broadcast(bytes) brings the bytes of rank 0 to all, by whatever the program is started with. It should have a
+  /// limit of its own: a rank without a device throws before. On the current device. (With MPI: cuda/nccl_mpi.cuh.)
   template <class Broadcast>
   static Nccl from_broadcast(int rank, int world, const Broadcast& broadcast, Duration timeout = start) {
-    rendezvous::Member{rank, world, timeout}.check();
-    static_cast<void>(Cuda());  // no device, no driver: known before others are kept waiting
-    ncclUniqueId id{};
-    if (rank == 0) nccl::check(ncclGetUniqueId(&id), "making an id for all ranks");
+    ncclUniqueId id = nccl::prepared({rank, world, timeout});
     broadcast(std::as_writable_bytes(std::span(&id, 1)));
     return Nccl(id, rank, world, timeout);
   }
