@@ -145,6 +145,7 @@ class OptimizerState {
                                     &norm->measured);
         }
       if constexpr (Stage::shards_state) norms_.exchange(queue, step);
+      norms_.finish();
     }
   }
 

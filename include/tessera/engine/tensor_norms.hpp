@@ -8,6 +8,7 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/exact_sum.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/layout/layout.hpp>
 
@@ -16,13 +17,18 @@ namespace tessera {
 /// Words of a tensor in the one all-reduce for all tensors.
 inline constexpr index_t norm_words = 2 * ExactSum::limbs;
 
-/// A tensor's two, in the executor's memory.
+/// A tensor's two, in the executor's memory: sums of squares until finish(), then their roots.
 struct TensorNorm {
   ExactSum weights;
   ExactSum measured;
 
-  TESSERA_HD double of_weights() const noexcept { return ::sqrt(weights.value()); }
-  TESSERA_HD double of_measured() const noexcept { return ::sqrt(measured.value()); }
+  /// Once for all the elements of an update, each of which reads the roots: rounding an exact sum is long.
+  TESSERA_HD void finish() noexcept {
+    weights.set_digit(0, bits_as<std::uint64_t>(::sqrt(weights.value())));
+    measured.set_digit(0, bits_as<std::uint64_t>(::sqrt(measured.value())));
+  }
+  TESSERA_HD double of_weights() const noexcept { return bits_as<double>(weights.digit(0)); }
+  TESSERA_HD double of_measured() const noexcept { return bits_as<double>(measured.digit(0)); }
 };
 static_assert(sizeof(TensorNorm) == norm_words * sizeof(std::uint64_t));
 
@@ -30,6 +36,12 @@ static_assert(sizeof(TensorNorm) == norm_words * sizeof(std::uint64_t));
 struct NormaliseSums {
   ExactSum* sums;
   TESSERA_HD void operator()(index_t i) const noexcept { sums[i].normalise(); }
+};
+
+/// A loop over tensors.
+struct FinishNorms {
+  TensorNorm* norms;
+  TESSERA_HD void operator()(index_t i) const noexcept { norms[i].finish(); }
 };
 
 template <class Executor>
@@ -40,9 +52,7 @@ class TensorNorms {
   void clear() { executor_->for_each(std::ssize(words_.span()), Zero<std::uint64_t>{words_.data()}); }
 
   /// Where a tensor's squares are added.
-  TensorNorm* of(Tensor tensor) const noexcept {
-    return reinterpret_cast<TensorNorm*>(words_.data() + tensor.index * norm_words);
-  }
+  TensorNorm* of(Tensor tensor) const noexcept { return reinterpret_cast<TensorNorm*>(words_.data()) + tensor.index; }
 
   /// Sums over ranks, and waits. Throws CommError.
   template <class Queue>
@@ -52,6 +62,16 @@ class TensorNorms {
       executor_->for_each(std::ssize(words_.span()) / ExactSum::limbs,
                           NormaliseSums{reinterpret_cast<ExactSum*>(words_.data())});
     executor_->wait(queue.all_reduce(words_.span(), Tag{"tensor norms of step", step, step}, executor_->record()));
+  }
+
+  /// When all is added.
+  void finish() {
+    const FinishNorms finish{of(Tensor{0})};
+    const index_t tensors = std::ssize(words_.span()) / norm_words;
+    if constexpr (Executor::synchronous)  // whose loops are vector code, which this is not
+      for (index_t i = 0; i < tensors; ++i) finish(i);
+    else
+      executor_->for_each(tensors, finish);
   }
 
  private:
