@@ -21,16 +21,17 @@ struct Visit {
   TESSERA_HD void operator()(index_t i) const noexcept { visits[i] += 1; }
 };
 
-// A visit in a pack counts 10 an element, one by itself 1.
+// A visit counts 10, and as much as the element comes behind the first of its group.
 struct VisitInPacks : Visit {
-  index_t first;
+  index_t before;
 
   static constexpr int pack_elements = 4;
-  index_t lead() const noexcept { return first; }
+  index_t lead() const noexcept { return before; }
   template <int n>
-  TESSERA_HD void pack(index_t i) const noexcept {
+  TESSERA_HD void pack(index_t i, index_t end) const noexcept {
     static_assert(n == pack_elements);
-    for (int k = 0; k < n; ++k) visits[i + k] += 10;
+    for (int k = 0; k < n; ++k)
+      if (0 <= i + k && i + k < end) visits[i + k] += 10 + k;
   }
 };
 
@@ -84,16 +85,13 @@ TEST_CASE("a loop visits each index once and none behind its end, also where a g
   }
 }
 
-TEST_CASE("a body that has packs is given packs from its lead on, and single elements before and behind them") {
+TEST_CASE("a body that has packs is given each group of elements once, the first with its lead") {
   for (const index_t n : {0, 1, 3, 4, 5, 8, 9, 1000, 10003}) {
-    for (const index_t lead : {-1, 0, 1, 3, 5000, 20000}) {
+    for (const index_t lead : {0, 1, 3}) {
       const Array<int> visits(n + 1);
       run(n, VisitInPacks{{visits.data()}, lead});
-      std::vector<int> expected(static_cast<std::size_t>(n) + 1, 1);
-      expected.back() = 0;
-      if (lead >= 0)
-        for (index_t i = lead; i + 4 <= n; i += 4)
-          for (index_t k = 0; k < 4; ++k) expected[static_cast<std::size_t>(i + k)] = 10;
+      std::vector<int> expected(static_cast<std::size_t>(n) + 1);
+      for (index_t i = 0; i < n; ++i) expected[static_cast<std::size_t>(i)] = 10 + static_cast<int>((lead + i) % 4);
       CHECK(visits.get() == expected);
     }
   }
@@ -108,7 +106,7 @@ TEST_CASE("a body that is completed on the spot runs with what lies there when i
   run(100, body);
   CHECK(visits.get() == std::vector<int>(100, 7));
   run(10, VisitPacksAsTold{body});
-  const std::vector<int> in_packs{8, 17, 17, 17, 17, 17, 17, 17, 17, 8};
+  const std::vector<int> in_packs{18, 19, 20, 17, 18, 19, 20, 17, 18, 19};
   auto first = visits.get();
   first.resize(10);
   CHECK(first == in_packs);

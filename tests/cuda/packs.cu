@@ -1,5 +1,6 @@
-// The fused update of one element has the same bits wherever it lies: in a pack, before or behind all packs, or in
-// arrays that have none. (On a device: there the compiler fuses products and sums, and it could do so differently.)
+// The fused update of one element has the same bits wherever it lies: at any place of a part of the flat space, and
+// wherever the arrays begin. (On a device: there the compiler fuses products and sums, and could do so differently in
+// each copy that it makes of the arithmetic. tests/cuda/one_copy.py looks at those.)
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
@@ -32,7 +33,7 @@ T number(index_t i) {
     return {};
 }
 
-// Arrays of which the elements begin `at[k]` behind a 256-byte border.
+// Gradients, parameters and the rest, the 0th element `at[k]` elements behind a border of 256 bytes.
 template <class Rule, class Precision>
 struct Arrays {
   using Kept = KeptWeight<typename Precision::Parameter, typename Precision::Master>;
@@ -44,21 +45,22 @@ struct Arrays {
   testing::Array<typename Precision::Master> master{room};
   testing::Array<typename Precision::State> state{states * 128};
 
-  // The bits of all elements' parameters, masters and states after two steps.
-  std::vector<std::uint64_t> after_steps(const index_t (&at)[3]) {
+  // The bits of all elements' parameters, masters and states.
+  std::vector<std::uint64_t> after_steps(int steps, index_t begin, index_t end, const index_t (&at)[3]) {
     fill(gradient, at[0], 0), fill(parameter, at[1], 1000), fill(state, 0, -1);
     fill(master, at[2], std::is_same_v<typename Precision::Master, float> ? 1000 : -1);
     const CudaStream stream;
-    for (index_t step = 1; step <= 2; ++step) {
+    for (index_t step = 1; step <= steps; ++step) {
       FusedUpdate<Rule, Precision> update;
-      update.gradient = gradient.data() + at[0];
-      update.weight.parameter = parameter.data() + at[1];
-      if constexpr (has_master) update.weight.master = master.data() + at[2];
+      update.gradient = gradient.data() + at[0] + begin;
+      update.weight.parameter = parameter.data() + at[1] + begin;
+      if constexpr (has_master) update.weight.master = master.data() + at[2] + begin;
       if constexpr (requires { update.weight.random; }) update.weight.random = StepRandom(7, step);
-      for (index_t s = 0; s < states; ++s) update.state[s] = state.data() + s * 128 + at[2];
+      update.weight.place = begin;
+      for (index_t s = 0; s < states; ++s) update.state[s] = state.data() + s * 128 + at[2] + begin;
       update.scalars = update.rule.at(step);
       update.scale = 0.37f;
-      device::for_each(elements, update, 1, stream.get());
+      device::for_each(end - begin, update, 1, stream.get());
     }
     REQUIRE(cudaStreamSynchronize(stream.get()) == cudaSuccess);
     std::vector<std::uint64_t> bits;
@@ -86,14 +88,31 @@ struct Arrays {
 template <class Rule, class Precision>
 void check() {
   Arrays<Rule, Precision> arrays;
-  const auto aligned = arrays.after_steps({0, 0, 0});
-  CHECK(arrays.after_steps({1, 1, 1}) == aligned);  // a head of all but one
-  CHECK(arrays.after_steps({7, 7, 7}) == aligned);
-  CHECK(arrays.after_steps({0, 1, 0}) == aligned);  // no packs
+  const auto before = arrays.after_steps(0, 0, elements, {0, 0, 0});
+  const auto whole = arrays.after_steps(2, 0, elements, {0, 0, 0});
+  const auto expected = [&](index_t begin, index_t end) {
+    auto bits = before;
+    for (std::size_t i = 0; i < bits.size(); ++i)
+      if (const auto element = static_cast<index_t>(i) % elements; begin <= element && element < end)
+        bits[i] = whole[i];
+    return bits;
+  };
+  CHECK(whole != before);
+  for (index_t begin = 0; begin <= 9; ++begin)
+    for (const index_t end : {begin + 1, begin + 7, begin + 8, begin + 21, elements - 3, elements}) {
+      CHECK(arrays.after_steps(2, begin, end, {0, 0, 0}) == expected(begin, end));
+      CHECK(arrays.after_steps(2, begin, end, {1, 1, 1}) == expected(begin, end));
+    }
+  for (index_t by = 1; by < 8; ++by) {
+    CHECK(arrays.after_steps(2, 0, elements, {by, by, by}) == whole);
+    CHECK(arrays.after_steps(2, 0, elements, {by, 0, 0}) == whole);
+    CHECK(arrays.after_steps(2, 0, elements, {0, by, 0}) == whole);
+    CHECK(arrays.after_steps(2, 0, elements, {0, 0, by}) == whole);
+  }
 }
 
-TEST_CASE_TEMPLATE("an element's bits do not depend on where it lies", Precision, Fp32, Bf16, Bf16Remainder,
-                   Bf16Stochastic, Fp16) {
+TEST_CASE_TEMPLATE("an element's bits do not depend on what is updated with it, or where the arrays begin", Precision,
+                   Fp32, Bf16, Bf16Remainder, Bf16Stochastic, Fp16) {
   check<AdamW, Precision>();
   check<NAdam, Precision>();
 }

@@ -131,31 +131,38 @@ TEST_CASE("the bits are the same whatever the compiler") {
 
 namespace {
 
+// The update of the elements from `begin` on.
+template <class Update>
+Update part(Update update, index_t begin) {
+  update.gradient += begin;
+  update.weight.parameter += begin;
+  if constexpr (requires { update.weight.master; }) update.weight.master += begin;
+  update.weight.place = begin;
+  for (auto& state : update.state) state += begin;
+  return update;
+}
+
 template <class Precision>
 void packs_have_the_bits_of_elements() {
   constexpr int n = FusedUpdate<AdamW, Precision>::pack_elements;
   static_assert(n * min(sizeof(typename Precision::Parameter), sizeof(typename Precision::Reduction)) == 16);
-  Arrays<Precision> expected(4 * n), packed(4 * n);
-  const auto elements = expected.update();
-  const auto packs = packed.update();
-  REQUIRE(packs.lead() == 0);
-  for (int i = 0; i < 3 * n; ++i) elements(i);
-  for (int i = 0; i < 3 * n; i += n) packs.template pack<n>(i);
-  CHECK(packed == expected);
-}
-
-// The update, begun at another element of each array.
-template <class Update>
-Update shifted(Update update, index_t gradient, index_t rest) {
-  update.gradient += gradient;
-  update.weight.parameter += rest;
-  for (auto& state : update.state) state += rest;
-  return update;
+  constexpr index_t room = 4 * n;
+  for (index_t begin = 0; begin < room; ++begin) {
+    for (index_t end = begin; end <= room; ++end) {
+      Arrays<Precision> expected(room), packed(room);
+      const auto elements = expected.update();
+      for (index_t i = begin; i < end; ++i) elements(i);
+      const auto packs = part(packed.update(), begin);
+      CHECK(packs.lead() == begin % n);
+      for (index_t i = -packs.lead(); i < end - begin; i += n) packs.template pack<n>(i, end - begin);
+      REQUIRE(packed == expected);
+    }
+  }
 }
 
 }  // namespace
 
-TEST_CASE("a pack of elements has the bits of the elements one by one") {
+TEST_CASE("groups of elements have the bits of the elements one by one, and no others are touched") {
   packs_have_the_bits_of_elements<Fp32>();
   packs_have_the_bits_of_elements<Bf16>();
   packs_have_the_bits_of_elements<Fp16>();
@@ -163,12 +170,21 @@ TEST_CASE("a pack of elements has the bits of the elements one by one") {
   packs_have_the_bits_of_elements<Bf16Stochastic>();
 }
 
-TEST_CASE("packs begin where all arrays are aligned, and nowhere if they never are together") {
+TEST_CASE("which element of a pack an element is depends on its place in the flat space alone") {
   Arrays<Fp32> arrays(64);
-  const auto update = arrays.update();
-  CHECK(shifted(update, 0, 0).lead() == 0);
-  CHECK(shifted(update, 4, 8).lead() == 0);
-  CHECK(shifted(update, 1, 1).lead() == 3);
-  CHECK(shifted(update, 3, 7).lead() == 1);
-  CHECK(shifted(update, 1, 2).lead() == -1);
+  auto update = arrays.update();
+  CHECK(update.lead() == 0);
+  update.gradient += 1;
+  CHECK(update.lead() == 0);
+  update.weight.place = 1003;
+  CHECK(update.lead() == 3);
+}
+
+TEST_CASE("arrays that are not aligned alike are done in the same groups") {
+  Arrays<Fp32> expected(64), shifted(64);
+  auto elements = expected.update(), packs = shifted.update();
+  elements.gradient += 1, packs.gradient += 1;
+  for (index_t i = 0; i < 62; ++i) elements(i);
+  for (index_t i = 0; i < 62; i += 4) packs.pack<4>(i, 62);
+  CHECK(shifted == expected);
 }

@@ -34,36 +34,45 @@ struct Runs<Body> {
   using Type = decltype(std::declval<const Body&>().loaded());
 };
 
-/// A body of which pack_elements elements can be done at a time too, from the lead()-th on (told on the host).
+/// A body whose elements are done in groups of pack_elements: pack<pack_elements>(i, n) does those from the i-th on of
+/// its n, of which the first and the last may not be there. lead() of the first group's come before the 0th.
 template <class Body>
 concept Packed = requires(const Body body, const typename Runs<Body>::Type runs) {
   { body.lead() } -> std::convertible_to<index_t>;
-  runs.template pack<Body::pack_elements>(index_t{});
+  runs.template pack<Body::pack_elements>(index_t{}, index_t{});
 };
 
-/// This thread's part of body(i) for 0 <= i < n. pack: elements of a pack, or 1. head: how many come before the first.
+template <class Body>
+inline constexpr int elements_at_once = 1;
+template <Packed Body>
+inline constexpr int elements_at_once<Body> = Body::pack_elements;
+
+/// This thread's part of a loop over n elements.
 ///
-///     |head| pack | pack | pack | ... |tail|
+///     |. . 0 1|2 3 4 5|6 7 8 9|10 . . .|        n = 11 in groups of `pack` = 4, lead = 2
+///
+/// The compiler fuses products and sums in each copy of a body as it finds best there. So there is one loop for all
+/// groups, whole or not, and it is not unrolled: which copy does an element follows from where its group begins.
 template <int pack, class Body>
-__device__ void loop(index_t n, index_t head, const Body& body) {
-  const index_t first = thread_of_grid(), threads = threads_of_grid();
-  index_t packed = 0;  // elements
-  if constexpr (pack > 1) {
-    packed = (n - head) / pack * pack;
-    for (index_t i = head + first * pack; i < head + packed; i += threads * pack) body.template pack<pack>(i);
-  }
-  const index_t others = n - packed;
+__device__ void loop(index_t n, index_t lead, const Body& body) {
+  const index_t stride = threads_of_grid() * pack;
 #pragma unroll 1
-  for (index_t k = first; k < others; k += threads) body(k < head ? k : k + packed);
+  for (index_t i = thread_of_grid() * pack - lead; i < n; i += stride) {
+    if constexpr (pack > 1) {
+      body.template pack<pack>(i, n);
+    } else {
+      body(i);
+    }
+  }
 }
 
 template <int pack, class Body>
 __global__ void __launch_bounds__(loop_tuning.threads, loop_tuning.blocks_a_multiprocessor)
-    for_each_kernel(index_t n, index_t head, const __grid_constant__ Body body) {
+    for_each_kernel(index_t n, index_t lead, const __grid_constant__ Body body) {
   if constexpr (Deferred<Body>) {
-    if (body.runs()) loop<pack>(n, head, body.loaded());
+    if (body.runs()) loop<pack>(n, lead, body.loaded());
   } else {
-    loop<pack>(n, head, body);
+    loop<pack>(n, lead, body);
   }
 }
 
@@ -77,15 +86,12 @@ __global__ void once_kernel(const __grid_constant__ Body body) {
 template <class Body>
 void for_each(index_t n, const Body& body, int multiprocessors, cudaStream_t stream) {
   if (n == 0) return;
+  constexpr int pack = elements_at_once<Body>;
   const index_t most = static_cast<index_t>(multiprocessors) * loop_tuning.blocks_a_multiprocessor;
-  const index_t blocks = blocks_for(n, loop_tuning.threads, most);
-  if constexpr (Packed<Body>) {
-    const index_t lead = body.lead();
-    const index_t head = lead < 0 ? n : min(lead, n);  // never aligned: all is head
-    launch(for_each_kernel<Body::pack_elements, Body>, blocks, loop_tuning.threads, stream, n, head, body);
-  } else {
-    launch(for_each_kernel<1, Body>, blocks, loop_tuning.threads, stream, n, n, body);
-  }
+  index_t lead = 0;
+  if constexpr (Packed<Body>) lead = body.lead();
+  launch(for_each_kernel<pack, Body>, blocks_for(lead + n, pack * loop_tuning.threads, most), loop_tuning.threads,
+         stream, n, lead, body);
 }
 
 }  // namespace tessera::device

@@ -44,7 +44,8 @@ struct ArrayNumbers {
   }
 };
 
-/// body(i) for 0 <= i < end - lead, behind `lead` zeros.
+/// body(i) for 0 <= i < end - lead, behind `lead` zeros. There are eight copies of the body's code, which a compiler
+/// may fuse differently: the one that does a number follows from where in its block that lies.
 template <class Body>
 struct BodyNumbers {
   const Body& body;

@@ -113,7 +113,7 @@ class OptimizerState {
     Kept kept;
     kept.parameter = parameters.at(b, place);
     if constexpr (requires { kept.master; }) kept.master = master_.data() + offset(b, place);
-    if constexpr (requires { kept.place; }) kept.place = place;
+    kept.place = place;
     return kept;
   }
 

@@ -24,18 +24,42 @@ struct alignas(min<std::size_t>(n * sizeof(T), 16)) Pack {
 };
 
 template <int n, class T>
-TESSERA_HD TESSERA_ALWAYS_INLINE Pack<T, n> load(const T* from) noexcept {
-  return *reinterpret_cast<const Pack<T, n>*>(from);
-}
-template <int n, class T>
-TESSERA_HD TESSERA_ALWAYS_INLINE void store(T* to, const Pack<T, n>& pack) noexcept {
-  *reinterpret_cast<Pack<T, n>*>(to) = pack;
-}
-
-template <int n, class T>
-bool aligned(const T* at) noexcept {
+TESSERA_HD TESSERA_ALWAYS_INLINE bool aligned(const T* at) noexcept {
   return reinterpret_cast<std::uintptr_t>(at) % alignof(Pack<T, n>) == 0;
 }
+
+/// The elements begin <= i < begin + n of arrays that have those at 0 <= i < end. at_once: all are there, and aligned
+/// in every array. Elements that are not there read as zeros.
+template <int n>
+struct Group {
+  index_t begin;
+  index_t end;
+  bool at_once;
+
+  template <class T>
+  TESSERA_HD TESSERA_ALWAYS_INLINE Pack<T, n> load(const T* from) const noexcept {
+    if (at_once) return *reinterpret_cast<const Pack<T, n>*>(from + begin);
+    Pack<T, n> pack{};
+    TESSERA_UNROLL
+    for (int k = 0; k < n; ++k)
+      if (has(k)) pack.of[k] = from[begin + k];
+    return pack;
+  }
+
+  template <class T>
+  TESSERA_HD TESSERA_ALWAYS_INLINE void store(T* to, const Pack<T, n>& pack) const noexcept {
+    if (at_once) {
+      *reinterpret_cast<Pack<T, n>*>(to + begin) = pack;
+    } else {
+      TESSERA_UNROLL
+      for (int k = 0; k < n; ++k)
+        if (has(k)) to[begin + k] = pack.of[k];
+    }
+  }
+
+ private:
+  TESSERA_HD TESSERA_ALWAYS_INLINE bool has(int k) const noexcept { return 0 <= begin + k && begin + k < end; }
+};
 
 }  // namespace packs
 
@@ -69,41 +93,37 @@ struct FusedUpdate {
   static constexpr int pack_elements = static_cast<int>(
       16 / min(min(sizeof(typename Precision::Reduction), sizeof(typename Precision::Parameter)), sizeof(State)));
 
-  /// The same for n elements from i on, the lead()-th or whole packs behind it: for a device, whose compiler makes no
-  /// vectors of its own. The arrays are read whole, and only then written.
+  /// A device's compiler fuses products and sums as it likes, in each lane of a pack (nvcc 13.0, Lamb in fp32: three of
+  /// four lanes rounded a product that the last one fused). So an element's lane is a matter of its place in the flat
+  /// space alone: packs begin where that is a multiple of pack_elements, whatever the stage, the world and the arrays'
+  /// alignment. lead(): elements of the first pack that come before element 0.
+  index_t lead() const noexcept { return weight.place % pack_elements; }
+
+  /// The same for the elements i <= k < i + n that are among 0 <= k < end: for a device, whose compiler makes no
+  /// vectors of its own. The arrays are read whole, and only then written. Between that there is one copy of the
+  /// arithmetic, however they are accessed.
   template <int n>
-  TESSERA_HD TESSERA_ALWAYS_INLINE void pack(index_t i) const noexcept {
-    auto gradients = packs::load<n>(gradient + i);
-    auto parameters = packs::load<n>(weight.parameter + i);
+  TESSERA_HD TESSERA_ALWAYS_INLINE void pack(index_t i, index_t end) const noexcept {
+    const packs::Group<n> group{i, end, 0 <= i && i + n <= end && aligned<n>(i)};
+    auto gradients = group.load(gradient);
+    auto parameters = group.load(weight.parameter);
     packs::Pack<State, n> states[max<std::size_t>(state_floats<Rule>, 1)];
-    for (std::size_t s = 0; s < state_floats<Rule>; ++s) states[s] = packs::load<n>(state[s] + i);
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s) states[s] = group.load(state[s]);
     FusedUpdate in_registers = *this;
     in_registers.gradient = gradients.of;
     in_registers.weight.parameter = parameters.of;
     for (std::size_t s = 0; s < state_floats<Rule>; ++s) in_registers.state[s] = states[s].of;
-    if constexpr (requires { weight.place; }) in_registers.weight.place += i;
+    in_registers.weight.place += i;
     if constexpr (requires { weight.master; }) {
-      auto masters = packs::load<n>(weight.master + i);
+      auto masters = group.load(weight.master);
       in_registers.weight.master = masters.of;
       in_registers.template each<n>();
-      packs::store<n>(weight.master + i, masters);
+      group.store(weight.master, masters);
     } else {
       in_registers.template each<n>();
     }
-    packs::store<n>(weight.parameter + i, parameters);
-    for (std::size_t s = 0; s < state_floats<Rule>; ++s) packs::store<n>(state[s] + i, states[s]);
-  }
-
-  /// Elements before the first that may begin a pack, where all arrays are aligned; -1 if there is none.
-  index_t lead() const noexcept {
-    constexpr int n = pack_elements;
-    for (index_t i = 0; i < n; ++i) {
-      bool all = packs::aligned<n>(gradient + i) && packs::aligned<n>(weight.parameter + i);
-      if constexpr (requires { weight.master; }) all = all && packs::aligned<n>(weight.master + i);
-      for (std::size_t s = 0; s < state_floats<Rule>; ++s) all = all && packs::aligned<n>(state[s] + i);
-      if (all) return i;
-    }
-    return -1;
+    group.store(weight.parameter, parameters);
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s) group.store(state[s], states[s]);
   }
 
   /// What a rule that needs norms of tensors has them taken of.
@@ -138,6 +158,14 @@ struct FusedUpdate {
   struct Floats {
     float of[n];
   };
+
+  template <int n>
+  TESSERA_HD TESSERA_ALWAYS_INLINE bool aligned(index_t i) const noexcept {
+    bool all = packs::aligned<n>(gradient + i) && packs::aligned<n>(weight.parameter + i);
+    if constexpr (requires { weight.master; }) all = all && packs::aligned<n>(weight.master + i);
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s) all = all && packs::aligned<n>(state[s] + i);
+    return all;
+  }
 
   template <int n>
   TESSERA_HD TESSERA_ALWAYS_INLINE void each() const noexcept {

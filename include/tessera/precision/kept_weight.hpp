@@ -51,13 +51,14 @@ TESSERA_HD constexpr bfloat16 round_at_random(float weight, std::uint32_t random
 }
 
 /// The weights of n elements. load(i): the weight. store(i, w): keeps it. parameter_of(w): what is gathered of it at
-/// the beginning, on ranks too that keep nothing else of it.
+/// the beginning, on ranks too that keep nothing else of it. place: of element 0 in the flat space.
 template <class Parameter, class Master>
 struct KeptWeight;
 
 template <>
 struct KeptWeight<float, float> {
   float* parameter = nullptr;
+  index_t place = 0;
 
   TESSERA_HD TESSERA_ALWAYS_INLINE float load(index_t i) const noexcept { return parameter[i]; }
   TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, float weight) const noexcept { parameter[i] = weight; }
@@ -70,6 +71,7 @@ template <class Parameter>
 struct KeptWeight<Parameter, float> {
   Parameter* parameter = nullptr;
   float* master = nullptr;
+  index_t place = 0;
 
   TESSERA_HD TESSERA_ALWAYS_INLINE float load(index_t i) const noexcept { return master[i]; }
   TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, float weight) const noexcept {
@@ -85,6 +87,7 @@ template <>
 struct KeptWeight<bfloat16, Remainder> {
   bfloat16* parameter = nullptr;
   Remainder* master = nullptr;
+  index_t place = 0;
 
   TESSERA_HD TESSERA_ALWAYS_INLINE float load(index_t i) const noexcept { return master[i].weight(parameter[i]); }
   TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, float weight) const noexcept {
@@ -98,7 +101,7 @@ template <>
 struct KeptWeight<bfloat16, NoMaster> {
   bfloat16* parameter = nullptr;
   StepRandom random{};
-  index_t place = 0;  ///< of element 0 in the flat space
+  index_t place = 0;
 
   TESSERA_HD TESSERA_ALWAYS_INLINE float load(index_t i) const noexcept { return static_cast<float>(parameter[i]); }
   TESSERA_HD TESSERA_ALWAYS_INLINE void store(index_t i, float weight) const noexcept {
