@@ -16,6 +16,11 @@ if(CUDAToolkit_FOUND AND PROJECT_IS_TOP_LEVEL)
     enable_language(CUDA)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 does not know nvcc's
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    # nvcc gives its -O to the host's compiler, behind what -Xcompiler says; kernels are optimized whatever it is. So a
+    # target says by -Xcompiler alone how its host part is compiled.
+    foreach(config RELEASE RELWITHDEBINFO MINSIZEREL)
+      string(REGEX REPLACE "-O[0-9s]" "" CMAKE_CUDA_FLAGS_${config} "${CMAKE_CUDA_FLAGS_${config}}")
+    endforeach()
     set(TESSERA_CUDA TRUE)
   endif()
 endif()
