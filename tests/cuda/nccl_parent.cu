@@ -48,8 +48,9 @@ TEST_CASE("all ranks join, and split in the same order") {
 TEST_CASE("who does not join ends the waiting of the others, and nothing is left") {
   if (!testing::devices_for(2)) return;
   const ncclUniqueId id = testing::new_id();
-  const auto errors = testing::errors_of_threads(1, [&](int rank) { Parent(id, rank, 2, Duration::milliseconds(60)); });
-  CHECK(errors[0] == "rank 0 of 2 could not join the communicator: not all ranks have come within 0.06 s");
+  const auto errors = testing::errors_of_threads(1, [&](int rank) { Parent(id, rank, 2, testing::impatient); });
+  CHECK(errors[0] == message({"rank 0 of 2 could not join the communicator: not all ranks have come within ",
+                              testing::impatient.seconds(), " s"}));
   CHECK(communicators() == 0);
 }
 
@@ -59,11 +60,12 @@ TEST_CASE("who does not split ends the waiting of the others, who are told so fr
   const auto errors = testing::errors_of_threads(2, [&](int rank) {
     Parent parent(id, rank, 2, patient);
     if (rank == 1) return;
-    CHECK_THROWS_AS(parent.split(Duration::milliseconds(60)), CommError);
+    CHECK_THROWS_AS(parent.split(testing::impatient), CommError);
     parent.split(patient);
   });
   REQUIRE(errors.size() == 2);
-  CHECK(errors[0] == "rank 0 of 2 could not make a queue: not all ranks have made theirs within 0.06 s");
+  CHECK(errors[0] == message({"rank 0 of 2 could not make a queue: not all ranks have made theirs within ",
+                              testing::impatient.seconds(), " s"}));
   CHECK(errors[1] == "");
   CHECK(communicators() == 0);
 }
@@ -81,12 +83,13 @@ TEST_CASE("a framework's blocking communicator, whose split waits within NCCL, e
       return;
     }
     Parent parent(existing);
-    CHECK_THROWS_AS(parent.split(Duration::milliseconds(60)), CommError);
+    CHECK_THROWS_AS(parent.split(testing::impatient), CommError);
     given_up.set_value();
     parent.split(patient);
   });
   REQUIRE(errors.size() == 2);
-  CHECK(errors[0] == "rank 0 of 2 could not make a queue: not all ranks have made theirs within 0.06 s");
+  CHECK(errors[0] == message({"rank 0 of 2 could not make a queue: not all ranks have made theirs within ",
+                              testing::impatient.seconds(), " s"}));
   CHECK(errors[1] == "");
 }
 
