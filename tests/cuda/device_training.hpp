@@ -93,12 +93,16 @@ class Training {
     late_ = late;
   }
 
+  /// What the executor computes of each unit comes late from now on, and so does the step.
+  void compute_late(void (*late)(Executor&)) { late_compute_ = late; }
+
   /// Everything of a step. Nothing of it waits for the executor.
   auto step() {
     for (int pass = 0; pass < passes_; ++pass) run_pass(index_t{pass} * world_ + rank_);
     if constexpr (has_streams)
       if (side_) executor_.join(side_->stream());  // which reads the number of the step
     executor_.once(Increment{step_.span().data()});
+    be_late();
     return optimizer_.step();
   }
 
@@ -106,6 +110,7 @@ class Training {
     const Layout& layout = optimizer_.layout();
     for (const Unit u : layout.forward()) {
       const auto weights = optimizer_.gather(u);
+      be_late();
       for (const Tensor t : layout.tensors(u)) {
         const auto weight = weights[t];
         executor_.for_each(std::ssize(weight), See<Parameter>{weight.data(), seen_.span().data() + first(t)});
@@ -116,6 +121,7 @@ class Training {
       const auto weights = optimizer_.gather(u);
       const auto gradients = pass.gradients(u);
       Executor& producer = side_ ? *side_ : executor_;
+      be_late();
       fork();
       for (const Tensor t : layout.tensors(u)) {
         if (layout.frozen(t)) continue;
@@ -163,6 +169,10 @@ class Training {
       }
   }
 
+  void be_late() {
+    if (late_compute_) late_compute_(executor_);
+  }
+
   template <class Pass>
   void ready(Pass& pass, Unit u) {
     if constexpr (has_streams)
@@ -189,6 +199,7 @@ class Training {
   typename Executor::template Buffer<index_t> step_;
   std::optional<Executor> side_;
   void (*late_)(Executor&) = nullptr;
+  void (*late_compute_)(Executor&) = nullptr;
   Trained trained_;
 };
 

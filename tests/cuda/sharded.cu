@@ -140,6 +140,29 @@ TEST_CASE("collectives that begin late change no bit") {
   CHECK(with_late_collectives<Stage3>() == on_device<AdamW, Stage3, Fp16>(2));
 }
 
+// What is sent before compute has written it, or brought where compute still reads, is sent or brought too early here.
+template <class Stage>
+Trained with_late_compute() {
+  Trained first;
+  run_cuda_ranks(
+      2,
+      [&](CudaLocal& comm) {
+        const Trained mine = train_on<AdamW, Stage, Fp16>(
+            comm, AdamW{}, steps, micro_batches, broken_step,
+            [](auto& training) { training.compute_late([](Cuda& cuda) { testing::delay(cuda.stream()); }); });
+        if (comm.rank() == 0) first = mine;
+      },
+      {.devices = {0}});
+  return first;
+}
+
+TEST_CASE("compute that is late changes no bit") {
+  CHECK(with_late_compute<Stage0>() == on_device<AdamW, Stage0, Fp16>(2));
+  CHECK(with_late_compute<Stage1>() == on_device<AdamW, Stage1, Fp16>(2));
+  CHECK(with_late_compute<Stage2>() == on_device<AdamW, Stage2, Fp16>(2));
+  CHECK(with_late_compute<Stage3>() == on_device<AdamW, Stage3, Fp16>(2));
+}
+
 TEST_CASE("a rank whose rule differs keeps all from applying anything, and each is told when it asks") {
   std::vector<std::string> errors(2);
   run_cuda_ranks(
