@@ -166,8 +166,7 @@ class Cuda {
     return ReadBack<T>(from, stream(), line_->read_backs);
   }
 
-  /// Throws BufferError, which names the buffer, unless loops can use these bytes: not memory of the host, nor of a
-  /// device that this one has no peer access to.
+  /// Throws BufferError, which names the buffer, unless these bytes are memory of the device, or managed.
   void check_reachable(const char* name, const void* memory, index_t bytes) const {
     const device::Use use(device());
     device::check_reachable(name, memory, bytes, device());
