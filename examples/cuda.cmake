@@ -13,7 +13,7 @@ endif()
 add_library(example_cuda STATIC common/cuda/layers.cu cuda/train_fp32.cu cuda/train_bf16.cu)
 target_include_directories(example_cuda PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_compile_definitions(example_cuda PUBLIC TESSERA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-target_link_libraries(example_cuda PUBLIC tessera::tessera CUDA::cublas NCCL::NCCL PRIVATE CLI11::CLI11 ZLIB::ZLIB)
+target_link_libraries(example_cuda PUBLIC tessera::tessera CUDA::cublas NCCL::NCCL PRIVATE ZLIB::ZLIB)
 # Compiling the host's part with care takes longer than it ever runs.
 target_compile_options(example_cuda PRIVATE -Xcompiler=-O0)
 set_target_properties(example_cuda PROPERTIES CUDA_STANDARD 20)

@@ -1,16 +1,15 @@
-// What may be chosen of a run on devices besides. For files that do not see CUDA.
+// What may be chosen of a run on devices besides. Sees neither CUDA nor CLI11: nvcc
+// reads a header three times.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
-#include <tessera/comm/launch.hpp>
-#include <tessera/core/error.hpp>
-
-#include "common/command_line.hpp"
 #include "common/options.hpp"
+
+namespace CLI {
+class App;
+}
 
 namespace example::cuda {
 
@@ -19,25 +18,9 @@ struct Options {
   std::vector<int> devices;
 };
 
-inline void add_options(CLI::App& app, Options& options) {
-  app.add_option("--communicator", options.communicator,
-                 "local: ranks are threads; nccl: processes, each started by torchrun or with its variables, which say "
-                 "how many ranks there are")
-      ->check(CLI::IsMember({"local", "nccl"}))
-      ->capture_default_str();
-  app.add_option("--devices", options.devices, "that local's ranks are dealt to, by number, as 0,1; default: all")
-      ->delimiter(',')
-      ->check(CLI::NonNegativeNumber);
-}
+void add_options(CLI::App& app, Options& options);
 
 /// With nccl the launcher says how many ranks there are. Throws WrongOption.
-inline void settle(const Options& options, example::Options& run) {
-  if (options.communicator != "nccl") return;
-  try {
-    run.ranks = tessera::Launch::from_environment().world;
-  } catch (const tessera::Error& error) {
-    throw WrongOption(std::string("--communicator nccl: ") + error.what());
-  }
-}
+void settle(const Options& options, example::Options& run);
 
 }  // namespace example::cuda

@@ -66,12 +66,16 @@ struct Handle {
 };
 
 // NCCL ends a communicator no sooner than the last graph that refers to it, and whoever ends or aborts it waits for
-// that. So a thread does that nobody waits for: the graph may be the caller's to destroy right afterwards.
+// that. So a thread does that is waited for only as long as NCCL takes if there is no such graph any more: it may be
+// the caller's to destroy right afterwards.
 template <class End>
 void end_with_graphs(End end) noexcept {
   try {
-    std::thread(std::move(end)).detach();
-  } catch (const std::system_error&) {  // it is left as it is
+    std::packaged_task<void()> task(std::move(end));
+    const std::future<void> over = task.get_future();
+    std::thread(std::move(task)).detach();
+    over.wait_for(std::chrono::milliseconds(200));
+  } catch (const std::system_error&) {  // no thread to be had: it is left as it is
   }
 }
 
