@@ -2,7 +2,10 @@
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <barrier>
 #include <cmath>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -161,6 +164,99 @@ TEST_CASE("compute that is late changes no bit") {
   CHECK(with_late_compute<Stage1>() == on_device<AdamW, Stage1, Fp16>(2));
   CHECK(with_late_compute<Stage2>() == on_device<AdamW, Stage2, Fp16>(2));
   CHECK(with_late_compute<Stage3>() == on_device<AdamW, Stage3, Fp16>(2));
+}
+
+struct SetToOne {
+  float16* at;
+  TESSERA_HD void operator()(index_t i) const noexcept { at[i] = float16(1.0f); }
+};
+
+// An optimizer whose gathers are late, trained without asking for weights.
+template <class Stage>
+class Blind {
+ public:
+  explicit Blind(const CudaLocal& comm)
+      : executor_(comm.executor()),
+        optimizer_(testing::Late(comm, &sent_), testing::ragged_layout(), {}, std::vector<AdamW>(2),
+                   {.bucket_bytes = 1000, .prefetch = 2}) {
+    optimizer_.initialize(testing::made_up_weight);
+  }
+
+  void step() {
+    // Stage 3 gathers what it is asked for, and the next ones ahead of time: those are what nobody looks at.
+    if constexpr (Stage::shards_parameters) static_cast<void>(optimizer_.gather(Unit{0}));
+    auto pass = optimizer_.backward();
+    for (const Unit u : optimizer_.layout().backward()) {
+      const std::span<float16> gradients = pass.gradients(u).trainable();
+      executor_.for_each(std::ssize(gradients), SetToOne{gradients.data()});
+      pass.ready(u);
+    }
+    optimizer_.step();
+  }
+
+  auto& optimizer() { return optimizer_; }
+  const testing::Sent& sent() const { return sent_; }
+
+ private:
+  testing::Sent sent_;
+  Cuda executor_;
+  Sharded<AdamW, Stage, Fp16, testing::Late<CudaLocal>> optimizer_;
+};
+
+// write: of whatever writes weights, once a step has sent its own.
+template <class Stage, class Write>
+void write_behind_late_gathers(Write write) {
+  run_cuda_ranks(
+      2,
+      [&](CudaLocal& comm) {
+        INFO(std::string(Stage::name));
+        Blind<Stage> blind(comm);
+        const int before = blind.sent().gathers();
+        for (int s = 0; s < 3; ++s) {
+          blind.step();
+          write(blind.optimizer());
+        }
+        CHECK(blind.sent().gathers() >= before + 6);  // buckets that nobody asked for
+        CHECK(blind.sent().changed() == 0);
+      },
+      {.devices = {0}});
+}
+
+// Who asks for weights has waited for the gathers by the next update, and sees what the last one brought; who makes
+// gradients without them has not. All the same nothing is written that a queue still reads (comm/communicator.hpp):
+// before_update of WholeParameters and of ShardedParameters.
+TEST_CASE("what a late gather sends is not written by the next update or by first weights") {
+  const auto in_turn = [](auto stage) {
+    using Stage = decltype(stage);
+    write_behind_late_gathers<Stage>([](auto&) {});
+    write_behind_late_gathers<Stage>([](auto& optimizer) { optimizer.initialize(testing::made_up_weight); });
+  };
+  in_turn(Stage1{});
+  in_turn(Stage3{});
+}
+
+TEST_CASE("a late gather of the weights before does not overwrite first weights") {
+  std::barrier both(2);
+  run_cuda_ranks(
+      2,
+      [&](CudaLocal& comm) {
+        Blind<Stage1> blind(comm);
+        blind.step();
+        both.arrive_and_wait();
+        if (comm.rank() == 1) both.arrive_and_wait();
+        blind.optimizer().initialize([](Tensor, index_t) { return 3.0f; });
+        if (comm.rank() == 0) {
+          REQUIRE(cudaDeviceSynchronize() == cudaSuccess);  // rank 1 still has the weights of the step
+          both.arrive_and_wait();
+        }
+        for (const Unit u : blind.optimizer().layout().forward()) {
+          const auto weights = blind.optimizer().gather(u);
+          std::vector<float16> host(weights.trainable().size());
+          comm.executor().download(weights.trainable(), host.data());
+          CHECK(std::all_of(host.begin(), host.end(), [](float16 w) { return static_cast<float>(w) == 3; }));
+        }
+      },
+      {.devices = {0}});
 }
 
 TEST_CASE("a rank whose rule differs keeps all from applying anything, and each is told when it asks") {
