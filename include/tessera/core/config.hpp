@@ -29,6 +29,16 @@
 #define TESSERA_ON_DEVICE 0
 #endif
 
+// Whether nvcc compiles the device's code under -ftz=true, which -use_fast_math implies: subnormal numbers are then
+// flushed to zero, and sums and conversions have other bits than the host's. It tells so by no macro, but its back end
+// answers a question, as a constant. Source: LLVM, User Guide for NVPTX Back-end, Reflection Parameters.
+#if defined(__NVCC__) && defined(__CUDA_ARCH__)
+extern "C" __device__ int __nvvm_reflect(const void*);
+#define TESSERA_FLUSHES_SUBNORMALS (__nvvm_reflect("__CUDA_FTZ") != 0)
+#else
+#define TESSERA_FLUSHES_SUBNORMALS false
+#endif
+
 #define TESSERA_ALWAYS_INLINE inline __attribute__((always_inline))
 
 // The first line of a rule's operator(). Without it clang may fuse a product and a sum into one rounding wherever the

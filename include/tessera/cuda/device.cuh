@@ -57,7 +57,11 @@ constexpr index_t blocks_for(index_t n, index_t of_a_block, index_t most) noexce
   return min(ceil_div(n, of_a_block), most);
 }
 
+// Nowhere defined. Its name is what the compiler, or the linker, says of code that calls it.
+extern "C" __device__ void tessera_refuses_use_fast_math_and_ftz_true();
+
 __device__ inline index_t thread_of_grid() {
+  if (TESSERA_FLUSHES_SUBNORMALS) tessera_refuses_use_fast_math_and_ftz_true();
   return static_cast<index_t>(blockIdx.x) * static_cast<index_t>(blockDim.x) + static_cast<index_t>(threadIdx.x);
 }
 __device__ inline index_t threads_of_grid() {
