@@ -145,7 +145,7 @@ Update part(Update update, index_t begin) {
 template <class Precision>
 void packs_have_the_bits_of_elements() {
   constexpr int n = FusedUpdate<AdamW, Precision>::pack_elements;
-  static_assert(n * min(sizeof(typename Precision::Parameter), sizeof(typename Precision::Reduction)) == 16);
+  static_assert(n * sizeof(typename Precision::State) == 16);  // the widest
   constexpr index_t room = 4 * n;
   for (index_t begin = 0; begin < room; ++begin) {
     for (index_t end = begin; end <= room; ++end) {

@@ -108,9 +108,10 @@ struct FusedUpdate {
   }
   TESSERA_HD TESSERA_ALWAYS_INLINE void last(index_t i) const noexcept requires in_halves { weight.store_last(i); }
 
-  /// So many elements are one pack(): 16 bytes of the narrowest array.
+  /// So many elements are one pack(): 16 bytes of the widest array. Then the accesses of a warp lie side by side in
+  /// every array; with 16 bytes of the narrowest each would touch every other half of a wider array's 32-byte sectors.
   static constexpr int pack_elements = static_cast<int>(
-      16 / min(min(sizeof(typename Precision::Reduction), sizeof(typename Precision::Parameter)), sizeof(State)));
+      16 / max(max(sizeof(typename Precision::Reduction), sizeof(typename Precision::Parameter)), sizeof(State)));
 
   /// A device's compiler fuses products and sums as it likes, in each lane of a pack (nvcc 13.0, Lamb in fp32: three of
   /// four lanes rounded a product that the last one fused). So an element's lane is a matter of its place in the flat
