@@ -10,11 +10,14 @@ int main(int argc, char** argv) {
   const example::Program program{.name = "mlp_cuda",
                                  .about = "Trains 784-128-10 on MNIST on CUDA devices at any ZeRO stage.",
                                  .data = "folder with the data",
-                                 .learning_rates = {{"adamw", 0.003}},
-                                 .precisions = {"fp32", "bf16"},
+                                 .learning_rates = {{"sgd", 0.1}, {"adam", 0.003}, {"adamw", 0.003}},
                                  .timeline = false,
                                  .add_options = [&](CLI::App& app) { add_options(app, device_options); },
                                  .settle = [&] { settle(device_options, options); }};
-  return mlp::run(options, program, argc, argv,
-                  [&](const mlp::Split& digits) { return mlp::cuda::train(options, device_options, digits); });
+  return mlp::run(options, program, argc, argv, [&](const mlp::Split& digits) {
+    const auto train = options.optimizer == "sgd"    ? mlp::cuda::train_sgd
+                       : options.optimizer == "adam" ? mlp::cuda::train_adam
+                                                     : mlp::cuda::train_adamw;
+    return train(options, device_options, digits);
+  });
 }

@@ -1,9 +1,9 @@
-// Training with ranks on devices, in one precision: the host's loop, and this machine's model.
+// Training with ranks on devices: the host's loop, and this machine's model.
 #pragma once
 
 #include <optional>
 
-#include <tessera/rule/adamw.hpp>
+#include <tessera/precision/precision.hpp>
 
 #include "common/cuda/run.cuh"
 #include "common/policies.hpp"
@@ -13,15 +13,16 @@
 
 namespace mlp::cuda {
 
-template <class Precision>
-std::optional<example::Result> train_in(const example::Options& options, const example::cuda::Options& device_options,
-                                        const Split& digits) {
-  const auto at_stage = [&]<class Stage, class P>() {
+template <class Rule>
+std::optional<example::Result> train_with(const example::Options& options, const example::cuda::Options& device_options,
+                                          const Split& digits) {
+  using tessera::Bf16, tessera::Bf16Remainder, tessera::Bf16Stochastic, tessera::Fp16, tessera::Fp32;
+  const auto run = [&]<class Stage, class Precision>() {
     return run_ranks(options, device_options, [&](auto& comm) {
-      return mlp::train<Machine<Samples, Work>, tessera::AdamW, Stage, P>(comm, options, digits, nullptr);
+      return mlp::train<Machine<Samples, Work>, Rule, Stage, Precision>(comm, options, digits, nullptr);
     });
   };
-  return example::with_stage<Precision>(options.stage, at_stage);
+  return example::with_policies<Fp32, Bf16, Bf16Remainder, Bf16Stochastic, Fp16>(options, run);
 }
 
 }  // namespace mlp::cuda

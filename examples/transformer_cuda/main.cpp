@@ -11,8 +11,7 @@ int main(int argc, char** argv) {
       .name = "transformer_cuda",
       .about = "Trains a decoder-only transformer over bytes on a text, on CUDA devices, at any ZeRO stage.",
       .data = transformer::data_option,
-      .learning_rates = {{"adamw", 0.003}},
-      .precisions = {"fp32", "bf16"},
+      .learning_rates = {{"sgd", 0.5}, {"adam", 0.003}, {"adamw", 0.003}},
       .timeline = false,
       .add_options =
           [&](CLI::App& app) {
@@ -21,6 +20,9 @@ int main(int argc, char** argv) {
           },
       .settle = [&] { settle(device_options, options); }};
   return transformer::run(options, program, argc, argv, [&](const transformer::Text& text) {
-    return transformer::cuda::train(options, device_options, text);
+    const auto train = options.optimizer == "sgd"    ? transformer::cuda::train_sgd
+                       : options.optimizer == "adam" ? transformer::cuda::train_adam
+                                                     : transformer::cuda::train_adamw;
+    return train(options, device_options, text);
   });
 }

@@ -1,9 +1,9 @@
-// Training with ranks on devices, in one precision: the host's loop, and this machine's model.
+// Training with ranks on devices: the host's loop, and this machine's model.
 #pragma once
 
 #include <optional>
 
-#include <tessera/rule/adamw.hpp>
+#include <tessera/precision/precision.hpp>
 
 #include "common/cuda/run.cuh"
 #include "common/policies.hpp"
@@ -13,17 +13,17 @@
 
 namespace transformer::cuda {
 
-template <class Precision>
-std::optional<Outcome> train_in(const Options& options, const example::cuda::Options& device_options,
-                                const Text& text) {
-  using tessera::AdamW;
-  require_fit<AdamW, Precision, tessera::Recording<tessera::CudaLocal>>(options);
-  const auto at_stage = [&]<class Stage, class P>() {
+template <class Rule>
+std::optional<Outcome> train_with(const Options& options, const example::cuda::Options& device_options,
+                                  const Text& text) {
+  using tessera::Bf16, tessera::Bf16Remainder, tessera::Bf16Stochastic, tessera::Fp16, tessera::Fp32;
+  const auto run = [&]<class Stage, class Precision>() {
+    require_fit<Rule, Precision, tessera::Recording<tessera::CudaLocal>>(options);
     return run_ranks(options, device_options, [&](auto& comm) {
-      return transformer::train<Machine<Windows, Work>, AdamW, Stage, P>(comm, options, text, nullptr);
+      return transformer::train<Machine<Windows, Work>, Rule, Stage, Precision>(comm, options, text, nullptr);
     });
   };
-  return example::with_stage<Precision>(options.stage, at_stage);
+  return example::with_policies<Fp32, Bf16, Bf16Remainder, Bf16Stochastic, Fp16>(options, run);
 }
 
 }  // namespace transformer::cuda

@@ -10,13 +10,12 @@
 
 namespace transformer::cuda {
 
-/// In the process that has rank 0: its outcome. AdamW; fp32 or bf16. Throws example::WrongOption without a device.
-std::optional<Outcome> train(const Options& options, const example::cuda::Options& device_options, const Text& text);
-
-// What it takes its pick of (examples/cuda).
-std::optional<Outcome> train_fp32(const Options& options, const example::cuda::Options& device_options,
+// In the process that has rank 0: its outcome. Throw example::WrongOption without a device. Defined in examples/cuda.
+std::optional<Outcome> train_sgd(const Options& options, const example::cuda::Options& device_options,
+                                 const Text& text);
+std::optional<Outcome> train_adam(const Options& options, const example::cuda::Options& device_options,
                                   const Text& text);
-std::optional<Outcome> train_bf16(const Options& options, const example::cuda::Options& device_options,
-                                  const Text& text);
+std::optional<Outcome> train_adamw(const Options& options, const example::cuda::Options& device_options,
+                                   const Text& text);
 
 }  // namespace transformer::cuda

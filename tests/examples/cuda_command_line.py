@@ -1,14 +1,17 @@
 """An example on CUDA devices as its users meet it, beside the same example on the host. Where there is no device it
 must say so; where there is one, emulated or not, it must learn what the host's learns.
-usage: cuda_command_line.py PROGRAM PROGRAM_ON_HOST PRECISION.."""
+usage: cuda_command_line.py PROGRAM PROGRAM_ON_HOST"""
 
+import itertools
 import json
+import os
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-program, on_host, *precisions = sys.argv[1:]
+program, on_host = sys.argv[1:]
 folder = Path(tempfile.mkdtemp())
 transformer = "transformer" in Path(program).name
 small = []
@@ -28,9 +31,9 @@ def run(executable, *arguments, **more):
     return subprocess.run([executable, *map(str, arguments)], capture_output=True, text=True, timeout=250, **more)
 
 
-def report(executable, *arguments):
+def report(executable, *arguments, **more):
     path = folder / "report.json"
-    done = run(executable, *small, *arguments, "--report", path)
+    done = run(executable, *small, *arguments, "--report", path, **more)
     check(done.returncode == 0, f"{executable} {arguments}: {done.stderr}")
     return json.loads(path.read_text())
 
@@ -48,7 +51,11 @@ refused("does not divide", "--batch", 63)
 refused("--optimizer", "--optimizer", "lion")
 refused("--communicator", "--communicator", "mpi")
 refused("--devices", "--devices", "-1")
-refused("RANK", "--communicator", "nccl", env={})
+alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+refused("not set: RANK", "--communicator", "nccl", env={})
+refused("WORLD_SIZE", "--communicator", "nccl", env={**alone, "WORLD_SIZE": "two"})
+refused('LOCAL_RANK is "1"', "--communicator", "nccl", env={**alone, "LOCAL_RANK": "1"})
+refused("divide by 3 ranks", "--communicator", "nccl", env={**alone, "WORLD_SIZE": "3"})
 done = run(program, "--help")
 check(done.returncode == 0, "--help")
 for option in ("ranks stage precision optimizer epochs steps batch micro-batches lr seed data report communicator "
@@ -62,21 +69,49 @@ if probe.returncode != 0:
     print("there is no device: it says so")
     sys.exit(0)
 
-# The host's losses, but for what another order of sums and fused products do; the same bits at every stage.
-for precision in precisions:
-    common = ["--steps", 4, "--ranks", 2, "--micro-batches", 2, "--precision", precision]
-    host = report(on_host, *common, "--stage", 3)
-    found = [report(program, *common, "--stage", stage) for stage in range(4)]
-    tolerance = 1e-4 if precision == "fp32" else 2e-2
-    for stage, one in enumerate(found):
-        check(list(one) == list(host), f"keys of the report: {list(one)}")
-        check(one["bytes_planned"] == one["bytes_counted"] and len(one["bytes_planned"]) == 2, f"bytes: {one}")
-        for ours, theirs in zip(one["losses"], host["losses"], strict=True):
-            check(abs(ours - theirs) < tolerance, f"stage {stage}, {precision}: {one['losses']} {host['losses']}")
-        check(one["skipped_steps"] == host["skipped_steps"], f"skipped: {one} {host}")
-        if host["skipped_steps"] == 0:  # of a step that is skipped, the host's gathers nothing, and a device's all
-            sent = report(on_host, *common, "--stage", stage)["elements_sent_per_step"]
-            check(one["elements_sent_per_step"] == sent, f"elements sent at stage {stage}: {one}")
-    check(len({one["parameters_fingerprint"] for one in found}) == 1, f"fingerprints in {precision}")
-    check(found[0]["losses"][-1] < found[0]["losses"][0], "it learns")
-print("the host's losses at every stage")
+# The host's losses, but for what another order of sums and fused products do, with every optimizer in every precision;
+# each pair at a stage in turn.
+common = ["--steps", 4, "--ranks", 2, "--micro-batches", 2]
+precisions = ["fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16"]
+for n, (optimizer, precision) in enumerate(itertools.product(["sgd", "adam", "adamw"], precisions)):
+    chosen = [*common, "--optimizer", optimizer, "--precision", precision, "--stage", n % 4]
+    what = " ".join(map(str, chosen))
+    one, host = report(program, *chosen), report(on_host, *chosen)
+    check(list(one) == list(host), f"keys of the report: {list(one)}")
+    check(one["bytes_planned"] == one["bytes_counted"] and len(one["bytes_planned"]) == 2, f"bytes: {one}")
+    for ours, theirs in zip(one["losses"], host["losses"], strict=True):
+        check(abs(ours - theirs) < (1e-4 if precision == "fp32" else 2e-2), f"{what}: {one['losses']} {host['losses']}")
+    check(one["skipped_steps"] == host["skipped_steps"], f"{what}: skipped: {one} {host}")
+    if host["skipped_steps"] == 0:  # of a step that is skipped, the host's gathers nothing, and a device's all
+        check(one["elements_sent_per_step"] == host["elements_sent_per_step"], f"{what}: elements sent: {one}")
+    check(one["losses"][-1] < one["losses"][0], f"{what}: it learns: {one['losses']}")
+
+# The same bits at every stage.
+stages = [report(program, *common, "--precision", "bf16", "--stage", stage) for stage in range(4)]
+check(len({one["parameters_fingerprint"] for one in stages}) == 1, "fingerprints")
+
+
+# A world of one process over NCCL: there is nothing to add up in another order, so the bits are those of one thread.
+def free_ports():  # two in a row: MASTER_PORT is torchrun's own, the next one is used
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+                return port
+            except (OSError, OverflowError):
+                continue
+
+
+alone["MASTER_PORT"] = str(free_ports())
+for stage in 0, 3:
+    chosen = ["--steps", 4, "--precision", "bf16", "--stage", stage]
+    local = report(program, *chosen, "--ranks", 1)
+    nccl = report(program, *chosen, "--communicator", "nccl", env={**os.environ, **alone})
+    for key in local:
+        if key != "seconds_per_step":
+            check(nccl[key] == local[key], f"{key} over nccl at stage {stage}: {nccl[key]}, not {local[key]}")
+done = run(program, *small, "--steps", 4, "--communicator", "nccl", env={**os.environ, **alone})
+check("step 4 of 4" in done.stdout, f"progress over nccl: {done.stdout}")
+print("the host's losses with every optimizer in every precision")

@@ -1,5 +1,4 @@
-// What may be chosen of a run on devices besides. Sees neither CUDA nor CLI11: nvcc
-// reads a header three times.
+// What may be chosen of a run on devices besides. Sees neither CUDA nor CLI11: nvcc reads a header three times.
 #pragma once
 
 #include <string>
