@@ -1,5 +1,4 @@
 // NVTX needs no device. A profiler replaces its functions; here the test is the profiler.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <string>
