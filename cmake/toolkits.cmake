@@ -33,11 +33,11 @@ else()
 endif()
 
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
-find_package(NCCL 2.22 QUIET)
+find_package(NCCL 2.27 QUIET)
 if(NCCL_FOUND)
   message(STATUS "tessera: NCCL ${NCCL_VERSION} found: the Nccl communicator is compiled for it and linked")
 else()
-  message(STATUS "tessera: NCCL 2.22 or later not found: the Nccl communicator is tested in an emulation alone")
+  message(STATUS "tessera: NCCL 2.27 or later not found: the Nccl communicator is tested in an emulation alone")
 endif()
 
 set(MPI_CXX_SKIP_MPICXX TRUE)

@@ -15,8 +15,10 @@
 
 namespace tessera::nccl {
 
-static_assert(NCCL_VERSION_CODE >= NCCL_VERSION(2, 19, 0),
-              "tessera needs NCCL 2.19 or later: communicators that are split, memory that is registered");
+static_assert(
+    NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0),
+    "tessera needs NCCL 2.27 or later: before, a communicator that is not to block may wait for other ranks within a "
+    "call");
 
 /// "remote process exited or there was a network error", and what NCCL's log says of it besides.
 inline std::string reason(ncclResult_t why) {

@@ -214,7 +214,7 @@ class Line final : public Completion {
       error(ncclGroupStart());
       calls(handle_.comm, stream_.get(), error);
       error(ncclGroupEnd());
-      result = failed(error.get()) ? error.get() : state_of_call(handle_.comm);
+      result = failed(error.get()) ? error.get() : state_of(handle_.comm);
     }
     // Usually it is done as soon as a thread of NCCL's own has launched it: sleeping would cost more.
     const Moment soon = Moment::now() + Duration::milliseconds(0.3);
@@ -225,7 +225,7 @@ class Line final : public Completion {
         pause();
       const Lock lock(mutex_);
       throw_failure();
-      result = state_of_call(handle_.comm);
+      result = state_of(handle_.comm);
     }
     if (result == ncclSuccess) return;
     const Lock lock(mutex_);

@@ -36,22 +36,13 @@ inline ncclResult_t state_of(ncclComm_t comm) {
   return failed(asked) ? asked : state;
 }
 
-/// The same for the thread whose call the communicator is at. What NCCL keeps of it in this thread is put away when it
-/// is done; ncclCommGetAsyncError alone does so in newer versions only, and up to 2.22 the thread's next call to
-/// another communicator would stumble over it.
-inline ncclResult_t state_of_call(ncclComm_t comm) {
-  const ncclResult_t state = state_of(comm);
-  int ranks = 0;
-  return state == ncclSuccess ? ncclCommCount(comm, &ranks) : state;
-}
-
 /// Between two questions whether other ranks have come.
 inline void pause() noexcept { sleep_until(Moment::now() + Duration::milliseconds(0.05)); }
 
 /// Waits until what the communicator is at is done; ncclInProgress if it is not by then.
 inline ncclResult_t settled(ncclComm_t comm, Moment deadline) {
   while (true) {
-    const ncclResult_t state = state_of_call(comm);
+    const ncclResult_t state = state_of(comm);
     if (state != ncclInProgress || Moment::now() >= deadline) return state;
     pause();
   }

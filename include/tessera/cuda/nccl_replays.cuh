@@ -26,15 +26,20 @@ struct ReplayMark {
   unsigned long long at = 0;     ///< which, in the order of capture
 };
 
+// One thread after another writes it, past the device's caches.
+template <class Mark>
+__device__ void turn(Mark* mark) {
+  __stwt(&mark->turns, __ldcv(&mark->turns) + 1);
+}
 template <class Mark>
 __global__ void begin_replayed(Mark* mark, unsigned long long at) {
-  atomicExch_system(&mark->at, at);
+  __stwt(&mark->at, at);
   __threadfence_system();
-  atomicAdd_system(&mark->turns, 1ull);
+  turn(mark);
 }
 template <class Mark>
 __global__ void end_replayed(Mark* mark) {
-  atomicAdd_system(&mark->turns, 1ull);
+  turn(mark);
 }
 
 /// Of one stream, on which graphs are replayed one at a time.

@@ -127,12 +127,12 @@ T atomicExch(T* at, std::type_identity_t<T> value) {
 }
 // Of memory that the host looks at meanwhile.
 template <class T>
-T atomicAdd_system(T* at, std::type_identity_t<T> value) {
-  return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
+T __ldcv(const T* at) {
+  return __atomic_load_n(at, __ATOMIC_SEQ_CST);
 }
 template <class T>
-T atomicExch_system(T* at, std::type_identity_t<T> value) {
-  return __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);
+void __stwt(T* at, std::type_identity_t<T> value) {
+  __atomic_store_n(at, value, __ATOMIC_SEQ_CST);
 }
 template <class T>
 T atomicCAS(T* at, std::type_identity_t<T> expected, std::type_identity_t<T> value) {

@@ -38,24 +38,10 @@ struct Group {
   ncclResult_t failed = ncclSuccess;
   std::vector<Call> calls;
   std::vector<Communicator> joining, aborted;
-  Communicator unfinished;  // whose last call NCCL has given to a thread of its own, and not put away in this one
 };
 inline Group& group() {
   thread_local Group it;
   return it;
-}
-
-// Any call of a communicator but ncclCommGetAsyncError puts away what this thread keeps of the one before. Up to 2.22
-// NCCL would read through a pointer that is none if a call of another came between.
-inline void put_away(const Communicator& comm) {
-  Communicator& unfinished = group().unfinished;
-  if (unfinished == nullptr) return;
-  if (unfinished->aborted || unfinished->finalized || (unfinished == comm && state(*comm) != ncclInProgress)) {
-    unfinished = nullptr;
-  }
-  if (unfinished == nullptr || unfinished == comm) return;
-  std::fputs("emulated NCCL: a call while this thread's last one, of another communicator, was not put away\n", stderr);
-  std::abort();
 }
 
 // Waits for a communicator that blocks; of another it tells the state.
@@ -68,7 +54,6 @@ inline ncclResult_t submit(const char* call, ncclComm_t handle, cudaStream_t str
                            std::size_t in_count, std::size_t out_count) {
   const Lock lock(machine().mutex);
   const Communicator comm = live(handle, call);
-  put_away(comm);
   const std::size_t bytes = bytes_of(part.type);
   const auto usable = [&](const void* memory, std::size_t count) {
     return count == 0 || (!is_pageable(memory) && lies_within(memory, count * bytes));
@@ -79,11 +64,7 @@ inline ncclResult_t submit(const char* call, ncclComm_t handle, cudaStream_t str
   if (bytes == 0 || !right || !usable(part.in, in_count) || !usable(part.out, out_count)) return ncclInvalidArgument;
   Group& all = group();
   if (part.count == 0) return ncclSuccess;
-  if (all.depth == 0) {
-    const ncclResult_t launched = launch(comm, stream, {part});
-    if (launched == ncclInProgress) all.unfinished = comm;
-    return launched;
-  }
+  if (all.depth == 0) return launch(comm, stream, {part});
   for (Group::Call& other : all.calls) {
     if (other.comm == comm && other.stream == stream) return other.parts.push_back(part), ncclSuccess;
   }
@@ -197,7 +178,6 @@ inline ncclResult_t ncclCommAbort(ncclComm_t handle) {
 inline ncclResult_t ncclCommCount(ncclComm_t handle, int* ranks) {
   const emulated::Lock lock(emulated::machine().mutex);
   const emulated::Communicator comm = emulated::live(handle, "ncclCommCount");
-  if (comm == emulated::group().unfinished) emulated::put_away(comm);
   if (comm->clique == nullptr) return ncclInvalidArgument;
   return *ranks = comm->clique->ranks, ncclSuccess;
 }

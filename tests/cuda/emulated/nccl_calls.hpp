@@ -14,11 +14,7 @@ inline ncclResult_t ncclGroupEnd() {
   for (const auto& comm : std::exchange(group.aborted, {}))
     emulated::run_until([&] { return !emulated::in_graphs(*comm); });
   for (const auto& comm : std::exchange(group.joining, {})) note(emulated::settle(comm));
-  for (auto& call : std::exchange(group.calls, {})) {
-    const ncclResult_t launched = emulated::launch(call.comm, call.stream, call.parts);
-    if (launched == ncclInProgress) group.unfinished = call.comm;
-    note(launched);
-  }
+  for (auto& call : std::exchange(group.calls, {})) note(emulated::launch(call.comm, call.stream, call.parts));
   return worst;
 }
 
