@@ -21,6 +21,7 @@
 #include <tessera/core/list.hpp>
 #include <tessera/engine/composition.hpp>
 #include <tessera/engine/gradients.hpp>
+#include <tessera/engine/packs.hpp>
 
 namespace tessera {
 
@@ -29,6 +30,18 @@ struct AddOlder {
   const float* older;
   float* sum;
   TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { sum[i] = older[i] + sum[i]; }
+
+  static constexpr int pack_elements = 4;
+  index_t lead() const noexcept { return 0; }
+  template <int n>
+  TESSERA_HD TESSERA_ALWAYS_INLINE void pack(index_t i, index_t end) const noexcept {
+    const packs::Group<n> group{i, end, i + n <= end && packs::aligned<n>(older + i) && packs::aligned<n>(sum + i)};
+    auto before = group.load(older);
+    auto both = group.load(sum);
+    TESSERA_UNROLL
+    for (int k = 0; k < n; ++k) both.of[k] = before.of[k] + both.of[k];
+    group.store(sum, both);
+  }
 };
 
 /// The one rounding of a sum of several passes.
@@ -37,6 +50,18 @@ struct Round {
   const float* sum;
   Reduction* out;
   TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { out[i] = Reduction(sum[i]); }
+
+  static constexpr int pack_elements = 4;
+  index_t lead() const noexcept { return 0; }
+  template <int n>
+  TESSERA_HD TESSERA_ALWAYS_INLINE void pack(index_t i, index_t end) const noexcept {
+    const packs::Group<n> group{i, end, i + n <= end && packs::aligned<n>(sum + i) && packs::aligned<n>(out + i)};
+    const auto sums = group.load(sum);
+    packs::Pack<Reduction, n> rounded;
+    TESSERA_UNROLL
+    for (int k = 0; k < n; ++k) rounded.of[k] = Reduction(sums.of[k]);
+    group.store(out, rounded);
+  }
 };
 
 template <class Comm, class Stage, class Precision>
