@@ -61,9 +61,9 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
         rules_(std::move(rules)),
         reductions_(comm_.queue(options.usable_timeout())),
         gathers_(comm_.queue(options.usable_timeout())),
-        construction_(comm_.executor(), reductions_, comm_.rank(), comm_.size()),
-        sharding_(checked(layout, buffers), comm_.size(), Composition::bucket_elements(options)),
         executor_(comm_.executor()),
+        construction_(executor_, reductions_, comm_.rank(), comm_.size()),
+        sharding_(checked(layout, buffers), comm_.size(), Composition::bucket_elements(options)),
         plan_(Composition::plan_of(sharding_, options)),
         parameters_(construction_.template make<Parameters>(sharding_, comm_.rank(), executor_, gathers_, plan_,
                                                             options, buffers.parameters)),
@@ -216,7 +216,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   const Layout& checked(const Layout& layout, const Buffers& buffers) {
     construction_.begin(describe<Rule, Stage, Precision>(layout, rules_, options_), [&](Blueprint& blueprint) {
       check_model<Rule, Stage>(layout, rules_, options_);
-      check_buffers<Stage>(layout, plan(layout, comm_.size(), options_), comm_.executor(), buffers.parameters,
+      check_buffers<Stage>(layout, plan(layout, comm_.size(), options_), executor_, buffers.parameters,
                            buffers.gradients, blueprint);
     });
     return layout;
@@ -278,9 +278,9 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   std::vector<Rule> rules_;
   Queue reductions_;
   Queue gathers_;
+  Executor executor_;
   Construction<Executor, Queue> construction_;
   Sharding sharding_;
-  Executor executor_;
   Plan plan_;
   Parameters parameters_;
   Reduction reduce_;

@@ -35,7 +35,8 @@ std::vector<std::string> errors_of(int world, Build build) {
   std::vector<std::string> errors(world);
   run_ranks(world, [&](Local& comm) {
     auto queue = comm.queue(Duration::seconds(10));
-    Construction construction(comm.executor(), queue, comm.rank(), world);
+    Host host;
+    Construction construction(host, queue, comm.rank(), world);
     try {
       build(construction, comm.rank());
     } catch (const AgreementError& error) {

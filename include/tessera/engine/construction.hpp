@@ -86,7 +86,7 @@ inline std::uint64_t process_number() {
 /// Throws BufferError for buffers of the caller's that cannot serve. Else notes in `blueprint` where they lie and,
 /// where all ranks must begin with the same whole parameters, what these are.
 template <class Stage, class Executor, class Parameter, class Gradient>
-void check_buffers(const Layout& layout, const Plan& plan, Executor executor, std::span<Parameter> parameters,
+void check_buffers(const Layout& layout, const Plan& plan, Executor& executor, std::span<Parameter> parameters,
                    std::span<Gradient> gradients, Blueprint& blueprint) {
   check_buffer(parameters, plan.parameters);
   check_buffer(gradients, plan.gradients);
@@ -123,12 +123,12 @@ void check_buffers(const Layout& layout, const Plan& plan, Executor executor, st
 template <class Executor, class Queue>
 class Construction {
  public:
-  Construction(Executor executor, Queue& queue, int rank, int world)
-      : executor_(std::move(executor)),
+  Construction(Executor& executor, Queue& queue, int rank, int world)
+      : executor_(&executor),
         queue_(&queue),
         rank_(rank),
         world_(world),
-        words_(executor_.template allocate<std::uint64_t>(words * world)) {}
+        words_(Executor(executor).template allocate<std::uint64_t>(words * world)) {}  // not the optimizer's to count
 
   /// Runs `check(blueprint)`, and tells all ranks what it threw. Every rank that has nothing to throw itself throws
   /// PeerError where another one has, or AgreementError where blueprints differ. Blocks until all ranks have come.
@@ -184,17 +184,17 @@ class Construction {
     const std::span<std::uint64_t> own = all.subspan(rank_ * words, words);
     List<Blueprint> ranks(world_);
     ranks[rank_] = mine;
-    executor_.upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[rank_]));
-    executor_.wait(queue_->all_gather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0},
-                                      executor_.record()));
-    executor_.download(std::span<const std::uint64_t>(all), reinterpret_cast<std::uint64_t*>(ranks.data()));
+    executor_->upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[rank_]));
+    executor_->wait(queue_->all_gather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0},
+                                       executor_->record()));
+    executor_->download(std::span<const std::uint64_t>(all), reinterpret_cast<std::uint64_t*>(ranks.data()));
     for (int r = 0; r < world_; ++r)
       if (ranks[r].problem[0] != 0 && r != rank_)
         throw PeerError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));
     compare(ranks);
   }
 
-  Executor executor_;
+  Executor* executor_;
   Queue* queue_;
   int rank_;
   int world_;
