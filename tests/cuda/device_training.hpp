@@ -12,15 +12,16 @@
 
 namespace tessera::testing {
 
+TESSERA_HD TESSERA_ALWAYS_INLINE std::uint64_t mixed(std::uint64_t x, index_t word) noexcept {
+  x += static_cast<std::uint64_t>(word) + 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
 /// In [-1, 1), with 24 bits, on host and device.
-TESSERA_HD inline float made_up_number(index_t step, index_t leaf, index_t tensor, index_t i) {
-  std::uint64_t x = 0;
-  for (const index_t word : {step, leaf, tensor, i}) {
-    x += static_cast<std::uint64_t>(word) + 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    x ^= x >> 31;
-  }
+TESSERA_HD TESSERA_ALWAYS_INLINE float made_up_number(index_t step, index_t leaf, index_t tensor, index_t i) {
+  const std::uint64_t x = mixed(mixed(mixed(mixed(0, step), leaf), tensor), i);
   return static_cast<float>(static_cast<std::int64_t>(x >> 40)) / 8388608.0f - 1.0f;
 }
 
@@ -42,7 +43,8 @@ struct AddGradient {
   index_t leaf;
   index_t tensor;
   index_t broken_step;  // in which one element of leaf 1 is infinite
-  TESSERA_HD void operator()(index_t i) const noexcept {
+  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
+    TESSERA_ROUND_EACH_OPERATION
     const float g = made_up_number(*step, leaf, tensor, i) - 0.25f * static_cast<float>(weight[i]);
     const bool broken = *step == broken_step && leaf == 1 && tensor == 1 && i == 3;
     const float infinity = bits_as<float>(0x7f800000u);
@@ -126,10 +128,9 @@ class Training {
       for (const Tensor t : layout.tensors(u)) {
         if (layout.frozen(t)) continue;
         const auto weight = weights[t];
-        producer.for_each(std::ssize(weight),
-                          AddGradient<Parameter, Gradient>{weight.data(), gradients[t].data(), step_.span().data(),
-                                                           optimizer_.loss_scale_pointer(), leaf, t.index,
-                                                           broken_step_});
+        producer.for_each(std::ssize(weight), AddGradient<Parameter, Gradient>{
+                                                  weight.data(), gradients[t].data(), step_.span().data(),
+                                                  optimizer_.loss_scale_pointer(), leaf, t.index, broken_step_});
       }
       ready(pass, u);
     }
@@ -207,10 +208,11 @@ class Training {
 template <class Rule, class Stage, class Precision, class Comm, class Prepare>
 Trained train_on(const Comm& comm, const Rule& rule, int steps, int micro_batches, index_t broken_step,
                  Prepare prepare) {
-  Sharded<Rule, Stage, Precision, Comm> optimizer(
-      comm, ragged_layout(), {}, std::vector<Rule>(2, rule),
-      {.micro_batches = micro_batches / comm.size(), .clip_norm = 2, .bucket_bytes = 1000,
-       .loss_scale = {.initial = 256, .hysteresis = 1}});
+  Sharded<Rule, Stage, Precision, Comm> optimizer(comm, ragged_layout(), {}, std::vector<Rule>(2, rule),
+                                                  {.micro_batches = micro_batches / comm.size(),
+                                                   .clip_norm = 2,
+                                                   .bucket_bytes = 1000,
+                                                   .loss_scale = {.initial = 256, .hysteresis = 1}});
   optimizer.initialize(made_up_weight);
   Training training(optimizer, comm.executor(), comm.rank(), comm.size(), micro_batches / comm.size(), broken_step);
   prepare(training);
