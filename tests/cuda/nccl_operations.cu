@@ -7,23 +7,17 @@
 #include <tessera/cuda/nccl_operations.cuh>
 #include <tessera/cuda/stream.cuh>
 
+#include "cuda/nccl_ranks.hpp"
+
 namespace tessera {
 namespace {
 
 using nccl::Operation;
 using nccl::Operations;
-
-local::Call call(index_t index) {
-  return {.kind = Collective::all_gather,
-          .in = element_type<float>(),
-          .out = element_type<float>(),
-          .elements = 4096,
-          .part = 1024,
-          .tag = {"parameters of bucket", index, 2}};
-}
+using testing::gather_of_bucket;
 
 void post(Operations& operations, index_t index, cudaStream_t stream) {
-  Operation& operation = operations.begin(call(index));
+  Operation& operation = operations.begin(gather_of_bucket(index));
   REQUIRE(cudaEventRecord(operation.began, stream) == cudaSuccess);
   REQUIRE(cudaEventRecord(operation.done, stream) == cudaSuccess);
   operations.posted();
@@ -63,7 +57,7 @@ TEST_CASE("any number may be on their way, and are done in their order") {
 TEST_CASE("what was begun and not posted is not waited for, nor is what was forgotten") {
   Operations operations;
   const CudaStream stream;
-  operations.begin(call(0));
+  operations.begin(gather_of_bucket(0));
   CHECK(operations.oldest() == nullptr);
   post(operations, 1, stream.get());
   operations.forget();

@@ -17,12 +17,6 @@ using nccl::Parent;
 
 constexpr Duration patient = Duration::seconds(30);
 
-#if defined(__CUDACC__)
-std::size_t communicators() { return 0; }
-#else
-std::size_t communicators() { return emulated::nccl_communicators(); }
-#endif
-
 TEST_CASE("all ranks join, and split in the same order") {
   if (!testing::devices_for(3)) return;
   const ncclUniqueId id = testing::new_id();
@@ -42,7 +36,7 @@ TEST_CASE("all ranks join, and split in the same order") {
     }
   });
   for (const std::string& error : errors) CHECK(error == "");
-  CHECK(communicators() == 0);
+  CHECK(testing::communicators() == 0);
 }
 
 TEST_CASE("who does not join ends the waiting of the others, and nothing is left") {
@@ -51,7 +45,7 @@ TEST_CASE("who does not join ends the waiting of the others, and nothing is left
   const auto errors = testing::errors_of_threads(1, [&](int rank) { Parent(id, rank, 2, testing::impatient); });
   CHECK(errors[0] == message({"rank 0 of 2 could not join the communicator: not all ranks have come within ",
                               testing::impatient.seconds(), " s"}));
-  CHECK(communicators() == 0);
+  CHECK(testing::communicators() == 0);
 }
 
 TEST_CASE("who does not split ends the waiting of the others, who are told so from then on") {
@@ -67,7 +61,7 @@ TEST_CASE("who does not split ends the waiting of the others, who are told so fr
   CHECK(errors[0] == message({"rank 0 of 2 could not make a queue: not all ranks have made theirs within ",
                               testing::impatient.seconds(), " s"}));
   CHECK(errors[1] == "");
-  CHECK(communicators() == 0);
+  CHECK(testing::communicators() == 0);
 }
 
 TEST_CASE("a framework's blocking communicator, whose split waits within NCCL, ends the waiting too") {

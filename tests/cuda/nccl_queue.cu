@@ -266,15 +266,9 @@ TEST_CASE("collectives are captured in a graph that may be launched time after t
   });
 }
 
-#if defined(__CUDACC__)
-std::size_t communicators() { return 0; }
-#else
-std::size_t communicators() { return emulated::nccl_communicators(); }
-#endif
-
 // NCCL ends no communicator before the graphs that refer to it.
 TEST_CASE("a graph may be destroyed after the queue whose collectives it has: neither drop nor end waits for it") {
-  const std::size_t before = communicators();
+  const std::size_t before = testing::communicators();
   std::vector<cudaGraph_t> graphs(2);
   run_nccl_ranks(2, [&](Nccl& nccl) {
     const CudaStream compute;
@@ -298,11 +292,11 @@ TEST_CASE("a graph may be destroyed after the queue whose collectives it has: ne
   });
   for (const cudaGraph_t graph : graphs)
     if (graph) cudaGraphDestroy(graph);
-  while (communicators() > before) std::this_thread::yield();  // on threads that nobody waits for
+  while (testing::communicators() > before) std::this_thread::yield();  // on threads that nobody waits for
 }
 
 TEST_CASE("a failure is told at once, though a graph still refers to the communicator that is aborted") {
-  const std::size_t before = communicators();
+  const std::size_t before = testing::communicators();
   std::vector<cudaGraph_t> graphs(2);
   const auto errors = errors_of_ranks(2, [&](Nccl& nccl) {
     const CudaStream compute;
@@ -320,7 +314,7 @@ TEST_CASE("a failure is told at once, though a graph still refers to the communi
   if (!errors.empty()) CHECK(contains(errors[0], "was not done after"));
   for (const cudaGraph_t graph : graphs)
     if (graph) cudaGraphDestroy(graph);
-  while (communicators() > before) std::this_thread::yield();  // on threads that nobody waits for
+  while (testing::communicators() > before) std::this_thread::yield();  // on threads that nobody waits for
 }
 
 }  // namespace

@@ -6,11 +6,13 @@
 #include <doctest/doctest.h>
 #include <nccl.h>
 
+#include <cstddef>
 #include <exception>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <tessera/comm/local_call.hpp>
 #include <tessera/cuda/nccl.cuh>
 
 #include "cuda/ranks.hpp"
@@ -55,6 +57,25 @@ std::vector<std::string> errors_of_threads(
     });
   for (std::thread& thread : threads) thread.join();
   return errors;
+}
+
+/// What a queue is given of a bucket's parameters.
+inline local::Call gather_of_bucket(index_t bucket) {
+  return {.kind = Collective::all_gather,
+          .in = element_type<float>(),
+          .out = element_type<float>(),
+          .elements = 4096,
+          .part = 1024,
+          .tag = {"parameters of bucket", bucket, 2}};
+}
+
+/// Communicators of NCCL that were made and have not ended, as far as the emulation can tell.
+inline std::size_t communicators() {
+#if defined(__CUDACC__)
+  return 0;
+#else
+  return emulated::nccl_communicators();
+#endif
 }
 
 inline ncclUniqueId new_id() {

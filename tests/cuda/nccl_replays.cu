@@ -8,19 +8,13 @@
 #include <tessera/cuda/nccl_replays.cuh>
 #include <tessera/cuda/stream.cuh>
 
+#include "cuda/nccl_ranks.hpp"
+
 namespace tessera {
 namespace {
 
 using nccl::Replays;
-
-local::Call call(index_t index) {
-  return {.kind = Collective::all_gather,
-          .in = element_type<float>(),
-          .out = element_type<float>(),
-          .elements = 4096,
-          .part = 1024,
-          .tag = {"parameters of bucket", index, 2}};
-}
+using testing::gather_of_bucket;
 
 // Captures what `calls` gives the stream, replays it once, and waits for it.
 template <class Calls>
@@ -47,9 +41,9 @@ TEST_CASE("a collective of a replay that has begun and is not done is overdue af
   CHECK(replays.overdue(timeout) == "");
 
   replay(stream.get(), [&] {
-    replays.begin(call(3), stream.get());
+    replays.begin(gather_of_bucket(3), stream.get());
     replays.end(stream.get());
-    replays.begin(call(4), stream.get());
+    replays.begin(gather_of_bucket(4), stream.get());
   });
   CHECK(replays.overdue(timeout) == "");
   later();
@@ -58,7 +52,7 @@ TEST_CASE("a collective of a replay that has begun and is not done is overdue af
 
   replay(stream.get(), [&] {
     replays.end(stream.get());
-    replays.begin(call(5), stream.get());
+    replays.begin(gather_of_bucket(5), stream.get());
   });
   CHECK(replays.overdue(timeout) == "");  // another one, which has just begun
   replay(stream.get(), [&] { replays.end(stream.get()); });
