@@ -90,7 +90,7 @@ struct Model {
       busy += (stage == 3 ? 2 : 1) * once(b);
     }
     if (stage == 3) reduced = std::max(reduced, std::max(turn, wire) + busy);
-    const auto norm = static_cast<double>(AgreementWords::size(ranks) * index_t{sizeof(std::uint64_t)});
+    const auto norm = static_cast<double>(AgreementWords::size(ranks, sharding.layout().units()) * index_t{sizeof(std::uint64_t)});
     return reduced + network.seconds(Collective::all_reduce, norm, ranks);
   }
 

@@ -104,7 +104,7 @@ StepTime predicted(const Setting& setting) {
   const Options options = setting.options();
   const Sharding sharding(setting.layout(), setting.ranks, options.bucket_bytes / index_t{sizeof(float)});
   const std::vector<UnitSeconds> units(static_cast<std::size_t>(setting.units), setting.seconds());
-  return step_time(sharding, footprint_of<AdamW, Stage, Fp32>(AgreementWords::size(setting.ranks)), options, units,
+  return step_time(sharding, footprint_of<AdamW, Stage, Fp32>(), options, units,
                    setting.network());
 }
 

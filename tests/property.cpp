@@ -127,7 +127,11 @@ Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
 std::string describe(const Tuple& tuple) {
   std::string text = "tuple " + std::to_string(tuple.number) + ": world " + std::to_string(tuple.world) + ", stage " +
                      std::to_string(tuple.stage) + ", rule " + std::to_string(tuple.rule) + ", precision " +
-                     std::to_string(static_cast<int>(tuple.precision)) + ", " + tuple.options.describe() + ", units";
+                     std::to_string(static_cast<int>(tuple.precision));
+  tuple.options.for_each_number([&](const char* name, auto number) {
+    text += std::string(", ") + name + " " + std::to_string(static_cast<double>(number));
+  });
+  text += ", units";
   for (const Unit u : tuple.layout.forward()) {
     text += " [";
     for (const Tensor t : tuple.layout.tensors(u))

@@ -60,9 +60,9 @@ TEST_CASE("a rank sends 2(N-1)/N n elements a step at stages 0 to 2 and 3(N-1)/N
     }
 }
 
-TEST_CASE("gradients are never all-reduced: what is, is the norm's digits and two words a rank") {
+TEST_CASE("gradients are never all-reduced: what is, is the norm's digits and three words per rank and one per unit") {
   const Layout layout = even_layers(3);
-  const index_t words = AgreementWords::size(4);
+  const index_t words = AgreementWords::size(4, layout.units());
   CHECK(wire_of_a_step<Stage0>(layout, 4).all_reduced == words);
   CHECK(wire_of_a_step<Stage1>(layout, 4).all_reduced == words);
   CHECK(wire_of_a_step<Stage2>(layout, 4).all_reduced == words);

@@ -43,6 +43,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   using Gradient = typename Precision::Gradient;
   using Pass = BackwardPass<Sharded>;
   using Report = StepReport<Executor>;
+  using FinishReport = WeightsReport<Executor>;
   using Composition::plan;
 
   /// The caller's own memory, of at least required() elements; what is left out is allocated, and zero.
@@ -69,8 +70,8 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
                                                             options, buffers.parameters)),
         reduce_(construction_.template make<Reduction>(sharding_, comm_.rank(), executor_, reductions_, plan_,
                                                        options.micro_batches, buffers.gradients)),
-        decision_(construction_.template make<Decision>(executor_, plan_, comm_.rank(), comm_.size(), options,
-                                                        scales_loss<Precision>)),
+        decision_(construction_.template make<Decision>(executor_, plan_, comm_.rank(), comm_.size(), layout.units(),
+                                                        options, scales_loss<Precision>)),
         state_(construction_.template make<State>(sharding_, comm_.rank(), executor_, plan_, decision_, options.seed)),
         progress_(sharding_, options.micro_batches,
                   {options.timeline, comm_.rank(), sharding_.layout(), reductions_, gathers_}),
@@ -104,6 +105,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     progress_.require_between_steps("initialize");
     if (evaluation_.open()) throw UsageError("initialize() during evaluation: call end_evaluation() first");
     parameters_.before_update();
+    decision_.forget_weights();
     tessera::initialize(sharding_, executor_, parameters_, state_, value);
   }
 
@@ -134,12 +136,22 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     return Pass(*this, pass);
   }
 
+  /// Says, before the first backward() of a step, that this step has `micro_batches` over all ranks, instead of
+  /// Options::micro_batches on each: fewer at the end of an epoch, or while a batch grows. The gradients' mean is over
+  /// them. The same on every rank. Throws UsageError in the middle of a step, and OptionError unless it is a multiple of
+  /// the ranks that memory was planned for.
+  void begin_step(index_t micro_batches) {
+    progress_.begin_step(micro_batches, comm_.size());
+    reduce_.begin_step(progress_.passes_in_step());
+  }
+
   /// Waits for the reductions, clips, updates and starts the gathers. Gradients that are not finite on any rank leave
   /// parameters, state and step count as they were on all, and the report says so.
   /// Throws UsageError in the middle of a pass or of accumulation and OptionError for a hyperparameter out of range:
   /// mend it and call step() again. Throws AgreementError or CommError: nothing was applied, the step starts again.
   Report step() {
     progress_.require_complete();
+    options_.check();
     for (const Rule& rule : rules_) rule.check();
     progress_.at("norm");
     return guarded([&] {
@@ -148,9 +160,11 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
       for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, progress_.steps());
       mine_.add_squares(executor_, reduce_, decision_.squares());
       reduce_.settle();
-      decision_.decide(reductions_, evaluation_.exchanges(), progress_.steps());
+      decision_.decide(reductions_, step_settings(), rules_, absent(), progress_.steps());
       if (decision_.may_be_applied()) update();
-      return Report(decision_.last(), decision_.agreed(), layout(), progress_.end_step());
+      const index_t attempt = progress_.end_step();
+      reduce_.begin_step(options_.micro_batches);
+      return Report(decision_.last(), decision_.agreed(), layout(), attempt);
     });
   }
 
@@ -176,9 +190,13 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
 
   /// Waits until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is then
   /// the model (stages 0 to 2). Blocks, or lets what is given to an asynchronous executor from now on wait. Afterwards
-  /// nothing of this optimizer is on its way. Throws CommError.
-  void finish() {
-    guarded([&] { parameters_.before_update(); });
+  /// no collective of this optimizer is in flight. The report says whether an update of this rank made a parameter
+  /// infinite or NaN. Throws CommError.
+  FinishReport finish() {
+    return guarded([&] {
+      parameters_.before_update();
+      return FinishReport(decision_.first_non_finite_weight(), layout());
+    });
   }
 
   /// The hyperparameters of a group, to be changed between steps, alike on every rank.
@@ -188,6 +206,9 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
           message({"there is no hyperparameter group ", group, ": ", rules_.size(), " rules were given"}));
     return rules_[group];
   }
+
+  /// Options::clip_norm, to be changed between steps, alike on every rank.
+  double& clip_norm() noexcept { return options_.clip_norm; }
 
   /// What the caller multiplies the loss by before backward: 1 unless Precision scales it. Changes in step() alone.
   /// Where the executor is not synchronous it blocks, and a kernel reads it from loss_scale_pointer() instead.
@@ -214,7 +235,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
 
   // Before anything is allocated.
   const Layout& checked(const Layout& layout, const Buffers& buffers) {
-    construction_.begin(describe<Rule, Stage, Precision>(layout, rules_, options_), [&](Blueprint& blueprint) {
+    construction_.begin(describe<Rule, Stage, Precision>(layout, rules_, options_), options_, rules_, [&](auto& blueprint) {
       check_model<Rule, Stage>(layout, rules_, options_);
       check_buffers<Stage>(layout, plan(layout, comm_.size(), options_), executor_, buffers.parameters,
                            buffers.gradients, blueprint);
@@ -229,10 +250,10 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
 
   void update() {
     parameters_.before_update();
-    state_.measure(reduce_, parameters_, reductions_, progress_.steps());
+    state_.measure(reduce_, parameters_, reductions_, absent(), progress_.steps());
     for (int b = 0; b < sharding_.buckets(); ++b) {
       progress_.at("update", "bucket", b);
-      state_.update(b, reduce_, parameters_);
+      state_.update(b, reduce_, parameters_, absent());
       parameters_.publish(b, progress_.steps());
     }
   }
@@ -245,6 +266,22 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
       progress_.set_zeroed(unit);
       return UnitView<Gradient>(layout(), unit, room, nullptr);
     });
+  }
+
+  void skip(Unit unit) {
+    progress_.require_untouched(unit);
+    guarded([&] { reduce_.open(unit, true); });
+    progress_.mark_skipped(unit);
+    send_complete();
+  }
+
+  // What this rank had no gradient of in this step.
+  auto absent() const {
+    return [this](Unit unit) { return progress_.absent(unit); };
+  }
+
+  StepSettings step_settings() const {
+    return {index_t{progress_.passes_in_step()} * comm_.size(), options_.clip_norm, evaluation_.exchanges()};
   }
 
   template <class Part>

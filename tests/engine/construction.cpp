@@ -51,7 +51,7 @@ std::vector<std::string> errors_of(int world, Build build) {
 TEST_CASE("what one rank cannot build is thrown there as it is, and elsewhere with that rank's name") {
   const Blueprint blueprint = describe<Adam, Stage1, Fp32>(Layout{}, {Adam{}}, {});
   const auto errors = errors_of(3, [&](auto& construction, int rank) {
-    construction.begin(blueprint, [&](Blueprint&) {
+    construction.begin(blueprint, {}, std::vector<Adam>{{}}, [&](Blueprint&) {
       if (rank == 1) throw BufferError("too small");
     });
   });
@@ -69,7 +69,7 @@ struct Part {
 
 TEST_CASE("a part that one rank cannot make leaves no other waiting") {
   const auto errors = errors_of(3, [&](auto& construction, int rank) {
-    construction.begin(Blueprint{}, [](Blueprint&) {});
+    construction.begin(Blueprint{}, {}, std::vector<Adam>{}, [](Blueprint&) {});
     [[maybe_unused]] const Part first = construction.template make<Part>(rank, -1);
     [[maybe_unused]] const Part second = construction.template make<Part>(rank, 2);
     construction.end();
@@ -81,7 +81,7 @@ TEST_CASE("a part that one rank cannot make leaves no other waiting") {
 
 TEST_CASE("where all have their parts nobody throws") {
   const auto errors = errors_of(3, [&](auto& construction, int rank) {
-    construction.begin(Blueprint{}, [](Blueprint&) {});
+    construction.begin(Blueprint{}, {}, std::vector<Adam>{}, [](Blueprint&) {});
     [[maybe_unused]] const Part part = construction.template make<Part>(rank, -1);
     construction.end();
   });

@@ -25,9 +25,9 @@ TEST_CASE("each weight is asked for once, and is the same for the parameter and 
   Self self;
   Host host;
   auto queue = self.queue(Duration::seconds(1));
-  const Plan plan = make_plan(sharding, {}, footprint_of<Adam, Stage1, Bf16>(0));
+  const Plan plan = make_plan(sharding, {}, footprint_of<Adam, Stage1, Bf16>());
   WholeParameters<Self, bfloat16, true> parameters(sharding, 0, host, queue, plan, {}, {});
-  StepDecision<Adam, Host> decision(host, plan, 0, 1, {}, false);
+  StepDecision<Adam, Host> decision(host, plan, 0, 1, layout.units(), {}, false);
   OptimizerState<Adam, Stage1, Bf16, Host> state(sharding, 0, host, plan, decision, 0);
 
   std::map<std::pair<int, index_t>, int> asked;

@@ -34,8 +34,8 @@ struct Fixture {
   Host host;
   Self self;
   Self::Queue queue = self.queue(Duration::seconds(1));
-  Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>(AgreementWords::size(1)));
-  StepDecision<Sgd, Host> decision{host, plan, 0, 1, {}, false};
+  Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>());
+  StepDecision<Sgd, Host> decision{host, plan, 0, 1, sharding.layout().units(), {}, false};
   OptimizerState<Sgd, Stage, Precision, Host> state{sharding, 1, host, plan, decision, 0};
   Flat<typename Precision::Parameter> parameters{std::vector(150, typename Precision::Parameter(1.0f))};
   Flat<typename Precision::Reduction> gradients{std::vector(150, typename Precision::Reduction(4.0f))};
@@ -43,8 +43,8 @@ struct Fixture {
   void step(const std::vector<Sgd>& rules, bool finite = true) {
     decision.begin(rules);
     if (!finite) decision.squares()->first_non_finite = 0;
-    decision.decide(queue, 0, 0);
-    state.update(0, gradients, parameters);
+    decision.decide(queue, {.micro_batches = 1, .clip_norm = 1e30}, rules, [](Unit) { return false; }, 0);
+    state.update(0, gradients, parameters, [](Unit) { return false; });
   }
 };
 

@@ -45,7 +45,7 @@ TEST_CASE("a step count needs 64 bits") {
 TEST_CASE("a report of a step in which ranks differed answers nothing else") {
   const Layout layout = layout_with_bias();
   CHECK_THROWS_WITH_AS(static_cast<void>(report_of(layout, {.differs = 2}).applied()),
-                       doctest::Contains("step 7: rank 2 did not do what rank 0 did"), AgreementError);
+                       doctest::Contains("step 7: rank 2 has another number of micro-batches"), AgreementError);
 }
 
 TEST_CASE("an exhausted loss scale is said") {

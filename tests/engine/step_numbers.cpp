@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <vector>
 
 #include <tessera/engine/step_numbers.hpp>
@@ -11,7 +12,7 @@ namespace {
 // What one rank brings to a world of its own, decided.
 struct Alone {
   StepNumbers numbers;
-  std::vector<std::uint64_t> words = std::vector<std::uint64_t>(AgreementWords::size(1));
+  std::vector<std::uint64_t> words = std::vector<std::uint64_t>(AgreementWords::size(1, 2));
   StepRule<Adam> rule{};
 
   explicit Alone(const LossScale& options = {}) {
@@ -23,8 +24,8 @@ struct Alone {
     ForgetSquares{&numbers}();
     numbers.mine.squares.add(squares);
     numbers.mine.first_non_finite = first_non_finite;
-    Offer<Adam>{&numbers, &rule, 1, {words.data(), 1}, 0, 0}();
-    Decide{&numbers, {words.data(), 1}, micro_batches, 1.0, true}();
+    Offer{&numbers, {words.data(), 1, 2}, 0, 0}();
+    Decide{&numbers, {words.data(), 1, 2}, micro_batches, 1.0, true}();
   }
 };
 
@@ -52,6 +53,40 @@ TEST_CASE("a gradient that is not finite skips the step on all ranks, is not cou
   CHECK(alone.numbers.outcome.loss_scale == 2);
 }
 
+TEST_CASE("the norm of gradients that are not all finite is NaN, not that of the finite ones") {
+  Alone alone;
+  alone.decide(9, 17);
+  CHECK(std::isnan(alone.numbers.outcome.gradient_norm));
+  alone.decide(9);
+  CHECK(alone.numbers.outcome.gradient_norm == 3.0 / 65536);
+}
+
+TEST_CASE("a weight that an update made infinite or NaN is in the next outcome and all after it, until forgotten") {
+  Alone alone;
+  alone.decide(1);
+  CHECK(alone.numbers.outcome.first_non_finite_weight == -1);
+  alone.numbers.first_non_finite_weight = 0;
+  for (int step = 0; step < 2; ++step) {
+    alone.decide(1);
+    CHECK(alone.numbers.outcome.first_non_finite_weight == 0);
+    CHECK(alone.numbers.outcome.applied);
+  }
+  ForgetNonFiniteWeight{&alone.numbers}();
+  alone.decide(1);
+  CHECK(alone.numbers.outcome.first_non_finite_weight == -1);
+}
+
+TEST_CASE("the words of ranks and units do not overlap") {
+  std::vector<std::uint64_t> sum(AgreementWords::size(3, 2));
+  const AgreementWords words{sum.data(), 3, 2};
+  std::uint64_t next = 1;
+  for (int r = 0; r < 3; ++r) words.digest(r) = next++, words.gradient_place(r) = next++, words.weight_place(r) = next++;
+  for (int u = 0; u < 2; ++u) words.absent(u) = next++;
+  for (index_t i = 0; i < std::ssize(sum); ++i) CHECK((sum[i] == 0) == (i < ExactSum::limbs));
+  CHECK(words.first_gradient_place() == 1);
+  CHECK(words.first_weight_place() == 2);
+}
+
 TEST_CASE("the first element is not lost among places: place 0 is not none") {
   Alone alone;
   alone.decide(1, 0);
@@ -70,7 +105,7 @@ TEST_CASE("bias corrections follow the steps that were applied") {
 
 TEST_CASE("where ranks differ nothing is applied, then or later, until it is forgotten") {
   StepNumbers numbers;
-  std::vector<std::uint64_t> sum(AgreementWords::size(3));
+  std::vector<std::uint64_t> sum(AgreementWords::size(3, 0));
   const AgreementWords words{sum.data(), 3};
   words.digest(0) = words.digest(1) = 5;
   words.digest(2) = 6;

@@ -14,8 +14,7 @@ tessera::StepTime time_of_a_step(const tessera::Layout& layout, int world, const
                                  const std::vector<tessera::UnitSeconds>& units) {
   const tessera::Options options{.prefetch = 2};
   const tessera::Sharding sharding(layout, world, options.bucket_bytes / sizeof(tessera::bfloat16));
-  const auto footprint =
-      tessera::footprint_of<tessera::AdamW, tessera::Stage3, tessera::Bf16>(tessera::AgreementWords::size(world));
+  const auto footprint = tessera::footprint_of<tessera::AdamW, tessera::Stage3, tessera::Bf16>();
   return tessera::step_time(sharding, footprint, options, units, network);
 }
 // [end]
@@ -174,8 +173,9 @@ StepTime of_the_model(const Case& c) {
         {growing(c.forward, u), growing(c.backward, u), static_cast<double>(updated) * ClockHost::update_seconds});
   }
   const Sharding sharding(c.layout, c.world, c.options.bucket_bytes / index_t{sizeof(typename Precision::Gradient)});
-  // the engine below has a word a rank for one rank alone
-  const auto footprint = footprint_of<Rule, Stage, Precision>(AgreementWords::size(1));
+  // the engine below has the words of a world of one rank
+  auto footprint = footprint_of<Rule, Stage, Precision>();
+  footprint.agreement_words += std::exchange(footprint.agreement_words_per_rank, 0);
   return step_time(sharding, footprint, c.options, units, c.network);
 }
 

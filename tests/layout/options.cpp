@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <string>
+#include <vector>
 
 #include <tessera/layout/options.hpp>
 
@@ -19,13 +21,23 @@ TEST_CASE("an option out of its range is named") {
                        OptionError);
 }
 
-TEST_CASE("options that change what ranks do change the digest, the timeout does not") {
-  const auto plain = Options{}.digest();
-  CHECK(plain != Options{.micro_batches = 2}.digest());
-  CHECK(plain != Options{.clip_norm = 1}.digest());
-  CHECK(plain != Options{.bucket_bytes = 1}.digest());
-  CHECK(plain != Options{.prefetch = 2}.digest());
-  CHECK(plain == Options{.timeout = Duration::seconds(1)}.digest());
+std::vector<std::string> numbers_of(const Options& options) {
+  std::vector<std::string> numbers;
+  options.for_each_number([&](const char* name, auto number) {
+    numbers.push_back(std::string(name) + " " + std::to_string(static_cast<double>(number)));
+  });
+  return numbers;
+}
+
+TEST_CASE("every option that changes what ranks do is among the numbers that they compare, the timeout is not") {
+  const auto plain = numbers_of({});
+  for (const Options& other :
+       {Options{.micro_batches = 2}, Options{.clip_norm = 1}, Options{.bucket_bytes = 1}, Options{.prefetch = 2},
+        Options{.seed = 1}, Options{.loss_scale = {.initial = 2}}, Options{.loss_scale = {.factor = 4}},
+        Options{.loss_scale = {.window = 7}}, Options{.loss_scale = {.hysteresis = 1}},
+        Options{.loss_scale = {.least = 0.5}}, Options{.loss_scale = {.dynamic = false}}})
+    CHECK(plain != numbers_of(other));
+  CHECK(plain == numbers_of({.timeout = Duration::seconds(1)}));
 }
 
 }  // namespace

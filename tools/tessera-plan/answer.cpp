@@ -55,7 +55,7 @@ bool fits(const Question& question, const Plan& plan) {
 }
 
 bool stage3_fits(const Question& question, int ranks) {
-  const Footprint of = footprint(question.rule, question.precision, 3, ranks);
+  const Footprint of = footprint(question.rule, question.precision, 3);
   return fits(question, make_plan(sharded(question, of, ranks), question.options, of));
 }
 
@@ -141,7 +141,7 @@ int world(const Question& question, int i) {
 }
 
 StageAnswer answer(const Question& question, int stage, int ranks) {
-  const Footprint of = footprint(question.rule, question.precision, stage, ranks);
+  const Footprint of = footprint(question.rule, question.precision, stage);
   const Sharding sharding = sharded(question, of, ranks);
   StageAnswer answer{.stage = stage, .plan = make_plan(sharding, question.options, of)};
   answer.time =

@@ -31,12 +31,12 @@ using Stages = Shelf<Stage0, Stage1, Stage2, Stage3>;
 std::vector<std::string> rules() { return Rules::names(); }
 std::vector<std::string> precisions() { return Precisions::names(); }
 
-Footprint footprint(const std::string& rule, const std::string& precision, int stage, int world) {
+Footprint footprint(const std::string& rule, const std::string& precision, int stage) {
   Footprint found;
   Rules::find(rule, [&]<class Rule>(Rule) {
     Precisions::find(precision, [&]<class Precision>(Precision) {
       Stages::find(Stages::names().at(static_cast<std::size_t>(stage)), [&]<class Stage>(Stage) {
-        found = footprint_of<Rule, Stage, Precision>(AgreementWords::size(world));
+        found = footprint_of<Rule, Stage, Precision>();
       });
     });
   });

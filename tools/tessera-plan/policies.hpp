@@ -12,6 +12,6 @@ std::vector<std::string> rules();
 std::vector<std::string> precisions();
 
 /// What Sharded<rule, stage, precision> hands to its plan. Throws std::out_of_range for names that are not listed.
-tessera::Footprint footprint(const std::string& rule, const std::string& precision, int stage, int world);
+tessera::Footprint footprint(const std::string& rule, const std::string& precision, int stage);
 
 }  // namespace plan

@@ -31,7 +31,8 @@ struct Blueprint {
     bool meets(const Memory& other) const { return process == other.process && begin < other.end && other.begin < end; }
   };
 
-  std::array<Part, 9> parts{};
+  std::array<Part, 8> parts{};
+  std::uint64_t settings = 0;       ///< digest of options and hyperparameters (engine/settings.hpp)
   std::array<Memory, 2> memory{};   ///< parameters and gradients
   std::array<char, 512> problem{};  ///< why this rank cannot be built; empty if it can
 
@@ -49,6 +50,13 @@ struct Blueprint {
     std::memcpy(to.data(), from.data(), min(from.size(), n - 1));
   }
 };
+
+/// Whether all ranks have the same options and hyperparameters.
+inline bool settings_agree(const List<Blueprint>& ranks) {
+  for (const Blueprint& blueprint : ranks)
+    if (blueprint.settings != ranks[0].settings) return false;
+  return true;
+}
 
 /// Throws, on every rank alike, AgreementError that names the first two ranks whose blueprints differ and how, or
 /// BufferError where ranks were handed the same memory.

@@ -35,7 +35,7 @@ constexpr Sums sums_of() {
 
 /// The policies as numbers, for the plan.
 template <class Rule, class Stage, class Precision>
-constexpr Footprint footprint_of(index_t agreement_words, Sums sums = {}) {
+constexpr Footprint footprint_of(Sums sums = {}) {
   using Parameter = typename Precision::Parameter;
   using Reduction = typename Precision::Reduction;
   return {.parameters_sharded = Stage::shards_parameters,
@@ -51,7 +51,9 @@ constexpr Footprint footprint_of(index_t agreement_words, Sums sums = {}) {
           .passes_added_in_place = adds_passes<Stage>(sums.ordered),
           .sums_staged = sums.staged,
           .partial_sums_staged = sums.partial_staged,
-          .agreement_words = agreement_words,
+          .agreement_words = AgreementWords::size(0, 0),
+          .agreement_words_per_rank = AgreementWords::size(1, 0) - AgreementWords::size(0, 0),
+          .agreement_words_per_unit = AgreementWords::size(0, 1) - AgreementWords::size(0, 0),
           .norm_words = NeedsTensorNorms<Rule> ? norm_words : 0,
           .step_bytes = sizeof(StepNumbers),
           .rule_bytes = sizeof(StepRule<Rule>)};
@@ -90,8 +92,7 @@ class Composition {
   }
 
   static constexpr Plan plan_of(const Sharding& sharding, const Options& options) {
-    const index_t agreement_words = AgreementWords::size(sharding.world());
-    return make_plan(sharding, options, footprint_of<Rule, Stage, Precision>(agreement_words, sums_of<Comm, Precision>()));
+    return make_plan(sharding, options, footprint_of<Rule, Stage, Precision>(sums_of<Comm, Precision>()));
   }
 };
 

@@ -19,7 +19,7 @@
 #include <tessera/core/digest.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/engine/agreement.hpp>
-#include <tessera/engine/step_numbers.hpp>
+#include <tessera/engine/settings.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/tensor_norms.hpp>
 #include <tessera/precision/precision.hpp>
@@ -43,19 +43,8 @@ void check_model(const Layout& layout, const std::vector<Rule>& rules, const Opt
         message({"a flat layout keeps its gradients in the caller's buffer: stages 0 and 1, not ", Stage::name}));
 }
 
-/// Of all groups (engine/step_numbers.hpp). A learning rate that differs between ranks would part them silently.
-template <class Rule>
-std::uint64_t digest_of(const std::vector<Rule>& rules, index_t step) {
-  Digest digest;
-  digest.add(step);
-  for (const Rule& rule : rules) digest.add(static_cast<std::int64_t>(digest_of(rule, step)));
-  return digest.value();
-}
-
 template <class Rule, class Stage, class Precision>
 Blueprint describe(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
-  std::string digests;
-  for (const Rule& rule : rules) digests += message({digests.empty() ? "" : ", ", digest_of(rule, 1) % 1'000'000});
   Blueprint blueprint;
   blueprint.set(0, "version", message({version}), static_cast<std::uint64_t>(version));
   blueprint.set(1, "rule", Rule::name, state_floats<Rule>);
@@ -65,11 +54,10 @@ Blueprint describe(const Layout& layout, const std::vector<Rule>& rules, const O
       4, "layout",
       message({layout.parameters(), " parameters in ", layout.units(), " units (digest ", layout.digest(), ")"}),
       layout.digest());
-  blueprint.set(5, "options", options.describe(), options.digest());
-  blueprint.set(6, "hyperparameters", message({rules.size(), " rules (digests by group ", digests, ")"}),
-                digest_of(rules, 1));
-  blueprint.set(7, "buffers handed in", "none", 0);
-  blueprint.set(8, "the weights they begin with", "none", 0);
+  blueprint.set(5, "hyperparameter groups", message({rules.size()}), rules.size());
+  blueprint.set(6, "buffers handed in", "none", 0);
+  blueprint.set(7, "the weights they begin with", "none", 0);
+  blueprint.settings = digest_of(options, rules);
   return blueprint;
 }
 
@@ -102,7 +90,7 @@ void check_buffers(const Layout& layout, const Plan& plan, Executor& executor, s
   };
   blueprint.memory = {memory(parameters), memory(gradients)};
   if (parameters.data() || gradients.data())
-    blueprint.set(7, "buffers handed in",
+    blueprint.set(6, "buffers handed in",
                   !gradients.data()    ? "parameters"
                   : !parameters.data() ? "gradients"
                                        : "parameters and gradients",
@@ -114,7 +102,7 @@ void check_buffers(const Layout& layout, const Plan& plan, Executor& executor, s
       const std::span<const Parameter> tensor(parameters.data() + layout.offset(t), layout.elements(t));
       digest.add(static_cast<std::int64_t>(executor.digest(tensor)));
     }
-  blueprint.set(8, "the weights they begin with", message({"parameters of its own (digest ", digest.value(), ")"}),
+  blueprint.set(7, "the weights they begin with", message({"parameters of its own (digest ", digest.value(), ")"}),
                 digest.value());
 }
 
@@ -131,9 +119,10 @@ class Construction {
         words_(Executor(executor).template allocate<std::uint64_t>(words * world)) {}  // not the optimizer's to count
 
   /// Runs `check(blueprint)`, and tells all ranks what it threw. Every rank that has nothing to throw itself throws
-  /// PeerError where another one has, or AgreementError where blueprints differ. Blocks until all ranks have come.
-  template <class Check>
-  void begin(Blueprint blueprint, Check check) {
+  /// PeerError where another one has, or AgreementError where blueprints or settings differ. Blocks until all ranks have
+  /// come.
+  template <class Rule, class Check>
+  void begin(Blueprint blueprint, const Options& options, const std::vector<Rule>& rules, Check check) {
     std::exception_ptr problem;
     try {
       check(blueprint);
@@ -142,7 +131,11 @@ class Construction {
       blueprint.refuse(error.what());
     }
     try {
-      meet(blueprint);
+      const List<Blueprint> ranks = meet(blueprint);
+      if (!problem && !settings_agree(ranks))
+        throw AgreementError(message({"ranks differ in ",
+                                      exchange_settings(options, rules, *executor_, *queue_, rank_, world_),
+                                      ": build the optimizer alike on every rank"}));
     } catch (const AgreementError&) {
       if (!problem) throw;
     }
@@ -179,7 +172,7 @@ class Construction {
     }
   }
 
-  void meet(const Blueprint& mine) {
+  List<Blueprint> meet(const Blueprint& mine) {
     const std::span<std::uint64_t> all = words_.span();
     const std::span<std::uint64_t> own = all.subspan(rank_ * words, words);
     List<Blueprint> ranks(world_);
@@ -192,6 +185,7 @@ class Construction {
       if (ranks[r].problem[0] != 0 && r != rank_)
         throw PeerError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));
     compare(ranks);
+    return ranks;
   }
 
   Executor* executor_;

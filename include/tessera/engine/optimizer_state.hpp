@@ -23,20 +23,23 @@ struct UpdateOfStep {
 
   Element element{};
   const StepRule<Rule>* rule = nullptr;
-  const StepNumbers* numbers = nullptr;
+  StepNumbers* numbers = nullptr;
   const TensorNorm* norm = nullptr;  ///< of the tensor; null if there is none, or not yet
   std::uint64_t seed = 0;
+  const std::uint64_t* absent = nullptr;  ///< on how many ranks the unit had no gradient; null: on some it had
+  std::uint64_t world = 0;
 
   static constexpr int pack_elements = Element::pack_elements;
   index_t lead() const noexcept { return element.lead(); }
 
-  TESSERA_HD bool runs() const noexcept { return numbers->outcome.applied; }
+  TESSERA_HD bool runs() const noexcept { return numbers->outcome.applied && !(absent && *absent == world); }
 
   TESSERA_HD Element loaded() const noexcept {
     Element complete = element;
     complete.rule = rule->rule;
     complete.scalars = rule->scalars;
     complete.scale = numbers->outcome.gradient_scale;
+    complete.first_non_finite = &numbers->first_non_finite_weight;
     if constexpr (requires { complete.weight.random; })
       complete.weight.random = StepRandom(seed, numbers->outcome.steps);
     if constexpr (NeedsTensorNorms<Rule>)
@@ -129,13 +132,15 @@ class OptimizerState {
 
   /// Before the update of the first bucket: takes the norms of all tensors, over all ranks, if the rule needs them.
   /// step: what the collective is tagged with. Throws CommError.
-  template <class Reduce, class Parameters, class Queue>
-  void measure(Reduce& reduce, Parameters& parameters, Queue& queue, index_t step) {
+  template <class Reduce, class Parameters, class Queue, class Absent>
+  void measure(Reduce& reduce, Parameters& parameters, Queue& queue, Absent absent, index_t step) {
     if constexpr (NeedsTensorNorms<Rule>) {
       norms_.clear();
       for (int b = 0; b < sharding_->buckets(); ++b)
         for (const Segment& segment : segments_[b]) {
-          const auto update = update_of(b, segment, reduce, parameters);
+          auto update = update_of(b, segment, reduce, parameters);
+          const Unit unit = sharding_->layout().unit_of(segment.tensor);
+          if (absent(unit)) leave_alone_if_absent(update, unit);
           const index_t n = segment.place.size();
           const index_t lead = segment.place.begin % block;
           TensorNorm* const norm = norms_.of(segment.tensor);
@@ -149,13 +154,29 @@ class OptimizerState {
     }
   }
 
-  /// One pass over bucket `b`, if the step is applied: unscale, rule, master, state, parameter.
-  template <class Reduce, class Parameters>
-  void update(int b, Reduce& reduce, Parameters& parameters) {
-    for (const Segment& segment : segments_[b]) {
+  /// One pass over bucket `b`, if the step is applied: unscale, rule, master, state, parameter. absent(unit): whether
+  /// this rank had no gradient of the unit in this step; where no rank had one, the unit stays as it is.
+  template <class Reduce, class Parameters, class Absent>
+  void update(int b, Reduce& reduce, Parameters& parameters, Absent absent) {
+    const auto run = [&](const Segment& segment, const Unit* unit) {
       auto update = update_of(b, segment, reduce, parameters);
       if constexpr (NeedsTensorNorms<Rule>) update.norm = norms_.of(segment.tensor);
+      if (unit) leave_alone_if_absent(update, *unit);
       executor_->for_each(segment.place.size(), update);
+    };
+    for (const Segment& segment : segments_[b]) {
+      // A segment may span units. Only one that this rank had no gradient of can be absent on all, and stands apart.
+      Segment rest = segment;
+      const Bucket& bucket = sharding_->bucket(b);
+      for (Unit u{bucket.first_unit}; u.index < bucket.last_unit; ++u.index) {
+        if (!absent(u)) continue;
+        const Range shared = intersect(sharding_->layout().trainable(u), rest.place);
+        if (shared.empty()) continue;
+        if (rest.place.begin < shared.begin) run({{rest.place.begin, shared.begin}, segment.group, segment.tensor}, nullptr);
+        run({shared, segment.group, segment.tensor}, &u);
+        rest.place.begin = shared.end;
+      }
+      if (!rest.place.empty()) run(rest, nullptr);
     }
   }
 
@@ -186,6 +207,11 @@ class OptimizerState {
     auto element = element_of(b, segment, parameters);
     element.gradient = reduce.at(b, segment.place.begin);
     return {element, decision_->rule(segment.group), decision_->numbers(), nullptr, seed_};
+  }
+
+  void leave_alone_if_absent(UpdateOfStep<Rule, Precision>& update, Unit unit) const noexcept {
+    update.absent = decision_->absent(unit);
+    update.world = static_cast<std::uint64_t>(sharding_->world());
   }
 
   index_t offset(int b, index_t place) const {

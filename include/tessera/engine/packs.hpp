@@ -56,6 +56,8 @@ struct Group {
     }
   }
 
+  TESSERA_HD TESSERA_ALWAYS_INLINE bool has(int k) const noexcept { return 0 <= begin + k && begin + k < end; }
+
  private:
   // 16 bits at a time, put together: where the two ways meet a device then has the words that it loaded. Else it would
   // take them apart before, and wait for one array before it asks for the next.
@@ -71,8 +73,6 @@ struct Group {
       if (has(k)) pairs.of[k / 2] |= std::uint32_t{bits_as<std::uint16_t>(from[begin + k])} << (16 * (k % 2));
     return pairs;
   }
-
-  TESSERA_HD TESSERA_ALWAYS_INLINE bool has(int k) const noexcept { return 0 <= begin + k && begin + k < end; }
 };
 
 }  // namespace packs

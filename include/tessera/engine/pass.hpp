@@ -46,6 +46,14 @@ class BackwardPass {
     optimizer_->mark_ready(unit);
   }
 
+  /// Instead of gradients(unit) and ready(unit): this micro-batch gives the unit no gradient. A unit that none of a
+  /// step's micro-batches on any rank gives one keeps its weights and state as they are, while other units' bias
+  /// corrections go on counting steps; else this one counts as zeros in the mean. Enqueues. Throws UsageError as ready.
+  void skip(Unit unit) const {
+    require_open("skip", unit);
+    optimizer_->skip(unit);
+  }
+
   /// The same for elements [begin, end) of a flat layout's buffer, in any order, each once. The buffer was zeroed by
   /// Sharded::backward().
   void ready(index_t begin, index_t end) const {

@@ -87,8 +87,6 @@ class Reduce {
         rank_(rank),
         executor_(&executor),
         queue_(&queue),
-        passes_(in_place_passes ? 1 : passes),
-        last_pass_(passes - 1),
         gradients_(sharding, executor, plan, of_caller),
         reduced_(executor, plan.reduced_gradients),
         partial_(executor, plan.partial_sums),
@@ -96,6 +94,13 @@ class Reduce {
         staged_(executor, plan.staged_gradients),
         events_(sharding.buckets()) {
     if constexpr (StagingQueue<Queue>) queue.lend(std::as_writable_bytes(staged_.span()));
+    begin_step(passes);
+  }
+
+  /// The step that begins has so many passes, at most as many as the plan has memory for.
+  void begin_step(int passes) noexcept {
+    passes_ = in_place_passes ? 1 : passes;
+    last_pass_ = passes - 1;
   }
 
   /// The caller of a flat layout writes anywhere in the buffer, from now on: it must be free, and is zeroed unless
@@ -234,8 +239,8 @@ class Reduce {
   int rank_;
   Executor* executor_;
   Queue* queue_;
-  int passes_;  // that are reduced
-  int last_pass_;
+  int passes_ = 1;  // that are reduced
+  int last_pass_ = 0;
   bool adding_ = false;  // this pass to earlier ones
   Gradients gradients_;
   Storage<Executor, Reduction> reduced_;

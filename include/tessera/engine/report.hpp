@@ -30,7 +30,7 @@ class StepReport {
   /// Steps applied so far, this one included if it was.
   index_t step() const { return get().steps; }
 
-  /// The global norm of the averaged gradients before clipping; without meaning where the step was not applied.
+  /// The global norm of the averaged gradients before clipping; NaN where a gradient is not finite.
   double gradient_norm() const { return get().gradient_norm; }
 
   /// What gradients had been multiplied by; 1 without loss scaling.
@@ -41,11 +41,16 @@ class StepReport {
 
   /// The first tensor with a gradient that is not finite, "unit.tensor"; empty if the step was applied.
   std::string first_non_finite() const {
-    const index_t place = get().first_non_finite;
-    return place < 0 ? std::string() : layout_->name_at(place);
+    return name_at(get().first_non_finite);
   }
 
+  /// The first tensor, on any rank, with a parameter that an update made infinite or NaN; empty if there is none. An
+  /// update's own report cannot know: it is in that of the next step, and in those after it until weights come in anew.
+  std::string first_non_finite_weight() const { return name_at(get().first_non_finite_weight); }
+
  private:
+  std::string name_at(index_t place) const { return place < 0 ? std::string() : layout_->name_at(place); }
+
   StepOutcome get() const {
     const StepOutcome outcome = outcome_.get();
     if constexpr (!Executor::synchronous) agreed_.wait();  // of a collective that failed the outcome says anything
@@ -57,6 +62,26 @@ class StepReport {
   Event agreed_;
   const Layout* layout_;
   index_t attempt_;
+};
+
+/// What finish() found, read when it is asked, which blocks on an executor that is not synchronous. Must not outlive
+/// the optimizer.
+template <class Executor>
+class WeightsReport {
+ public:
+  using ReadBack = typename Executor::template ReadBack<std::uint64_t>;
+
+  WeightsReport(ReadBack first, const Layout& layout) : first_(std::move(first)), layout_(&layout) {}
+
+  /// The first tensor with a parameter that an update of this rank made infinite or NaN; empty if there is none.
+  std::string first_non_finite_weight() const {
+    const std::uint64_t place = first_.get();
+    return place == SquareSum::none ? std::string() : layout_->name_at(static_cast<index_t>(place));
+  }
+
+ private:
+  ReadBack first_;
+  const Layout* layout_;
 };
 
 /// On the host, where a step has been decided when step() returns.

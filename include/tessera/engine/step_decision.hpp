@@ -3,21 +3,28 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/engine/settings.hpp>
 #include <tessera/engine/step_numbers.hpp>
 #include <tessera/engine/storage.hpp>
 
 namespace tessera {
 
-/// Throws AgreementError, the same on every rank, where some rank differs.
-inline void require_agreement(const StepOutcome& outcome, index_t step) {
-  if (outcome.differs != 0)
-    throw AgreementError(message({"step ", step, ": rank ", outcome.differs,
-                                  " did not do what rank 0 did (collectives or hyperparameters differ); "
-                                  "nothing was applied"}));
+/// Throws AgreementError, the same on every rank, where some rank differs. difference: in what, if that is known.
+inline void require_agreement(const StepOutcome& outcome, index_t step, std::string_view difference = {}) {
+  if (outcome.differs == 0) return;
+  const std::string what =
+      difference.empty() ? message({"rank ", outcome.differs,
+                                    " has another number of micro-batches, clip_norm, hyperparameter, evaluation or "
+                                    "count of applied steps than rank 0"})
+                         : message({"ranks differ in ", difference});
+  throw AgreementError(message({"step ", step, ": ", what,
+                                "; nothing was applied: set it alike on every rank and do the step again"}));
 }
 
 template <class Rule, class Executor>
@@ -25,15 +32,15 @@ class StepDecision {
  public:
   using ReadBack = typename Executor::template ReadBack<StepOutcome>;
 
-  StepDecision(Executor& executor, const Plan& plan, int rank, int world, const Options& options, bool scales_loss)
+  StepDecision(Executor& executor, const Plan& plan, int rank, int world, int units, const Options& options,
+               bool scales_loss)
       : executor_(&executor),
         numbers_(executor, plan.step_numbers),
         rules_(executor, plan.step_rules),
         words_(executor, plan.agreement),
         rank_(rank),
         world_(world),
-        micro_batches_(static_cast<double>(world) * options.micro_batches),
-        clip_norm_(options.clip_norm),
+        units_(units),
         scales_loss_(scales_loss) {
     StepNumbers first;
     first.scaler = LossScaler(options.loss_scale);
@@ -41,7 +48,7 @@ class StepDecision {
     executor.upload(numbers_.span(), &first);
   }
 
-  const StepNumbers* numbers() const noexcept { return numbers_.data(); }
+  StepNumbers* numbers() const noexcept { return numbers_.data(); }
   const StepRule<Rule>* rule(int group) const noexcept { return rules_.data() + group; }
 
   /// Before anything else of the step. rules: one a group, at least as many as the layout has.
@@ -54,20 +61,34 @@ class StepDecision {
   /// Where the squares of this rank's part are added.
   SquareSum* squares() noexcept { return &numbers_.data()->mine; }
 
-  /// Brings this rank's numbers together with all others' and decides. circumstances: what else ranks must have done
-  /// alike. What is given to the executor from now on finds the decision in numbers().
+  /// Brings this rank's numbers together with all others' and decides. absent(unit): whether this rank had no gradient
+  /// of the unit. What is given to the executor from now on finds the decision in numbers().
   /// A synchronous executor's throws AgreementError and CommError; of another the outcome tells.
-  template <class Queue>
-  void decide(Queue& queue, index_t circumstances, index_t step) {
-    const AgreementWords words{words_.data(), world_};
-    executor_->once(Offer<Rule>{numbers_.data(), rules_.data(), static_cast<int>(rules_.span().size()), words, rank_,
-                                circumstances});
+  template <class Queue, class Absent>
+  void decide(Queue& queue, const StepSettings& settings, const std::vector<Rule>& rules, Absent absent, index_t step) {
+    const AgreementWords words = this->words();
+    executor_->once(Offer{numbers_.data(), words, rank_, digest_of(settings, rules)});
+    for (int u = 0; u < units_; ++u)
+      if (absent(Unit{u})) executor_->once(OfferAbsent{words, u});
     agreed_ = queue.all_reduce(words_.span(), Tag{"norm and agreement of step", step, step}, executor_->record());
     executor_->wait(agreed_);
-    executor_->once(Decide{numbers_.data(), words, micro_batches_, clip_norm_, scales_loss_});
-    if constexpr (Executor::synchronous) require_agreed(numbers_.data()->outcome, step);
+    executor_->once(Decide{numbers_.data(), words, static_cast<double>(settings.micro_batches), settings.clip_norm,
+                           scales_loss_});
+    if constexpr (Executor::synchronous)
+      if (const StepOutcome outcome = numbers_.data()->outcome; outcome.differs != 0) {
+        executor_->once(ForgetDifference{numbers_.data()});
+        require_agreement(outcome, step, exchange_settings(settings, rules, *executor_, queue, rank_, world_));
+      }
     last_ = outcome();
   }
+
+  /// On how many ranks the unit had no gradient in the step that was decided last.
+  const std::uint64_t* absent(Unit unit) const noexcept { return &words().absent(unit.index); }
+
+  /// Weights have come in anew: that earlier ones were not finite is forgotten.
+  void forget_weights() { executor_->once(ForgetNonFiniteWeight{numbers_.data()}); }
+  /// The first place of a parameter that an update of this rank made infinite or NaN, or SquareSum::none.
+  auto first_non_finite_weight() const { return executor_->read_back(&std::as_const(*numbers()).first_non_finite_weight); }
 
   /// Where the host knows of a step that is skipped, nothing more of it is done or sent.
   bool may_be_applied() const noexcept {
@@ -90,15 +111,13 @@ class StepDecision {
   void raise_difference(index_t step) {
     if (!last_.arrived()) return;
     if constexpr (!Executor::synchronous) agreed_.wait();
-    require_agreed(std::exchange(last_, {}).get(), step);
+    const StepOutcome outcome = std::exchange(last_, {}).get();
+    if (outcome.differs != 0) executor_->once(ForgetDifference{numbers_.data()});  // the next step may agree again
+    require_agreement(outcome, step);
   }
 
  private:
-  // After which the next step may agree again.
-  void require_agreed(StepOutcome outcome, index_t step) {
-    if (outcome.differs != 0) executor_->once(ForgetDifference{numbers_.data()});
-    require_agreement(outcome, step);
-  }
+  AgreementWords words() const noexcept { return {words_.data(), world_, units_}; }
 
   Executor* executor_;
   Storage<Executor, StepNumbers> numbers_;
@@ -108,8 +127,7 @@ class StepDecision {
   ReadBack last_{};
   int rank_;
   int world_;
-  double micro_batches_;
-  double clip_norm_;
+  int units_;
   bool scales_loss_;
 };
 

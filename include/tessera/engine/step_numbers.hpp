@@ -2,7 +2,7 @@
 // that a device decides without the host. Design section 4, points 4, 5 and 8.
 //
 //     prepare (a group)   this step's rules and scalars        \  once(task), in this order; between
-//     offer               what this rank brings to the sum      > offer and decide the one all-reduce
+//     offer, absent       what this rank brings to the sum      > offer and decide the one all-reduce
 //     decide              norm, skip or apply, loss scale      /
 #pragma once
 
@@ -19,9 +19,10 @@ namespace tessera {
 /// What a step came to.
 struct StepOutcome {
   index_t steps = 0;              ///< applied so far
-  double gradient_norm = 0;       ///< of the averaged gradients, before clipping
+  double gradient_norm = 0;       ///< of the averaged gradients, before clipping; NaN where one is not finite
   double loss_scale = 1;          ///< by which gradients had been multiplied
-  index_t first_non_finite = -1;  ///< place in the trainable space, or -1
+  index_t first_non_finite = -1;  ///< place in the trainable space of a gradient, or -1
+  index_t first_non_finite_weight = -1;  ///< that an earlier update made, or -1
   int differs = 0;                ///< a rank that did not do what rank 0 did, or 0
   float gradient_scale = 0;       ///< from the sum to the clipped mean
   bool applied = false;
@@ -33,6 +34,7 @@ struct StepNumbers {
   LossScaler scaler;
   float loss_scale = 1;  ///< what the caller multiplies the loss by
   StepOutcome outcome;   ///< of the last step
+  std::uint64_t first_non_finite_weight = SquareSum::none;  ///< the lowest place that an update of this rank wrote
 };
 
 /// A group's hyperparameters as they are in this step.
@@ -43,45 +45,45 @@ struct StepRule {
 };
 
 /// Where ranks meet. Words of one all-reduce, which only sums: the digits of the sum of squares; beside them every rank
-/// has two words of its own.
+/// has three words of its own, and every unit one.
 ///
-///     | digits of the sum of squares | digest of rank 0 .. N-1 | 1 + first non-finite place of rank 0 .. N-1, or 0 |
+///     | digits of the sum of squares | digest of rank 0 .. N-1 | 1 + first place of a gradient that is not finite, or
+///     0, of rank 0 .. N-1 | the same of a weight | ranks on which unit 0 .. U-1 had no gradient in this step |
 struct AgreementWords {
   std::uint64_t* words;
   int world;
+  int units = 0;
 
-  static constexpr index_t size(int world) { return ExactSum::limbs + 2 * index_t{world}; }
+  static constexpr index_t size(int world, int units) { return ExactSum::limbs + 3 * index_t{world} + units; }
 
   TESSERA_HD std::uint64_t& digest(int rank) const noexcept { return words[ExactSum::limbs + rank]; }
-  TESSERA_HD std::uint64_t& place(int rank) const noexcept { return words[ExactSum::limbs + world + rank]; }
+  TESSERA_HD std::uint64_t& gradient_place(int rank) const noexcept { return words[ExactSum::limbs + world + rank]; }
+  TESSERA_HD std::uint64_t& weight_place(int rank) const noexcept { return words[ExactSum::limbs + 2 * world + rank]; }
+  TESSERA_HD std::uint64_t& absent(int unit) const noexcept { return words[ExactSum::limbs + 3 * world + unit]; }
 
   TESSERA_HD double square_sum() const noexcept {
     ExactSum sum;
     for (int i = 0; i < ExactSum::limbs; ++i) sum.set_digit(i, words[i]);
     return sum.value();
   }
-  /// The first element of the trainable space that is not finite on some rank, or -1.
-  TESSERA_HD index_t first_non_finite() const noexcept {
-    index_t first = -1;
-    for (int r = 0; r < world; ++r)
-      if (place(r) != 0 && (first < 0 || static_cast<index_t>(place(r)) - 1 < first))
-        first = static_cast<index_t>(place(r)) - 1;
-    return first;
-  }
+  /// The first place in the trainable space whose gradient, or weight, is not finite on some rank, or -1.
+  TESSERA_HD index_t first_gradient_place() const noexcept { return first_of(&gradient_place(0)); }
+  TESSERA_HD index_t first_weight_place() const noexcept { return first_of(&weight_place(0)); }
   /// The first rank whose digest is not rank 0's, or 0.
   TESSERA_HD int differs() const noexcept {
     for (int r = 1; r < world; ++r)
       if (digest(r) != digest(0)) return r;
     return 0;
   }
-};
 
-/// What a rule makes of its hyperparameters at `step`; that of the next step too, for what has no effect on a first one
-/// (a momentum).
-template <class Rule>
-TESSERA_HD std::uint64_t digest_of(const Rule& rule, index_t step) {
-  return Digest{}.add(rule.at(step)).add(rule.at(step + 1)).value();
-}
+ private:
+  TESSERA_HD index_t first_of(const std::uint64_t* of_rank) const noexcept {
+    std::uint64_t first = 0;
+    for (int r = 0; r < world; ++r)
+      if (of_rank[r] != 0 && (first == 0 || of_rank[r] < first)) first = of_rank[r];
+    return static_cast<index_t>(first) - 1;
+  }
+};
 
 /// Sets a group's rule to what it is in the step to come.
 template <class Rule>
@@ -105,37 +107,42 @@ struct ForgetSquares {
   TESSERA_HD void operator()() const noexcept { numbers->mine = SquareSum{}; }
 };
 
-/// Writes what this rank brings. circumstances: of what else ranks must have done alike.
-template <class Rule>
+/// Writes what this rank brings. settings: the digest of what the caller chose for this step (engine/settings.hpp).
 struct Offer {
   StepNumbers* numbers;
-  const StepRule<Rule>* rules;
-  int groups;
   AgreementWords words;
   int rank;
-  index_t circumstances;
+  std::uint64_t settings;
 
   TESSERA_HD void operator()() const noexcept {
     SquareSum& mine = numbers->mine;
     mine.squares.normalise();
     for (int i = 0; i < ExactSum::limbs; ++i) words.words[i] = mine.squares.digit(i);
-    for (int r = 0; r < words.world; ++r) words.digest(r) = words.place(r) = 0;
+    for (index_t i = ExactSum::limbs; i < AgreementWords::size(words.world, words.units); ++i) words.words[i] = 0;
     Digest digest;
-    digest.add(circumstances);
-    for (int g = 0; g < groups; ++g)
-      digest.add(static_cast<std::int64_t>(digest_of(rules[g].rule, numbers->outcome.steps + 1)));
+    digest.add(static_cast<std::int64_t>(settings)).add(numbers->outcome.steps);
     words.digest(rank) = digest.value();
-    words.place(rank) = mine.first_non_finite + 1;  // none becomes 0
+    words.gradient_place(rank) = mine.first_non_finite + 1;  // none becomes 0
+    words.weight_place(rank) = numbers->first_non_finite_weight + 1;
   }
+};
+
+/// After Offer: this rank had no gradient of `unit` in the step.
+struct OfferAbsent {
+  AgreementWords words;
+  int unit;
+  TESSERA_HD void operator()() const noexcept { words.absent(unit) = 1; }
 };
 
 /// Makes of what all ranks brought what this step is. Where ranks differ, nothing is applied, then or later.
 struct Decide {
   StepNumbers* numbers;
   AgreementWords words;
-  double micro_batches;  ///< of all ranks in a step
+  double micro_batches;  ///< of all ranks in this step
   double clip_norm;
   bool scales_loss;
+
+  static constexpr double nan = __builtin_nan("");
 
   TESSERA_HD void operator()() const noexcept {
     StepOutcome& outcome = numbers->outcome;
@@ -145,15 +152,23 @@ struct Decide {
     outcome.loss_scale = static_cast<double>(numbers->loss_scale);
     const double leaves = micro_batches * outcome.loss_scale;
     outcome.gradient_norm = tessera::gradient_norm(words.square_sum(), leaves);
-    outcome.first_non_finite = words.first_non_finite();
+    outcome.first_non_finite = words.first_gradient_place();
+    outcome.first_non_finite_weight = words.first_weight_place();
     outcome.gradient_scale = tessera::gradient_scale(outcome.gradient_norm, clip_norm, leaves);
     outcome.applied = outcome.first_non_finite < 0;
+    if (!outcome.applied) outcome.gradient_norm = nan;  // the squares left out what is not finite
     outcome.steps += outcome.applied;
     if (!scales_loss) return;
     numbers->scaler.advance(!outcome.applied);
     numbers->loss_scale = static_cast<float>(numbers->scaler.scale());
     outcome.loss_scale_exhausted = numbers->scaler.exhausted();
   }
+};
+
+/// Weights have come in anew.
+struct ForgetNonFiniteWeight {
+  StepNumbers* numbers;
+  TESSERA_HD void operator()() const noexcept { numbers->first_non_finite_weight = SquareSum::none; }
 };
 
 /// Ranks that differed have all been told.

@@ -18,12 +18,15 @@ class StepProgress {
   StepProgress(const Sharding& sharding, int micro_batches, RankSpans spans = {})
       : layout_(&sharding.layout()),
         micro_batches_(micro_batches),
+        passes_in_step_(micro_batches),
         readiness_(sharding),
         zeroed_(layout_->units()),
+        has_gradient_(layout_->units()),
         spans_(std::move(spans)) {}
 
   /// Passes that are complete in this step, and all of them.
   int passes() const noexcept { return passes_; }
+  int passes_in_step() const noexcept { return passes_in_step_; }
   bool is_open(index_t pass) const noexcept { return open_ && pass == pass_; }
   /// The same number on every rank for the same pass: what its collectives are tagged with.
   index_t tag() const noexcept { return step_ * micro_batches_ + passes_; }
@@ -36,14 +39,29 @@ class StepProgress {
 
   void require_new_pass() const {
     if (open_) throw UsageError(message({"backward(): the last pass is still open: ", missing()}));
-    if (passes_ == micro_batches_)
+    if (passes_ == passes_in_step_)
       throw UsageError(message({"backward(): all ", passes_, " micro-batches of the step are done: call step()"}));
+  }
+
+  /// The step that begins has so many micro-batches over all `world` ranks, and keeps them if it is dropped.
+  void begin_step(index_t micro_batches, int world) {
+    require_between_steps("begin_step");
+    const index_t most = index_t{micro_batches_} * world;
+    if (micro_batches < 1 || micro_batches > most || micro_batches % world != 0)
+      throw OptionError(message({"begin_step(", micro_batches, "): the micro-batches of a step over all ranks must be a "
+                                 "multiple of the ", world, " ranks, from ", world, " to ", most,
+                                 " (memory is planned for Options::micro_batches on each rank)"}));
+    passes_in_step_ = static_cast<int>(micro_batches / world);
   }
 
   /// The number by which the new pass is known.
   index_t begin_pass() {
     readiness_.begin();
     zeroed_.fill(0);
+    if (passes_ == 0) {
+      has_gradient_.fill(0);
+      skipped_ = false;
+    }
     open_ = true;
     spans_.begin_backward(tag());
     return ++pass_;
@@ -67,7 +85,23 @@ class StepProgress {
       throw UsageError(message({"ready('", name, "') without gradients('", name,
                                 "') in this pass: ask for them first, they are zeroed for you"}));
     if (!readiness_.mark(unit)) throw UsageError(message({"ready('", name, "') a second time in this pass"}));
+    has_gradient_[unit.index] = 1;
   }
+
+  /// Before skip(): the unit's gradients were not asked for in this pass.
+  void require_untouched(Unit unit) const {
+    const std::string_view name = layout_->name(unit);
+    if (layout_->is_flat()) throw UsageError("skip(unit): a flat layout has one unit, whose gradients are always there");
+    if (readiness_.ready(unit)) throw UsageError(message({"skip('", name, "'): the unit is ready already in this pass"}));
+    if (zeroed(unit))
+      throw UsageError(message({"skip('", name, "') after gradients('", name, "') in this pass: call ready instead"}));
+  }
+  void mark_skipped(Unit unit) {
+    readiness_.mark(unit);
+    skipped_ = true;
+  }
+  /// Whether this rank has had no gradient of the unit in any pass of this step.
+  bool absent(Unit unit) const noexcept { return skipped_ && has_gradient_[unit.index] == 0; }
 
   void mark(Range range) {
     if (!layout_->is_flat())
@@ -92,9 +126,9 @@ class StepProgress {
 
   void require_complete() const {
     if (open_) throw UsageError(message({"step() in the middle of a pass: ", missing()}));
-    if (passes_ != micro_batches_)
+    if (passes_ != passes_in_step_)
       throw UsageError(
-          message({"step() after ", passes_, " of ", micro_batches_, " micro-batches",
+          message({"step() after ", passes_, " of ", passes_in_step_, " micro-batches",
                    dropped_because_.empty() ? "" : "; a pass was dropped and the step with it: ", dropped_because_}));
   }
 
@@ -112,6 +146,7 @@ class StepProgress {
   index_t end_step() noexcept {
     spans_.end_step(step_);
     passes_ = 0;
+    passes_in_step_ = micro_batches_;
     dropped_because_.clear();
     return step_++;
   }
@@ -132,9 +167,12 @@ class StepProgress {
   }
 
   const Layout* layout_;
-  int micro_batches_;
+  int micro_batches_;  // that memory is planned for
+  int passes_in_step_;
   Readiness readiness_;
-  List<char> zeroed_;  // by unit
+  List<char> zeroed_;        // by unit, in this pass
+  List<char> has_gradient_;  // by unit, in some pass of this step
+  bool skipped_ = false;     // some unit in some pass of this step
   index_t pass_ = 0;   // tells an old pass from the open one
   index_t step_ = 0;
   int passes_ = 0;

@@ -7,7 +7,10 @@
 #include <type_traits>
 #include <utility>
 
+#include <tessera/core/atomic.hpp>
+#include <tessera/core/bfloat16.hpp>
 #include <tessera/core/config.hpp>
+#include <tessera/core/float16.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/packs.hpp>
 #include <tessera/exec/vectorize.hpp>
@@ -15,6 +18,25 @@
 #include <tessera/rule/concept.hpp>
 
 namespace tessera {
+
+/// The exponent's bits of a type: all of them are set in infinity and NaN.
+template <class T>
+struct ExponentBits;
+template <>
+struct ExponentBits<float> {
+  using Bits = std::uint32_t;
+  static constexpr Bits all = 0x7f800000u;
+};
+template <>
+struct ExponentBits<bfloat16> {
+  using Bits = std::uint16_t;
+  static constexpr Bits all = 0x7f80u;
+};
+template <>
+struct ExponentBits<float16> {
+  using Bits = std::uint16_t;
+  static constexpr Bits all = 0x7c00u;
+};
 
 /// One element of a step: executor.for_each(n, FusedUpdate<...>{...}).
 /// gradient [n]: multiplied by `scale` first (mean over micro-batches, loss scale, clipping). weight: the n fp32
@@ -31,6 +53,7 @@ struct FusedUpdate {
   Rule rule{};
   typename Rule::Scalars scalars{};
   float scale = 1;
+  std::uint64_t* first_non_finite = nullptr;  ///< lowered to the place of a parameter that is not finite afterwards
 
   static constexpr bool in_halves = requires(Kept kept) { kept.store_last(0); };
 
@@ -77,7 +100,23 @@ struct FusedUpdate {
       in_registers.template each<n>();
     }
     group.store(weight.parameter, parameters);
+    TESSERA_UNROLL
+    for (int k = 0; k < n; ++k)
+      if (group.has(k) && is_not_finite(parameters.of[k])) note_non_finite(i + k);
     for (std::size_t s = 0; s < state_floats<Rule>; ++s) group.store(state[s], states[s]);
+  }
+
+  /// Looks through a block of updated parameters, which are in the cache still: infinite or NaN is noted.
+  TESSERA_ALWAYS_INLINE void after(index_t begin, index_t end) const noexcept {
+    typename Exponent::Bits most = 0;
+    if (end - begin == block) {
+      for (index_t j = 0; j < block; ++j) most = max(most, exponent(weight.parameter[begin + j]));
+    } else {
+      for (index_t i = begin; i < end; ++i) most = max(most, exponent(weight.parameter[i]));
+    }
+    if (most != Exponent::all) [[likely]] return;
+    for (index_t i = end - 1; i >= begin; --i)
+      if (is_not_finite(weight.parameter[i])) note_non_finite(i);
   }
 
   /// What a rule that needs norms of tensors has them taken of.
@@ -108,6 +147,19 @@ struct FusedUpdate {
   }
 
  private:
+  using Exponent = ExponentBits<typename Precision::Parameter>;
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE static typename Exponent::Bits exponent(
+      const typename Precision::Parameter& parameter) noexcept {
+    return bits_as<typename Exponent::Bits>(parameter) & Exponent::all;
+  }
+  TESSERA_HD TESSERA_ALWAYS_INLINE static bool is_not_finite(const typename Precision::Parameter& parameter) noexcept {
+    return exponent(parameter) == Exponent::all;
+  }
+  TESSERA_HD void note_non_finite(index_t i) const noexcept {
+    if (first_non_finite) lower_to(first_non_finite, static_cast<std::uint64_t>(weight.place + i));
+  }
+
   template <std::size_t n>
   struct Floats {
     float of[n];

@@ -86,14 +86,21 @@ struct Loop {
         prefetch(i);
         TESSERA_INDEPENDENT
         for (index_t j = 0; j < block; ++j) body(i + j);
+        after(i, i + block);
       }
     }
+    const index_t tail = i;
     for (; i < end; ++i) body(i);
+    if (tail < end) after(tail, end);
   }
 
  private:
   TESSERA_ALWAYS_INLINE void prefetch(index_t i) const {
     if constexpr (requires { body.prefetch(i); }) body.prefetch(i);
+  }
+
+  TESSERA_ALWAYS_INLINE void after(index_t first, index_t last) const {
+    if constexpr (requires { body.after(first, last); }) body.after(first, last);
   }
 
   //   first  | block 0 | block 1 | block 2 |            The processor looks only a few vectors ahead. What waits for
@@ -112,9 +119,11 @@ struct Loop {
         body.first(i + j);
         body.last(i + j - block);
       }
+      after(i - block, i);
     }
     TESSERA_INDEPENDENT
     for (index_t j = 0; j < block; ++j) body.last(i + j - block);
+    after(i - block, i);
     return i;
   }
 };
@@ -148,7 +157,8 @@ void vectorize_as(Isa isa, index_t begin, index_t end, Body body) {
 /// Calls body(i) for begin <= i < end in the widest vectors of the machine, on the caller's thread. body: a trivially
 /// copyable functor whose calls touch what no other call touches; always inlined, and on clang its arithmetic under
 /// TESSERA_ROUND_EACH_OPERATION. If it has prefetch(i), that is called ahead of every block. If it has first(i) and
-/// last(i), body(i) being one and then the other, last may come a block later. Does not throw unless body does.
+/// last(i), body(i) being one and then the other, last may come a block later. If it has after(first, last), that is
+/// called once the elements of a block, or of the rest, are done. Does not throw unless body does.
 template <class Body>
 void vectorize(index_t begin, index_t end, Body body) {
   vectorize_as(best_isa(), begin, end, body);

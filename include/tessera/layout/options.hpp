@@ -4,7 +4,6 @@
 #include <limits>
 #include <string>
 
-#include <tessera/core/digest.hpp>
 #include <tessera/core/duration.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/math.hpp>
@@ -73,27 +72,20 @@ struct Options {
   /// For the queues over which ranks agree on all of this: check() refuses a timeout out of range once all have come.
   constexpr Duration usable_timeout() const { return timeout > Duration{} ? timeout : Duration::seconds(60); }
 
-  std::string describe() const {
-    return message({"micro_batches ", micro_batches, ", clip_norm ", clip_norm, ", bucket_bytes ", bucket_bytes,
-                    ", prefetch ", prefetch, ", seed ", seed, ", loss scale ", loss_scale.initial,
-                    loss_scale.dynamic ? " dynamic" : " static"});
-  }
-
-  /// The timeout and the timeline are each rank's own affair.
-  std::uint64_t digest() const {
-    return Digest{}
-        .add(micro_batches)
-        .add(bits_as<std::int64_t>(clip_norm))
-        .add(bucket_bytes)
-        .add(prefetch)
-        .add(static_cast<std::int64_t>(seed))
-        .add(bits_as<std::int64_t>(loss_scale.initial))
-        .add(bits_as<std::int64_t>(loss_scale.factor))
-        .add(loss_scale.window)
-        .add(loss_scale.hysteresis)
-        .add(bits_as<std::int64_t>(loss_scale.least))
-        .add(loss_scale.dynamic)
-        .value();
+  /// Calls visit(name, number) for all that must be the same on every rank: the timeout and the timeline need not.
+  template <class Visit>
+  constexpr void for_each_number(Visit visit) const {
+    visit("Options::micro_batches", micro_batches);
+    visit("Options::clip_norm", clip_norm);
+    visit("Options::bucket_bytes", bucket_bytes);
+    visit("Options::prefetch", prefetch);
+    visit("Options::seed", seed);
+    visit("Options::loss_scale.initial", loss_scale.initial);
+    visit("Options::loss_scale.factor", loss_scale.factor);
+    visit("Options::loss_scale.window", loss_scale.window);
+    visit("Options::loss_scale.hysteresis", loss_scale.hysteresis);
+    visit("Options::loss_scale.least", loss_scale.least);
+    visit("Options::loss_scale.dynamic", loss_scale.dynamic);
   }
 
  private:

@@ -25,7 +25,9 @@ struct Footprint {
   bool passes_added_in_place = false;  ///< by the caller's backward, instead of in partial sums
   bool sums_staged = false;            ///< the communicator reduces to the reduction type through memory of its own
   bool partial_sums_staged = false;    ///< the same to partial sums
-  index_t agreement_words = 0;
+  index_t agreement_words = 0;  ///< of the all-reduce by which a step is decided
+  index_t agreement_words_per_rank = 0;
+  index_t agreement_words_per_unit = 0;
   index_t norm_words = 0;  ///< of each tensor
   index_t step_bytes = 0;  ///< of the numbers by which a step is decided
   index_t rule_bytes = 0;  ///< of each hyperparameter group
@@ -102,7 +104,7 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   const index_t gathered = round_up(sharding.trainable().longest_range(), block) + sharding.frozen().longest_range();
   const bool apart = of.gradients_sharded || !of.reduced_in_place;
   const bool one_pass = of.passes_added_in_place || options.micro_batches == 1;
-  const bool staged = sharding.world() > 1 && (one_pass ? of.sums_staged : of.partial_sums_staged);
+  const bool staged = sharding.world() > 1 && (of.sums_staged || (!one_pass && of.partial_sums_staged));
 
   Plan plan;
   plan.parameters = {"parameters", 1,
@@ -118,7 +120,10 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   plan.gathered_buckets = {"gathered buckets", pool, gathered, of.parameter_bytes};
   plan.staged_gradients = {"staged gradients", staged ? sharding.world() : 0, sharding.trainable().longest_part(),
                            of.gradient_bytes};
-  plan.agreement = {"agreement", 1, of.agreement_words, 8};
+  plan.agreement = {"agreement", 1,
+                    of.agreement_words + of.agreement_words_per_rank * sharding.world() +
+                        of.agreement_words_per_unit * layout.units(),
+                    8};
   plan.tensor_norms = {"tensor norms", 1, of.norm_words * layout.tensors().size(), 8};
   plan.step_numbers = {"step numbers", 1, 1, of.step_bytes};
   plan.step_rules = {"step rules", 1, layout.groups(), of.rule_bytes};

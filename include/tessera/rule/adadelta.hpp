@@ -21,6 +21,7 @@ struct Adadelta {
   double weight_decay = 0;  ///< added to the gradient (L2)
 
   static constexpr const char* name = "Adadelta";
+  static constexpr std::array hyperparameter_names{"lr", "rho", "epsilon", "weight_decay"};
 
   struct State {
     float square_avg;

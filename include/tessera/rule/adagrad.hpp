@@ -22,6 +22,8 @@ struct Adagrad {
   double epsilon = 1e-10;
 
   static constexpr const char* name = "Adagrad";
+  static constexpr std::array hyperparameter_names{"lr", "lr_decay", "weight_decay",
+                                                   "initial_accumulator_value", "epsilon"};
 
   struct State {
     float sum;

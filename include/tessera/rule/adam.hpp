@@ -23,6 +23,7 @@ struct Adam {
   double weight_decay = 0;  ///< added to the gradient (L2)
 
   static constexpr const char* name = "Adam";
+  static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay"};
 
   struct State {
     float m;

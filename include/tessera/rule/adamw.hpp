@@ -23,6 +23,7 @@ struct AdamW {
   double weight_decay = 0.01;  ///< shrinks the weight by lr * weight_decay a step (decoupled)
 
   static constexpr const char* name = "AdamW";
+  static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay"};
 
   struct State {
     float m;

@@ -22,6 +22,7 @@ struct Lamb {
   double weight_decay = 0;
 
   static constexpr const char* name = "Lamb";
+  static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay"};
 
   struct State {
     float m;

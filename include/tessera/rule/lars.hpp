@@ -19,6 +19,7 @@ struct Lars {
   double trust_coefficient = 1e-3;
 
   static constexpr const char* name = "Lars";
+  static constexpr std::array hyperparameter_names{"lr", "momentum", "weight_decay", "trust_coefficient"};
 
   struct State {
     float b;

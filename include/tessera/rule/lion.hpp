@@ -20,6 +20,7 @@ struct Lion {
   double weight_decay = 0;  ///< shrinks the weight by lr * weight_decay a step (decoupled)
 
   static constexpr const char* name = "Lion";
+  static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "weight_decay"};
 
   struct State {
     float m;

@@ -25,6 +25,7 @@ struct NAdam {
   double momentum_decay = 4e-3;
 
   static constexpr const char* name = "NAdam";
+  static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay", "momentum_decay"};
 
   struct State {
     float m;

@@ -20,6 +20,7 @@ struct RMSprop {
   double weight_decay = 0;  ///< added to the gradient (L2)
 
   static constexpr const char* name = "RMSprop";
+  static constexpr std::array hyperparameter_names{"lr", "alpha", "epsilon", "weight_decay"};
 
   struct State {
     float square_avg;

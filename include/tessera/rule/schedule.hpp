@@ -3,6 +3,7 @@
 // same rate; it refuses to know a rule or an optimizer: the caller assigns what it returns to a rule's lr.
 #pragma once
 
+#include <array>
 #include <limits>
 
 #include <tessera/core/config.hpp>
@@ -89,6 +90,7 @@ struct ConstantSchedule {
   double lr = 1e-3;
 
   static constexpr const char* name = "ConstantSchedule";
+  static constexpr std::array hyperparameter_names{"lr"};
 
   TESSERA_HD constexpr double operator()(index_t) const noexcept { return lr; }
 
@@ -105,6 +107,7 @@ struct WarmupSchedule {
   index_t warmup_steps = 0;  ///< has to be said
 
   static constexpr const char* name = "WarmupSchedule";
+  static constexpr std::array hyperparameter_names{"peak", "warmup_steps"};
 
   TESSERA_HD constexpr double operator()(index_t step) const noexcept {
     return peak * schedules::share_of_warmup(step, warmup_steps);
@@ -129,6 +132,7 @@ struct LinearSchedule {
   double floor = 0;
 
   static constexpr const char* name = "LinearSchedule";
+  static constexpr std::array hyperparameter_names{"peak", "warmup_steps", "steps", "floor"};
 
   TESSERA_HD constexpr double operator()(index_t step) const noexcept {
     if (step <= warmup_steps) return peak * schedules::share_of_warmup(step, warmup_steps);
@@ -151,6 +155,7 @@ struct CosineSchedule {
   double floor = 0;
 
   static constexpr const char* name = "CosineSchedule";
+  static constexpr std::array hyperparameter_names{"peak", "warmup_steps", "steps", "floor"};
 
   TESSERA_HD constexpr double operator()(index_t step) const noexcept {
     if (step <= warmup_steps) return peak * schedules::share_of_warmup(step, warmup_steps);
@@ -169,6 +174,7 @@ struct StepSchedule {
   index_t every = 0;  ///< steps; has to be said
 
   static constexpr const char* name = "StepSchedule";
+  static constexpr std::array hyperparameter_names{"lr", "factor", "every"};
 
   TESSERA_HD constexpr double operator()(index_t step) const noexcept {
     double rate = lr;
@@ -203,6 +209,7 @@ struct OneCycleSchedule {
   double end_divisor = 1e4;   ///< the last rate is the first by this
 
   static constexpr const char* name = "OneCycleSchedule";
+  static constexpr std::array hyperparameter_names{"peak", "steps", "warmup_share", "start_divisor", "end_divisor"};
 
   TESSERA_HD constexpr double operator()(index_t step) const noexcept {
     const double top = warmup_share * static_cast<double>(steps) - 1;

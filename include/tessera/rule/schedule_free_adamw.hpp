@@ -26,6 +26,7 @@ struct ScheduleFreeAdamW {
   index_t warmup_steps = 0;  ///< over which gamma grows linearly to lr
 
   static constexpr const char* name = "ScheduleFreeAdamW";
+  static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay", "warmup_steps"};
 
   struct State {
     float ahead;

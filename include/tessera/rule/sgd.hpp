@@ -22,6 +22,7 @@ struct Sgd {
   bool nesterov = false;
 
   static constexpr const char* name = "Sgd";
+  static constexpr std::array hyperparameter_names{"lr", "momentum", "dampening", "weight_decay", "nesterov"};
 
   struct State {
     float momentum_buffer;

@@ -1,0 +1,21 @@
+// The one atomic operation that loops need, alike on host and device.
+#pragma once
+
+#include <cstdint>
+
+#include <tessera/core/config.hpp>
+
+namespace tessera {
+
+/// Sets *at to `to` if that is lower. Any number of threads may do so at once.
+TESSERA_HD inline void lower_to(std::uint64_t* at, std::uint64_t to) noexcept {
+#if TESSERA_ON_DEVICE
+  ::atomicMin(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(to));
+#else
+  std::uint64_t now = __atomic_load_n(at, __ATOMIC_RELAXED);
+  while (to < now && !__atomic_compare_exchange_n(at, &now, to, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+#endif
+}
+
+}  // namespace tessera

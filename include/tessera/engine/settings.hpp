@@ -1,0 +1,135 @@
+// The numbers that a caller chooses, options and hyperparameters: they must be the same on every rank. Ranks compare a
+// digest of them when they are built and in every step, and one by one where the digests differ, so that the error
+// names the one.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/core/digest.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/layout/options.hpp>
+#include <tessera/rule/hyperparameters.hpp>
+
+namespace tessera {
+
+struct StepSettings {
+  index_t micro_batches = 1;  ///< over all ranks
+  double clip_norm = 0;
+  index_t evaluations = 0;  ///< how often evaluation was begun or ended
+};
+
+/// One number, as a word that has the same bits on every rank that has the same number.
+struct Setting {
+  const char* name = "";
+  int group = -1;  ///< of hyperparameters; -1: an option
+  int index = 0;   ///< among the hyperparameters, for one without a name
+  std::uint64_t word = 0;
+  bool floating = false;
+
+  template <class Number>
+  static constexpr Setting of(const char* name, Number number, int group = -1, std::size_t index = 0) {
+    constexpr bool floating = std::is_floating_point_v<Number>;
+    Setting setting{name, group, static_cast<int>(index), 0, floating};
+    if constexpr (floating)
+      setting.word = bits_as<std::uint64_t>(static_cast<double>(number));
+    else
+      setting.word = static_cast<std::uint64_t>(static_cast<std::int64_t>(number));
+    return setting;
+  }
+};
+
+template <class Rule, class Visit>
+void for_each_setting(const std::vector<Rule>& rules, Visit visit) {
+  for (std::size_t group = 0; group < rules.size(); ++group)
+    for_each_hyperparameter(rules[group], [&](const char* name, std::size_t index, auto number) {
+      visit(Setting::of(name, number, static_cast<int>(group), index));
+    });
+}
+
+/// Calls visit(setting) for all that may change between steps.
+template <class Rule, class Visit>
+void for_each_setting(const StepSettings& step, const std::vector<Rule>& rules, Visit visit) {
+  visit(Setting::of("the step's micro-batches", step.micro_batches));
+  visit(Setting::of("Options::clip_norm", step.clip_norm));
+  visit(Setting::of("calls of begin_evaluation() and end_evaluation()", step.evaluations));
+  for_each_setting(rules, visit);
+}
+
+/// The same for all that an optimizer is built with.
+template <class Rule, class Visit>
+void for_each_setting(const Options& options, const std::vector<Rule>& rules, Visit visit) {
+  options.for_each_number([&](const char* name, auto number) { visit(Setting::of(name, number)); });
+  for_each_setting(rules, visit);
+}
+
+template <class Chosen, class Rule>
+std::uint64_t digest_of(const Chosen& chosen, const std::vector<Rule>& rules) {
+  Digest digest;
+  for_each_setting(chosen, rules, [&](const Setting& setting) { digest.add(static_cast<std::int64_t>(setting.word)); });
+  return digest.value();
+}
+
+/// The number as it would be typed, with as many digits as tell it from its neighbours.
+inline std::string text_of(const Setting& setting, std::uint64_t word) {
+  if (!setting.floating) return message({static_cast<long long>(word)});
+  const double number = bits_as<double>(word);
+  char digits[40];
+  for (const int precision : {6, 9, 17}) {
+    std::snprintf(digits, sizeof digits, "%.*g", precision, number);
+    if (std::strtod(digits, nullptr) == number) break;
+  }
+  return digits;
+}
+
+/// "AdamW.lr of group 1", or an option's name.
+template <class Rule>
+std::string name_of(const Setting& setting) {
+  if (setting.group < 0) return setting.name;
+  const std::string name = std::string_view(setting.name) == "hyperparameter"
+                               ? message({"hyperparameter ", setting.index})
+                               : std::string(setting.name);
+  return message({Rule::name, ".", name, " of group ", setting.group});
+}
+
+/// How the first rank that differs from rank 0 does; empty if none does. words: of rank 0, then of rank 1, ...
+template <class Rule>
+std::string difference_of(const List<Setting>& settings, std::span<const std::uint64_t> words) {
+  const std::size_t n = settings.size();
+  for (std::size_t at = n; at < words.size(); ++at)
+    if (words[at] != words[at % n])
+      return message({name_of<Rule>(settings[at % n]), ": rank 0 has ", text_of(settings[at % n], words[at % n]),
+                      ", rank ", at / n, " has ", text_of(settings[at % n], words[at])});
+  return {};
+}
+
+/// Exchanges all settings and says how ranks differ, as difference_of(): the same on every rank. For when digests
+/// have shown that they do. All ranks gave as many rules. chosen: StepSettings or Options. Blocks until all ranks have
+/// come. Throws CommError.
+template <class Chosen, class Rule, class Executor, class Queue>
+std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rules, const Executor& executor,
+                              Queue& queue, int rank, int world) {
+  List<Setting> settings;
+  for_each_setting(chosen, rules, [&](const Setting& setting) { settings.push_back(setting); });
+  const auto n = static_cast<index_t>(settings.size());
+  std::vector<std::uint64_t> words(static_cast<std::size_t>(n * world));
+  const std::size_t own = static_cast<std::size_t>(n * rank);
+  for (std::size_t k = 0; k < settings.size(); ++k) words[own + k] = settings[k].word;
+  Executor apart(executor);  // whose bytes are not the optimizer's to count
+  auto buffer = apart.template allocate<std::uint64_t>(n * world);
+  const std::span<std::uint64_t> all = buffer.span();
+  const std::span<std::uint64_t> mine = all.subspan(own, settings.size());
+  apart.upload(mine, words.data() + own);
+  apart.wait(queue.all_gather(std::span<const std::uint64_t>(mine), all, n, Tag{"settings", 0, 0}, apart.record()));
+  apart.download(std::span<const std::uint64_t>(all), words.data());
+  return difference_of<Rule>(settings, words);
+}
+
+}  // namespace tessera

@@ -1,0 +1,102 @@
+// The hyperparameters of a rule one by one, so that ranks can compare every one of them and say which differs. An
+// aggregate is taken apart by structured bindings: members are compared, never the padding between them.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+namespace tessera {
+
+namespace hyperparameters {
+
+// Converts to any member's type; never defined, for it is never evaluated.
+struct Any {
+  template <class T>
+  operator T() const;
+};
+
+template <class T, std::size_t... I>
+constexpr bool takes(std::index_sequence<I...>) {
+  return requires { T{(static_cast<void>(I), Any{})...}; };
+}
+
+inline constexpr std::size_t most_members = 16;
+
+/// How many members the aggregate has: the most initializers that it takes.
+template <class T, std::size_t n = most_members + 1>
+constexpr std::size_t members() {
+  if constexpr (n == 0 || takes<T>(std::make_index_sequence<n>{}))
+    return n;
+  else
+    return members<T, n - 1>();
+}
+
+template <class T>
+inline constexpr bool is_array = false;
+template <class T, std::size_t n>
+inline constexpr bool is_array<std::array<T, n>> = true;
+
+/// Calls member(k, value) for the k-th member of an aggregate.
+template <class T, class Member>
+constexpr void for_each_member(const T& all, Member member) {
+  constexpr std::size_t n = members<T>();
+  static_assert(n <= most_members,
+                "a rule or schedule, and each struct in it, has at most 16 members: group them in a struct");
+  const auto each = [&](const auto&... value) {
+    std::size_t k = 0;
+    (member(k++, value), ...);
+  };
+  // clang-format off
+  if constexpr (n == 1) { const auto& [a] = all; each(a); }
+  if constexpr (n == 2) { const auto& [a, b] = all; each(a, b); }
+  if constexpr (n == 3) { const auto& [a, b, c] = all; each(a, b, c); }
+  if constexpr (n == 4) { const auto& [a, b, c, d] = all; each(a, b, c, d); }
+  if constexpr (n == 5) { const auto& [a, b, c, d, e] = all; each(a, b, c, d, e); }
+  if constexpr (n == 6) { const auto& [a, b, c, d, e, f] = all; each(a, b, c, d, e, f); }
+  if constexpr (n == 7) { const auto& [a, b, c, d, e, f, g] = all; each(a, b, c, d, e, f, g); }
+  if constexpr (n == 8) { const auto& [a, b, c, d, e, f, g, h] = all; each(a, b, c, d, e, f, g, h); }
+  if constexpr (n == 9) { const auto& [a, b, c, d, e, f, g, h, i] = all; each(a, b, c, d, e, f, g, h, i); }
+  if constexpr (n == 10) { const auto& [a, b, c, d, e, f, g, h, i, j] = all; each(a, b, c, d, e, f, g, h, i, j); }
+  if constexpr (n == 11) { const auto& [a, b, c, d, e, f, g, h, i, j, k] = all; each(a, b, c, d, e, f, g, h, i, j, k); }
+  if constexpr (n == 12) { const auto& [a, b, c, d, e, f, g, h, i, j, k, l] = all; each(a, b, c, d, e, f, g, h, i, j, k, l); }
+  if constexpr (n == 13) { const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m); }
+  if constexpr (n == 14) { const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m, o); }
+  if constexpr (n == 15) { const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m, o, p); }
+  if constexpr (n == 16) { const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q); }
+  // clang-format on
+}
+
+template <class T, class Visit>
+constexpr void visit_leaves(const T& value, const char* name, std::size_t index, Visit& visit) {
+  if constexpr (std::is_arithmetic_v<T>) {
+    visit(name, index, value);
+  } else if constexpr (std::is_enum_v<T>) {
+    visit(name, index, static_cast<std::underlying_type_t<T>>(value));
+  } else if constexpr (is_array<T>) {
+    for (std::size_t k = 0; k < value.size(); ++k) visit_leaves(value[k], name, k, visit);
+  } else {
+    static_assert(std::is_aggregate_v<T>,
+                  "hyperparameters are numbers, enumerations, std::arrays and plain structs of these");
+    for_each_member(value, [&](std::size_t k, const auto& member) {
+      const char* member_name = name;
+      if constexpr (requires { T::hyperparameter_names[0]; }) {
+        static_assert(T::hyperparameter_names.size() == members<T>(), "hyperparameter_names names every member");
+        member_name = T::hyperparameter_names[k];
+      }
+      visit_leaves(member, member_name, k, visit);
+    });
+  }
+}
+
+}  // namespace hyperparameters
+
+/// Calls visit(name, index, number) for every number in `rule`, in the order of declaration, structs in it taken apart.
+/// name: of hyperparameter_names, where the struct has these; else "hyperparameter", and index tells which.
+template <class Rule, class Visit>
+constexpr void for_each_hyperparameter(const Rule& rule, Visit visit) {
+  hyperparameters::visit_leaves(rule, "hyperparameter", 0, visit);
+}
+
+}  // namespace tessera
