@@ -139,7 +139,7 @@ class Training {
   /// Blocks.
   template <class Report>
   void note(const Report& report) {
-    trained_.norms.push_back(report.gradient_norm());
+    trained_.norms.push_back(report.applied() ? report.gradient_norm() : -1);  // where it is NaN, equal to nothing
     trained_.scales.push_back(report.loss_scale());
     trained_.applied.push_back(report.applied());
   }

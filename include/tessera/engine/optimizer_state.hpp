@@ -168,7 +168,8 @@ class OptimizerState {
       // A segment may span units. Only one that this rank had no gradient of can be absent on all, and stands apart.
       Segment rest = segment;
       const Bucket& bucket = sharding_->bucket(b);
-      for (Unit u{bucket.first_unit}; u.index < bucket.last_unit; ++u.index) {
+      for (int i = bucket.first_unit; i < bucket.last_unit; ++i) {
+        const Unit u{i};
         if (!absent(u)) continue;
         const Range shared = intersect(sharding_->layout().trainable(u), rest.place);
         if (shared.empty()) continue;

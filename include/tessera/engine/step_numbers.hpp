@@ -54,7 +54,7 @@ struct AgreementWords {
   int world;
   int units = 0;
 
-  static constexpr index_t size(int world, int units) { return ExactSum::limbs + 3 * index_t{world} + units; }
+  TESSERA_HD static constexpr index_t size(int world, int units) { return ExactSum::limbs + 3 * index_t{world} + units; }
 
   TESSERA_HD std::uint64_t& digest(int rank) const noexcept { return words[ExactSum::limbs + rank]; }
   TESSERA_HD std::uint64_t& gradient_place(int rank) const noexcept { return words[ExactSum::limbs + world + rank]; }
