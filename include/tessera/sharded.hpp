@@ -204,7 +204,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     if (group < 0 || group >= static_cast<int>(rules_.size()))
       throw OptionError(
           message({"there is no hyperparameter group ", group, ": ", rules_.size(), " rules were given"}));
-    return rules_[group];
+    return rules_[to_size(group)];
   }
 
   /// Options::clip_norm, to be changed between steps, alike on every rank.

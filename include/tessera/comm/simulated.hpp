@@ -90,7 +90,7 @@ class Wire {
   void withdraw(int line, std::uint64_t ticket) noexcept {
     const Lock lock(mutex_);
     Operation* const operation = find(lines_[line], ticket);
-    if (operation && --operation->joined == 0) lines_[line].erase(operation - lines_[line].data());
+    if (operation && --operation->joined == 0) lines_[line].erase(to_size(operation - lines_[line].data()));
   }
 
   /// When a collective that all ranks have joined is over.

@@ -30,7 +30,7 @@ class TreeSum {
   /// The result stands until the next call.
   template <class Leaf>
   const Sum* operator()(int leaves, index_t n, Leaf leaf) {
-    int depth = 0;
+    std::size_t depth = 0;
     for (int r = 0; r < leaves; r += 2) {
       Sum* const top = partial_[depth++].data();
       if (r + 1 == leaves) {
@@ -47,7 +47,7 @@ class TreeSum {
   }
 
  private:
-  void merge(int from, index_t n) {
+  void merge(std::size_t from, index_t n) {
     vectorize(0, n, [to = partial_[from - 1].data(), a = partial_[from].data()](index_t i) { to[i] = to[i] + a[i]; });
   }
 

@@ -49,7 +49,7 @@ struct float16 {
     const std::uint32_t beyond = size | float_infinity;
     const std::uint32_t finite = size < (0x400u << 13) ? bits_as<std::uint32_t>(tiny) : normal;
     const std::uint32_t wide = size >= (infinity << 13) ? beyond : finite;
-    return bits_as<float>(wide | static_cast<std::uint32_t>(bits & 0x8000u) << 16);
+    return bits_as<float>(wide | (bits & 0x8000u) << 16);
   }
 
  private:

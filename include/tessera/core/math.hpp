@@ -1,6 +1,7 @@
 // The integers and the few functions of numbers that the library needs.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include <tessera/core/config.hpp>
@@ -19,6 +20,12 @@ using index_t = std::int64_t;
 
 /// The unit of alignment of the flat space, in elements: shard borders never cut a block.
 inline constexpr index_t block = 64;
+
+/// A count or an index, which is never negative, as the standard library's containers take it.
+template <class Integer>
+TESSERA_HD constexpr std::size_t to_size(Integer n) noexcept {
+  return static_cast<std::size_t>(n);
+}
 
 /// The same bits as another type of the same size. (std::bit_cast does not run on a device.)
 template <class To, class From>

@@ -172,8 +172,9 @@ void reduce_scatter_among(const Call& call, std::span<const Ends> ranks, const S
   for (const int r : share.ranks) {
     const Slice slice(call.elements, call.part, r);
     if (slice.size == 0) continue;
-    body.own[slices++] = {local::output<Out>(ranks[r]), slice.begin, slice.size};
-    packed = packed && is_aligned<In>(local::output<Out>(ranks[r]));
+    Out* const own = local::output<Out>(ranks[to_size(r)]);
+    body.own[to_size(slices++)] = {own, slice.begin, slice.size};
+    packed = packed && is_aligned<In>(own);
   }
   launch(share, body, slices, min(call.part, call.elements), packed);
 }
@@ -211,12 +212,14 @@ void all_gather(const Call& call, std::span<const Ends> ranks, const Share& shar
   bool packed = call.part % pack_elements<T> == 0;
   index_t slices = 0;
   for (; slices < std::ssize(ranks) && body.size(static_cast<int>(slices)) > 0; ++slices) {
-    body.in[slices] = local::input<T>(ranks[slices]);
-    packed = packed && is_aligned<T>(body.in[slices]);
+    const std::size_t r = to_size(slices);
+    body.in[r] = local::input<T>(ranks[r]);
+    packed = packed && is_aligned<T>(body.in[r]);
   }
   for (const int r : share.ranks) {
-    body.out[body.outs++] = local::output<T>(ranks[r]);
-    packed = packed && is_aligned<T>(local::output<T>(ranks[r]));
+    T* const out = local::output<T>(ranks[to_size(r)]);
+    body.out[to_size(body.outs++)] = out;
+    packed = packed && is_aligned<T>(out);
   }
   launch(share, body, slices, min(call.part, call.elements), packed);
 }
@@ -229,8 +232,9 @@ void broadcast(const Call& call, std::span<const Ends> ranks, const Share& share
   bool packed = is_aligned<T>(body.in[0]);
   for (const int r : share.ranks) {
     if (r == call.root) continue;
-    body.out[body.outs++] = local::output<T>(ranks[r]);
-    packed = packed && is_aligned<T>(local::output<T>(ranks[r]));
+    T* const out = local::output<T>(ranks[to_size(r)]);
+    body.out[to_size(body.outs++)] = out;
+    packed = packed && is_aligned<T>(out);
   }
   launch(share, body, body.outs > 0, call.elements, packed);
 }

@@ -83,8 +83,8 @@ class Line {
 
  private:
   struct Place {
-    explicit Place(int device) : Place(device, device::Use(device)) {}
-    Place(int device, const device::Use&) : device(device), multiprocessors(device::multiprocessors(device)) {}
+    explicit Place(int number) : Place(number, device::Use(number)) {}
+    Place(int number, const device::Use&) : device(number), multiprocessors(device::multiprocessors(number)) {}
 
     int device;
     int multiprocessors;

@@ -70,6 +70,6 @@ template <class T>
 constexpr std::size_t bytes_of(index_t elements) noexcept {
   return static_cast<std::size_t>(elements) * sizeof(T);
 }
-inline constexpr ncclDataType_t bytes = ncclUint8;
+inline constexpr ncclDataType_t raw = ncclUint8;
 
 }  // namespace tessera::nccl

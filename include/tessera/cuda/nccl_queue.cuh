@@ -81,10 +81,10 @@ class Queue {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
         each_slice(std::ssize(in), part, [&](int peer, const Slice& slice) {
           if (peer != rank())
-            error(ncclSend(in.data() + slice.begin, bytes_of<In>(slice.size), bytes, peer, comm, stream));
+            error(ncclSend(in.data() + slice.begin, bytes_of<In>(slice.size), raw, peer, comm, stream));
         });
         for (int peer = 0; peer < world() && own.size > 0; ++peer)
-          if (peer != rank()) error(ncclRecv(staged + peer * part, bytes_of<In>(own.size), bytes, peer, comm, stream));
+          if (peer != rank()) error(ncclRecv(staged + peer * part, bytes_of<In>(own.size), raw, peer, comm, stream));
       });
       collectives::staged_sum<In, Out>({staged, in.data() + own.begin, out.data(), part, own.size, rank(), world()},
                                        share(turn.stream()));
@@ -97,10 +97,10 @@ class Queue {
     return post<T, T>(Collective::all_gather, std::ssize(out), part, 0, tag, after, [&](auto& turn) {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
         if (std::ssize(out) == part * world())
-          return error(ncclAllGather(in.data(), out.data(), bytes_of<T>(part), bytes, comm, stream));
+          return error(ncclAllGather(in.data(), out.data(), bytes_of<T>(part), raw, comm, stream));
         each_slice(std::ssize(out), part, [&](int root, const Slice& slice) {
           T* const to = out.data() + slice.begin;
-          error(ncclBroadcast(root == rank() ? in.data() : to, to, bytes_of<T>(slice.size), bytes, root, comm, stream));
+          error(ncclBroadcast(root == rank() ? in.data() : to, to, bytes_of<T>(slice.size), raw, root, comm, stream));
         });
       });
     });
@@ -123,7 +123,7 @@ class Queue {
     T* const staged = staging<T>(n);
     return post<T, T>(Collective::all_reduce, n, 0, 0, tag, after, [&](auto& turn) {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
-        if (n > 0) error(ncclAllGather(inout.data(), staged, bytes_of<T>(n), bytes, comm, stream));
+        if (n > 0) error(ncclAllGather(inout.data(), staged, bytes_of<T>(n), raw, comm, stream));
       });
       collectives::staged_sum<T, T>({staged, inout.data(), inout.data(), n, n, rank(), world()}, share(turn.stream()));
     });
@@ -136,8 +136,8 @@ class Queue {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
         const index_t part = std::ssize(in) / world();
         for (int peer = 0; peer < world() && part > 0; ++peer) {
-          error(ncclSend(in.data() + peer * part, bytes_of<T>(part), bytes, peer, comm, stream));
-          error(ncclRecv(out.data() + peer * part, bytes_of<T>(part), bytes, peer, comm, stream));
+          error(ncclSend(in.data() + peer * part, bytes_of<T>(part), raw, peer, comm, stream));
+          error(ncclRecv(out.data() + peer * part, bytes_of<T>(part), raw, peer, comm, stream));
         }
       });
     });
@@ -149,7 +149,7 @@ class Queue {
     return post<T, T>(Collective::broadcast, std::ssize(inout), 0, root, tag, after, [&](auto& turn) {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
         if (!inout.empty())
-          error(ncclBroadcast(inout.data(), inout.data(), inout.size_bytes(), bytes, root, comm, stream));
+          error(ncclBroadcast(inout.data(), inout.data(), inout.size_bytes(), raw, root, comm, stream));
       });
     });
   }

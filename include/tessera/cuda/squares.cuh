@@ -117,7 +117,7 @@ __device__ double block_sum(const Numbers& numbers, index_t begin) {
   double kept = 0;
 #pragma unroll Numbers::unrolled
   for (int round = 0; round < rounds; round += at_once) {
-    float x[at_once][8];
+    float x[to_size(at_once)][8];
     if (whole) {
 #pragma unroll
       for (int r = 0; r < at_once; ++r)

@@ -11,7 +11,7 @@ namespace tessera::collectives {
 /// n elements that are loaded and stored by accesses of 16 bytes, or by one if they are fewer.
 template <class T, int n>
 struct alignas(n * sizeof(T) < 16 ? n * sizeof(T) : 16) Pack {
-  T element[n];
+  T element[to_size(n)];
 };
 
 /// So many elements are 16 bytes.

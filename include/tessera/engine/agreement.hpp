@@ -36,7 +36,7 @@ struct Blueprint {
   std::array<Memory, 2> memory{};   ///< parameters and gradients
   std::array<char, 512> problem{};  ///< why this rank cannot be built; empty if it can
 
-  void set(int part, std::string_view what, std::string_view text, std::uint64_t digest) {
+  void set(std::size_t part, std::string_view what, std::string_view text, std::uint64_t digest) {
     copy(what, parts[part].what);
     copy(text, parts[part].text);
     parts[part].digest = digest;

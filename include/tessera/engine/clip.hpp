@@ -24,7 +24,7 @@ class OwnedParts {
       const auto reduced = reduce.sum(b);
       const index_t begin = sharding_->trainable().owned(b, rank_).begin;
       for (const Range range : parts_[b])
-        executor.add_squares(reduced.subspan(range.begin - begin, range.size()), range.begin, sum);
+        executor.add_squares(reduced.subspan(to_size(range.begin - begin), to_size(range.size())), range.begin, sum);
     }
   }
 

@@ -99,7 +99,7 @@ void check_buffers(const Layout& layout, const Plan& plan, Executor& executor, s
   Digest digest;
   for (const Unit u : layout.forward())
     for (const Tensor t : layout.tensors(u)) {
-      const std::span<const Parameter> tensor(parameters.data() + layout.offset(t), layout.elements(t));
+      const std::span<const Parameter> tensor(parameters.data() + layout.offset(t), to_size(layout.elements(t)));
       digest.add(static_cast<std::int64_t>(executor.digest(tensor)));
     }
   blueprint.set(7, "the weights they begin with", message({"parameters of its own (digest ", digest.value(), ")"}),
@@ -174,7 +174,7 @@ class Construction {
 
   List<Blueprint> meet(const Blueprint& mine) {
     const std::span<std::uint64_t> all = words_.span();
-    const std::span<std::uint64_t> own = all.subspan(rank_ * words, words);
+    const std::span<std::uint64_t> own = all.subspan(to_size(rank_) * words, words);
     List<Blueprint> ranks(world_);
     ranks[rank_] = mine;
     executor_->upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[rank_]));

@@ -186,7 +186,7 @@ class OptimizerState {
   void exchange(int b, Parameters& parameters, const std::vector<Rule>& rules) {
     for (const Segment& segment : segments_[b]) {
       auto element = element_of(b, segment, parameters);
-      element.rule = rules[segment.group];
+      element.rule = rules[to_size(segment.group)];
       executor_->for_each(segment.place.size(),
                           ExchangeOfStep<Rule, Precision, evaluation>{element, decision_->numbers(), seed_});
     }

@@ -15,7 +15,7 @@ namespace packs {
 /// n elements that are read and written as one, by accesses of 16 bytes where they fill them.
 template <class T, int n>
 struct alignas(min<std::size_t>(n * sizeof(T), 16)) Pack {
-  T of[n];
+  T of[to_size(n)];
 };
 
 template <int n, class T>

@@ -142,7 +142,7 @@ class Reduce {
     if (range.empty() || (in_place_passes && pass < last_pass_)) return;
     if (!in_place_passes && pass > 0) merge(b, pass - 1);
     const Gradient* mine = gradients_.at(b);
-    const std::span<const Gradient> leaves(mine, range.size());
+    const std::span<const Gradient> leaves(mine, to_size(range.size()));
     const auto reduce_scatter = [&](auto out) {
       events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b),
                                           Tag{"gradients of bucket", b, step}, executor_->record());
@@ -188,7 +188,7 @@ class Reduce {
   Range owned(int b) const { return sharding_->trainable().owned(b, rank_); }
 
   std::span<Reduction> own(int b) noexcept {
-    const std::size_t size = owned(b).size();
+    const std::size_t size = to_size(owned(b).size());
     if constexpr (in_place)
       return {gradients_.all().data() + owned(b).begin, size};
     else if constexpr (Stage::shards_state)
@@ -228,7 +228,7 @@ class Reduce {
   void share(int b, index_t step) {
     if constexpr (!Stage::shards_state) {
       const Range range = sharding_->trainable().range(b);
-      const std::span<Reduction> all(own(b).data() - (owned(b).begin - range.begin), range.size());
+      const std::span<Reduction> all(own(b).data() - (owned(b).begin - range.begin), to_size(range.size()));
       events_[b] = queue_->all_gather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
                                       Tag{"reduced gradients of bucket", b, step}, executor_->record());
       if constexpr (in_place) gradients_.sent(b, events_[b]);

@@ -113,8 +113,9 @@ class ShardedParameters {
       const Range range = of.range(b);
       if (range.empty()) return;
       slot.ready =
-          queue_->all_gather(std::span<const Parameter>(mine, own.size()), std::span<Parameter>(to, range.size()),
-                             of.part(b), Tag{what, b, 0}, executor_->record());
+          queue_->all_gather(std::span<const Parameter>(mine, to_size(own.size())),
+                             std::span<Parameter>(to, to_size(range.size())), of.part(b), Tag{what, b, 0},
+                             executor_->record());
     };
     all_gather(shard_.data() + sharding_->trainable().shard_begin(b), sharding_->trainable(), held(b), base,
                "parameters of bucket");

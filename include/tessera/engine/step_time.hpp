@@ -58,7 +58,7 @@ class StepClock {
       for (int b = 0; b < sharding.buckets(); ++b) pieces_.push_back({b, part(units[0], b), {{Unit{0}, b}}});
     else
       for (const Unit u : layout.forward())
-        pieces_.push_back({sharding.bucket_of(u), units[u.index], {{u, sharding.bucket_of(u)}}});
+        pieces_.push_back({sharding.bucket_of(u), units[to_size(u.index)], {{u, sharding.bucket_of(u)}}});
     for (Piece& piece : pieces_)
       for (const Unit owner : layout.forward())
         if (layout.tied(piece.uses[0].unit, owner)) piece.uses.push_back({owner, sharding.bucket_of(owner)});

@@ -54,7 +54,7 @@ class Storage {
   /// Throws MemoryError that names the buffer.
   Storage(Executor& executor, const Allocation& planned, std::span<T> of_caller = {})
       : own_(of_caller.data() ? Buffer{} : allocate(executor, planned)),
-        span_(of_caller.data() ? of_caller.first(planned.elements) : own_.span()) {}
+        span_(of_caller.data() ? of_caller.first(to_size(planned.elements)) : own_.span()) {}
 
   T* data() const noexcept { return span_.data(); }
   std::span<T> span() const noexcept { return span_; }

@@ -40,7 +40,7 @@ class WholeParameters {
   std::span<const Parameter> gather(Range range) {
     for (int b = 0; b < sharding_->buckets(); ++b)
       if (!intersect(sharding_->bucket(b).trainable, range).empty()) executor_->wait(gathered_[b]);
-    return std::span<const Parameter>(storage_.span()).subspan(range.begin, range.size());
+    return std::span<const Parameter>(storage_.span()).subspan(to_size(range.begin), to_size(range.size()));
   }
 
   void begin_forward() noexcept {}
@@ -70,8 +70,8 @@ class WholeParameters {
       const Range range = sharding_->trainable().range(b);
       if (range.empty()) return;
       const Range own = sharding_->trainable().owned(b, rank_);
-      const std::span<Parameter> all = storage_.span().subspan(range.begin, range.size());
-      const std::span<const Parameter> mine = all.subspan(own.begin - range.begin, own.size());
+      const std::span<Parameter> all = storage_.span().subspan(to_size(range.begin), to_size(range.size()));
+      const std::span<const Parameter> mine = all.subspan(to_size(own.begin - range.begin), to_size(own.size()));
       gathered_[b] = queue_->all_gather(mine, all, sharding_->trainable().part(b), Tag{"parameters of bucket", b, step},
                                         executor_->record());
     }

@@ -126,7 +126,7 @@ class Host {
     split(static_cast<index_t>(values.size()), [&](index_t begin, index_t end) {
       std::uint64_t part = 0;
       for (index_t i = begin; i < end; ++i)
-        part += (std::uint64_t{bits_as<Bits>(values[i])} + 1) * (2 * static_cast<std::uint64_t>(i) + 1);
+        part += (std::uint64_t{bits_as<Bits>(values[to_size(i)])} + 1) * (2 * static_cast<std::uint64_t>(i) + 1);
       const Lock lock(merging);
       sum += part;
     });

@@ -42,7 +42,10 @@ struct Moment {
 
   timespec posix() const noexcept {
     constexpr std::int64_t second = 1'000'000'000;
-    return {static_cast<time_t>(nanoseconds / second), static_cast<long>(nanoseconds % second)};
+    timespec time{};
+    time.tv_sec = nanoseconds / second;
+    time.tv_nsec = nanoseconds % second;
+    return time;
   }
 };
 
