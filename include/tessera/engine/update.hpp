@@ -19,23 +19,21 @@
 
 namespace tessera {
 
-/// The exponent's bits of a type: all of them are set in infinity and NaN.
+/// Whether a number is infinite or NaN, that is whether all bits of its exponent are set: these, and the lowest of them,
+/// which added to them carries into the sign's bit then. In words of 32 bits, each one number or two.
 template <class T>
 struct ExponentBits;
 template <>
 struct ExponentBits<float> {
-  using Bits = std::uint32_t;
-  static constexpr Bits all = 0x7f800000u;
+  static constexpr std::uint32_t all = 0x7f800000u, lowest = 0x00800000u, carry = 0x80000000u;
 };
 template <>
 struct ExponentBits<bfloat16> {
-  using Bits = std::uint16_t;
-  static constexpr Bits all = 0x7f80u;
+  static constexpr std::uint32_t all = 0x7f807f80u, lowest = 0x00800080u, carry = 0x80008000u;
 };
 template <>
 struct ExponentBits<float16> {
-  using Bits = std::uint16_t;
-  static constexpr Bits all = 0x7c00u;
+  static constexpr std::uint32_t all = 0x7c007c00u, lowest = 0x04000400u, carry = 0x80008000u;
 };
 
 /// One element of a step: executor.for_each(n, FusedUpdate<...>{...}).
@@ -108,15 +106,18 @@ struct FusedUpdate {
 
   /// Looks through a block of updated parameters, which are in the cache still: infinite or NaN is noted.
   TESSERA_ALWAYS_INLINE void after(index_t begin, index_t end) const noexcept {
-    typename Exponent::Bits most = 0;
     if (end - begin == block) {
-      for (index_t j = 0; j < block; ++j) most = max(most, exponent(weight.parameter[begin + j]));
-    } else {
-      for (index_t i = begin; i < end; ++i) most = max(most, exponent(weight.parameter[i]));
+      constexpr index_t words = block * static_cast<index_t>(sizeof(Parameter)) / 4;
+      std::uint32_t carries = 0;
+      for (index_t j = 0; j < words; ++j) {
+        std::uint32_t word;
+        __builtin_memcpy(&word, reinterpret_cast<const char*>(weight.parameter + begin) + 4 * j, 4);
+        carries |= (word & Exponent::all) + Exponent::lowest;
+      }
+      if ((carries & Exponent::carry) == 0) [[likely]] return;
     }
-    if (most != Exponent::all) [[likely]] return;
-    for (index_t i = end - 1; i >= begin; --i)
-      if (is_not_finite(weight.parameter[i])) note_non_finite(i);
+    for (index_t i = begin; i < end; ++i)
+      if (is_not_finite(weight.parameter[i])) return note_non_finite(i);
   }
 
   /// What a rule that needs norms of tensors has them taken of.
@@ -147,14 +148,12 @@ struct FusedUpdate {
   }
 
  private:
-  using Exponent = ExponentBits<typename Precision::Parameter>;
+  using Parameter = typename Precision::Parameter;
+  using Exponent = ExponentBits<Parameter>;
 
-  TESSERA_HD TESSERA_ALWAYS_INLINE static typename Exponent::Bits exponent(
-      const typename Precision::Parameter& parameter) noexcept {
-    return bits_as<typename Exponent::Bits>(parameter) & Exponent::all;
-  }
-  TESSERA_HD TESSERA_ALWAYS_INLINE static bool is_not_finite(const typename Precision::Parameter& parameter) noexcept {
-    return exponent(parameter) == Exponent::all;
+  TESSERA_HD TESSERA_ALWAYS_INLINE static bool is_not_finite(const Parameter& parameter) noexcept {
+    using Bits = std::conditional_t<sizeof(Parameter) == 2, std::uint16_t, std::uint32_t>;
+    return (bits_as<Bits>(parameter) & static_cast<Bits>(Exponent::all)) == static_cast<Bits>(Exponent::all);
   }
   TESSERA_HD void note_non_finite(index_t i) const noexcept {
     if (first_non_finite) lower_to(first_non_finite, static_cast<std::uint64_t>(weight.place + i));
