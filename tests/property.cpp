@@ -115,7 +115,7 @@ Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
   tuple.layout = draw_layout(draw, world);
   tuple.options.micro_batches = tuple.passes;
   tuple.options.seed = static_cast<std::uint64_t>(number);
-  tuple.options.loss_scale = {.initial = draw.one_of({1.0, 65536.0, 1048576.0}), .window = 1};
+  tuple.options.loss_scale = {.initial = draw.one_of({1.0, 65536.0, 1048576.0}), .growth_interval = 1};
   tuple.options.prefetch = static_cast<int>(draw.below(3));
   tuple.options.bucket_bytes =
       draw_bucket_bytes(draw, tuple.layout, tuple.precision == reference::Precision::fp32 ? 4 : 2);
@@ -154,7 +154,7 @@ testing::Outcome expected_of(const Tuple& tuple, int reference_world) {
   problem.ranks = static_cast<std::size_t>(reference_world);
   problem.precision = tuple.precision;
   problem.seed = tuple.options.seed;
-  problem.loss_scale = {.scale = tuple.options.loss_scale.initial, .window = tuple.options.loss_scale.window};
+  problem.loss_scale = {.scale = tuple.options.loss_scale.initial, .window = tuple.options.loss_scale.growth_interval};
   problem.clip_norm = std::isinf(tuple.options.clip_norm) ? 0 : tuple.options.clip_norm;
   for (const double lr : tuple.lr)
     problem.rules.push_back(

@@ -55,7 +55,7 @@ constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 
 TEST_CASE("an overflow on one rank leaves parameters, state and step count alone, at the same scales at every stage") {
   const std::vector<float> poison{0, infinity, 0, 0, nan, -infinity, 0, 0, 0};
-  const LossScale loss_scale{.initial = 256, .window = 2, .hysteresis = 1};
+  const LossScale loss_scale{.initial = 256, .growth_interval = 2, .hysteresis = 1};
   const Run expected = train<Stage0>(4, 1, poison, loss_scale);
   CHECK(expected.scales == std::vector<double>{256, 256, 128, 128, 256, 128, 64, 64, 128});
   CHECK(train<Stage1>(4, 1, poison, loss_scale) == expected);
@@ -67,7 +67,7 @@ TEST_CASE("an overflow on one rank leaves parameters, state and step count alone
 
 TEST_CASE("one infinity, one minus infinity and six NaNs take the scale from 2^8 to 1") {
   const std::vector<float> poison{infinity, -infinity, nan, nan, nan, nan, nan, nan, 0};
-  const Run run = train<Stage2>(2, 1, poison, {.initial = 256, .window = 2, .hysteresis = 1});
+  const Run run = train<Stage2>(2, 1, poison, {.initial = 256, .growth_interval = 2, .hysteresis = 1});
   CHECK(run.scales == std::vector<double>{256, 128, 64, 32, 16, 8, 4, 2, 1});
 }
 

@@ -21,6 +21,34 @@ TEST_CASE("an option out of its range is named") {
                        OptionError);
 }
 
+TEST_CASE("a loss scale that as a float is not a normal number is refused") {
+  const auto refuses = [](const LossScale& scale, const char* text) {
+    CHECK_THROWS_WITH_AS((Options{.loss_scale = scale}.check()), doctest::Contains(text), OptionError);
+  };
+  for (const double bad : {0.0, -1.0, 1e-50, 1e-40, 0x1p-127, 1.17e-38, 3.5e38, HUGE_VAL, std::nan("")}) {
+    CAPTURE(bad);
+    refuses({.initial = bad, .least = bad}, "loss_scale.initial must be a normal float");
+    refuses({.initial = 1, .least = bad}, "loss_scale.least must be a normal float");
+  }
+  refuses({.initial = 1, .least = 2}, "at most the initial scale, is 2");
+  for (const double good : {0x1p-126, 1e-30, 0x1p127, 3.4e38}) {
+    CAPTURE(good);
+    CHECK_NOTHROW(Options{.loss_scale = {.initial = good, .least = good}}.check());
+  }
+}
+
+TEST_CASE("every other option of a loss scale that is out of its range is named") {
+  const auto refuses = [](const LossScale& scale, const char* text) {
+    CHECK_THROWS_WITH_AS(scale.check(), doctest::Contains(text), OptionError);
+  };
+  for (const double bad : {1.0, 0.5, HUGE_VAL, std::nan("")})
+    refuses({.growth_factor = bad}, "loss_scale.growth_factor must be greater than 1, is ");
+  for (const double bad : {1.0, 2.0, 0.0, -0.5, std::nan("")})
+    refuses({.backoff_factor = bad}, "loss_scale.backoff_factor must be in (0, 1), is ");
+  refuses({.growth_interval = 0}, "loss_scale.growth_interval must be at least 1, is 0");
+  refuses({.hysteresis = 0}, "loss_scale.hysteresis must be at least 1, is 0");
+}
+
 std::vector<std::string> numbers_of(const Options& options) {
   std::vector<std::string> numbers;
   options.for_each_number([&](const char* name, auto number) {
@@ -33,8 +61,9 @@ TEST_CASE("every option that changes what ranks do is among the numbers that the
   const auto plain = numbers_of({});
   for (const Options& other :
        {Options{.micro_batches = 2}, Options{.clip_norm = 1}, Options{.bucket_bytes = 1}, Options{.prefetch = 2},
-        Options{.seed = 1}, Options{.loss_scale = {.initial = 2}}, Options{.loss_scale = {.factor = 4}},
-        Options{.loss_scale = {.window = 7}}, Options{.loss_scale = {.hysteresis = 1}},
+        Options{.seed = 1}, Options{.loss_scale = {.initial = 2}}, Options{.loss_scale = {.growth_factor = 4}},
+        Options{.loss_scale = {.backoff_factor = 0.25}}, Options{.loss_scale = {.growth_interval = 7}},
+        Options{.loss_scale = {.hysteresis = 1}}, Options{.loss_scale = {.consecutive_hysteresis = true}},
         Options{.loss_scale = {.least = 0.5}}, Options{.loss_scale = {.dynamic = false}}})
     CHECK(plain != numbers_of(other));
   CHECK(plain == numbers_of({.timeout = Duration::seconds(1)}));

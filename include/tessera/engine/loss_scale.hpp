@@ -1,13 +1,13 @@
 // The factor by which a float16 loss is multiplied, so that small gradients are not lost: as large as gradients allow.
 #pragma once
 
-
 #include <tessera/layout/options.hpp>
 
 namespace tessera {
 
-/// One number, the same on every rank, changed only by advance(). Runs where the step's numbers lie. Source:
-/// DeepSpeed's DynamicLossScaler (without consecutive_hysteresis), after Micikevicius et al. 2018, section 3.2.
+/// One number, the same on every rank, changed only by advance(). Runs where the step's numbers lie. It stays in the
+/// range that LossScale::check() demands. Source: DeepSpeed's DynamicLossScaler, after Micikevicius et al. 2018,
+/// section 3.2; with hysteresis 1 it is torch.amp.GradScaler.
 class LossScaler {
  public:
   LossScaler() = default;
@@ -31,12 +31,13 @@ class LossScaler {
         return;
       }
       exhausted_ = scale_ <= options_.least;
-      scale_ = max(scale_ / options_.factor, options_.least);
-    } else if (++clean_ % options_.window == 0) {
-      left_ = options_.hysteresis;
-      constexpr float most = 0x1.fffffep127f;  // std::numeric_limits is not for devices
-      if (scale_ * options_.factor <= most) scale_ *= options_.factor;
+      scale_ = max(scale_ * options_.backoff_factor, options_.least);
+      return;
     }
+    const bool grows = ++clean_ % options_.growth_interval == 0;
+    if (grows || options_.consecutive_hysteresis) left_ = options_.hysteresis;
+    constexpr float most = 0x1.fffffep127f;  // std::numeric_limits is not for devices
+    if (grows && scale_ * options_.growth_factor <= most) scale_ *= options_.growth_factor;
   }
 
   TESSERA_HD bool exhausted() const noexcept { return exhausted_; }

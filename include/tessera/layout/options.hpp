@@ -12,26 +12,37 @@ namespace tessera {
 
 class Timeline;
 
-/// How the loss is scaled where the precision does so (Fp16). Defaults: Micikevicius et al. 2018 and DeepSpeed.
+/// How the loss is scaled where the precision does so (Fp16). Defaults: Micikevicius et al. 2018 and DeepSpeed. Named
+/// as in torch.amp.GradScaler, which has no hysteresis; that is DeepSpeed's.
 struct LossScale {
   double initial = 65536;
-  double factor = 2;    ///< by which it is raised and lowered
-  int window = 1000;    ///< clean steps after which it is raised
-  int hysteresis = 2;   ///< overflows until it is lowered; all there again after a window
-  double least = 1;     ///< never below
-  bool dynamic = true;  ///< false: `initial` for ever
+  double growth_factor = 2;     ///< it is multiplied by this after growth_interval clean steps in a row
+  double backoff_factor = 0.5;  ///< and by this at an overflow
+  int growth_interval = 1000;
+  int hysteresis = 2;  ///< the overflow that first lowers it; the count begins anew with each interval
+  bool consecutive_hysteresis = false;  ///< the count begins anew after every clean step
+  double least = 1;                     ///< never below
+  bool dynamic = true;                  ///< false: `initial` for ever
 
   /// Throws OptionError.
   constexpr void check() const {
-    constexpr double most = std::numeric_limits<float>::max();
-    require(initial > 0 && initial <= most, "initial must be greater than 0 and at most 3.4e38", initial);
-    require(factor > 1 && factor <= most, "factor must be greater than 1", factor);
-    require(window >= 1, "window must be at least 1", window);
+    require(is_scale(initial), "initial must be a normal float, in [1.2e-38, 3.4e38]", initial);
+    require(growth_factor > 1 && growth_factor <= most, "growth_factor must be greater than 1", growth_factor);
+    require(backoff_factor > 0 && backoff_factor < 1, "backoff_factor must be in (0, 1)", backoff_factor);
+    require(growth_interval >= 1, "growth_interval must be at least 1", growth_interval);
     require(hysteresis >= 1, "hysteresis must be at least 1", hysteresis);
-    require(least > 0 && least <= initial, "least must be greater than 0 and at most the initial scale", least);
+    require(is_scale(least) && least <= initial,
+            "least must be a normal float, in [1.2e-38, 3.4e38], and at most the initial scale", least);
   }
 
  private:
+  static constexpr double most = std::numeric_limits<float>::max();
+
+  // It is used as a float, and must have a finite reciprocal: 0 and most denormal numbers have none.
+  static constexpr bool is_scale(double scale) {
+    return scale > 0 && scale <= most && static_cast<float>(scale) >= std::numeric_limits<float>::min();
+  }
+
   static constexpr void require(bool good, const char* what, double value) {
     if (!good) throw OptionError(message({"options: loss_scale.", what, ", is ", value}));
   }
@@ -81,9 +92,11 @@ struct Options {
     visit("Options::prefetch", prefetch);
     visit("Options::seed", seed);
     visit("Options::loss_scale.initial", loss_scale.initial);
-    visit("Options::loss_scale.factor", loss_scale.factor);
-    visit("Options::loss_scale.window", loss_scale.window);
+    visit("Options::loss_scale.growth_factor", loss_scale.growth_factor);
+    visit("Options::loss_scale.backoff_factor", loss_scale.backoff_factor);
+    visit("Options::loss_scale.growth_interval", loss_scale.growth_interval);
     visit("Options::loss_scale.hysteresis", loss_scale.hysteresis);
+    visit("Options::loss_scale.consecutive_hysteresis", loss_scale.consecutive_hysteresis);
     visit("Options::loss_scale.least", loss_scale.least);
     visit("Options::loss_scale.dynamic", loss_scale.dynamic);
   }
