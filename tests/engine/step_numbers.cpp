@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include <tessera/engine/step_numbers.hpp>
@@ -85,6 +86,18 @@ TEST_CASE("the words of ranks and units do not overlap") {
   for (index_t i = 0; i < std::ssize(sum); ++i) CHECK((sum[i] == 0) == (i < ExactSum::limbs));
   CHECK(words.first_gradient_place() == 1);
   CHECK(words.first_weight_place() == 2);
+}
+
+TEST_CASE("a step whose loss scale, or what undoes it, is not finite is not applied") {
+  for (const float scale :
+       {0.0f, 1e-40f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    CAPTURE(scale);
+    Alone alone;
+    alone.numbers.loss_scale = scale;
+    alone.decide(1e-90);
+    CHECK_FALSE(alone.numbers.outcome.applied);
+    CHECK(alone.numbers.outcome.steps == 0);
+  }
 }
 
 TEST_CASE("the first element is not lost among places: place 0 is not none") {

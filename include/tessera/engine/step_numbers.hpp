@@ -155,7 +155,8 @@ struct Decide {
     outcome.first_non_finite = words.first_gradient_place();
     outcome.first_non_finite_weight = words.first_weight_place();
     outcome.gradient_scale = tessera::gradient_scale(outcome.gradient_norm, clip_norm, leaves);
-    outcome.applied = outcome.first_non_finite < 0;
+    outcome.applied =
+        outcome.first_non_finite < 0 && is_finite(outcome.loss_scale) && is_finite(double{outcome.gradient_scale});
     if (!outcome.applied) outcome.gradient_norm = nan;  // the squares left out what is not finite
     outcome.steps += outcome.applied;
     if (!scales_loss) return;
