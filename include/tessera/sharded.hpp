@@ -60,6 +60,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
       : comm_(comm),
         options_(options),
         rules_(std::move(rules)),
+        first_rules_(rules_),
         reductions_(comm_.queue(options.usable_timeout())),
         gathers_(comm_.queue(options.usable_timeout())),
         executor_(comm_.executor()),
@@ -147,12 +148,13 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
 
   /// Waits for the reductions, clips, updates and starts the gathers. Gradients that are not finite on any rank leave
   /// parameters, state and step count as they were on all, and the report says so.
-  /// Throws UsageError in the middle of a pass or of accumulation and OptionError for a hyperparameter out of range:
-  /// mend it and call step() again. Throws AgreementError or CommError: nothing was applied, the step starts again.
+  /// Throws UsageError in the middle of a pass or of accumulation and OptionError for a hyperparameter out of range, or
+  /// changed although the state depends on it: mend it and call step() again. Throws AgreementError or CommError:
+  /// nothing was applied, the step starts again.
   Report step() {
     progress_.require_complete();
     options_.check();
-    for (const Rule& rule : rules_) rule.check();
+    check_rules(rules_, first_rules_);
     progress_.at("norm");
     return guarded([&] {
       decision_.raise_difference(progress_.steps() - 1);
@@ -183,9 +185,13 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   }
 
   /// Between steps: what gather brings from here to end_evaluation() are the weights to evaluate or to save. For most
-  /// rules these are the trained ones; ScheduleFreeAdamW trains others. The same on every rank; twice is once. Throws
-  /// UsageError in the middle of a step, and CommError.
-  void begin_evaluation() { set_evaluation("begin_evaluation", true); }
+  /// rules these are the trained ones; ScheduleFreeAdamW trains others, which end_evaluation() brings back to the bit.
+  /// The same on every rank; twice is once. Throws UsageError in the middle of a step, CommError, and to begin with
+  /// OptionError as step() does.
+  void begin_evaluation() {
+    check_rules(rules_, first_rules_);
+    set_evaluation("begin_evaluation", true);
+  }
   void end_evaluation() { set_evaluation("end_evaluation", false); }
 
   /// Waits until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is then
@@ -281,7 +287,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   }
 
   StepSettings step_settings() const {
-    return {index_t{progress_.passes_in_step()} * comm_.size(), options_.clip_norm, evaluation_.exchanges()};
+    return {index_t{progress_.passes_in_step()} * comm_.size(), options_.clip_norm, evaluation_.changes()};
   }
 
   template <class Part>
@@ -313,6 +319,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   Comm comm_;
   Options options_;
   std::vector<Rule> rules_;
+  std::vector<Rule> first_rules_;  // as they were given
   Queue reductions_;
   Queue gathers_;
   Executor executor_;

@@ -3,17 +3,27 @@
 #include <tessera/comm/local.hpp>
 #include <tessera/engine/composition.hpp>
 #include <tessera/rule/adam.hpp>
+#include <tessera/rule/schedule_free_adamw.hpp>
 #include <tessera/rule/sgd.hpp>
 
 namespace tessera {
 namespace {
 
 TEST_CASE("the footprint of the policies is their types' sizes") {
-  constexpr Footprint adam = footprint_of<Adam, Stage2, Bf16>(5);
+  constexpr Footprint adam = footprint_of<Adam, Stage2, Bf16>();
   static_assert(adam.parameter_bytes == 2 && adam.gradient_bytes == 2 && adam.master_bytes == 4);
-  static_assert(adam.state_floats == 2 && adam.agreement_words == 5 && adam.reduced_in_place);
+  static_assert(adam.state_floats == 2 && adam.agreement_words_per_unit == 1 && adam.reduced_in_place);
   static_assert(adam.state_sharded && adam.gradients_sharded && !adam.parameters_sharded);
-  CHECK(footprint_of<Sgd, Stage0, Fp32>(0).master_bytes == 0);
+  CHECK(footprint_of<Sgd, Stage0, Fp32>().master_bytes == 0);
+}
+
+TEST_CASE("parameters are kept during evaluation where nothing beside them tells what they were") {
+  static_assert(footprint_of<Adam, Stage2, Fp32>().training_weight_bytes == 0);
+  static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Fp32>().training_weight_bytes == 4);
+  static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Bf16Remainder>().training_weight_bytes == 2);
+  static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Bf16Stochastic>().training_weight_bytes == 2);
+  static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Bf16>().training_weight_bytes == 0);
+  static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Fp16>().training_weight_bytes == 0);
 }
 
 constexpr Layout two_tensors() {

@@ -19,9 +19,9 @@ struct Seen {
   friend bool operator==(const Seen&, const Seen&) = default;
 };
 
-// Evaluates in the middle of training.
+// Evaluates `evaluations` times in the middle of training.
 template <class Stage, class Precision>
-Seen train(int world) {
+Seen train(int world, int evaluations = 1) {
   Seen of_first;
   run_ranks(world, [&](Local& comm) {
     Seen seen;
@@ -30,10 +30,16 @@ Seen train(int world) {
         {.micro_batches = micro_batches / world, .bucket_bytes = 1000});
     optimizer.initialize(testing::made_up_weight);
     testing::run_steps(optimizer, comm.rank(), world, steps, micro_batches / world);
-    optimizer.begin_evaluation();
-    optimizer.begin_evaluation();  // twice is once
-    seen.evaluated = testing::parameters_of(optimizer);
+    const std::vector<float> before = testing::parameters_of(optimizer);
+    for (int i = 0; i < evaluations; ++i) {
+      optimizer.begin_evaluation();
+      optimizer.begin_evaluation();  // twice is once
+      if (i % 100 == 0) seen.evaluated = testing::parameters_of(optimizer);
+      optimizer.end_evaluation();
+    }
     optimizer.end_evaluation();
+    CHECK(testing::parameters_of(optimizer) == before);
+    CHECK(optimizer.bytes() == optimizer.plan().bytes());
     seen.trained = testing::run_steps(optimizer, comm.rank(), world, 1, micro_batches / world).parameters;
     if (comm.rank() == 0) of_first = seen;
   });
@@ -44,12 +50,14 @@ Seen expected(reference::Precision precision) {
   const Layout layout = testing::ragged_layout();
   reference::Problem problem;
   problem.precision = precision;
+  problem.loss_scale.scale = 65536;
   problem.rules = {{.kind = reference::Kind::schedule_free, .lr = 0.1, .weight_decay = 0.1, .warmup_steps = 2}};
   for (const Unit u : layout.forward()) {
     problem.unit_sizes.push_back(0);
     for (const Tensor t : layout.tensors(u))
       for (index_t i = 0; i < (layout.frozen(t) ? 0 : layout.elements(t)); ++i) {
         problem.weights.push_back(testing::made_up_weight(t, i));
+        problem.places.push_back(static_cast<std::uint64_t>(layout.offset(t) + i));
         ++problem.unit_sizes.back();
       }
   }
@@ -62,36 +70,57 @@ Seen expected(reference::Precision precision) {
           leaves[leaf].push_back(trainer.leaf(testing::made_up_gradient(number, leaf, t, i)));
     trainer.step(leaves);
   };
-  const auto parameters = [&] {
+  const auto parameters = [&](const reference::Floats& trainable) {
     std::vector<float> all;
     std::size_t next = 0;
     for (const Tensor t : layout.tensors())
       for (index_t i = 0; i < layout.elements(t); ++i)
-        all.push_back(layout.frozen(t) ? trainer.first_parameter(testing::made_up_weight(t, i))
-                                       : trainer.parameter[next++]);
+        all.push_back(layout.frozen(t) ? trainer.first_parameter(testing::made_up_weight(t, i)) : trainable[next++]);
     return all;
   };
   Seen seen;
   for (int number = 0; number < steps; ++number) step(number);
-  trainer.begin_evaluation();
-  seen.evaluated = parameters();
-  trainer.end_evaluation();
+  seen.evaluated = parameters(trainer.evaluation());
   step(0);
-  seen.trained = parameters();
+  seen.trained = parameters(trainer.parameter);
   return seen;
 }
 
-TEST_CASE("evaluated weights, and training after them, have the reference's bits at every stage and world size") {
+// The reference's training knows nothing of evaluation.
+template <class Precision>
+void check_all_stages(reference::Precision precision) {
+  const Seen as_expected = expected(precision);
+  CHECK(as_expected.evaluated != as_expected.trained);
   for (const int world : {1, 2, 4}) {
+    CAPTURE(Precision::name);
     CAPTURE(world);
-    CHECK(train<Stage0, Fp32>(world) == expected(reference::Precision::fp32));
-    CHECK(train<Stage1, Fp32>(world) == expected(reference::Precision::fp32));
-    CHECK(train<Stage2, Fp32>(world) == expected(reference::Precision::fp32));
-    CHECK(train<Stage3, Fp32>(world) == expected(reference::Precision::fp32));
-    CHECK(train<Stage2, Bf16>(world) == expected(reference::Precision::bf16));
+    CHECK(train<Stage0, Precision>(world) == as_expected);
+    CHECK(train<Stage1, Precision>(world) == as_expected);
+    CHECK(train<Stage2, Precision>(world) == as_expected);
+    CHECK(train<Stage3, Precision>(world) == as_expected);
   }
-  const Seen seen = expected(reference::Precision::fp32);
-  CHECK(seen.evaluated != seen.trained);
+  for (const int evaluations : {0, 1000}) {
+    CAPTURE(evaluations);
+    CHECK(train<Stage1, Precision>(2, evaluations).trained == as_expected.trained);
+    CHECK(train<Stage3, Precision>(2, evaluations).trained == as_expected.trained);
+  }
+}
+
+TEST_CASE("evaluated weights are the reference's, and training goes on as if there had been no evaluation: Fp32") {
+  check_all_stages<Fp32>(reference::Precision::fp32);
+}
+
+TEST_CASE("the same where master weights lie beside the parameters") {
+  check_all_stages<Bf16>(reference::Precision::bf16);
+  check_all_stages<Fp16>(reference::Precision::fp16);
+}
+
+TEST_CASE("the same where parameter and remainder are one weight") {
+  check_all_stages<Bf16Remainder>(reference::Precision::bf16_remainder);
+}
+
+TEST_CASE("the same where nothing lies beside parameters that are rounded at random") {
+  check_all_stages<Bf16Stochastic>(reference::Precision::bf16_stochastic);
 }
 
 Layout one_tensor() {
@@ -127,7 +156,42 @@ TEST_CASE("what belongs to training is refused during evaluation, and evaluation
   CHECK(optimizer.step().applied());
 }
 
-TEST_CASE("a rank that evaluated alone, and so rounded its weights, is found in the next step") {
+TEST_CASE("a beta1 that changes during evaluation has no effect on its end, and is refused by all that follows") {
+  std::vector<std::vector<std::string>> errors(2);
+  run_ranks(2, [&](Local& comm) {
+    Sharded<ScheduleFreeAdamW, Stage2> optimizer(comm, one_tensor(), {}, rule);
+    optimizer.initialize(testing::made_up_weight);
+    testing::run_steps(optimizer, comm.rank(), 2, 3, 1);
+    const std::vector<float> trained = testing::parameters_of(optimizer);
+    optimizer.begin_evaluation();
+    const std::vector<float> evaluated = testing::parameters_of(optimizer);
+    CHECK(evaluated != trained);
+    optimizer.rule().beta1 = 0.5;
+    optimizer.end_evaluation();
+    CHECK(testing::parameters_of(optimizer) == trained);
+    const auto refused = [&](auto call) {
+      try {
+        call();
+      } catch (const OptionError& error) {
+        errors[comm.rank()].push_back(error.what());
+      }
+    };
+    refused([&] { optimizer.begin_evaluation(); });
+    CHECK(testing::parameters_of(optimizer) == trained);
+    testing::run_pass(optimizer, 3, comm.rank());
+    refused([&] { static_cast<void>(optimizer.step()); });
+    CHECK(testing::parameters_of(optimizer) == trained);
+    optimizer.rule().beta1 = rule.beta1;
+    CHECK(optimizer.step().applied());
+    CHECK(testing::parameters_of(optimizer) != trained);
+  });
+  for (const auto& of_rank : errors) {
+    CHECK(of_rank.size() == 2);
+    for (const std::string& error : of_rank) CHECK(error.find("beta1 is 0.5, was 0.9") != std::string::npos);
+  }
+}
+
+TEST_CASE("a rank that evaluated alone is found in the next step") {
   std::vector<std::string> errors(2);
   run_ranks(2, [&](Local& comm) {
     Sharded<ScheduleFreeAdamW, Stage0> optimizer(comm, one_tensor(), {}, rule);

@@ -172,8 +172,21 @@ TEST_CASE("slots and pools never outnumber the buckets") {
   CHECK(plan.gradient_slots.copies == 2);
 }
 
+TEST_CASE("parameters that are kept during evaluation are those that a rank updates") {
+  const Sharding sharding(two_layers(), 2, 1);
+  for (const int stage : {0, 3}) {
+    Footprint of = zero_paper(stage);
+    CHECK(make_plan(sharding, {}, of).training_weights.bytes() == 0);
+    of.training_weight_bytes = 2;
+    CHECK(make_plan(sharding, {}, of).training_weights.bytes() ==
+          2 * make_plan(sharding, {}, of).optimizer_state.elements);
+  }
+}
+
 TEST_CASE("every allocation has a name and they add up") {
-  const Plan plan = make_plan(Sharding(two_layers(), 2, 1), {.micro_batches = 3}, zero_paper(3));
+  Footprint of = zero_paper(3);
+  of.training_weight_bytes = 2;
+  const Plan plan = make_plan(Sharding(two_layers(), 2, 1), {.micro_batches = 3}, of);
   index_t sum = 0;
   for (const Allocation& allocation : plan.allocations()) {
     CHECK(std::string(allocation.name) != "");

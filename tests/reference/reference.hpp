@@ -342,10 +342,6 @@ inline float evaluated(const Rule& rule, float w, const State& state) {
   return w - static_cast<float>(1 - rule.beta1) * state.first;
 }
 
-inline float trained(const Rule& rule, float x, const State& state) {
-  return x + static_cast<float>(1 - rule.beta1) * state.first;
-}
-
 /// Lamb's r, from moments that the gradient is in.
 inline float lamb_direction(const Rule& rule, int step, float w, const State& state) {
   const double root = std::sqrt(1 - std::pow(rule.beta2, static_cast<double>(step)));
@@ -482,14 +478,12 @@ struct Trainer {
     round();
   }
 
-  /// Schedule-free: the weights become those of evaluation, and those of training again.
-  void begin_evaluation() {
-    for (std::size_t i = 0; i < master.size(); ++i) master[i] = evaluated(rule_of(i), master[i], state[i]);
-    round();
-  }
-  void end_evaluation() {
-    for (std::size_t i = 0; i < master.size(); ++i) master[i] = trained(rule_of(i), master[i], state[i]);
-    round();
+  /// Schedule-free: the parameters to evaluate, which training knows nothing of.
+  Floats evaluation() const {
+    Floats all;
+    for (std::size_t i = 0; i < master.size(); ++i)
+      all.push_back(first_parameter(evaluated(rule_of(i), master[i], state[i])));
+    return all;
   }
 
  private:

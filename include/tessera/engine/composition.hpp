@@ -48,6 +48,8 @@ constexpr Footprint footprint_of(Sums sums = {}) {
           .master_bytes = master_bytes<Precision>,
           .state_floats = state_floats<Rule>,
           .state_bytes = sizeof(typename Precision::State),
+          .training_weight_bytes =
+              HasEvaluationWeights<Rule> && !parameter_follows_master<Precision> ? index_t{sizeof(Parameter)} : 0,
           .passes_added_in_place = adds_passes<Stage>(sums.ordered),
           .sums_staged = sums.staged,
           .partial_sums_staged = sums.partial_staged,

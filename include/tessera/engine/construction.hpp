@@ -27,6 +27,16 @@
 
 namespace tessera {
 
+/// Throws OptionError for a hyperparameter that is out of range, or no longer as in `first`, the rules of the
+/// construction, where the state depends on it.
+template <class Rule>
+void check_rules(const std::vector<Rule>& rules, const std::vector<Rule>& first) {
+  for (std::size_t g = 0; g < rules.size(); ++g) {
+    rules[g].check();
+    if constexpr (ChecksChange<Rule>) rules[g].check_change(first[g]);
+  }
+}
+
 /// Throws OptionError or LayoutError for what no rank can be built from.
 template <class Rule, class Stage>
 void check_model(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {

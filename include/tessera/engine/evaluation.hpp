@@ -1,4 +1,5 @@
-// Which weights the parameters are: those that are trained, or those that are evaluated. For most rules the same.
+// Which weights the parameters are: those that are trained, or those that are evaluated. For most rules the same; for
+// the others the trained ones are kept meanwhile, and come back to the bit.
 #pragma once
 
 #include <utility>
@@ -14,8 +15,8 @@ namespace tessera {
 class Evaluation {
  public:
   bool open() const noexcept { return open_; }
-  /// How often the weights were traded: ranks must have done so alike.
-  index_t exchanges() const noexcept { return exchanges_; }
+  /// How often one began or ended: ranks must have done so alike.
+  index_t changes() const noexcept { return changes_; }
 
   /// Makes the parameters those of evaluation (or of training again), and sends them on their way; twice is once.
   /// step: what the gathers are tagged with. Blocks until the last step's weights have come. Throws CommError.
@@ -27,19 +28,19 @@ class Evaluation {
       parameters.before_update();
       for (int b = 0; b < sharding.buckets(); ++b)
         if (evaluation)
-          state.template exchange<true>(b, parameters, rules);
+          state.begin_evaluation(b, parameters, rules);
         else
-          state.template exchange<false>(b, parameters, rules);
+          state.end_evaluation(b, parameters);
     }
     open_ = evaluation;
-    ++exchanges_;
+    ++changes_;
     if constexpr (HasEvaluationWeights<Rule>)
       for (int b = 0; b < sharding.buckets(); ++b) parameters.publish(b, step);
   }
 
  private:
   bool open_ = false;
-  index_t exchanges_ = 0;
+  index_t changes_ = 0;
 };
 
 }  // namespace tessera

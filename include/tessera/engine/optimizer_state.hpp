@@ -57,22 +57,6 @@ struct OfUpdate {
   TESSERA_HD Body loaded() const noexcept { return Body{update.loaded()}; }
 };
 
-/// A trade of weights, whatever the last step came to (HasEvaluationWeights).
-template <class Rule, class Precision, bool evaluation>
-struct ExchangeOfStep {
-  FusedUpdate<Rule, Precision> element;
-  const StepNumbers* numbers;
-  std::uint64_t seed;
-
-  TESSERA_HD bool runs() const noexcept { return true; }
-  TESSERA_HD ExchangedWeight<Rule, Precision, evaluation> loaded() const noexcept {
-    auto complete = element;
-    if constexpr (requires { complete.weight.random; })
-      complete.weight.random = StepRandom(seed, numbers->outcome.steps);
-    return {complete};
-  }
-};
-
 /// Takes a parameter for the weight that it was made of.
 template <class Kept>
 struct StartWeight {
@@ -99,6 +83,7 @@ class OptimizerState {
         seed_(seed),
         master_(executor, plan.master_weights),
         state_(executor, plan.optimizer_state),
+        trained_(executor, plan.training_weights),
         member_elements_(plan.optimizer_state.elements),
         norms_(executor, plan) {
     for (int b = 0; b < sharding.buckets(); ++b)
@@ -181,14 +166,24 @@ class OptimizerState {
     }
   }
 
-  /// Trades bucket `b`'s weights between those that are trained and those that are evaluated.
-  template <bool evaluation, class Parameters>
-  void exchange(int b, Parameters& parameters, const std::vector<Rule>& rules) {
+  /// Makes bucket `b`'s parameters those of evaluation; what is trained stays as it is, beside them.
+  template <class Parameters>
+  void begin_evaluation(int b, Parameters& parameters, const std::vector<Rule>& rules) {
     for (const Segment& segment : segments_[b]) {
       auto element = element_of(b, segment, parameters);
       element.rule = rules[to_size(segment.group)];
       executor_->for_each(segment.place.size(),
-                          ExchangeOfStep<Rule, Precision, evaluation>{element, decision_->numbers(), seed_});
+                          BeginEvaluation<Rule, Precision>{element, trained_.data() + offset(b, segment.place.begin)});
+    }
+  }
+
+  /// Makes them again those that are trained.
+  template <class Parameters>
+  void end_evaluation(int b, Parameters& parameters) {
+    for (const Segment& segment : segments_[b]) {
+      const index_t begin = segment.place.begin;
+      executor_->for_each(segment.place.size(),
+                          EndEvaluation<Precision>{kept(b, begin, parameters), trained_.data() + offset(b, begin)});
     }
   }
 
@@ -226,6 +221,7 @@ class OptimizerState {
   std::uint64_t seed_;
   Storage<Executor, typename Precision::Master> master_;
   Storage<Executor, typename Precision::State> state_;
+  Storage<Executor, Parameter> trained_;  // parameters, during evaluation
   index_t member_elements_;
   TensorNorms<Executor> norms_;
   List<List<Segment>> segments_;

@@ -14,7 +14,7 @@
 #include <tessera/core/math.hpp>
 #include <tessera/engine/packs.hpp>
 #include <tessera/exec/vectorize.hpp>
-#include <tessera/precision/kept_weight.hpp>
+#include <tessera/precision/precision.hpp>
 #include <tessera/rule/concept.hpp>
 
 namespace tessera {
@@ -138,13 +138,9 @@ struct FusedUpdate {
     for (std::size_t s = 0; s < state_floats<Rule>; ++s) vector_code::prefetch_block(state[s] + i);
   }
 
-  /// See HasEvaluationWeights.
-  template <bool evaluation>
-  TESSERA_HD TESSERA_ALWAYS_INLINE void exchange(index_t i) const noexcept {
-    TESSERA_ROUND_EACH_OPERATION
-    const typename Rule::State s = load(i, std::make_index_sequence<state_floats<Rule>>{});
-    const float w = weight.load(i);
-    weight.store(i, evaluation ? rule.to_evaluation(w, s) : rule.to_training(w, s));
+  /// The weight that is evaluated (HasEvaluationWeights).
+  TESSERA_HD TESSERA_ALWAYS_INLINE float evaluated(index_t i) const noexcept {
+    return rule.to_evaluation(weight.load(i), load(i, std::make_index_sequence<state_floats<Rule>>{}));
   }
 
  private:
@@ -220,12 +216,36 @@ struct MeasuredOf {
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return element.measured(i); }
 };
 
-/// One element of a trade between the weights that are trained and those that are evaluated (HasEvaluationWeights).
-template <class Rule, class Precision, bool evaluation>
-struct ExchangedWeight {
+/// Makes a parameter that of the weight to evaluate (HasEvaluationWeights), and nothing else. trained [n]: takes the
+/// parameters as they were, where nothing beside them tells.
+template <class Rule, class Precision>
+struct BeginEvaluation {
+  using Parameter = typename Precision::Parameter;
+
   FusedUpdate<Rule, Precision> element;
+  Parameter* trained;
+
   TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
-    element.template exchange<evaluation>(i);
+    const float evaluated = element.evaluated(i);
+    if constexpr (!parameter_follows_master<Precision>) trained[i] = element.weight.parameter[i];
+    element.weight.parameter[i] = FusedUpdate<Rule, Precision>::Kept::parameter_of(evaluated);
+  }
+};
+
+/// Makes a parameter again what it was, to the bit.
+template <class Precision>
+struct EndEvaluation {
+  using Parameter = typename Precision::Parameter;
+  using Kept = KeptWeight<Parameter, typename Precision::Master>;
+
+  Kept weight;
+  const Parameter* trained;
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
+    if constexpr (parameter_follows_master<Precision>)
+      weight.parameter[i] = Kept::parameter_of(weight.load(i));
+    else
+      weight.parameter[i] = trained[i];
   }
 };
 

@@ -22,6 +22,7 @@ struct Footprint {
   index_t master_bytes = 0;
   index_t state_floats = 0;
   index_t state_bytes = 4;             ///< of each
+  index_t training_weight_bytes = 0;   ///< of a parameter kept during evaluation
   bool passes_added_in_place = false;  ///< by the caller's backward, instead of in partial sums
   bool sums_staged = false;            ///< the communicator reduces to the reduction type through memory of its own
   bool partial_sums_staged = false;    ///< the same to partial sums
@@ -50,6 +51,7 @@ struct Plan {
   Allocation partial_sums;
   Allocation master_weights;
   Allocation optimizer_state;
+  Allocation training_weights;
   Allocation gradient_slots;
   Allocation gathered_buckets;
   Allocation staged_gradients;
@@ -58,10 +60,10 @@ struct Plan {
   Allocation step_numbers;
   Allocation step_rules;
 
-  constexpr std::array<Allocation, 13> allocations() const {
-    return {parameters,     gradients,        reduced_gradients, partial_sums, master_weights, optimizer_state,
-            gradient_slots, gathered_buckets, staged_gradients,  agreement,    tensor_norms,   step_numbers,
-            step_rules};
+  constexpr std::array<Allocation, 14> allocations() const {
+    return {parameters,      gradients,        reduced_gradients, partial_sums,     master_weights,
+            optimizer_state, training_weights, gradient_slots,    gathered_buckets, staged_gradients,
+            agreement,       tensor_norms,     step_numbers,      step_rules};
   }
 
   /// Everything a rank holds.
@@ -116,6 +118,7 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
                        4};
   plan.master_weights = {"master weights", of.master_bytes ? 1 : 0, state, of.master_bytes};
   plan.optimizer_state = {"optimizer state", of.state_floats, state, of.state_bytes};
+  plan.training_weights = {"training weights", of.training_weight_bytes ? 1 : 0, state, of.training_weight_bytes};
   plan.gradient_slots = {"gradient slots", slots, sharding.trainable().longest_range(), of.gradient_bytes};
   plan.gathered_buckets = {"gathered buckets", pool, gathered, of.parameter_bytes};
   plan.staged_gradients = {"staged gradients", staged ? sharding.world() : 0, sharding.trainable().longest_part(),

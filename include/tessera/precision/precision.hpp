@@ -41,6 +41,11 @@ inline constexpr int master_bytes =
     std::is_same_v<typename P::Parameter, float> || std::is_empty_v<typename P::Master> ? 0
                                                                                         : sizeof(typename P::Master);
 
+/// Whether the float beside a parameter is all that it is made of, so that it can be made again.
+template <class P>
+inline constexpr bool parameter_follows_master =
+    std::is_same_v<typename P::Master, float> && !std::is_same_v<typename P::Parameter, float>;
+
 /// Everything in float; the parameter is the master weight.
 struct Fp32 {
   static constexpr const char* name = "Fp32";

@@ -74,13 +74,19 @@ concept NeedsTensorNorms =
 
 /// An update rule whose gradients are taken at other weights than those that are worth evaluating or saving:
 ///   to_evaluation(weight, state)   the weight that is evaluated, of the one that is trained; never throws
-///   to_training(weight, state)     and back, exact but for rounding
 template <class R>
 concept HasEvaluationWeights =
     UpdateRule<R> && requires(const R& rule, float x, const typename R::State& state) {
       { rule.to_evaluation(x, state) } noexcept -> std::same_as<float>;
-      { rule.to_training(x, state) } noexcept -> std::same_as<float>;
     };
+
+/// An update rule whose state means something else when some hyperparameter changes:
+///   check_change(first)   throws OptionError, naming rule and field, unless it can go on from the state of `first`,
+///                         the rule of the construction
+template <class R>
+concept ChecksChange = UpdateRule<R> && requires(const R& rule) {
+  { rule.check_change(rule) } -> std::same_as<void>;
+};
 
 /// How many floats a rule keeps an element.
 template <class Rule>
@@ -95,6 +101,13 @@ inline void require_option(bool good, const char* rule, const char* field, doubl
 /// The same for what may be anything from 0 that a float can hold.
 inline void require_not_negative(const char* rule, const char* field, double value) {
   require_option(value >= 0 && value <= std::numeric_limits<float>::max(), rule, field, value, "in [0, 3.4e38]");
+}
+
+/// For a rule's check_change(): throws OptionError unless a field is as it was at construction.
+inline void require_unchanged(const char* rule, const char* field, double value, double first) {
+  if (value == first) return;
+  throw OptionError(message({rule, ": ", field, " is ", value, ", was ", first,
+                             " when the optimizer was built: the state depends on it, so it must not change"}));
 }
 
 }  // namespace tessera

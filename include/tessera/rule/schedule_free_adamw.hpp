@@ -14,8 +14,9 @@ namespace tessera {
 ///   gamma = lr sqrt(1 - beta2^t) min(1, t / warmup_steps);   c = gamma^2 / (gamma_1^2 + ... + gamma_t^2)
 ///   v = beta2 v + (1 - beta2) g^2
 ///   z -= gamma (g / (sqrt(v) + epsilon) + weight_decay y);   x += c (z - x);   y = (1 - beta1) z + beta1 x
-/// lr is meant to stay as it is: c is computed as if all steps before had had the present one.
-/// Evaluate and save between Sharded's begin_evaluation() and end_evaluation(), which trade y for x and back.
+/// beta1 must stay as it is, since ahead is relative to it (check_change). c is computed anew each step and is no state:
+/// an lr, beta2 or warmup_steps that changes midway weights the average as if it had been so from the start.
+/// Evaluate and save between Sharded's begin_evaluation() and end_evaluation(), where gather brings x.
 /// Not in PyTorch. Source: Defazio et al. 2024, "The Road Less Scheduled", algorithm 1.
 struct ScheduleFreeAdamW {
   double lr = 2.5e-3;
@@ -72,11 +73,6 @@ struct ScheduleFreeAdamW {
     TESSERA_ROUND_EACH_OPERATION
     return weight - static_cast<float>(1 - beta1) * state.ahead;
   }
-  /// y of x.
-  TESSERA_HD TESSERA_ALWAYS_INLINE float to_training(float weight, const State& state) const noexcept {
-    TESSERA_ROUND_EACH_OPERATION
-    return weight + static_cast<float>(1 - beta1) * state.ahead;
-  }
 
   /// Throws OptionError.
   void check() const {
@@ -88,6 +84,7 @@ struct ScheduleFreeAdamW {
     require_option(warmup_steps >= 0 && warmup_steps <= most_warmup_steps, name, "warmup_steps",
                    static_cast<double>(warmup_steps), "in [0, 1e6]");
   }
+  void check_change(const ScheduleFreeAdamW& first) const { require_unchanged(name, "beta1", beta1, first.beta1); }
 
  private:
   // They are added up in every step.

@@ -53,6 +53,7 @@ struct Scheduled {
     schedule.check();
     in_step(1).rule.check();
   }
+  void check_change(const Scheduled& first) const requires ChecksChange<Rule> { rule.check_change(first.rule); }
 };
 
 }  // namespace tessera
