@@ -213,6 +213,7 @@ struct Rule {
   double momentum_decay = 4e-3;                        ///< nadam
   double trust_coefficient = 1e-3;                     ///< lars
   int warmup_steps = 0;                                ///< schedule_free
+  bool package = false;                                ///< schedule_free: as its authors' package has it
 };
 
 struct State {
@@ -325,14 +326,15 @@ inline float schedule_free(const Rule& rule, int step, float w, float g, State& 
   for (int t = 1; t <= step; ++t) {
     power *= rule.beta2;
     const double warmth = t < rule.warmup_steps ? static_cast<double>(t) / rule.warmup_steps : 1.0;
-    share = warmth * warmth * (1 - power);
+    share = warmth * warmth * (rule.package ? 1 : 1 - power);
     sum += share;
     gamma = rule.lr * warmth * std::sqrt(1 - power);
   }
   share /= sum;
+  const double root = rule.package ? std::sqrt(1 - std::pow(rule.beta2, static_cast<double>(step))) : 1.0;
   state.second = mean_square(state.second, rule.beta2, g);
-  const float slope = g / (std::sqrt(state.second) + static_cast<float>(rule.epsilon));
-  const float move = static_cast<float>(gamma) * (slope + static_cast<float>(rule.weight_decay) * w);
+  const float slope = g / (std::sqrt(state.second) + static_cast<float>(rule.epsilon * root));
+  const float move = static_cast<float>(gamma) * (slope + static_cast<float>(rule.weight_decay / root) * w);
   const float before = state.first;
   state.first = static_cast<float>(1 - share) * (before - move);
   return w + (static_cast<float>(rule.beta1) * (before - state.first) - move);

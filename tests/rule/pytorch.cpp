@@ -2,7 +2,6 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <map>
@@ -19,6 +18,7 @@
 #include <tessera/rule/radam.hpp>
 #include <tessera/rule/rmsprop.hpp>
 #include <tessera/rule/sgd.hpp>
+#include "rule/pytorch_gradient.hpp"
 
 namespace tessera {
 namespace {
@@ -35,13 +35,7 @@ constexpr double unit = 1.0 / (1 << 23);
 // itself up to 5.6 units off from what it computes in float64. The most seen here is 6.
 constexpr double nadam_tolerance_units = 8;
 
-float gradient(std::uint32_t t, std::uint32_t i) {
-  std::uint32_t x = (t * 16u + i) * 2654435761u;
-  x ^= x >> 15;
-  x *= 2246822519u;
-  x ^= x >> 13;
-  return static_cast<float>(x >> 8) / 8388608.0f - 1.0f;
-}
+using testing::pytorch_gradient;
 
 using Settings = std::map<std::string, double>;
 
@@ -131,13 +125,13 @@ void check_case(Case expected, double tolerance) {
   REQUIRE(expected.settings.empty());  // every setting was understood
   rule.check();
   std::vector<float> weight(elements);
-  for (int i = 0; i < elements; ++i) weight[i] = gradient(0, i);
+  for (int i = 0; i < elements; ++i) weight[i] = pytorch_gradient(0, i);
   std::vector<typename Rule::State> state(elements);
   double worst = 0;
   for (int t = 1; t <= 100; ++t) {
     if (t == 51) rule.lr *= 0.25;
     const auto scalars = rule.at(t);
-    for (int i = 0; i < elements; ++i) weight[i] = rule(weight[i], gradient(t, i), state[i], scalars);
+    for (int i = 0; i < elements; ++i) weight[i] = rule(weight[i], pytorch_gradient(t, i), state[i], scalars);
     if (!expected.weights.contains(t)) continue;
     for (int i = 0; i < elements; ++i) worst = std::fmax(worst, std::fabs(weight[i] - double{expected.weights[t][i]}));
   }

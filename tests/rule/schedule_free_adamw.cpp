@@ -3,16 +3,25 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
 
 #include <tessera/rule/schedule.hpp>
 #include <tessera/rule/schedule_free_adamw.hpp>
 #include <tessera/rule/scheduled.hpp>
+#include "rule/pytorch_gradient.hpp"
 #include "rule/same_as_reference.hpp"
 
 using namespace tessera;
 
 static_assert(UpdateRule<ScheduleFreeAdamW> && HasEvaluationWeights<ScheduleFreeAdamW>);
 static_assert(ChecksChange<ScheduleFreeAdamW> && !ChecksChange<AdamW>);
+
+using Variant = ScheduleFreeAdamW::Variant;
 
 TEST_CASE("ScheduleFreeAdamW's first step is its average: what is trained and what is evaluated are one") {
   const ScheduleFreeAdamW rule{.lr = 0.5, .beta1 = 0.5, .beta2 = 0.75, .epsilon = 0};
@@ -57,19 +66,100 @@ TEST_CASE("ScheduleFreeAdamW follows algorithm 1 of Defazio et al. in float64 fo
       }
 }
 
+namespace {
+
+struct PackageWeights {
+  int step;
+  std::string kind;  // trained or evaluated
+  std::vector<double> of;
+};
+struct PackageCase {
+  std::string title;
+  ScheduleFreeAdamW rule{.variant = Variant::package};
+  std::vector<PackageWeights> weights;
+};
+
+const std::map<std::string, double ScheduleFreeAdamW::*> fields{{"lr", &ScheduleFreeAdamW::lr},
+                                                                {"beta1", &ScheduleFreeAdamW::beta1},
+                                                                {"beta2", &ScheduleFreeAdamW::beta2},
+                                                                {"epsilon", &ScheduleFreeAdamW::epsilon},
+                                                                {"weight_decay", &ScheduleFreeAdamW::weight_decay}};
+
+// What schedule_free.py has written.
+std::vector<PackageCase> package_cases() {
+  std::ifstream file(TESSERA_SOURCE_DIR "/tests/rule/schedule_free.txt");
+  std::vector<PackageCase> cases;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string word;
+    words >> word;
+    if (word == "case") {
+      PackageCase& now = cases.emplace_back();
+      now.title = line;
+      while (words >> word) {
+        const auto equals = word.find('=');
+        const std::string field = word.substr(0, equals);
+        const double value = std::strtod(word.c_str() + equals + 1, nullptr);
+        if (field == "warmup_steps")
+          now.rule.warmup_steps = static_cast<index_t>(value);
+        else
+          now.rule.*fields.at(field) = value;
+      }
+    } else if (word != "#") {
+      PackageWeights& weights = cases.back().weights.emplace_back(PackageWeights{std::stoi(word), "", {}});
+      words >> weights.kind;
+      while (words >> word) weights.of.push_back(std::strtod(word.c_str(), nullptr));
+      REQUIRE(weights.of.size() == 16);
+    }
+  }
+  return cases;
+}
+
+}  // namespace
+
+TEST_CASE("the package's variant follows its authors' AdamWScheduleFree for 100 steps, trained and evaluated weights") {
+  int seen = 0;
+  for (const PackageCase& one : package_cases()) {
+    CAPTURE(one.title);
+    double worst = 0;
+    for (std::uint32_t i = 0; i < 16; ++i) {
+      float weight = testing::pytorch_gradient(0, i);
+      ScheduleFreeAdamW::State state{};
+      for (std::uint32_t t = 1; t <= 100; ++t) {
+        weight = one.rule(weight, testing::pytorch_gradient(t, i), state, one.rule.at(t));
+        for (const PackageWeights& expected : one.weights) {
+          if (expected.step != static_cast<int>(t)) continue;
+          const float found = expected.kind == "trained" ? weight : one.rule.to_evaluation(weight, state);
+          worst = std::max(worst, std::fabs(found - expected.of[i]));
+          ++seen;
+        }
+      }
+    }
+    CHECK(worst <= 16 * std::ldexp(1.0, -24));
+    MESSAGE(one.title << ": off by " << worst * std::ldexp(1.0, 24) << " units of 2^-24 at most");
+  }
+  CHECK(seen == 7 * 3 * 2 * 16);
+}
+
 TEST_CASE("every setting of ScheduleFreeAdamW has the bits of the serial reference") {
   for (const double beta1 : {0.0, 0.9})
     for (const int warmup : {0, 20})
-      testing::check_same_as_reference(
-          ScheduleFreeAdamW{
-              .lr = 0.01, .beta1 = beta1, .beta2 = 0.98, .epsilon = 1e-6, .weight_decay = 0.1, .warmup_steps = warmup},
-          {.kind = reference::Kind::schedule_free,
-           .lr = 0.01,
-           .beta1 = beta1,
-           .beta2 = 0.98,
-           .epsilon = 1e-6,
-           .weight_decay = 0.1,
-           .warmup_steps = warmup});
+      for (const Variant variant : {Variant::paper, Variant::package})
+        testing::check_same_as_reference(ScheduleFreeAdamW{.lr = 0.01,
+                                                           .beta1 = beta1,
+                                                           .beta2 = 0.98,
+                                                           .epsilon = 1e-6,
+                                                           .weight_decay = 0.1,
+                                                           .warmup_steps = warmup,
+                                                           .variant = variant},
+                                         {.kind = reference::Kind::schedule_free,
+                                          .lr = 0.01,
+                                          .beta1 = beta1,
+                                          .beta2 = 0.98,
+                                          .epsilon = 1e-6,
+                                          .weight_decay = 0.1,
+                                          .warmup_steps = warmup,
+                                          .package = variant == Variant::package});
 }
 
 TEST_CASE("an lr that changes midway weights the average as if it had been so from the start") {
@@ -99,10 +189,11 @@ TEST_CASE("a beta1 that is not that of construction is refused with both values,
   ScheduleFreeAdamW rule = first;
   CHECK_NOTHROW(rule.check_change(first));
   rule.beta1 = 0.5;
-  CHECK_THROWS_WITH_AS(rule.check_change(first),
-                       "ScheduleFreeAdamW: beta1 is 0.5, was 0.9 when the optimizer was built: the state depends on it, so "
-                       "it must not change",
-                       OptionError);
+  CHECK_THROWS_WITH_AS(
+      rule.check_change(first),
+      "ScheduleFreeAdamW: beta1 is 0.5, was 0.9 when the optimizer was built: the state depends on it, so "
+      "it must not change",
+      OptionError);
   struct Particular : AdamW {
     void check_change(const Particular& before) const { require_unchanged("Particular", "beta1", beta1, before.beta1); }
   };

@@ -11,23 +11,31 @@ namespace tessera {
 
 /// Three sequences of weights: z, which steps, x, its average, which is evaluated, and y between them, where gradients
 /// are taken: y is the weight, and ahead = z - x is kept, so that x = y - (1 - beta1) ahead.
-///   gamma = lr sqrt(1 - beta2^t) min(1, t / warmup_steps);   c = gamma^2 / (gamma_1^2 + ... + gamma_t^2)
-///   v = beta2 v + (1 - beta2) g^2
-///   z -= gamma (g / (sqrt(v) + epsilon) + weight_decay y);   x += c (z - x);   y = (1 - beta1) z + beta1 x
-/// beta1 must stay as it is, since ahead is relative to it (check_change). c is computed anew each step and is no state:
-/// an lr, beta2 or warmup_steps that changes midway weights the average as if it had been so from the start.
+///   v = beta2 v + (1 - beta2) g^2;   b = 1 - beta2^t;   eta = lr min(1, t / warmup_steps)
+///   paper     z -= gamma (g / (sqrt(v) + epsilon) + weight_decay y), gamma = eta sqrt(b);   weight_t = gamma^2
+///   package   z -= eta (g / (sqrt(v / b) + epsilon) + weight_decay y);                      weight_t = eta^2
+///   c = weight_t / (weight_1 + ... + weight_t);   x += c (z - x);   y = (1 - beta1) z + beta1 x
+/// So the package decays weights at the full rate from the first step on, adds epsilon after the bias correction, and
+/// gives early steps more weight in the average.
+/// beta1 must stay as it is, since ahead is relative to it (check_change). c is computed anew each step and is no
+/// state: an lr, beta2 or warmup_steps that changes midway weights the average as if it had been so from the start.
 /// Evaluate and save between Sharded's begin_evaluation() and end_evaluation(), where gather brings x.
-/// Not in PyTorch. Source: Defazio et al. 2024, "The Road Less Scheduled", algorithm 1.
+/// Not in PyTorch. Source: Defazio et al. 2024, "The Road Less Scheduled", algorithm 1; and the authors' package
+/// schedulefree 1.4.1, AdamWScheduleFree with r = 0 and weight_lr_power = 2, whose largest rate so far is eta.
 struct ScheduleFreeAdamW {
+  enum class Variant { paper, package };
+
   double lr = 2.5e-3;
   double beta1 = 0.9;  ///< how near gradients are taken to the average
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0;
-  index_t warmup_steps = 0;  ///< over which gamma grows linearly to lr
+  index_t warmup_steps = 0;  ///< over which eta grows linearly to lr
+  Variant variant = Variant::paper;
 
   static constexpr const char* name = "ScheduleFreeAdamW";
-  static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay", "warmup_steps"};
+  static constexpr std::array hyperparameter_names{"lr",           "beta1",        "beta2",  "epsilon",
+                                                   "weight_decay", "warmup_steps", "variant"};
 
   struct State {
     float ahead;
@@ -39,21 +47,22 @@ struct ScheduleFreeAdamW {
     float beta1;
     float beta2;
     float one_minus_beta2;
-    float step_size;  // gamma
+    float step_size;
     float epsilon;
     float weight_decay;
     float left_ahead;  // 1 - c
   };
 
   TESSERA_HD Scalars at(index_t step) const noexcept {
-    const double warm = warmth(step);
-    const double gamma = lr * warm * ::sqrt(1 - ::pow(beta2, static_cast<double>(step)));
+    const double root = ::sqrt(1 - ::pow(beta2, static_cast<double>(step)));
+    // eta (g / (sqrt(v) / root + epsilon) + weight_decay y), with the root taken out of the brackets.
+    const double correction = variant == Variant::package ? root : 1;
     return {.beta1 = static_cast<float>(beta1),
             .beta2 = static_cast<float>(beta2),
             .one_minus_beta2 = static_cast<float>(1 - beta2),
-            .step_size = static_cast<float>(gamma),
-            .epsilon = static_cast<float>(epsilon),
-            .weight_decay = static_cast<float>(weight_decay),
+            .step_size = static_cast<float>(lr * warmth(step) * root),
+            .epsilon = static_cast<float>(epsilon * correction),
+            .weight_decay = static_cast<float>(weight_decay / correction),
             .left_ahead = static_cast<float>(1 - share(step))};
   }
 
@@ -94,17 +103,23 @@ struct ScheduleFreeAdamW {
     return step < warmup_steps ? static_cast<double>(step) / static_cast<double>(warmup_steps) : 1.0;
   }
 
-  // c: (gamma / lr)^2 of this step over the sum of all, which after the warm-up is a geometric one.
+  // weight_t / lr^2, of which the package has no 1 - beta2^t.
+  TESSERA_HD double relative_weight(index_t step, double power) const noexcept {
+    return warmth(step) * warmth(step) * (variant == Variant::package ? 1 : 1 - power);
+  }
+
+  // c: of the steps after the warm-up, the weights' sum is that of a geometric series.
   TESSERA_HD double share(index_t step) const noexcept {
     double sum = 0, power = 1;
     const index_t warming = min(step, warmup_steps);
     for (index_t i = 1; i <= warming; ++i) {
       power *= beta2;
-      sum += warmth(i) * warmth(i) * (1 - power);
+      sum += relative_weight(i, power);
     }
     const auto rest = static_cast<double>(step - warming);
-    sum += rest - power * beta2 * (1 - ::pow(beta2, rest)) / (1 - beta2);
-    return warmth(step) * warmth(step) * (1 - ::pow(beta2, static_cast<double>(step))) / sum;
+    sum += rest;
+    if (variant == Variant::paper) sum -= power * beta2 * (1 - ::pow(beta2, rest)) / (1 - beta2);
+    return relative_weight(step, ::pow(beta2, static_cast<double>(step))) / sum;
   }
 };
 
