@@ -146,6 +146,7 @@ class Training {
 
   /// Blocks.
   Trained end() {
+    trained_.parameters.clear();
     for (const Unit u : optimizer_.layout().forward()) {
       const auto weights = optimizer_.gather(u);
       for (const Tensor t : optimizer_.layout().tensors(u)) {

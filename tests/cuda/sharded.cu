@@ -98,6 +98,37 @@ TEST_CASE("a rule that needs norms of tensors too") {
   CHECK(on_device<Lamb, Stage3, Bf16>(8).same_model(one));
 }
 
+template <class Stage, class Precision>
+void evaluate() {
+  run_cuda_ranks(
+      2,
+      [&](CudaLocal& comm) {
+        const ScheduleFreeAdamW rule{.lr = 0.1};
+        Sharded<ScheduleFreeAdamW, Stage, Precision, CudaLocal> optimizer(
+            comm, testing::ragged_layout(), {}, {rule, rule}, {.bucket_bytes = 1000});
+        optimizer.initialize(testing::made_up_weight);
+        testing::Training training(optimizer, comm.executor(), comm.rank(), 2, 1, -1);
+        for (int s = 0; s < 3; ++s) static_cast<void>(training.step());
+        const std::vector<float> trained = training.end().parameters;
+        for (int i = 0; i < 3; ++i) {
+          optimizer.begin_evaluation();
+          CHECK(training.end().parameters != trained);
+          optimizer.end_evaluation();
+          CHECK(training.end().parameters == trained);
+        }
+        CHECK(training.step().applied());
+        CHECK(optimizer.bytes() == optimizer.plan().bytes());
+      },
+      {.devices = {0}});
+}
+
+TEST_CASE("the end of an evaluation brings the trained weights back to the bit, whatever is kept of them") {
+  evaluate<Stage1, Fp32>();
+  evaluate<Stage2, Bf16>();
+  evaluate<Stage3, Bf16Remainder>();
+  evaluate<Stage3, Bf16Stochastic>();
+}
+
 template <class Stage>
 void late_gradients() {
   Trained expected, late;
