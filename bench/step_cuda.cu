@@ -136,7 +136,7 @@ class Measurement {
     times.gathers_a_step = Stage::shards_parameters ? 2 : 1;
     for (int i = 0; i <= setting_.steps; ++i) {
       const double reductions = of_all_buckets([&](int b, std::span<float> whole, std::span<float> mine) {
-        return queue_.reduce_scatter(std::span<const float>(whole), mine, flat.part(b), {"bucket", b}, {});
+        return queue_.reduce_scatter(std::span<const float>(whole), mine, flat.part(b), 1, {"bucket", b}, {});
       });
       const double gathers = of_all_buckets([&](int b, std::span<float> whole, std::span<float> mine) {
         return queue_.all_gather(std::span<const float>(mine), whole, flat.part(b), {"bucket", b}, {});

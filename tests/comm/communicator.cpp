@@ -33,11 +33,20 @@ struct QueueWithoutDrop : Self {
   };
   Queue queue(Duration) const { return {}; }
 };
+struct QueueWithoutScale : Self {
+  struct Queue : Self::Queue {
+    template <class In, class Out>
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
+      return Self::Queue::reduce_scatter(in, out, part, 1, tag, after);
+    }
+  };
+  Queue queue(Duration) const { return {}; }
+};
 struct AnotherExecutor : Self {
   using Executor = int;
 };
 static_assert(!Communicator<WithoutRank> && !Communicator<WithoutOrder> && !Communicator<WithoutQueue>);
-static_assert(!Communicator<QueueWithoutDrop> && !Communicator<AnotherExecutor>);
+static_assert(!Communicator<QueueWithoutDrop> && !Communicator<QueueWithoutScale> && !Communicator<AnotherExecutor>);
 static_assert(Communicator<AlmostSelf>);
 
 TEST_CASE("a slice is what is left of a part, the last ones short or empty") {

@@ -44,6 +44,9 @@ TEST_CASE("reduce_scatter sums in the fixed tree, whole, ragged, short, empty an
   cases::reduce_scatter_sums_in_the_tree<OnHost>();
 }
 TEST_CASE("bfloat16 is summed in float and rounded once") { cases::bfloat16_is_summed_in_float<OnHost>(); }
+TEST_CASE("sums are scaled in float before they are rounded, in place too") {
+  cases::sums_are_scaled_in_float_before_they_are_rounded<OnHost>();
+}
 TEST_CASE("all_gather puts every slice at its place and truncates the last ones, in place too") {
   cases::all_gather_puts_every_slice_at_its_place<OnHost>();
 }

@@ -19,7 +19,7 @@ Call sample() {
           nullptr};
 }
 
-TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {
+TEST_CASE("calls are the same only if kind, types, sizes, root, scale and tag are") {
   CHECK(sample().same_as(sample()));
   const auto differs = [](auto change) {
     Call other = sample();
@@ -32,6 +32,7 @@ TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {
   CHECK(differs([](Call& c) { c.elements = 4095; }));
   CHECK(differs([](Call& c) { c.part = 1025; }));
   CHECK(differs([](Call& c) { c.root = 1; }));
+  CHECK(differs([](Call& c) { c.scale = 0.5f; }));
   CHECK(differs([](Call& c) { c.tag.what = "parameters of bucket"; }));
   CHECK(differs([](Call& c) { c.tag.index = 4; }));
   CHECK(differs([](Call& c) { c.tag.pass = 3; }));
@@ -39,6 +40,10 @@ TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {
 
 TEST_CASE("a call is told with its sizes, types and tag") {
   CHECK(sample().text() == "reduce_scatter of 4096 bfloat16 to float in parts of 1024 (gradients of bucket 3, pass 2)");
+  Call scaled = sample();
+  scaled.scale = 0.125f;
+  CHECK(scaled.text() ==
+        "reduce_scatter of 4096 bfloat16 to float in parts of 1024 times 0.125 (gradients of bucket 3, pass 2)");
 }
 
 TEST_CASE("each rank's portion of an all-gather fills its own vector from all slices, the short last one too") {

@@ -69,12 +69,12 @@ void reduce_scatter_sums_in_the_tree() {
       Floats values;
       for (index_t i = 0; i < elements; ++i) values.push_back(made_up(comm.rank(), i));
       FloatMemory<R> in(values), out(Floats(part, -1));
-      queue.reduce_scatter(in.in(), out.out(), part, {"g", part, elements}).wait();
+      queue.reduce_scatter(in.in(), out.out(), part, 1, {"g", part, elements}).wait();
       const Slice own(elements, part, comm.rank());
       const Floats sums = out.get();
       bool right = true;
       for (index_t i = 0; i < part; ++i) right &= sums[i] == (i < own.size ? sum_at(world, own.begin + i) : -1);
-      queue.reduce_scatter(in.in(), in.out().subspan(own.begin, own.size), part, {"in place", 0, 0}).wait();
+      queue.reduce_scatter(in.in(), in.out().subspan(own.begin, own.size), part, 1, {"in place", 0, 0}).wait();
       const Floats in_place = in.get();
       for (index_t i = 0; i < own.size; ++i) right &= in_place[own.begin + i] == sums[i];
       for (index_t i = 0; i < own.begin; ++i) right &= in_place[i] == made_up(comm.rank(), i);
@@ -91,8 +91,8 @@ void bfloat16_is_summed_in_float() {
     for (index_t i = 0; i < 70 * world; ++i) values.push_back(bfloat16(made_up(comm.rank(), i)));
     typename R::template Memory<bfloat16> in(values), out(std::vector<bfloat16>(70));
     FloatMemory<R> wide(Floats(70));
-    queue.reduce_scatter(in.in(), out.out(), 70, {"g", 0, 0});
-    queue.reduce_scatter(in.in(), wide.out(), 70, {"g", 1, 0}).wait();
+    queue.reduce_scatter(in.in(), out.out(), 70, 1, {"g", 0, 0});
+    queue.reduce_scatter(in.in(), wide.out(), 70, 1, {"g", 1, 0}).wait();
     const auto rounded = out.get();
     const auto sums = wide.get();
     bool right = true;
@@ -101,6 +101,36 @@ void bfloat16_is_summed_in_float() {
       for (int r = 0; r < world; ++r) leaves.push_back(static_cast<float>(bfloat16(made_up(r, 70 * comm.rank() + i))));
       const float sum = by_recursion(leaves, 0, leaves.size());
       right &= sums[i] == sum && rounded[i].bits == bfloat16(sum).bits;
+    }
+    CHECK(right);
+  });
+}
+
+// The sums leave float16's range, and return to it.
+template <class R>
+void sums_are_scaled_in_float_before_they_are_rounded() {
+  for_every_world<R>([](Comm<R>& comm, int world) {
+    auto queue = comm.queue(seconds(30));
+    const auto large = [](int rank, index_t i) {
+      return float16(60000.0f - 32.0f * static_cast<float>((rank + i) % 7));
+    };
+    const float scale = 1 / (1.5f * static_cast<float>(world));
+    std::vector<float16> values;
+    for (index_t i = 0; i < 70 * world; ++i) values.push_back(large(comm.rank(), i));
+    typename R::template Memory<float16> in(values), out(std::vector<float16>(70));
+    FloatMemory<R> wide(Floats(70));
+    queue.reduce_scatter(in.in(), out.out(), 70, scale, {"g", 0, 0});
+    queue.reduce_scatter(in.in(), wide.out(), 70, scale, {"g", 1, 0}).wait();
+    queue.reduce_scatter(in.in(), in.out().subspan(70 * comm.rank(), 70), 70, scale, {"in place", 0, 0}).wait();
+    const auto rounded = out.get(), in_place = in.get();
+    const auto sums = wide.get();
+    bool right = true;
+    for (index_t i = 0; i < 70; ++i) {
+      Floats leaves;
+      for (int r = 0; r < world; ++r) leaves.push_back(static_cast<float>(large(r, 70 * comm.rank() + i)));
+      const float mean = by_recursion(leaves, 0, leaves.size()) * scale;
+      right &= mean < 65504 && sums[i] == mean && rounded[i].bits == float16(mean).bits &&
+               in_place[70 * comm.rank() + i].bits == rounded[i].bits;
     }
     CHECK(right);
   });
@@ -240,7 +270,7 @@ std::vector<std::string> errors_of(int world, F f) {
 
 template <class R>
 void another_call_is_named_to_every_rank() {
-  for (const int mistake : {0, 1, 2, 3, 4}) {
+  for (const int mistake : {0, 1, 2, 3, 4, 5}) {
     std::atomic<int> arrived = 0;
     const auto errors = errors_of<R, AgreementError>(3, [&](Comm<R>& comm) {
       auto queue = comm.queue(seconds(30));
@@ -248,20 +278,21 @@ void another_call_is_named_to_every_rank() {
       const bool odd = comm.rank() == 2;
       while (odd && arrived < 1) std::this_thread::yield();
       Event<R> event;
-      if (!odd) event = queue.reduce_scatter(x.in(), y.out(), 6, {"gradients of bucket", 3, 2});
+      if (!odd) event = queue.reduce_scatter(x.in(), y.out(), 6, 1, {"gradients of bucket", 3, 2});
       ++arrived;
       if (odd && mistake == 0) event = queue.all_gather(x.in(), y.out(), 16, {"parameters of bucket", 1, 2});
       if (odd && mistake == 1)
-        event = queue.reduce_scatter(x.in().first(15), y.out(), 6, {"gradients of bucket", 3, 2});
-      if (odd && mistake == 2) event = queue.reduce_scatter(x.in(), y.out(), 7, {"gradients of bucket", 3, 2});
-      if (odd && mistake == 3) event = queue.reduce_scatter(x.in(), y.out(), 6, {"gradients of bucket", 4, 2});
+        event = queue.reduce_scatter(x.in().first(15), y.out(), 6, 1, {"gradients of bucket", 3, 2});
+      if (odd && mistake == 2) event = queue.reduce_scatter(x.in(), y.out(), 7, 1, {"gradients of bucket", 3, 2});
+      if (odd && mistake == 3) event = queue.reduce_scatter(x.in(), y.out(), 6, 1, {"gradients of bucket", 4, 2});
       typename R::template Memory<bfloat16> narrow(std::vector<bfloat16>(16));
-      if (odd && mistake == 4) event = queue.reduce_scatter(narrow.in(), y.out(), 6, {"gradients of bucket", 3, 2});
+      if (odd && mistake == 4) event = queue.reduce_scatter(narrow.in(), y.out(), 6, 1, {"gradients of bucket", 3, 2});
+      if (odd && mistake == 5) event = queue.reduce_scatter(x.in(), y.out(), 6, 0.25f, {"gradients of bucket", 3, 2});
       event.wait();
     });
     const char* const theirs[] = {"rank 2 calls all_gather of 16 float in parts of 16 (parameters of bucket 1, pass 2)",
                                   "rank 2 calls reduce_scatter of 15 float", "in parts of 7", "gradients of bucket 4",
-                                  "rank 2 calls reduce_scatter of 16 bfloat16 to float"};
+                                  "rank 2 calls reduce_scatter of 16 bfloat16 to float", "in parts of 6 times 0.25"};
     for (const std::string& error : errors) {
       CAPTURE(error);
       CHECK(contains(error, "calls reduce_scatter of 16 float in parts of 6 (gradients of bucket 3, pass 2)"));
@@ -479,8 +510,8 @@ void what_does_not_fit_is_refused() {
   R::run_once(2, [](Comm<R>& comm) {
     auto queue = comm.queue(seconds(30));
     FloatMemory<R> x(Floats(4)), y(Floats(1));
-    CHECK_THROWS_AS(queue.reduce_scatter(x.in(), x.out(), 1, {}), BufferError);
-    CHECK_THROWS_AS(queue.reduce_scatter(x.in(), y.out(), 2, {}), BufferError);
+    CHECK_THROWS_AS(queue.reduce_scatter(x.in(), x.out(), 1, 1, {}), BufferError);
+    CHECK_THROWS_AS(queue.reduce_scatter(x.in(), y.out(), 2, 1, {}), BufferError);
     CHECK_THROWS_AS(queue.all_gather(y.in(), x.out(), 2, {}), BufferError);
     CHECK_THROWS_AS(queue.all_to_all(x.in(), y.out(), {}), BufferError);
     CHECK_THROWS_AS(queue.broadcast(x.out(), 2, {}), OptionError);

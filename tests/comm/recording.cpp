@@ -18,8 +18,8 @@ TEST_CASE("a recording communicator writes down what each rank sends, ragged sli
     auto queue = comm.queue(Duration::seconds(30));
     const int rank = comm.rank();
     std::vector<float> whole(10, 1.0f), part(4), wide(6), wider(6);  // slices of 4, 4 and 2
-    queue.reduce_scatter(std::span<const float>(whole), std::span<float>(part), 4, {"g", 1, 2}).wait();
-    CHECK(part[0] == 3);
+    queue.reduce_scatter(std::span<const float>(whole), std::span<float>(part), 4, 0.5f, {"g", 1, 2}).wait();
+    CHECK(part[0] == 1.5f);
     queue.all_gather(std::span<const float>(part), std::span<float>(whole), 4, {"p", 0, 0}).wait();
     queue.all_reduce(std::span<float>(wide), {"n", 0, 0}).wait();
     queue.all_to_all(std::span<const float>(wide), std::span<float>(wider), {"t", 0, 0}).wait();

@@ -80,12 +80,12 @@ TEST_CASE("collectives do what those of the communicator below do") {
           auto queue = comm.queue(Duration::seconds(30));
           const auto mine = static_cast<float>(comm.rank());
           Floats leaves(9, mine), sum(3), parts(9), sent{mine, mine, mine}, received(3), root(2, mine);
-          queue.reduce_scatter(In(leaves), Out(sum), 3, {"g", 0, 0});
+          queue.reduce_scatter(In(leaves), Out(sum), 3, 2, {"g", 0, 0});
           queue.all_gather(In(sum), Out(parts), 3, {"p", 0, 0});
           queue.all_to_all(In(sent), Out(received), {"t", 0, 0});
           queue.broadcast(Out(root), 2, {"b", 0, 0});
           queue.all_reduce(Out(leaves), {"n", 0, 0}).wait();
-          CHECK(parts == Floats(9, 3));
+          CHECK(parts == Floats(9, 6));
           CHECK(received == Floats{0, 1, 2});
           CHECK(root == Floats(2, 2));
           CHECK(leaves == Floats(9, 3));
@@ -318,7 +318,7 @@ TEST_CASE("what was refused was not sent") {
   run_simulated(wire, [](Simulated<Local>& comm) {
     auto queue = comm.queue(Duration::seconds(30));
     Floats x(4), y(1);
-    if (comm.rank() == 1) CHECK_THROWS_AS(queue.reduce_scatter(In(x), Out(y), 2, {}), BufferError);
+    if (comm.rank() == 1) CHECK_THROWS_AS(queue.reduce_scatter(In(x), Out(y), 2, 1, {}), BufferError);
     if (comm.rank() == 0) CHECK_THROWS_AS(queue.broadcast(Out(x), 2, {}), OptionError);
     queue.all_reduce(Out(x), {"x", 0, 0}).wait();
   });

@@ -5,6 +5,7 @@
 
 #include <tessera/comm/tree.hpp>
 #include <tessera/core/bfloat16.hpp>
+#include <tessera/core/float16.hpp>
 
 namespace tessera {
 namespace {
@@ -45,6 +46,19 @@ TEST_CASE("16-bit leaves are summed in float and rounded once") {
     check<bfloat16, bfloat16>(leaves, 70);
     check<bfloat16, float>(leaves, 70);
     check<float, bfloat16>(leaves, 70);
+  }
+}
+
+TEST_CASE("a sum is scaled in float, and rounded after") {
+  const std::vector<float16> a(300, float16(65504.0f)), b(300, float16(65248.0f));
+  std::vector<float16> mean(300), tripled(300);
+  const float16* const leaves[] = {a.data(), b.data(), b.data()};
+  sum_in_tree(3, 300, [&](int r) { return leaves[r]; }, mean.data(), 1.0f / 3);
+  sum_in_tree(3, 300, [&](int r) { return leaves[r]; }, tripled.data(), 1);
+  const float third = (65504.0f + 65248.0f + 65248.0f) * (1.0f / 3);
+  for (int i = 0; i < 300; ++i) {
+    CHECK(mean[i].bits == float16(third).bits);
+    CHECK(std::isinf(static_cast<float>(tripled[i])));
   }
 }
 

@@ -68,8 +68,9 @@ class Late {
         : queue_(comm.queue(timeout)), sent_(sent), compute_(comm.executor().stream()) {}
 
     template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
-      return queue_.reduce_scatter(in, out, part, tag, late(after));
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
+                         const Event& after = {}) {
+      return queue_.reduce_scatter(in, out, part, scale, tag, late(after));
     }
     template <class T>
     Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {

@@ -49,6 +49,9 @@ TEST_CASE("reduce_scatter sums in the fixed tree, whole, ragged, short, empty an
   cases::reduce_scatter_sums_in_the_tree<OnDevice>();
 }
 TEST_CASE("bfloat16 is summed in float and rounded once") { cases::bfloat16_is_summed_in_float<OnDevice>(); }
+TEST_CASE("sums are scaled in float before they are rounded, in place too") {
+  cases::sums_are_scaled_in_float_before_they_are_rounded<OnDevice>();
+}
 TEST_CASE("all_gather puts every slice at its place and truncates the last ones, in place too") {
   cases::all_gather_puts_every_slice_at_its_place<OnDevice>();
 }
@@ -149,7 +152,7 @@ TEST_CASE("a rank's input is its own again only when every device has read it") 
     Memory in(Floats(4 * part, 1.0f + comm.rank())), out{Floats(part)};
     auto queue = comm.queue(cases::seconds(30));
     late();
-    executor.wait(queue.reduce_scatter(in.in(), out.out(), part, {"g", 0, 0}, executor.record()));
+    executor.wait(queue.reduce_scatter(in.in(), out.out(), part, 1, {"g", 0, 0}, executor.record()));
     executor.for_each(4 * part, Fill{in.out().data(), 1000});
     executor.record().wait();
     CHECK(out.get() == Floats(part, 10));
@@ -164,7 +167,7 @@ TEST_CASE("a collective begins when the one before has ended on every device, th
     late();
     CudaEvent event = executor.record();
     for (int round = 0; round < 3; ++round) {
-      queue.reduce_scatter(vector.in(), slice.out(), part, {"g", round, 0}, event);
+      queue.reduce_scatter(vector.in(), slice.out(), part, 1, {"g", round, 0}, event);
       event = queue.all_gather(slice.in(), vector.out(), part, {"p", round, 0});
     }
     event.wait();
@@ -262,6 +265,7 @@ TEST_CASE("ranks are dealt to the devices, those that are named or all that ther
 TEST_CASE("on several devices every collective has the bits that it has on one") {
   const testing::SeveralDevices several;
   cases::reduce_scatter_sums_in_the_tree<OnDevice>();
+  cases::sums_are_scaled_in_float_before_they_are_rounded<OnDevice>();
   cases::all_gather_puts_every_slice_at_its_place<OnDevice>();
   cases::all_reduce_sums_floats_and_integers<OnDevice>();
   cases::all_to_all_transposes_and_broadcast_copies<OnDevice>();
@@ -275,7 +279,7 @@ TEST_CASE("more ranks than a kernel of their own is made for sum in the same tre
       Floats values;
       for (index_t i = 0; i < elements; ++i) values.push_back(cases::made_up(comm.rank(), i));
       Memory in(values), out(Floats(part, -1));
-      queue.reduce_scatter(in.in(), out.out(), part, {"g", 0, 0}).wait();
+      queue.reduce_scatter(in.in(), out.out(), part, 1, {"g", 0, 0}).wait();
       const Slice own(elements, part, comm.rank());
       const Floats sums = out.get();
       bool right = true;

@@ -43,7 +43,7 @@ T sum_of_counted(index_t i, int world) {
 }
 
 template <class In, class Out>
-void check_reduce_scatter(Nccl& comm) {
+void check_reduce_scatter(Nccl& comm, float scale = 1) {
   auto queue = comm.queue(patient);
   auto staging = comm.executor().allocate<float>(8 * 300);
   queue.lend(std::as_writable_bytes(staging.span()));
@@ -53,14 +53,14 @@ void check_reduce_scatter(Nccl& comm) {
     const Slice own(elements, part, comm.rank());
     testing::DeviceMemory<In> in(counted<In>(elements, comm.rank()));
     testing::DeviceMemory<Out> out(std::vector<Out>(static_cast<std::size_t>(part), Out(-1.0f)));
-    queue.reduce_scatter(in.in(), out.out(), part, {"g", part, elements}, made).wait();
+    queue.reduce_scatter(in.in(), out.out(), part, scale, {"g", part, elements}, made).wait();
     const auto sums = out.get();
     for (index_t i = 0; i < part; ++i) {
-      const Out wanted = i < own.size ? sum_of_counted<Out>(own.begin + i, comm.size()) : Out(-1.0f);
+      const Out wanted = i < own.size ? Out(scale * sum_of_counted<float>(own.begin + i, comm.size())) : Out(-1.0f);
       right &= static_cast<float>(sums[static_cast<std::size_t>(i)]) == static_cast<float>(wanted);
     }
     if constexpr (std::same_as<In, Out>) {
-      queue.reduce_scatter(in.in(), in.out().subspan(own.begin, own.size), part, {"in place", 0, 0}).wait();
+      queue.reduce_scatter(in.in(), in.out().subspan(own.begin, own.size), part, 1, {"in place", 0, 0}).wait();
       const auto all = in.get(), before = counted<In>(elements, comm.rank());
       for (index_t i = 0; i < elements; ++i) {
         const bool mine = i >= own.begin && i < own.begin + own.size;
@@ -81,6 +81,25 @@ TEST_CASE("reduce_scatter sums every type, whole, ragged, short, empty and in pl
       check_reduce_scatter<bfloat16, float>(comm);
       check_reduce_scatter<float16, float>(comm);
     });
+}
+
+TEST_CASE("reduce_scatter multiplies by its scale, in NCCL's sum what each rank brings") {
+  for (int world = 1; world <= 3; ++world)
+    run_nccl_ranks(world, [](Nccl& comm) {
+      check_reduce_scatter<float, float>(comm, 0.25f);
+      check_reduce_scatter<bfloat16, bfloat16>(comm, 0.25f);
+      check_reduce_scatter<float16, float16>(comm, 0.25f);
+      check_reduce_scatter<float16, float>(comm, 0.25f);
+    });
+  run_nccl_ranks(4, [](Nccl& comm) {
+    auto queue = comm.queue(patient);
+    testing::DeviceMemory<float16> large(std::vector<float16>(256, float16(60000.0f)));
+    testing::DeviceMemory<float16> mean(std::vector<float16>(64));
+    queue.reduce_scatter(large.in(), mean.out(), 64, 0.25f, {"g", 0, 0}, comm.executor().record()).wait();
+    bool right = true;
+    for (const float16 x : mean.get()) right &= static_cast<float>(x) == 60000.0f;  // whose sum is infinite
+    CHECK(right);
+  });
 }
 
 TEST_CASE("all_reduce sums floats and integers modulo 2^64") {
@@ -245,7 +264,7 @@ TEST_CASE("collectives are captured in a graph that may be launched time after t
     const auto step = [&] {
       executor.wait(queue.all_reduce(x.span(), {"x", 0, 0}, executor.record()));
       executor.wait(
-          queue.reduce_scatter(std::as_const(narrow).span(), sum.span(), 100, {"g", 0, 0}, executor.record()));
+          queue.reduce_scatter(std::as_const(narrow).span(), sum.span(), 100, 1, {"g", 0, 0}, executor.record()));
     };
     step();  // connects
     executor.upload(x.span(), Floats(100, 1.0f).data());

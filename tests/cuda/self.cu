@@ -29,7 +29,7 @@ struct Add {
   TESSERA_HD void operator()(index_t i) const noexcept { to[i] = to[i] + from[i]; }
 };
 
-TEST_CASE("a world of one copies and rounds, and nothing else") {
+TEST_CASE("a world of one copies, scales and rounds, and nothing else") {
   CudaSelf self;
   CHECK(self.rank() == 0);
   CHECK(self.size() == 1);
@@ -37,12 +37,15 @@ TEST_CASE("a world of one copies and rounds, and nothing else") {
   const Floats numbers{1, 2.00390625f, 3};
   Memory in(numbers), out(Floats(5, -1)), gathered(Floats(3)), turned(Floats(3));
   testing::DeviceMemory<bfloat16> rounded(std::vector<bfloat16>(3));
-  queue.reduce_scatter(in.in(), out.out(), 4, {"g", 0, 0}).wait();
+  queue.reduce_scatter(in.in(), out.out(), 4, 1, {"g", 0, 0}).wait();
   CHECK(out.get() == Floats{1, 2.00390625f, 3, -1, -1});
-  queue.reduce_scatter(in.in(), rounded.out(), 3, {"g", 0, 0}).wait();
+  queue.reduce_scatter(in.in(), rounded.out(), 3, 1, {"g", 0, 0}).wait();
   CHECK(static_cast<float>(rounded.get()[1]) == 2.0f);
-  queue.reduce_scatter(in.in(), in.out(), 3, {"in place", 0, 0}).wait();
+  queue.reduce_scatter(in.in(), in.out(), 3, 1, {"in place", 0, 0}).wait();
   CHECK(in.get() == numbers);
+  Memory scaled(numbers);
+  queue.reduce_scatter(scaled.in(), scaled.out(), 3, 0.5f, {"in place", 0, 0}).wait();
+  CHECK(scaled.get() == Floats{0.5f, 1.001953125f, 1.5f});
   queue.all_gather(in.in(), gathered.out(), 3, {"p", 0, 0}).wait();
   queue.all_gather(gathered.in(), gathered.out(), 3, {"in place", 0, 0}).wait();
   CHECK(gathered.get() == numbers);
@@ -56,8 +59,8 @@ TEST_CASE("a world of one copies and rounds, and nothing else") {
 TEST_CASE("a world of one refuses what a larger one would") {
   auto queue = CudaSelf().queue(Duration::seconds(1));
   Memory four(Floats(4)), three(Floats(3));
-  CHECK_THROWS_AS(queue.reduce_scatter(four.in(), four.out(), 3, {}), BufferError);
-  CHECK_THROWS_AS(queue.reduce_scatter(four.in(), three.out(), 4, {}), BufferError);
+  CHECK_THROWS_AS(queue.reduce_scatter(four.in(), four.out(), 3, 1, {}), BufferError);
+  CHECK_THROWS_AS(queue.reduce_scatter(four.in(), three.out(), 4, 1, {}), BufferError);
   CHECK_THROWS_AS(queue.all_gather(three.in(), four.out(), 4, {}), BufferError);
   CHECK_THROWS_AS(queue.all_to_all(three.in(), four.out(), {}), BufferError);
   CHECK_THROWS_AS(queue.broadcast(four.out(), 1, {}), OptionError);
@@ -70,7 +73,7 @@ TEST_CASE("a collective begins behind its event, and what waits for its own begi
   Memory in(Floats(1000, 1)), out(Floats(1000)), sum(Floats(1000));
   testing::delay(executor.stream());
   executor.for_each(1000, Fill{in.out().data(), 2});
-  const CudaEvent event = queue.reduce_scatter(in.in(), out.out(), 1000, {"g", 0, 0}, executor.record());
+  const CudaEvent event = queue.reduce_scatter(in.in(), out.out(), 1000, 1, {"g", 0, 0}, executor.record());
   executor.wait(event);
   executor.for_each(1000, Fill{in.out().data(), 5});  // the input is the caller's again
   executor.for_each(1000, Add{out.in().data(), sum.out().data()});
@@ -116,7 +119,7 @@ TEST_CASE("a graph that was captured has the collectives in it, and each launch 
     Memory in(Floats(1000, 0)), sums(Floats(1000, 0)), out(Floats(1000, 0)), one(Floats(1000, 0.1f));
     const auto step = [&] {
       executor.for_each(1000, Add{one.in().data(), in.out().data()});
-      executor.wait(reductions.reduce_scatter(in.in(), sums.out(), 1000, {"g", 0, 0}, executor.record()));
+      executor.wait(reductions.reduce_scatter(in.in(), sums.out(), 1000, 1, {"g", 0, 0}, executor.record()));
       executor.for_each(1000, Add{one.in().data(), sums.out().data()});
       executor.wait(gathers.all_gather(sums.in(), out.out(), 1000, {"p", 0, 0}, executor.record()));
       executor.for_each(1000, Add{out.in().data(), in.out().data()});

@@ -36,16 +36,17 @@ bool right(int ranks, int rank, index_t n, index_t stride, index_t shift, bool i
       (r == rank ? own[static_cast<std::size_t>(shift + i)]
                  : staged[static_cast<std::size_t>(shift + r * stride + i)]) = value;
     }
+  const float scale = 1 / static_cast<float>(ranks);
   std::vector<Out> wanted(static_cast<std::size_t>(n));
   sum_in_tree(
-      ranks, n, [&](int r) { return leaves[static_cast<std::size_t>(r)].data(); }, wanted.data());
+      ranks, n, [&](int r) { return leaves[static_cast<std::size_t>(r)].data(); }, wanted.data(), scale);
 
   const CudaStream stream;
   testing::DeviceMemory<In> of_others(staged), mine(own);
   testing::DeviceMemory<Out> out(std::vector<Out>(static_cast<std::size_t>(n + 1), Out(-1.0f)));
   Out* const to = in_place ? reinterpret_cast<Out*>(mine.out().data() + shift) : out.out().data();
   collectives::staged_sum<In, Out>(
-      {of_others.in().data() + shift, mine.in().data() + shift, to, stride, n, rank, ranks},
+      {of_others.in().data() + shift, mine.in().data() + shift, to, stride, n, rank, ranks, scale},
       {.stream = stream.get(), .multiprocessors = 2, .ranks = {}});
   REQUIRE(cudaStreamSynchronize(stream.get()) == cudaSuccess);
   bool all = true;
@@ -62,7 +63,7 @@ bool right(int ranks, int rank, index_t n, index_t stride, index_t shift, bool i
   return all;
 }
 
-TEST_CASE("staged numbers are summed in the fixed tree and rounded once, of any number of ranks") {
+TEST_CASE("staged numbers are summed in the fixed tree, scaled and rounded once, of any number of ranks") {
   for (const int ranks : {1, 2, 3, 4, 5, 7, 8, 13, 63, 64, 65, 130, 200}) {
     CAPTURE(ranks);
     CHECK(right<float, float>(ranks, ranks / 2, 100, 128, 0, false));

@@ -45,11 +45,12 @@ class Staging {
     void lend(std::span<std::byte> staging) noexcept { staging_ = staging; }
 
     template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
+                         const Event& after = {}) {
       const index_t needed = stages<In, Out> && world_ > 1 ? world_ * part * static_cast<index_t>(sizeof(In)) : 0;
       if (std::ssize(staging_) < needed) throw BufferError("too little was lent");
       std::fill(staging_.begin(), staging_.end(), std::byte{0xff});
-      return queue_.reduce_scatter(in, out, part, tag, after);
+      return queue_.reduce_scatter(in, out, part, scale, tag, after);
     }
     template <class T>
     Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {

@@ -69,8 +69,9 @@ class ClockSelf {
         : clock_(&clock), network_(network), world_(world), self_(Self{}.queue({})) {}
 
     template <class In, class Out>
-    ClockEvent reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, ClockEvent after) {
-      self_.reduce_scatter(in, out, part, tag);
+    ClockEvent reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
+                              ClockEvent after) {
+      self_.reduce_scatter(in, out, part, scale, tag);
       return end(Collective::reduce_scatter, in.size_bytes(), after);
     }
     template <class T>

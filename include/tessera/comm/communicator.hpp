@@ -92,8 +92,8 @@ concept Moves =
 
 template <class Q, class Event, class In, class Out>
 concept ReduceScatters =
-    requires(Q& q, std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after) {
-  { q.reduce_scatter(in, out, part, tag, after) } -> std::same_as<Event>;
+    requires(Q& q, std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag, const Event& after) {
+  { q.reduce_scatter(in, out, part, scale, tag, after) } -> std::same_as<Event>;
 };
 
 template <class Q, class Event, class T>
@@ -107,11 +107,14 @@ concept AllReduces = requires(Q& q, std::span<T> inout, Tag tag, const Event& af
 /// written, and what it writes may be read. Buffers stay alive until the event or drop(). Errors come from the event's
 /// wait() (CommError: a rank failed, left, dropped or did not come in time; AgreementError: ranks call differently).
 ///
-///   reduce_scatter(in, out, part, tag, after)  in: [<= world * part]; out: this rank's slice of in, summed over ranks
-///                                              in fp32, rounded once; in place: out lies on that slice
-///   all_gather(in, out, part, tag, after)      in: this rank's slice of out; out: [<= world * part]; in place the same
-///   all_reduce(inout, tag, after)              sums; integers modulo 2^64
-///   all_to_all(in, out, tag, after)            both [world * n]: in's r-th n-th goes to rank r; not in place
+///   reduce_scatter(in, out, part, scale, tag, after)
+///                 in: [<= world * part]; out: this rank's slice of in, summed over ranks in fp32, multiplied by scale
+///                 in fp32, and then rounded once; in place: out lies on that slice. A communicator that is not
+///                 `ordered` may round as its library does, and multiply what each rank brings instead of the sum
+///   all_gather(in, out, part, tag, after)
+///                 in: this rank's slice of out; out: [<= world * part]; in place the same
+///   all_reduce(inout, tag, after)       sums; integers modulo 2^64
+///   all_to_all(in, out, tag, after)     both [world * n]: in's r-th n-th goes to rank r; not in place
 ///   broadcast(inout, root, tag, after)
 ///   drop()   leaves the current epoch: what all ranks have joined is waited for, all else is withdrawn and never
 ///            touches memory again. Ranks that do not drop learn of it from their waits, until they drop too. The k-th

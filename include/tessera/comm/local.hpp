@@ -22,10 +22,11 @@ template <class Queue, class Event, class Portions>
 class Posts {
  public:
   template <class In, class Out>
-  Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
+  Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
+                       const Event& after = {}) {
     check_slices("reduce_scatter", std::ssize(in), part, self().world(), std::ssize(out), self().rank());
     return self().post({Collective::reduce_scatter, element_type<In>(), element_type<Out>(), std::ssize(in), part, 0,
-                        tag, Portions::template reduce_scatter<In, Out>},
+                        tag, Portions::template reduce_scatter<In, Out>, nullptr, scale},
                        in.data(), out.data(), after);
   }
 

@@ -37,12 +37,13 @@ struct Call {
   Tag tag{};
   Portion portion = nullptr;
   void* context = nullptr;  // what the portion needs besides
+  float scale = 1;          // of a reduce_scatter's sum
 
   bool same_as(const Call& other) const noexcept {
     return kind == other.kind && in.bytes == other.in.bytes && out.bytes == other.out.bytes &&
            std::strcmp(in.name, other.in.name) == 0 && std::strcmp(out.name, other.out.name) == 0 &&
-           elements == other.elements && part == other.part && root == other.root && tag.index == other.tag.index &&
-           tag.pass == other.tag.pass && std::strcmp(tag.what, other.tag.what) == 0;
+           elements == other.elements && part == other.part && root == other.root && scale == other.scale &&
+           tag.index == other.tag.index && tag.pass == other.tag.pass && std::strcmp(tag.what, other.tag.what) == 0;
   }
 
   /// "reduce_scatter of 4096 bfloat16 in parts of 1024 (gradients of bucket 3, pass 2)"
@@ -50,6 +51,7 @@ struct Call {
     std::string text = message({name(kind), " of ", elements, " ", in.name});
     if (std::strcmp(in.name, out.name) != 0) text += message({" to ", out.name});
     if (kind == Collective::reduce_scatter || kind == Collective::all_gather) text += message({" in parts of ", part});
+    if (scale != 1) text += message({" times ", static_cast<double>(scale)});
     if (kind == Collective::broadcast) text += message({" from rank ", root});
     return text + message({" (", tag.what, " ", tag.index, ", pass ", tag.pass, ")"});
   }
@@ -74,7 +76,7 @@ void reduce_scatter(const Call& call, const List<Ends>& ranks, int rank) {
   const Slice slice(call.elements, call.part, rank);
   sum_in_tree(
       static_cast<int>(ranks.size()), slice.size, [&](int r) { return input<In>(ranks[r]) + slice.begin; },
-      output<Out>(ranks[rank]));
+      output<Out>(ranks[rank]), call.scale);
 }
 
 inline void all_gather(const Call& call, const List<Ends>& ranks, int rank) {

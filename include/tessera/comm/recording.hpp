@@ -42,9 +42,10 @@ class Recording {
     using Event = typename Executor::Event;
 
     template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
+                         const Event& after = {}) {
       const index_t own = Slice(std::ssize(in), part, rank_).size;
-      return note(queue_.reduce_scatter(in, out, part, tag, after),
+      return note(queue_.reduce_scatter(in, out, part, scale, tag, after),
                   {Collective::reduce_scatter, tag, std::ssize(in), own, element_type<In>(), std::ssize(in) - own});
     }
 

@@ -21,11 +21,12 @@ class Self {
     using Event = HostEvent;
 
     template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag, const Event& after = {}) {
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag,
+                         const Event& after = {}) {
       check_slices("reduce_scatter", std::ssize(in), part, 1, std::ssize(out), 0);
       after.wait();
       sum_in_tree(
-          1, std::ssize(in), [&](int) { return in.data(); }, out.data());
+          1, std::ssize(in), [&](int) { return in.data(); }, out.data(), scale);
       return {};
     }
 

@@ -142,9 +142,10 @@ class Simulated {
     ~Queue() { wire_->time_on(line_, rank_, nullptr); }  // the timeline may end here too
 
     template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
+                         const Event& after = {}) {
       return post(Collective::reduce_scatter, tag, in.size_bytes(), after,
-                  [&] { return queue_.reduce_scatter(in, out, part, tag, Event{}); });
+                  [&] { return queue_.reduce_scatter(in, out, part, scale, tag, Event{}); });
     }
 
     template <class T>

@@ -54,14 +54,19 @@ class TreeSum {
   std::array<std::array<Sum, chunk>, 32> partial_;
 };
 
-/// out[i] = the sum of leaf(r)[i] over r, rounded once, for 0 <= i < n. `out` may be one of the leaves itself.
+/// out[i] = the sum of leaf(r)[i] over r, times scale, rounded once, for 0 <= i < n. `out` may be one of the leaves
+/// itself.
 template <class Out, class Leaf>
-void sum_in_tree(int leaves, index_t n, Leaf leaf, Out* out) {
-  TreeSum<SumType<Out>> sum;
+void sum_in_tree(int leaves, index_t n, Leaf leaf, Out* out, float scale = 1) {
+  using Sum = SumType<Out>;
+  TreeSum<Sum> sum;
   for (index_t begin = 0; begin < n; begin += sum.chunk) {
     const index_t size = n - begin < sum.chunk ? n - begin : sum.chunk;
     const auto* total = sum(leaves, size, [&](int r) { return leaf(r) + begin; });
-    vectorize(0, size, [to = out + begin, total](index_t i) { to[i] = static_cast<Out>(total[i]); });
+    vectorize(0, size, [to = out + begin, total, factor = static_cast<Sum>(scale)](index_t i) {
+      TESSERA_ROUND_EACH_OPERATION
+      to[i] = static_cast<Out>(total[i] * factor);
+    });
   }
 }
 

@@ -1,5 +1,6 @@
 // The kernels of CudaSelf and CudaLocal: one launch a device does a collective for all of its ranks, reading the peers'
-// memory directly. Sums have the bits of comm/tree.hpp: additions alone, which no compiler may fuse or reorder.
+// memory directly. Sums have the bits of comm/tree.hpp: additions and then one product, which no compiler may fuse or
+// reorder.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -51,6 +52,7 @@ struct ReduceScatter {
   const In* in[most_ranks];
   Own own[most_ranks];
   int ranks;
+  float scale;
 
   TESSERA_HD index_t size(int slice) const { return own[slice].size; }
 
@@ -60,9 +62,9 @@ struct ReduceScatter {
       return converted<SumType<Out>>(load<n>(from[r] + at));
     };
     if constexpr (world > 0)
-      store(own[slice].out + i, converted<Out>(sum_in_tree<0, world>(leaf)));
+      store(own[slice].out + i, converted<Out>(scaled(sum_in_tree<0, world>(leaf), scale)));
     else
-      store(own[slice].out + i, converted<Out>(sum_in_tree(ranks, leaf)));
+      store(own[slice].out + i, converted<Out>(scaled(sum_in_tree(ranks, leaf), scale)));
   }
 };
 
@@ -163,6 +165,7 @@ template <class In, class Out, int world>
 void reduce_scatter_among(const Call& call, std::span<const Ends> ranks, const Share& share) {
   ReduceScatter<In, Out, world> body{};
   body.ranks = static_cast<int>(ranks.size());
+  body.scale = call.scale;
   bool packed = call.part % pack_elements<In> == 0;
   for (std::size_t r = 0; r < ranks.size(); ++r) {
     body.in[r] = local::input<In>(ranks[r]);

@@ -20,6 +20,30 @@
 
 namespace tessera::nccl {
 
+/// What NCCL sums by: a plain sum, or one that first multiplies what this rank brings by a factor, rounded to T. Lives
+/// until the calls that are given it have returned. Source: NCCL, ncclRedOpCreatePreMulSum.
+template <class T>
+class ScaledSum {
+ public:
+  ScaledSum(float scale, ncclComm_t comm, FirstError& error) : comm_(comm), error_(error) {
+    T factor(scale);
+    if (scale != 1)
+      error_(ncclRedOpCreatePreMulSum(&operation_, &factor, sum_type<T>(), ncclScalarHostImmediate, comm_));
+  }
+  ScaledSum(const ScaledSum&) = delete;
+  ScaledSum& operator=(const ScaledSum&) = delete;
+  ~ScaledSum() {
+    if (operation_ != ncclSum) error_(ncclRedOpDestroy(operation_, comm_));
+  }
+
+  ncclRedOp_t operation() const noexcept { return operation_; }
+
+ private:
+  ncclComm_t comm_;
+  FirstError& error_;
+  ncclRedOp_t operation_ = ncclSum;
+};
+
 /// See CommunicationQueue. Posting enqueues on a stream of high priority and never waits for the device; the first
 /// collective of a kind may wait for the other ranks, as NCCL connects them. Can be captured in a CUDA graph, by all
 /// ranks alike, once each kind of collective has run.
@@ -48,21 +72,24 @@ class Queue {
   Queue& operator=(const Queue&) = delete;
   ~Queue() { group_->close(*line_); }
 
+  /// Where NCCL sums, it multiplies what each rank brings by `scale`, rounded to the type, before the sum.
   template <class In, class Out>
-  Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
+  Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
+                       const Event& after = {}) {
     if constexpr (stages<In, Out>) {
-      return ordered_reduce_scatter(in, out, part, tag, after);
+      return ordered_reduce_scatter(in, out, part, scale, tag, after);
     } else {
       check_slices("reduce_scatter", std::ssize(in), part, world(), std::ssize(out), rank());
-      return post<In, Out>(Collective::reduce_scatter, std::ssize(in), part, 0, tag, after, [&](auto& turn) {
+      return line_->post(reduction<In, Out>(std::ssize(in), part, scale, tag), after, [&](auto& turn) {
         turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
           constexpr ncclDataType_t type = sum_type<In>();
+          const ScaledSum<In> sum(scale, comm, error);
           if (std::ssize(in) == part * world())
-            return error(ncclReduceScatter(in.data(), out.data(), count(part), type, ncclSum, comm, stream));
+            return error(ncclReduceScatter(in.data(), out.data(), count(part), type, sum.operation(), comm, stream));
           // The last parts are short or empty. A reduction to each rank moves as many bytes, in one kernel.
           each_slice(std::ssize(in), part, [&](int root, const Slice& slice) {
             error(ncclReduce(in.data() + slice.begin, root == rank() ? out.data() : nullptr, count(slice.size), type,
-                             ncclSum, root, comm, stream));
+                             sum.operation(), root, comm, stream));
           });
         });
       });
@@ -72,11 +99,11 @@ class Queue {
   /// The same in the fixed tree of design section 4.3: every rank is sent what the others have of its slice, and sums
   /// it in fp32, or in double. Needs lend().
   template <class In, class Out>
-  Event ordered_reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag,
+  Event ordered_reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
                                const Event& after = {}) {
     check_slices("reduce_scatter", std::ssize(in), part, world(), std::ssize(out), rank());
     In* const staged = staging<In>(part);
-    return post<In, Out>(Collective::reduce_scatter, std::ssize(in), part, 0, tag, after, [&](auto& turn) {
+    return line_->post(reduction<In, Out>(std::ssize(in), part, scale, tag), after, [&](auto& turn) {
       const Slice own(std::ssize(in), part, rank());
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
         each_slice(std::ssize(in), part, [&](int peer, const Slice& slice) {
@@ -86,15 +113,15 @@ class Queue {
         for (int peer = 0; peer < world() && own.size > 0; ++peer)
           if (peer != rank()) error(ncclRecv(staged + peer * part, bytes_of<In>(own.size), raw, peer, comm, stream));
       });
-      collectives::staged_sum<In, Out>({staged, in.data() + own.begin, out.data(), part, own.size, rank(), world()},
-                                       share(turn.stream()));
+      collectives::staged_sum<In, Out>(
+          {staged, in.data() + own.begin, out.data(), part, own.size, rank(), world(), scale}, share(turn.stream()));
     });
   }
 
   template <class T>
   Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
     check_slices("all_gather", std::ssize(out), part, world(), std::ssize(in), rank());
-    return post<T, T>(Collective::all_gather, std::ssize(out), part, 0, tag, after, [&](auto& turn) {
+    return post<T>(Collective::all_gather, std::ssize(out), part, 0, tag, after, [&](auto& turn) {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
         if (std::ssize(out) == part * world())
           return error(ncclAllGather(in.data(), out.data(), bytes_of<T>(part), raw, comm, stream));
@@ -108,7 +135,7 @@ class Queue {
 
   template <class T>
   Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
-    return post<T, T>(Collective::all_reduce, std::ssize(inout), 0, 0, tag, after, [&](auto& turn) {
+    return post<T>(Collective::all_reduce, std::ssize(inout), 0, 0, tag, after, [&](auto& turn) {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
         if (!inout.empty())
           error(ncclAllReduce(inout.data(), inout.data(), inout.size(), sum_type<T>(), ncclSum, comm, stream));
@@ -121,7 +148,7 @@ class Queue {
   Event ordered_all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
     const index_t n = std::ssize(inout);
     T* const staged = staging<T>(n);
-    return post<T, T>(Collective::all_reduce, n, 0, 0, tag, after, [&](auto& turn) {
+    return post<T>(Collective::all_reduce, n, 0, 0, tag, after, [&](auto& turn) {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
         if (n > 0) error(ncclAllGather(inout.data(), staged, bytes_of<T>(n), raw, comm, stream));
       });
@@ -132,7 +159,7 @@ class Queue {
   template <class T>
   Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
     check_all_to_all(std::ssize(in), std::ssize(out), world());
-    return post<T, T>(Collective::all_to_all, std::ssize(in), 0, 0, tag, after, [&](auto& turn) {
+    return post<T>(Collective::all_to_all, std::ssize(in), 0, 0, tag, after, [&](auto& turn) {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
         const index_t part = std::ssize(in) / world();
         for (int peer = 0; peer < world() && part > 0; ++peer) {
@@ -146,7 +173,7 @@ class Queue {
   template <class T>
   Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
     check_root(root, world());
-    return post<T, T>(Collective::broadcast, std::ssize(inout), 0, root, tag, after, [&](auto& turn) {
+    return post<T>(Collective::broadcast, std::ssize(inout), 0, root, tag, after, [&](auto& turn) {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
         if (!inout.empty())
           error(ncclBroadcast(inout.data(), inout.data(), inout.size_bytes(), raw, root, comm, stream));
@@ -167,12 +194,23 @@ class Queue {
   int rank() const noexcept { return group_->rank(); }
   int world() const noexcept { return group_->world(); }
 
-  template <class In, class Out, class Calls>
+  template <class In, class Out>
+  static local::Call reduction(index_t elements, index_t part, float scale, Tag tag) {
+    return {.kind = Collective::reduce_scatter,
+            .in = element_type<In>(),
+            .out = element_type<Out>(),
+            .elements = elements,
+            .part = part,
+            .tag = tag,
+            .scale = scale};
+  }
+
+  template <class T, class Calls>
   Event post(Collective kind, index_t elements, index_t part, int root, Tag tag, const Event& after,
              const Calls& calls) {
     const local::Call call{.kind = kind,
-                           .in = element_type<In>(),
-                           .out = element_type<Out>(),
+                           .in = element_type<T>(),
+                           .out = element_type<T>(),
                            .elements = elements,
                            .part = part,
                            .root = root,

@@ -26,8 +26,9 @@ class Ordered {
     using Event = typename Executor::Event;
 
     template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
-      return queue_.ordered_reduce_scatter(in, out, part, tag, after);
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
+                         const Event& after = {}) {
+      return queue_.ordered_reduce_scatter(in, out, part, scale, tag, after);
     }
 
     template <class T>

@@ -32,12 +32,14 @@ class CudaSelf {
     ~Queue() { drop(); }
 
     template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag, const Event& after = {}) {
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag,
+                         const Event& after = {}) {
       check_slices("reduce_scatter", std::ssize(in), part, 1, std::ssize(out), 0);
       return behind(after, [&] {
-        if (std::is_same_v<In, Out> && static_cast<const void*>(in.data()) == out.data()) return;
+        if (scale == 1 && std::is_same_v<In, Out> && static_cast<const void*>(in.data()) == out.data()) return;
         const local::Ends ends{in.data(), out.data()};
-        collectives::reduce_scatter<In, Out>({.elements = std::ssize(in), .part = part}, {&ends, 1}, share());
+        collectives::reduce_scatter<In, Out>({.elements = std::ssize(in), .part = part, .scale = scale}, {&ends, 1},
+                                             share());
       });
     }
 

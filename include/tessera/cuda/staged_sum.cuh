@@ -1,5 +1,5 @@
 // The local half of an ordered reduction: what all ranks sent lies here, and is summed in the fixed tree of
-// comm/tree.hpp and rounded once, by one kernel.
+// comm/tree.hpp, scaled and rounded once, by one kernel.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,6 +21,7 @@ struct StagedSum {
   index_t elements;
   int rank;
   int ranks;
+  float scale = 1;
 
   // A tree over blocks of so many leaves, a power of two, is the tree over the leaves.
   static constexpr int leaves_of_block = 64;
@@ -33,13 +34,14 @@ struct StagedSum {
       return converted<SumType<Out>>(load<n>(r == rank ? own + i : staged + r * stride + i));
     };
     if constexpr (world > 0) {
-      store(out + i, converted<Out>(sum_in_tree<0, world>(leaf)));
+      store(out + i, converted<Out>(scaled(sum_in_tree<0, world>(leaf), scale)));
     } else {
       const auto block_sum = [this, &leaf](int block) {
         const int first = block * leaves_of_block;
         return sum_in_tree(min(leaves_of_block, ranks - first), [&](int r) { return leaf(first + r); });
       };
-      store(out + i, converted<Out>(sum_in_tree(static_cast<int>(ceil_div(ranks, leaves_of_block)), block_sum)));
+      const int blocks_of_ranks = static_cast<int>(ceil_div(ranks, leaves_of_block));
+      store(out + i, converted<Out>(scaled(sum_in_tree(blocks_of_ranks, block_sum), scale)));
     }
   }
 };
@@ -49,7 +51,8 @@ inline constexpr int most_staged_ranks = 64 * 127;
 
 template <class In, class Out, int world>
 void staged_sum_among(const StagedSum<In, Out, 0>& sum, const Share& share) {
-  const StagedSum<In, Out, world> body{sum.staged, sum.own, sum.out, sum.stride, sum.elements, sum.rank, sum.ranks};
+  const StagedSum<In, Out, world> body{sum.staged,   sum.own,  sum.out,   sum.stride,
+                                       sum.elements, sum.rank, sum.ranks, sum.scale};
   const bool packed = is_aligned<In>(sum.staged) && is_aligned<In>(sum.own) && is_aligned<In>(sum.out) &&
                       sum.stride % pack_elements<In> == 0;
   launch(share, body, 1, sum.elements, packed);

@@ -42,6 +42,13 @@ TESSERA_HD Pack<Sum, n> operator+(const Pack<Sum, n>& a, const Pack<Sum, n>& b) 
   return sum;
 }
 
+template <class T, int n>
+TESSERA_HD Pack<T, n> scaled(const Pack<T, n>& by_one, float scale) {
+  Pack<T, n> product;
+  for (int k = 0; k < n; ++k) product.element[k] = by_one.element[k] * static_cast<T>(scale);
+  return product;
+}
+
 /// The sum of leaf(first) .. leaf(first + leaves - 1), each a Pack, in the tree, of a power of two of them: without a
 /// loop, so that all are loaded before the first sum.
 template <int first, int leaves, class Leaf>

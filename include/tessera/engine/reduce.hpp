@@ -144,7 +144,7 @@ class Reduce {
     const Gradient* mine = gradients_.at(b);
     const std::span<const Gradient> leaves(mine, to_size(range.size()));
     const auto reduce_scatter = [&](auto out) {
-      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b),
+      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), 1,
                                           Tag{"gradients of bucket", b, step}, executor_->record());
     };
     if (passes_ == 1)

@@ -31,6 +31,7 @@ struct Part {
   ncclDataType_t type;
   ncclRedOp_t op;
   int other;
+  double factor = 1;  // of what this rank brings to a sum; exactly representable in the type
 
   bool agrees(const Part& with) const {
     return kind == with.kind && count == with.count && type == with.type && op == with.op && other == with.other;
@@ -151,6 +152,7 @@ struct Clique {
       if (shape.kind == Kind::broadcast && rank != static_cast<std::size_t>(shape.other)) continue;
       const T* from = static_cast<const T*>(calls[rank]->part.in);
       in[rank].assign(from, from + total);
+      if (calls[rank]->part.factor != 1) scale(in[rank], calls[rank]->part.factor);
     }
     std::vector<T> sum;
     if (shape.kind == Kind::all_reduce || shape.kind == Kind::reduce || shape.kind == Kind::reduce_scatter) {
@@ -172,6 +174,12 @@ struct Clique {
       }
       calls[rank]->done = true;
     }
+  }
+
+  template <class T>
+  static void scale(std::vector<T>& values, double factor) {
+    using Wide = std::conditional_t<std::is_arithmetic_v<T>, T, float>;
+    for (T& value : values) value = T(static_cast<Wide>(static_cast<Wide>(value) * static_cast<Wide>(factor)));
   }
 
   // Each element starts at a rank of its own: no order that anybody could rely on.

@@ -24,7 +24,12 @@ struct ncclComm {
   std::shared_ptr<emulated::Moment> last;  // calls of one communicator run in the order of the calls
   std::vector<std::pair<cudaStream_t, emulated::Operation>> deferred;
   std::set<void*> registered;
-  std::weak_ptr<void> graphs;  // is held by every captured call, and so by the graphs that hold them
+  struct ScaledSum {
+    ncclDataType_t type;
+    double factor;
+  };
+  std::map<int, ScaledSum> scaled_sums;  // by ncclRedOp_t
+  std::weak_ptr<void> graphs;            // is held by every captured call, and so by the graphs that hold them
 };
 
 namespace emulated {

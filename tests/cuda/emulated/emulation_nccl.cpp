@@ -95,6 +95,29 @@ TEST_CASE("sends and receives of one group meet, to oneself too; other types are
   });
 }
 
+TEST_CASE("ncclRedOpCreatePreMulSum multiplies what a rank brings by its factor, and rounds as its type does") {
+  run_ranks(2, [&](ncclComm_t comm, int rank, cudaStream_t stream) {
+    using tessera::float16;
+    Array<float16> half(std::vector<float16>(1, float16(57344.0f))), sum(std::vector<float16>(1));
+    float16 factor(rank == 0 ? 0.25f : 0.5f);
+    ncclRedOp_t scaled = ncclSum, other = ncclSum;
+    CHECK(ncclRedOpCreatePreMulSum(&scaled, &factor, ncclFloat16, ncclScalarHostImmediate, comm) == ncclSuccess);
+    CHECK(ncclRedOpCreatePreMulSum(&other, &factor, ncclFloat16, ncclScalarHostImmediate, comm) == ncclSuccess);
+    CHECK(scaled != other);
+    CHECK(emulated::nccl_scaled_sums() >= 2);
+    CHECK(ncclAllReduce(half.data, sum.data, 1, ncclFloat, scaled, comm, stream) == ncclInvalidArgument);
+    CHECK(ncclAllReduce(half.data, sum.data, 1, ncclFloat16, scaled, comm, stream) == ncclSuccess);
+    CHECK(ncclRedOpDestroy(scaled, comm) == ncclSuccess);  // the call that was given it has returned
+    CHECK(ncclAllReduce(half.data, sum.data, 1, ncclFloat16, scaled, comm, stream) == ncclInvalidArgument);
+    CHECK(ncclRedOpDestroy(scaled, comm) == ncclInvalidArgument);
+    CHECK(ncclRedOpDestroy(other, comm) == ncclSuccess);
+    cudaStreamSynchronize(stream);
+    CHECK(static_cast<float>(sum.values()[0]) == 43008.0f);
+    CHECK(static_cast<float>(half.values()[0]) == 57344.0f);
+    CHECK(ncclCommDestroy(comm) == ncclSuccess);
+  });
+}
+
 TEST_CASE("a call that a rank lacks, or that does not agree, hangs until the communicator is aborted; streams go on") {
   for (const bool disagrees : {false, true}) {
     run_ranks(2, [&](ncclComm_t comm, int rank, cudaStream_t stream) {

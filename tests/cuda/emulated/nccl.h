@@ -50,10 +50,16 @@ inline ncclResult_t settle(const Communicator& comm) {
   return state(*comm);
 }
 
-inline ncclResult_t submit(const char* call, ncclComm_t handle, cudaStream_t stream, const Part& part,
-                           std::size_t in_count, std::size_t out_count) {
+inline ncclResult_t submit(const char* call, ncclComm_t handle, cudaStream_t stream, Part part, std::size_t in_count,
+                           std::size_t out_count) {
   const Lock lock(machine().mutex);
   const Communicator comm = live(handle, call);
+  if (part.op >= ncclNumOps) {
+    const auto known = comm->scaled_sums.find(part.op);
+    if (known == comm->scaled_sums.end() || known->second.type != part.type) return ncclInvalidArgument;
+    part.op = ncclSum;
+    part.factor = known->second.factor;
+  }
   const std::size_t bytes = bytes_of(part.type);
   const auto usable = [&](const void* memory, std::size_t count) {
     return count == 0 || (!is_pageable(memory) && lies_within(memory, count * bytes));

@@ -68,6 +68,27 @@ inline ncclResult_t ncclRecv(void* out, std::size_t n, ncclDataType_t type, int 
                           n);
 }
 
+// Of this communicator and type alone, until it is destroyed; calls that were given it before keep their factor.
+inline ncclResult_t ncclRedOpCreatePreMulSum(ncclRedOp_t* op, void* scalar, ncclDataType_t type,
+                                             ncclScalarResidence_t residence, ncclComm_t handle) {
+  const emulated::Lock lock(emulated::machine().mutex);
+  const emulated::Communicator comm = emulated::live(handle, "ncclRedOpCreatePreMulSum");
+  if (const ncclResult_t now = emulated::ready(*comm); now != ncclSuccess) return now;
+  if (residence != ncclScalarHostImmediate) return ncclInvalidArgument;  // nobody needs another
+  int id = ncclNumOps;
+  while (comm->scaled_sums.count(id) != 0) ++id;
+  emulated::with_type(type, [&](auto zero) {
+    std::memcpy(&zero, scalar, sizeof zero);
+    comm->scaled_sums[id] = {type, static_cast<double>(zero)};
+  });
+  return *op = static_cast<ncclRedOp_t>(id), ncclSuccess;
+}
+inline ncclResult_t ncclRedOpDestroy(ncclRedOp_t op, ncclComm_t handle) {
+  const emulated::Lock lock(emulated::machine().mutex);
+  const std::size_t known = emulated::live(handle, "ncclRedOpDestroy")->scaled_sums.erase(op);
+  return known != 0 ? ncclSuccess : ncclInvalidArgument;
+}
+
 inline ncclResult_t ncclMemAlloc(void** memory, std::size_t bytes) {
   const cudaError_t error = emulated::allocate(memory, bytes, cudaMemoryTypeDevice, NCCL_WIN_REQUIRED_ALIGNMENT);
   return error == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
@@ -117,6 +138,14 @@ inline std::size_t nccl_registrations() {
   const Lock lock(machine().mutex);
   std::size_t count = 0;
   for (const auto& [handle, comm] : nccl().communicators) count += comm->registered.size();
+  return count;
+}
+
+/// What ncclRedOpCreatePreMulSum made and nobody destroyed, of communicators that live.
+inline std::size_t nccl_scaled_sums() {
+  const Lock lock(machine().mutex);
+  std::size_t count = 0;
+  for (const auto& [handle, comm] : nccl().communicators) count += comm->scaled_sums.size();
   return count;
 }
 
