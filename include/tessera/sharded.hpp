@@ -162,7 +162,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
       for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, progress_.steps());
       mine_.add_squares(executor_, reduce_, decision_.squares());
       reduce_.settle();
-      decision_.decide(reductions_, step_settings(), rules_, absent(), progress_.steps());
+      decision_.decide(reductions_, step_settings(), reduce_.divisor(), rules_, absent(), progress_.steps());
       if (decision_.may_be_applied()) update();
       const index_t attempt = progress_.end_step();
       reduce_.begin_step(options_.micro_batches);

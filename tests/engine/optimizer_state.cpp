@@ -43,7 +43,7 @@ struct Fixture {
   void step(const std::vector<Sgd>& rules, bool finite = true) {
     decision.begin(rules);
     if (!finite) decision.squares()->first_non_finite = 0;
-    decision.decide(queue, {.micro_batches = 1, .clip_norm = 1e30}, rules, [](Unit) { return false; }, 0);
+    decision.decide(queue, {.micro_batches = 1, .clip_norm = 1e30}, 1, rules, [](Unit) { return false; }, 0);
     state.update(0, gradients, parameters, [](Unit) { return false; });
   }
 };

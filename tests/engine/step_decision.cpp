@@ -39,7 +39,7 @@ TEST_CASE("squares are summed exactly over ranks, and the first non-finite place
         mine.squares.add(0x1p-60);  // lost if the sum were a double
         if (comm.rank() == 0) mine.squares.add(0x1p7);
         if (step > 0) mine.first_non_finite = static_cast<std::uint64_t>(100 - comm.rank());
-        decision.decide(queue, settings_of(world), rules, nothing_absent, step);
+        decision.decide(queue, settings_of(world), world, rules, nothing_absent, step);
         ExactSum expected;
         for (int r = 0; r < world; ++r) expected.add(0x1p60), expected.add(0x1p-60);
         expected.add(0x1p7);
@@ -63,17 +63,32 @@ std::vector<std::string> errors_where_rank_2_has(const StepSettings& other, cons
     const bool differs = comm.rank() == 2;
     decision.begin(differs ? other_rules : rules);
     try {
-      decision.decide(queue, differs ? other : settings_of(3), differs ? other_rules : rules, nothing_absent, 4);
+      decision.decide(queue, differs ? other : settings_of(3), 3, differs ? other_rules : rules, nothing_absent, 4);
     } catch (const AgreementError& error) {
       errors[comm.rank()] = error.what();
     }
     CHECK_FALSE(decision.outcome().get().applied);
     CHECK(decision.outcome().get().steps == 0);
     decision.begin(rules);
-    decision.decide(queue, settings_of(3), rules, nothing_absent, 5);
+    decision.decide(queue, settings_of(3), 3, rules, nothing_absent, 5);
     CHECK(decision.outcome().get().applied);
   });
   return errors;
+}
+
+TEST_CASE("gradients are divided by what is left to divide them by, be it fewer than a step's micro-batches") {
+  Self self;
+  Host host;
+  auto queue = self.queue(Duration::seconds(1));
+  StepDecision<Sgd, Host> decision(host, plan_for(1, 1), 0, 1, 1, {}, false);
+  const std::vector<Sgd> rules{Sgd{}};
+  for (const int divisor : {4, 1}) {
+    decision.begin(rules);
+    decision.squares()->squares.add(64);
+    decision.decide(queue, settings_of(4), divisor, rules, nothing_absent, divisor);
+    CHECK(decision.outcome().get().gradient_norm == 8.0 / divisor);
+    CHECK(decision.outcome().get().gradient_scale == 1.0f / static_cast<float>(divisor));
+  }
 }
 
 TEST_CASE("one rank with other settings makes all throw the same, once, with the setting and both values") {
@@ -104,7 +119,7 @@ TEST_CASE("a unit is counted as absent once for every rank that had no gradient 
     StepDecision<Sgd, Host> decision(host, plan_for(3, 1), comm.rank(), 3, 1, {}, false);
     for (int absent = 0; absent <= 3; ++absent) {
       decision.begin(rules);
-      decision.decide(queue, settings_of(3), rules, [&](Unit) { return comm.rank() < absent; }, absent);
+      decision.decide(queue, settings_of(3), 3, rules, [&](Unit) { return comm.rank() < absent; }, absent);
       CHECK(*decision.absent(Unit{0}) == static_cast<std::uint64_t>(absent));
     }
   });
@@ -119,7 +134,7 @@ TEST_CASE("a group's rule stands beside what it makes of the step that comes") {
   decision.begin(rules);
   CHECK(decision.rule(0)->scalars.lr == 0.5f);
   CHECK(decision.rule(1)->scalars.keep == 0);  // the first step has nothing to keep
-  decision.decide(queue, settings_of(1), rules, nothing_absent, 0);
+  decision.decide(queue, settings_of(1), 1, rules, nothing_absent, 0);
   decision.begin(rules);
   CHECK(decision.rule(1)->scalars.keep == 0.5f);
 }

@@ -34,10 +34,10 @@ class OwnedParts {
   List<List<Range>> parts_;
 };
 
-/// The norm of the gradients' mean over `leaves` micro-batches (times the loss scale), from the squares of their sum.
+/// The norm of the gradients' mean, from the squares of the reduced gradients, which are `leaves` times as large.
 TESSERA_HD inline double gradient_norm(double square_sum, double leaves) { return ::sqrt(square_sum) / leaves; }
 
-/// What turns the sum into the clipped mean: min(1, clip_norm / (norm + 1e-6)) / leaves, rounded once.
+/// What turns reduced gradients into the clipped mean: min(1, clip_norm / (norm + 1e-6)) / leaves, rounded once.
 /// Source: torch.nn.utils.clip_grad_norm_.
 TESSERA_HD inline float gradient_scale(double norm, double clip_norm, double leaves) {
   return static_cast<float>(min(1.0, clip_norm / (norm + 1e-6)) / leaves);

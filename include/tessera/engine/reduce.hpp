@@ -103,6 +103,9 @@ class Reduce {
     last_pass_ = passes - 1;
   }
 
+  /// What the reduced gradients of this step are to be divided by to be the mean over all micro-batches.
+  double divisor() const noexcept { return static_cast<double>(sharding_->world()) * (last_pass_ + 1); }
+
   /// The caller of a flat layout writes anywhere in the buffer, from now on: it must be free, and is zeroed unless
   /// this pass adds to another.
   void begin_pass(int pass) {

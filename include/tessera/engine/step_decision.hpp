@@ -61,19 +61,20 @@ class StepDecision {
   /// Where the squares of this rank's part are added.
   SquareSum* squares() noexcept { return &numbers_.data()->mine; }
 
-  /// Brings this rank's numbers together with all others' and decides. absent(unit): whether this rank had no gradient
-  /// of the unit. What is given to the executor from now on finds the decision in numbers().
+  /// Brings this rank's numbers together with all others' and decides. divisor: what is left to divide the reduced
+  /// gradients by, beside the loss scale (Reduce::divisor()). absent(unit): whether this rank had no gradient of the
+  /// unit. What is given to the executor from now on finds the decision in numbers().
   /// A synchronous executor's throws AgreementError and CommError; of another the outcome tells.
   template <class Queue, class Absent>
-  void decide(Queue& queue, const StepSettings& settings, const std::vector<Rule>& rules, Absent absent, index_t step) {
+  void decide(Queue& queue, const StepSettings& settings, double divisor, const std::vector<Rule>& rules, Absent absent,
+              index_t step) {
     const AgreementWords words = this->words();
     executor_->once(Offer{numbers_.data(), words, rank_, digest_of(settings, rules)});
     for (int u = 0; u < units_; ++u)
       if (absent(Unit{u})) executor_->once(OfferAbsent{words, u});
     agreed_ = queue.all_reduce(words_.span(), Tag{"norm and agreement of step", step, step}, executor_->record());
     executor_->wait(agreed_);
-    executor_->once(Decide{numbers_.data(), words, static_cast<double>(settings.micro_batches), settings.clip_norm,
-                           scales_loss_});
+    executor_->once(Decide{numbers_.data(), words, divisor, settings.clip_norm, scales_loss_});
     if constexpr (Executor::synchronous)
       if (const StepOutcome outcome = numbers_.data()->outcome; outcome.differs != 0) {
         executor_->once(ForgetDifference{numbers_.data()});

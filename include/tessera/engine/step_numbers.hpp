@@ -24,7 +24,7 @@ struct StepOutcome {
   index_t first_non_finite = -1;  ///< place in the trainable space of a gradient, or -1
   index_t first_non_finite_weight = -1;  ///< that an earlier update made, or -1
   int differs = 0;                ///< a rank that did not do what rank 0 did, or 0
-  float gradient_scale = 0;       ///< from the sum to the clipped mean
+  float gradient_scale = 0;       ///< from the reduced gradients to the clipped mean
   bool applied = false;
   bool loss_scale_exhausted = false;
 };
@@ -138,7 +138,7 @@ struct OfferAbsent {
 struct Decide {
   StepNumbers* numbers;
   AgreementWords words;
-  double micro_batches;  ///< of all ranks in this step
+  double divisor;  ///< from the reduced gradients to their mean, beside the loss scale
   double clip_norm;
   bool scales_loss;
 
@@ -150,7 +150,7 @@ struct Decide {
     outcome.applied = false;
     if (outcome.differs != 0) return;
     outcome.loss_scale = static_cast<double>(numbers->loss_scale);
-    const double leaves = micro_batches * outcome.loss_scale;
+    const double leaves = divisor * outcome.loss_scale;
     outcome.gradient_norm = tessera::gradient_norm(words.square_sum(), leaves);
     outcome.first_non_finite = words.first_gradient_place();
     outcome.first_non_finite_weight = words.first_weight_place();
