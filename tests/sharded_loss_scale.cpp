@@ -81,6 +81,24 @@ TEST_CASE("the scale cancels: gradients that fit give the weights of any other s
     CHECK(one.parameters[i] == doctest::Approx(large.parameters[i]).epsilon(0.01));
 }
 
+TEST_CASE("a step of fewer micro-batches than memory was planned for is averaged over its own") {
+  run_ranks(2, [&](Local& comm) {
+    Sharded<Adam, Stage2, Fp16> optimizer(comm, ragged_layout(), {}, rules,
+                                          {.micro_batches = 5, .loss_scale = {.initial = 1, .dynamic = false}});
+    optimizer.initialize(testing::made_up_weight);
+    double norm = 0;
+    for (const int passes : {5, 3, 1, 2, 5}) {
+      optimizer.begin_step(2 * passes);
+      for (int k = 0; k < passes; ++k)
+        testing::run_pass(optimizer, 0, 0, [](index_t, index_t, Tensor, index_t) { return 60000.0f; });
+      const Report report = optimizer.step();
+      CHECK(report.applied());
+      if (norm != 0) CHECK(report.gradient_norm() == norm);
+      norm = report.gradient_norm();
+    }
+  });
+}
+
 TEST_CASE("a scale that cannot be lowered is said, with the first tensor that is not finite") {
   const Layout layout = ragged_layout();
   run_ranks(2, [&](Local& comm) {
@@ -100,19 +118,73 @@ TEST_CASE("a scale that cannot be lowered is said, with the first tensor that is
   });
 }
 
-TEST_CASE("a gradient that fits on each rank and overflows in the sum is skipped too") {
+TEST_CASE("gradients that fit on each rank fit in their mean") {
   Layout layout;
   layout.add_unit("a");
   layout.add_tensor("w", {100});
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage1, Fp16> optimizer(comm, layout, {}, Adam{}, {.loss_scale = {.initial = 1, .dynamic = false}});
-    testing::run_pass(optimizer, 0, comm.rank(), [](index_t, index_t, Tensor, index_t) { return 60000.0f; });
-    CHECK_FALSE(optimizer.step().applied());
-    testing::run_pass(optimizer, 0, comm.rank(), [](index_t, index_t, Tensor, index_t) { return 30000.0f; });
+    testing::run_pass(optimizer, 0, comm.rank(), [](index_t, index_t, Tensor, index_t) { return 65504.0f; });
     const Report report = optimizer.step();
     CHECK(report.applied());
-    CHECK(report.gradient_norm() == doctest::Approx(300000));
+    CHECK(report.gradient_norm() == 655040);
+    testing::run_pass(optimizer, 0, comm.rank(), [](index_t, index_t, Tensor, index_t) { return 65536.0f; });
+    CHECK_FALSE(optimizer.step().applied());
   });
+}
+
+// How often a step was skipped before the first that was applied, at what scale that was, and what it did.
+struct Settled {
+  int skipped = 0;
+  double scale = 0;
+  double norm = 0;
+  std::vector<float> weights;
+  friend bool operator==(const Settled&, const Settled&) = default;
+};
+
+// Every micro-batch has the same gradients, a large one and one that is lost where the scale is low.
+template <class Stage, class Precision, class Comm>
+Settled settle(Comm comm, int passes) {
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {2});
+  Sharded<Sgd, Stage, Precision, Comm> optimizer(comm, layout, {}, Sgd{.lr = 1},
+                                                 {.micro_batches = passes, .loss_scale = {.hysteresis = 1}});
+  optimizer.initialize([](Tensor, index_t) { return 0.0f; });
+  for (Settled settled;; ++settled.skipped) {
+    for (int k = 0; k < passes; ++k)
+      testing::run_pass(optimizer, settled.skipped, 0,
+                        [](index_t, index_t, Tensor, index_t i) { return i == 0 ? 4.0f : 3e-9f; });
+    const Report report = optimizer.step();
+    settled.scale = report.loss_scale();
+    settled.norm = report.gradient_norm();
+    if (report.applied()) settled.weights = testing::parameters_of(optimizer);
+    if (report.applied() || settled.skipped == 20) return settled;
+  }
+}
+
+template <class Stage, class Precision>
+Settled settle(int world, int passes) {
+  Settled settled;
+  run_ranks(world, [&](Local& comm) {
+    const Settled mine = settle<Stage, Precision>(comm, passes);
+    if (comm.rank() == world - 1) settled = mine;
+  });
+  return settled;
+}
+
+TEST_CASE("the scale settles at the same value after as many skipped steps for every number of micro-batches") {
+  const Settled one = settle<Stage1, Fp16>(Self(), 1);
+  CHECK(one.skipped == 3);
+  CHECK(one.scale == 8192);
+  CHECK(one.norm == 4);
+  CHECK(one.weights[0] == -4);
+  CHECK(one.weights[1] == doctest::Approx(-3e-9).epsilon(2e-3));
+  CHECK(settle<Stage1, Fp16>(Self(), 1024) == one);
+  CHECK(settle<Stage1, Fp16>(8, 1) == one);
+  CHECK(settle<Stage1, Fp16>(4, 256) == one);
+  CHECK(settle<Stage3, Fp16>(4, 256) == one);
+  CHECK(settle<Stage3, Fp16>(3, 5) == one);
 }
 
 TEST_CASE("other precisions have nothing to scale") {

@@ -13,11 +13,14 @@
 #include <tessera/stage/stage.hpp>
 
 #include "drops_first.hpp"
+#include "native.hpp"
 #include "reference/reference.hpp"
 #include "training.hpp"
 
 namespace tessera {
 namespace {
+
+using testing::Native;
 
 constexpr index_t n = 200;
 
@@ -72,9 +75,9 @@ class Staging {
   Local comm_;
 };
 
-// Every rank's part of the sum over `world` ranks and `passes` passes, put together.
+// Every rank's part of the sum over `world` ranks and `passes` passes of gradients up to `size`, put together.
 template <class Stage, class Precision, class Comm = Local>
-std::vector<float> reduced(int world, int passes) {
+std::vector<float> reduced(int world, int passes, float size = 1) {
   std::vector<float> all(n);
   Layout layout;
   layout.add_unit("only");
@@ -85,14 +88,15 @@ std::vector<float> reduced(int world, int passes) {
     Host host;
     auto queue = comm.queue(Duration::seconds(10));
     const Plan plan = make_plan(sharding, {.micro_batches = passes},
-                                footprint_of<Sgd, Stage, Precision>(0, sums_of<Comm, Precision>()));
+                                footprint_of<Sgd, Stage, Precision>(sums_of<Comm, Precision>()));
     Reduce<Comm, Stage, Precision> reduce(sharding, comm.rank(), host, queue, plan, passes, {});
     CHECK(host.allocated_bytes() == plan.bytes() - not_of_reduce(plan));
     const testing::DropsFirst drops_first(queue);
     for (int k = 0; k < passes; ++k) {
       auto* const leaf = reduce.open(Unit{0}, true);
+      const int j = k * world + comm.rank();
       for (index_t i = 0; i < n; ++i)
-        leaf[i] = typename Precision::Gradient(testing::made_up_gradient(0, k * world + comm.rank(), Tensor{0}, i));
+        leaf[i] = typename Precision::Gradient(size * testing::made_up_gradient(0, j, Tensor{0}, i));
       reduce.depart(0, k, k);
     }
     reduce.finish(0, 0);
@@ -107,30 +111,49 @@ std::vector<float> reduced(int world, int passes) {
   return all;
 }
 
-std::vector<float> expected(int world, int passes, bool bf16) {
+float as_it_is(float x) { return x; }
+
+// rounded: to the type of gradients and of their sum.
+std::vector<float> expected(int world, int passes, float (*rounded)(float), float size = 1) {
   std::vector<reference::Floats> leaves;
   for (int j = 0; j < world * passes; ++j) {
     leaves.emplace_back();
     for (index_t i = 0; i < n; ++i) {
-      const float g = testing::made_up_gradient(0, j, Tensor{0}, i);
-      leaves.back().push_back(bf16 ? reference::to_bf16(g) : g);
+      leaves.back().push_back(rounded(size * testing::made_up_gradient(0, j, Tensor{0}, i)));
     }
   }
   auto sum = reference::reduced(leaves, static_cast<std::size_t>(world));
-  if (bf16)
-    for (float& x : sum) x = reference::to_bf16(x);
+  if (rounded != as_it_is)
+    for (float& x : sum) x = rounded(x * (1.0f / static_cast<float>(world * passes)));
   return sum;
 }
 
-TEST_CASE("the sum over ranks and passes is the reference's tree to the bit, rounded once") {
+TEST_CASE("the sum over ranks and passes is the reference's tree to the bit; in 16 bits it is the mean, rounded once") {
   for (int world = 1; world <= 5; ++world)
     for (int passes = 1; passes <= 8; ++passes) {
       CAPTURE(world);
       CAPTURE(passes);
-      CHECK(reduced<Stage0, Fp32>(world, passes) == expected(world, passes, false));
-      CHECK(reduced<Stage2, Fp32>(world, passes) == expected(world, passes, false));
-      CHECK(reduced<Stage1, Bf16>(world, passes) == expected(world, passes, true));
-      CHECK(reduced<Stage3, Bf16>(world, passes) == expected(world, passes, true));
+      CHECK(reduced<Stage0, Fp32>(world, passes) == expected(world, passes, as_it_is));
+      CHECK(reduced<Stage2, Fp32>(world, passes) == expected(world, passes, as_it_is));
+      CHECK(reduced<Stage1, Bf16>(world, passes) == expected(world, passes, reference::to_bf16));
+      CHECK(reduced<Stage3, Bf16>(world, passes) == expected(world, passes, reference::to_bf16));
+      const float large = 65504;  // the sums are beyond float16
+      CHECK(reduced<Stage1, Fp16>(world, passes, large) == expected(world, passes, reference::to_fp16, large));
+      CHECK(reduced<Stage3, Fp16>(world, passes, large) == expected(world, passes, reference::to_fp16, large));
+    }
+}
+
+TEST_CASE("a library's sums have the mean's range in float16, and are not scaled in bfloat16") {
+  for (const int world : {1, 2, 4})
+    for (const int passes : {1, 2, 4}) {
+      // Stages 0 and 1 add passes in float16 themselves.
+      const float size = 65504;
+      CHECK(reduced<Stage2, Fp16, Native>(world, passes, size) == expected(world, passes, reference::to_fp16, size));
+      if (passes == 1)
+        CHECK(reduced<Stage1, Fp16, Native>(world, 1, size) == expected(world, 1, reference::to_fp16, size));
+      auto mean = reduced<Stage2, Bf16, Native>(world, passes);
+      for (float& x : mean) x /= static_cast<float>(world * passes);
+      CHECK(mean == expected(world, passes, reference::to_bf16));
     }
 }
 
@@ -155,15 +178,15 @@ struct Alone {
 
   explicit Alone(const Layout& layout, int passes = 1, std::span<typename Precision::Gradient> buffer = {})
       : sharding(layout, 1, 1),
-        plan(make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>(0))),
+        plan(make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>())),
         reduce(sharding, 0, host, queue, plan, passes, buffer) {}
 };
 
 TEST_CASE("a communicator that stages its sums is lent what the plan counts for it") {
   for (int world = 1; world <= 3; ++world)
     for (const int passes : {1, 3}) {
-      CHECK(reduced<Stage0, Fp32, Staging>(world, passes) == expected(world, passes, false));
-      CHECK(reduced<Stage2, Bf16, Staging>(world, passes) == expected(world, passes, true));
+      CHECK(reduced<Stage0, Fp32, Staging>(world, passes) == expected(world, passes, as_it_is));
+      CHECK(reduced<Stage2, Bf16, Staging>(world, passes) == expected(world, passes, reference::to_bf16));
       CHECK(reduced<Stage3, Bf16ReduceFp32, Staging>(world, passes).size() == n);
     }
 }
@@ -186,7 +209,7 @@ void check_reduction_after_drop() {
     const Sharding sharding(layout, 2, 1);
     Host host;
     auto queue = comm.queue(Duration::seconds(10));
-    const Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Fp32>(0));
+    const Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Fp32>());
     Reduce<Local, Stage, Fp32> reduce(sharding, comm.rank(), host, queue, plan, 1, {});
     const testing::DropsFirst drops_first(queue);
     std::fill_n(reduce.open(Unit{0}, true), n, 100.0f);
@@ -223,7 +246,7 @@ TEST_CASE("opening a unit clears it and the gap behind it, or leaves both alone"
   Self self;
   auto queue = self.queue(Duration::seconds(10));
   Reduce<Self, Stage1, Fp32> reduce(sharding, 0, host, queue,
-                                    make_plan(sharding, {}, footprint_of<Sgd, Stage1, Fp32>(0)), 1, buffer);
+                                    make_plan(sharding, {}, footprint_of<Sgd, Stage1, Fp32>()), 1, buffer);
   CHECK(reduce.open(Unit{0}, false) == buffer.data());
   CHECK(buffer == std::vector<float>(198, 7.0f));
   reduce.open(Unit{0}, true);

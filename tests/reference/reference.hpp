@@ -453,10 +453,14 @@ struct Trainer {
   /// micro_batches: M vectors of one gradient an element, already representable in the gradient type.
   void step(const std::vector<Floats>& micro_batches) {
     Floats gradient = reduced(micro_batches, problem.ranks);
-    if (problem.precision != Precision::bf16_reduce_fp32)
-      for (float& g : gradient) g = gradient_type(g);
+    double count = static_cast<double>(micro_batches.size());
+    if (rounds_sums()) {
+      const float share = 1.0f / static_cast<float>(micro_batches.size());
+      for (float& g : gradient) g = gradient_type(g * share);
+      count = 1;
+    }
     applied = std::all_of(gradient.begin(), gradient.end(), [](float g) { return std::isfinite(g); });
-    const double count = static_cast<double>(micro_batches.size()) * scale();
+    count *= scale();
     problem.loss_scale.step(!applied);
     if (!applied) return;
     norm = std::sqrt(square_sum(gradient, problem.unit_sizes)) / count;
@@ -499,6 +503,11 @@ struct Trainer {
   float gradient_type(float x) const {
     if (problem.precision == Precision::fp32) return x;
     return problem.precision == Precision::fp16 ? to_fp16(x) : to_bf16(x);
+  }
+
+  /// To 16 bits, and to the mean before.
+  bool rounds_sums() const {
+    return problem.precision != Precision::fp32 && problem.precision != Precision::bf16_reduce_fp32;
   }
 
   float next_parameter(std::size_t i) const {

@@ -9,6 +9,9 @@
 //     level 1             p0+p1          .
 //     level 2                            (p0+p1)+(p2+p3)
 //
+// A sum that is rounded to 16 bits is scaled to the mean before (engine/mean.hpp), by whoever rounds: the communicator,
+// or after the last of several passes this.
+//
 // Where the communicator's sums have no order to keep and gradients are whole, backward adds its passes in place, and
 // the last one is reduced.
 #pragma once
@@ -21,6 +24,7 @@
 #include <tessera/core/list.hpp>
 #include <tessera/engine/composition.hpp>
 #include <tessera/engine/gradients.hpp>
+#include <tessera/engine/mean.hpp>
 #include <tessera/engine/packs.hpp>
 
 namespace tessera {
@@ -44,12 +48,13 @@ struct AddOlder {
   }
 };
 
-/// The one rounding of a sum of several passes.
+/// The one rounding of a sum of several passes, which is scaled before.
 template <class Reduction>
 struct Round {
   const float* sum;
   Reduction* out;
-  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { out[i] = Reduction(sum[i]); }
+  float scale;
+  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { out[i] = rounded(sum[i]); }
 
   static constexpr int pack_elements = 4;
   index_t lead() const noexcept { return 0; }
@@ -57,10 +62,16 @@ struct Round {
   TESSERA_HD TESSERA_ALWAYS_INLINE void pack(index_t i, index_t end) const noexcept {
     const packs::Group<n> group{i, end, i + n <= end && packs::aligned<n>(sum + i) && packs::aligned<n>(out + i)};
     const auto sums = group.load(sum);
-    packs::Pack<Reduction, n> rounded;
+    packs::Pack<Reduction, n> all;
     TESSERA_UNROLL
-    for (int k = 0; k < n; ++k) rounded.of[k] = Reduction(sums.of[k]);
-    group.store(out, rounded);
+    for (int k = 0; k < n; ++k) all.of[k] = rounded(sums.of[k]);
+    group.store(out, all);
+  }
+
+ private:
+  TESSERA_HD TESSERA_ALWAYS_INLINE Reduction rounded(float whole) const noexcept {
+    TESSERA_ROUND_EACH_OPERATION
+    return Reduction(whole * scale);
   }
 };
 
@@ -101,10 +112,11 @@ class Reduce {
   void begin_step(int passes) noexcept {
     passes_ = in_place_passes ? 1 : passes;
     last_pass_ = passes - 1;
+    mean_ = mean_of<Reduction>(static_cast<double>(sharding_->world()) * passes, Comm::ordered);
   }
 
-  /// What the reduced gradients of this step are to be divided by to be the mean over all micro-batches.
-  double divisor() const noexcept { return static_cast<double>(sharding_->world()) * (last_pass_ + 1); }
+  /// What the reduced gradients of this step are still to be divided by to be the mean over all micro-batches.
+  double divisor() const noexcept { return mean_.divisor; }
 
   /// The caller of a flat layout writes anywhere in the buffer, from now on: it must be free, and is zeroed unless
   /// this pass adds to another.
@@ -146,14 +158,14 @@ class Reduce {
     if (!in_place_passes && pass > 0) merge(b, pass - 1);
     const Gradient* mine = gradients_.at(b);
     const std::span<const Gradient> leaves(mine, to_size(range.size()));
-    const auto reduce_scatter = [&](auto out) {
-      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), 1,
+    const auto reduce_scatter = [&](auto out, float scale) {
+      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), scale,
                                           Tag{"gradients of bucket", b, step}, executor_->record());
     };
     if (passes_ == 1)
-      reduce_scatter(own(b));
+      reduce_scatter(own(b), mean_.scale);
     else
-      reduce_scatter(level(b, std::countr_one(static_cast<unsigned>(pass))));
+      reduce_scatter(level(b, std::countr_one(static_cast<unsigned>(pass))), 1);
     gradients_.sent(b, events_[b]);
     if (passes_ == 1) share(b, step);
   }
@@ -166,7 +178,7 @@ class Reduce {
     share(b, step);
   }
 
-  /// This rank's part of the sum, complete.
+  /// This rank's part of the sum, complete, scaled and rounded.
   std::span<const Reduction> sum(int b) {
     executor_->wait(events_[b]);
     return own(b);
@@ -224,7 +236,7 @@ class Reduce {
       const float* const older = level(b, l).data();
       executor_->for_each(owned(b).size(), AddOlder{older, sum});
     }
-    executor_->for_each(owned(b).size(), Round<Reduction>{sum, own(b).data()});
+    executor_->for_each(owned(b).size(), Round<Reduction>{sum, own(b).data(), mean_.scale});
   }
 
   // Stage 0 updates everything everywhere: the sum's parts go to all ranks, behind the reduction on the same queue.
@@ -244,6 +256,7 @@ class Reduce {
   Queue* queue_;
   int passes_ = 1;  // that are reduced
   int last_pass_ = 0;
+  Mean mean_;
   bool adding_ = false;  // this pass to earlier ones
   Gradients gradients_;
   Storage<Executor, Reduction> reduced_;
