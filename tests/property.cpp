@@ -95,7 +95,7 @@ index_t draw_bucket_bytes(Draw& draw, const Layout& layout, index_t element) {
 reference::Precision draw_precision(Draw& draw, reference::Kind rule) {
   using enum reference::Precision;
   if (rule == reference::Kind::adam)
-    return draw.one_of({fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16});
+    return draw.one_of({fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16, fp16_reduce_fp32});
   if (rule == reference::Kind::sgd || rule == reference::Kind::adamw || rule == reference::Kind::lamb)
     return draw.one_of({fp32, bf16});
   return fp32;
@@ -243,6 +243,7 @@ testing::Outcome train(Local& comm, const Tuple& tuple, Rule rule) {
     if (tuple.precision == bf16_remainder) return train<Rule, Bf16Remainder>(comm, tuple, rules);
     if (tuple.precision == bf16_stochastic) return train<Rule, Bf16Stochastic>(comm, tuple, rules);
     if (tuple.precision == fp16) return train<Rule, Fp16>(comm, tuple, rules);
+    if (tuple.precision == fp16_reduce_fp32) return train<Rule, Fp16ReduceFp32>(comm, tuple, rules);
   }
   if constexpr (std::is_same_v<Rule, Adam> || std::is_same_v<Rule, Sgd> || std::is_same_v<Rule, AdamW> ||
                 std::is_same_v<Rule, Lamb>)

@@ -185,6 +185,8 @@ TEST_CASE("the scale settles at the same value after as many skipped steps for e
   CHECK(settle<Stage1, Fp16>(4, 256) == one);
   CHECK(settle<Stage3, Fp16>(4, 256) == one);
   CHECK(settle<Stage3, Fp16>(3, 5) == one);
+  CHECK(settle<Stage1, Fp16ReduceFp32>(1, 1) == one);
+  CHECK(settle<Stage1, Fp16ReduceFp32>(4, 256) == one);
 }
 
 TEST_CASE("other precisions have nothing to scale") {

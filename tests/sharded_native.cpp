@@ -68,6 +68,39 @@ TEST_CASE("stages 0 and 1 keep no partial sums and send gradients once a step, s
   CHECK(sent(Stage1{}) > 0);
 }
 
+template <class Stage, class Precision>
+double norm_of_equal_gradients(int world, int passes, float gradient) {
+  double norm = 0;
+  run_ranks(world, [&](Local& local) {
+    Layout layout;
+    layout.add_unit("a");
+    layout.add_tensor("w", {100});
+    Sharded<Sgd, Stage, Precision, Native> optimizer(
+        Native(local), layout, {}, Sgd{},
+        {.micro_batches = passes, .loss_scale = {.initial = 1, .least = 1, .dynamic = false}});
+    optimizer.initialize([](Tensor, index_t) { return 0.0f; });
+    const auto same = [&](index_t, index_t, Tensor, index_t) { return gradient; };
+    const auto outcome = testing::run_steps(optimizer, local.rank(), world, 1, passes, same);
+    if (local.rank() == 0) norm = outcome.applied[0] ? outcome.norms[0] : -1;
+  });
+  return norm;
+}
+
+TEST_CASE("a library's sum of float16 leaves the range of each gradient, and its mean is that of every other") {
+  const auto norm = doctest::Approx(10 * 65504.0).epsilon(1e-3);
+  for (const int world : {1, 2, 3, 4}) {
+    CAPTURE(world);
+    CHECK(norm_of_equal_gradients<Stage1, Fp16>(world, 1, 65504) == norm);
+    CHECK(norm_of_equal_gradients<Stage2, Fp16>(world, 1, 65504) == norm);
+    CHECK(norm_of_equal_gradients<Stage2, Fp16>(world, 3, 65504) == norm);
+    // Passes that backward itself adds in float16 have to fit there.
+    CHECK(norm_of_equal_gradients<Stage1, Fp16>(world, 2, 32752) == doctest::Approx(10 * 32752.0).epsilon(1e-3));
+    CHECK(norm_of_equal_gradients<Stage1, Fp16>(world, 2, 65504) == -1);
+    CHECK(norm_of_equal_gradients<Stage1, Bf16>(world, 2, 256) == doctest::Approx(2560).epsilon(1e-2));
+    CHECK(norm_of_equal_gradients<Stage2, Fp16ReduceFp32>(world, 2, 65504) == norm);
+  }
+}
+
 TEST_CASE("a flat buffer is cleared for the first pass of a step alone") {
   std::vector<float> parameters(300), gradients(300);
   run_ranks(1, [&](Local& local) {

@@ -413,7 +413,7 @@ inline float updated(const Rule& rule, int step, float w, float g, State& state)
 
 // ---- the step
 
-enum class Precision { fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16 };
+enum class Precision { fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16, fp16_reduce_fp32 };
 
 struct Problem {
   std::size_t ranks = 1;
@@ -422,7 +422,7 @@ struct Problem {
   std::vector<std::size_t> groups;      ///< each element's group; empty: all in group 0
   Floats weights;                       ///< initial, fp32
   Precision precision = Precision::fp32;
-  LossScale loss_scale{};               ///< fp16 alone
+  LossScale loss_scale{};               ///< of fp16
   std::uint64_t seed = 0;               ///< of random rounding
   std::vector<std::uint64_t> places;    ///< each element's place in the flat space: random rounding, norms of tensors
   std::vector<std::size_t> tensors;     ///< each element's tensor, for rules that need their norms
@@ -448,7 +448,7 @@ struct Trainer {
   float first_parameter(float w) const {
     return problem.precision == Precision::bf16_remainder ? to_bf16_away(w) : gradient_type(w);
   }
-  double scale() const { return problem.precision == Precision::fp16 ? problem.loss_scale.scale : 1; }
+  double scale() const { return is_fp16() ? problem.loss_scale.scale : 1; }
 
   /// micro_batches: M vectors of one gradient an element, already representable in the gradient type.
   void step(const std::vector<Floats>& micro_batches) {
@@ -502,12 +502,16 @@ struct Trainer {
 
   float gradient_type(float x) const {
     if (problem.precision == Precision::fp32) return x;
-    return problem.precision == Precision::fp16 ? to_fp16(x) : to_bf16(x);
+    return is_fp16() ? to_fp16(x) : to_bf16(x);
   }
 
   /// To 16 bits, and to the mean before.
   bool rounds_sums() const {
-    return problem.precision != Precision::fp32 && problem.precision != Precision::bf16_reduce_fp32;
+    return problem.precision != Precision::fp32 && problem.precision != Precision::bf16_reduce_fp32 &&
+           problem.precision != Precision::fp16_reduce_fp32;
+  }
+  bool is_fp16() const {
+    return problem.precision == Precision::fp16 || problem.precision == Precision::fp16_reduce_fp32;
   }
 
   float next_parameter(std::size_t i) const {

@@ -23,7 +23,7 @@ struct Shelf {
 
 using Rules =
     Shelf<Sgd, Adam, AdamW, AMSGrad, NAdam, RAdam, Adagrad, RMSprop, Adadelta, Lion, Lamb, Lars, ScheduleFreeAdamW>;
-using Precisions = Shelf<Fp32, Bf16, Bf16ReduceFp32, Bf16Remainder, Bf16Stochastic, Fp16>;
+using Precisions = Shelf<Fp32, Bf16, Bf16ReduceFp32, Bf16Remainder, Bf16Stochastic, Fp16, Fp16ReduceFp32>;
 using Stages = Shelf<Stage0, Stage1, Stage2, Stage3>;
 
 }  // namespace

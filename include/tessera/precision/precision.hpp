@@ -98,4 +98,10 @@ struct Fp16 : Fp32 {
   using Reduction = float16;
 };
 
+/// Fp16 whose gradients are not rounded again after the sum: 2 bytes more an element that a rank updates.
+struct Fp16ReduceFp32 : Fp16 {
+  static constexpr const char* name = "Fp16ReduceFp32";
+  using Reduction = float;
+};
+
 }  // namespace tessera
