@@ -63,6 +63,16 @@ TEST_CASE("a slice is what is left of a part, the last ones short or empty") {
     }
 }
 
+TEST_CASE("a tag is told with its units, one or the first and the last, of long names the end") {
+  CHECK(Tag{"norm of step", 5, 6}.text() == "norm of step 5, pass 6");
+  CHECK(Tag{"gradients of bucket", 4, 17, {"body", "body"}}.text() == "gradients of bucket 4, unit 'body', pass 17");
+  CHECK(Tag{"gradients of bucket", 4, 17, {"body", "head"}}.text() ==
+        "gradients of bucket 4, units 'body' to 'head', pass 17");
+  const std::string longest = "encoder.layers.17.self_attention";
+  CHECK(UnitNames(longest.substr(1), longest.substr(1)).text() == "unit 'ncoder.layers.17.self_attention'");
+  CHECK(UnitNames(longest, longest).text() == "unit '...der.layers.17.self_attention'");
+}
+
 TEST_CASE("collectives and element types have the names that messages use") {
   CHECK(std::string(name(Collective::reduce_scatter)) == "reduce_scatter");
   CHECK(std::string(name(Collective::broadcast)) == "broadcast");

@@ -53,7 +53,7 @@ struct Call {
     if (kind == Collective::reduce_scatter || kind == Collective::all_gather) text += message({" in parts of ", part});
     if (scale != 1) text += message({" times ", static_cast<double>(scale)});
     if (kind == Collective::broadcast) text += message({" from rank ", root});
-    return text + message({" (", tag.what, " ", tag.index, ", pass ", tag.pass, ")"});
+    return text + message({" (", tag.text(), ")"});
   }
 };
 

@@ -22,6 +22,7 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/list.hpp>
+#include <tessera/engine/bucket_tag.hpp>
 #include <tessera/engine/composition.hpp>
 #include <tessera/engine/gradients.hpp>
 #include <tessera/engine/mean.hpp>
@@ -160,7 +161,7 @@ class Reduce {
     const std::span<const Gradient> leaves(mine, to_size(range.size()));
     const auto reduce_scatter = [&](auto out, float scale) {
       events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), scale,
-                                          Tag{"gradients of bucket", b, step}, executor_->record());
+                                          bucket_tag("gradients of bucket", *sharding_, b, step), executor_->record());
     };
     if (passes_ == 1)
       reduce_scatter(own(b), mean_.scale);
@@ -244,8 +245,9 @@ class Reduce {
     if constexpr (!Stage::shards_state) {
       const Range range = sharding_->trainable().range(b);
       const std::span<Reduction> all(own(b).data() - (owned(b).begin - range.begin), to_size(range.size()));
-      events_[b] = queue_->all_gather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
-                                      Tag{"reduced gradients of bucket", b, step}, executor_->record());
+      events_[b] =
+          queue_->all_gather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
+                             bucket_tag("reduced gradients of bucket", *sharding_, b, step), executor_->record());
       if constexpr (in_place) gradients_.sent(b, events_[b]);
     }
   }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/engine/bucket_tag.hpp>
 #include <tessera/engine/gathered_pool.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/views.hpp>
@@ -112,10 +113,9 @@ class ShardedParameters {
                                 const char* what) {
       const Range range = of.range(b);
       if (range.empty()) return;
-      slot.ready =
-          queue_->all_gather(std::span<const Parameter>(mine, to_size(own.size())),
-                             std::span<Parameter>(to, to_size(range.size())), of.part(b), Tag{what, b, 0},
-                             executor_->record());
+      slot.ready = queue_->all_gather(std::span<const Parameter>(mine, to_size(own.size())),
+                                      std::span<Parameter>(to, to_size(range.size())), of.part(b),
+                                      bucket_tag(what, *sharding_, b, 0), executor_->record());
     };
     all_gather(shard_.data() + sharding_->trainable().shard_begin(b), sharding_->trainable(), held(b), base,
                "parameters of bucket");

@@ -6,6 +6,7 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/list.hpp>
+#include <tessera/engine/bucket_tag.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/views.hpp>
 
@@ -72,8 +73,8 @@ class WholeParameters {
       const Range own = sharding_->trainable().owned(b, rank_);
       const std::span<Parameter> all = storage_.span().subspan(to_size(range.begin), to_size(range.size()));
       const std::span<const Parameter> mine = all.subspan(to_size(own.begin - range.begin), to_size(own.size()));
-      gathered_[b] = queue_->all_gather(mine, all, sharding_->trainable().part(b), Tag{"parameters of bucket", b, step},
-                                        executor_->record());
+      gathered_[b] = queue_->all_gather(mine, all, sharding_->trainable().part(b),
+                                        bucket_tag("parameters of bucket", *sharding_, b, step), executor_->record());
     }
   }
 
