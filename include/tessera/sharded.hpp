@@ -95,8 +95,8 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
       if (std::uncaught_exceptions() == exceptions_) finish();
     } catch (const Error&) {  // the ranks that failed say why
     }
-    reductions_.drop();
-    gathers_.drop();
+    communicator::leave(reductions_);  // while what was handed to them still lives
+    communicator::leave(gathers_);
   }
 
   /// Sets every weight that this rank holds to value(tensor, i), i counting the tensor's elements row-major. `value` is

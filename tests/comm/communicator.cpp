@@ -12,6 +12,7 @@ static_assert(Communicator<Self> && Communicator<Local> && Communicator<Recordin
               Communicator<Recording<Local>>);
 static_assert(Self::ordered && Local::ordered && Recording<Local>::ordered);
 static_assert(!std::movable<Local::Queue>);
+static_assert(LeavingQueue<Local::Queue> && LeavingQueue<Recording<Local>::Queue> && !LeavingQueue<Self::Queue>);
 
 // What must not conform.
 static_assert(!Communicator<int> && !Communicator<Host> && !Communicator<Local::Queue>);
@@ -71,6 +72,15 @@ TEST_CASE("a tag is told with its units, one or the first and the last, of long 
   const std::string longest = "encoder.layers.17.self_attention";
   CHECK(UnitNames(longest.substr(1), longest.substr(1)).text() == "unit 'ncoder.layers.17.self_attention'");
   CHECK(UnitNames(longest, longest).text() == "unit '...der.layers.17.self_attention'");
+}
+
+TEST_CASE("leaving a queue that cannot tell it from a drop drops") {
+  struct Plain {
+    int dropped = 0;
+    void drop() noexcept { ++dropped; }
+  } plain;
+  communicator::leave(plain);
+  CHECK(plain.dropped == 1);
 }
 
 TEST_CASE("collectives and element types have the names that messages use") {

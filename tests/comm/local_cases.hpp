@@ -313,16 +313,53 @@ void another_root_is_found() {
 }
 
 template <class R>
-void a_long_wait_names_who_is_missing() {
-  const auto errors = errors_of<R, CommError>(4, [](Comm<R>& comm) {
+void a_long_wait_names_who_is_missing_and_where_each_rank_is() {
+  std::atomic<bool> over = false;
+  const auto errors = errors_of<R, CommError>(4, [&](Comm<R>& comm) {
+    FloatMemory<R> x({0}), y({0});  // outlive the queues
     auto queue = comm.queue(comm.rank() == 0 ? milliseconds(50) : milliseconds(30000));
-    FloatMemory<R> x({0});
-    if (comm.rank() % 2 == 0) queue.all_reduce(x.out(), {"norm of step", 5, 6}).wait();
     auto other = comm.queue(seconds(30));
-    if (comm.rank() % 2 == 1) other.all_reduce(x.out(), {"another", 0, 0}).wait();
+    if (comm.rank() % 2 == 0) {
+      try {
+        queue.all_reduce(x.out(), {"norm of step", 5, 6}).wait();
+      } catch (...) {
+        over = true;
+        throw;
+      }
+    }
+    Event<R> event;
+    if (comm.rank() == 1) event = other.all_reduce(y.out(), {"another", 0, 0});
+    while (comm.rank() == 3 && !over) std::this_thread::yield();  // computes
+    event.wait();
+    if (comm.rank() == 3) other.all_reduce(y.out(), {"another", 0, 0}).wait();
   });
-  for (const std::string& error : errors)
-    CHECK(contains(error, "ranks 1 and 3 have not called all_reduce of 1 float (norm of step 5, pass 6) after 50 ms"));
+  for (const std::string& error : errors) {
+    CAPTURE(error);
+    CHECK(contains(error, "ranks 1 and 3 have not called all_reduce of 1 float (norm of step 5, pass 6) after 50 ms: "));
+    CHECK(contains(error, "ranks 0 and 2 wait in queue 0 for all_reduce of 1 float (norm of step 5, pass 6)"));
+    CHECK(contains(error, "; rank 1 waits in queue 1 for all_reduce of 1 float (another 0, pass 0); rank 3 has called nothing"));
+  }
+}
+
+template <class R>
+void ranks_that_all_wait_for_each_other_are_told_at_once() {
+  const auto start = std::chrono::steady_clock::now();
+  const auto errors = errors_of<R, AgreementError>(3, [](Comm<R>& comm) {
+    FloatMemory<R> x({0}), y({0});  // outlive the queues
+    auto first = comm.queue(seconds(60)), second = comm.queue(seconds(60));
+    Event<R> mine, others;
+    if (comm.rank() != 1) mine = first.all_reduce(x.out(), {"gradients of bucket", 0, 7, {"a", "c"}});
+    if (comm.rank() != 0) others = second.all_reduce(y.out(), {"parameters of bucket", 4, 7, {"d", "d"}});
+    mine.wait();
+    others.wait();
+  });
+  CHECK(std::chrono::steady_clock::now() - start < seconds(30));
+  for (const std::string& error : errors) {
+    CAPTURE(error);
+    CHECK(contains(error, "no rank can go on: ranks 0 and 2 wait in queue 0 for all_reduce of 1 float (gradients of bucket 0, "
+                          "units 'a' to 'c', pass 7); rank 1 waits in queue 1 for all_reduce of 1 float (parameters of bucket 4, "
+                          "unit 'd', pass 7): every rank must make the same calls in the same order"));
+  }
 }
 
 template <class R>
@@ -380,7 +417,8 @@ void a_rank_that_returns_is_named() {
     queue.all_reduce(x.out(), {"x", 0, 0}).wait();
   });
   for (const int r : {0, 2})
-    CHECK(contains(errors[r], "rank 1 has returned and does not join all_reduce of 1 float (x 0, pass 0)"));
+    CHECK(contains(errors[r], "rank 1 has left (its function has returned) and does not join all_reduce of 1 float (x 0, "
+                              "pass 0)"));
 }
 
 template <class R>
@@ -398,7 +436,35 @@ void a_queue_that_ends_has_left() {
     }
     if (comm.rank() == 1) other.all_reduce(x.out(), {"x", 0, 0}).wait();
   });
-  for (const int r : {0, 2}) CHECK(contains(errors[r], "rank 1 has left the queue"));
+  for (const int r : {0, 2}) CHECK(contains(errors[r], "rank 1 has left and does not join all_reduce"));
+}
+
+template <class R>
+void who_leaves_a_queue_is_said_to_have_left() {
+  for (const bool joins_first : {false, true}) {
+    std::atomic<bool> told = false;
+    const auto errors = errors_of<R, CommError>(3, [&](Comm<R>& comm) {
+      FloatMemory<R> x({1});
+      auto queue = comm.queue(seconds(30));
+      if (comm.rank() == 1) {
+        if (joins_first) queue.all_reduce(x.out(), {"x", 0, 3});
+        queue.leave();
+        queue.leave();
+        CHECK(x.get() == Floats{1});
+        while (!told) std::this_thread::yield();
+        return;
+      }
+      while (comm.rank() == 2 && !told) std::this_thread::yield();
+      try {
+        queue.all_reduce(x.out(), {"x", 0, 3}).wait();
+      } catch (...) {
+        told = true;
+        throw;
+      }
+    });
+    for (const int r : {0, 2})
+      CHECK(contains(errors[r], "rank 1 has left and does not join all_reduce of 1 float (x 0, pass 3)"));
+  }
 }
 
 template <class R>

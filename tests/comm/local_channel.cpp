@@ -38,14 +38,43 @@ TEST_CASE("an operation may still come until a rank that it needs drops, leaves 
   join(c, 0);
   CHECK(c.why_never(0, {0, 0}, nobody, why) == -1);
   CHECK(c.why_never(0, {0, 0}, List<char>{0, 0, 1}, why) == 2);
-  CHECK(why.find("rank 2 has returned") == 0);
+  CHECK(why.find("rank 2 has left (its function has returned) and does not join all_reduce") == 0);
   c.left[1] = 1;
   CHECK(c.why_never(0, {0, 0}, nobody, why) == 1);
-  CHECK(why.find("rank 1 has left the queue") == 0);
+  CHECK(why.find("rank 1 has left and does not join all_reduce") == 0);
   c.left[1] = 0;
-  c.close(2, nobody);
+  CHECK(c.needs_a_call(0, {0, 0}, nobody));
+  c.close(2, false, nobody);
+  CHECK_FALSE(c.needs_a_call(0, {0, 0}, nobody));
   CHECK(c.why_never(0, {0, 0}, nobody, why) == 2);
   CHECK(why.find("rank 2 dropped pass 6") == 0);
+}
+
+TEST_CASE("who drops for good has left, and the first collective that is lost is named") {
+  std::string why;
+  Channel c(3);
+  c.close(2, true, nobody);
+  CHECK(c.why_never(0, {0, 0}, nobody, why) == 2);
+  CHECK(why == "rank 2 has left");
+  c.begin_epoch();
+  for (int r = 0; r < 3; ++r) c.epoch[r] = 1;
+  join(c, 0);
+  c.close(1, true, nobody);
+  CHECK(c.why_never(0, {1, 0}, nobody, why) == 1);
+  CHECK(why == "rank 1 has left and does not join all_reduce of 1 float (norm 5, pass 6)");
+}
+
+TEST_CASE("what all have joined needs no call, done or not, and what one has not needs it") {
+  Channel c(3);
+  for (int r = 0; r < 3; ++r) join(c, r);
+  join(c, 0);
+  CHECK_FALSE(c.needs_a_call(0, {0, 0}, nobody));
+  CHECK(c.needs_a_call(0, {0, 1}, nobody));
+  CHECK(c.has(0, {0, 1}));
+  CHECK_FALSE(c.has(1, {0, 1}));
+  c.completed = 1;
+  CHECK_FALSE(c.needs_a_call(0, {0, 0}, nobody));
+  CHECK_FALSE(c.has(0, {0, 0}));
 }
 
 TEST_CASE("what all had joined before a drop is completed, and a new epoch counts anew") {
@@ -54,7 +83,7 @@ TEST_CASE("what all had joined before a drop is completed, and a new epoch count
   join(c, 0);
   CHECK_FALSE(c.is_completed({0, 0}));
   c.completed = 1;
-  c.close(1, nobody);
+  c.close(1, false, nobody);
   c.begin_epoch();
   CHECK(c.is_completed({0, 0}));
   CHECK_FALSE(c.is_completed({0, 1}));

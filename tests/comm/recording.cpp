@@ -43,6 +43,17 @@ TEST_CASE("a recording communicator writes down what each rank sends, ragged sli
   });
 }
 
+TEST_CASE("who leaves a queue through it has left") {
+  run_ranks(2, [](Local& local) {
+    Recording<Local> comm(local);
+    auto queue = comm.queue(Duration::seconds(30));
+    float x = 1;
+    if (comm.rank() == 1) return queue.leave();
+    CHECK_THROWS_WITH_AS(queue.all_reduce(std::span<float>(&x, 1), {"x", 0, 0}).wait(),
+                         doctest::Contains("rank 1 has left and does not join all_reduce"), CommError);
+  });
+}
+
 TEST_CASE("copies share one log, and clear empties it") {
   Recording<Self> comm{Self{}};
   Recording<Self> copy = comm;

@@ -2,8 +2,10 @@
 
 #include <time.h>
 
+#include <atomic>
 #include <barrier>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <tessera/comm/recording.hpp>
@@ -246,9 +248,28 @@ TEST_CASE("a rank in an epoch that another has dropped learns who did, and of wh
   });
 }
 
+TEST_CASE("who leaves a queue has left, and what it had joined without the others is withdrawn") {
+  Wire wire(slow_link(1e-5), 2);
+  run_simulated(wire, [&](Simulated<Local>& comm) {
+    auto queue = comm.queue(Duration::seconds(30)), other = comm.queue(Duration::seconds(30));
+    float x = 1, y = 1;
+    if (comm.rank() == 1) {
+      queue.all_reduce(Out(&x, 1), {"x", 0, 0});
+      queue.leave();
+      queue.leave();
+    }
+    other.all_reduce(Out(&y, 1), {"y", 0, 0}).wait();
+    if (comm.rank() == 0)
+      CHECK_THROWS_WITH_AS(queue.all_reduce(Out(&x, 1), {"x", 0, 0}).wait(),
+                           doctest::Contains("rank 1 has left and does not join all_reduce of 1 float"), CommError);
+    CHECK(x == 1);
+  });
+}
+
 TEST_CASE("a wait longer than the timeout names who is missing; the network's own time does not count") {
   Wire wire(slow_link(0.02), 2);
   std::string errors[2];
+  std::atomic<bool> over = false;
   run_simulated(wire, [&](Simulated<Local>& comm) {
     auto patient = comm.queue(Duration::seconds(30));
     float x = 1;
@@ -256,13 +277,18 @@ TEST_CASE("a wait longer than the timeout names who is missing; the network's ow
     auto hasty = comm.queue(Duration::milliseconds(10));
     try {
       if (comm.rank() == 0) hasty.all_reduce(Out(&x, 1), {"norm of step", 5, 6}).wait();
+      while (!over) std::this_thread::yield();  // computes
       patient.all_reduce(Out(&x, 1), {"x", 1, 0}).wait();
     } catch (const CommError& error) {
       errors[comm.rank()] = error.what();
+      over = true;
     }
   });
   for (const std::string& error : errors)
-    CHECK(error == "rank 1 has not called all_reduce of 1 float (norm of step 5, pass 6) after 10 ms");
+    CHECK(error ==
+          "rank 1 has not called all_reduce of 1 float (norm of step 5, pass 6) after 10 ms: rank 0 waits in queue 1 "
+          "for all_reduce "
+          "of 1 float (norm of step 5, pass 6); rank 1 last called all_reduce of 1 float (x 0, pass 0)");
   Wire another(slow_link(0.02), 2);
   std::barrier all_have_come(2);
   run_simulated(another, [&](Simulated<Local>& comm) {

@@ -74,8 +74,11 @@ TEST_CASE("a rank that calls something else gives every rank an error that names
   cases::another_call_is_named_to_every_rank<OnDevice>();
 }
 TEST_CASE("another root is found as well") { cases::another_root_is_found<OnDevice>(); }
-TEST_CASE("a wait longer than the timeout names who is missing, to everybody") {
-  cases::a_long_wait_names_who_is_missing<OnDevice>();
+TEST_CASE("a wait longer than the timeout names who is missing and where each rank is, to everybody") {
+  cases::a_long_wait_names_who_is_missing_and_where_each_rank_is<OnDevice>();
+}
+TEST_CASE("ranks that all wait for each other's calls are told so at once, and where each of them waits") {
+  cases::ranks_that_all_wait_for_each_other_are_told_at_once<OnDevice>();
 }
 TEST_CASE("a rank that throws wakes the others at once, with its name and message, and its error comes out") {
   cases::a_rank_that_throws_wakes_the_others<OnDevice>();
@@ -86,6 +89,9 @@ TEST_CASE("the error of a rank that only heard of another's is not taken for the
 TEST_CASE("a rank that returns while others wait for it is named") { cases::a_rank_that_returns_is_named<OnDevice>(); }
 TEST_CASE("a queue that is destroyed has left, which its peers are told") {
   cases::a_queue_that_ends_has_left<OnDevice>();
+}
+TEST_CASE("a rank that leaves a queue is said to have left, whether or not it had joined what others wait for") {
+  cases::who_leaves_a_queue_is_said_to_have_left<OnDevice>();
 }
 TEST_CASE("a dropped epoch is named to those still in it, and the next one is clean") {
   cases::a_dropped_epoch_is_named_and_the_next_is_clean<OnDevice>();

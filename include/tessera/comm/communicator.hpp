@@ -161,7 +161,7 @@ concept AllReduces = requires(Q& q, std::span<T> inout, Tag tag, const Event& af
 ///            touches memory again. Ranks that do not drop learn of it from their waits, until they drop too. The k-th
 ///            drop of every rank ends the k-th epoch. Does not throw.
 ///
-/// Its destructor drops and leaves for good.
+/// Its destructor drops and leaves for good (LeavingQueue).
 template <class Q, class Event>
 concept CommunicationQueue =
     communicator::Moves<Q, Event, float> && communicator::Moves<Q, Event, bfloat16> &&
@@ -176,6 +176,26 @@ concept CommunicationQueue =
     requires(Q& q) {
       { q.drop() } noexcept;
     };
+
+/// What a queue may have besides: drop() for good, of a rank that has ended as it should. Those that still wait for it
+/// are told that it has left, not that it dropped a pass. Nothing is posted afterwards; twice is once.
+template <class Q>
+concept LeavingQueue = requires(Q& q) {
+  { q.leave() } noexcept;
+};
+
+namespace communicator {
+
+/// Leaves the queue for good; one that cannot tell it from a drop drops.
+template <class Q>
+void leave(Q& queue) noexcept {
+  if constexpr (LeavingQueue<Q>)
+    queue.leave();
+  else
+    queue.drop();
+}
+
+}  // namespace communicator
 
 /// What a queue may have besides: from then on it writes when its collectives ran and how long this rank waited for
 /// them.

@@ -98,16 +98,18 @@ class Local {
 
   /// See CommunicationQueue. Compute on the host is synchronous, so an `after` that has not happened is waited for by
   /// the thread that posts; nothing else blocks. One thread uses a queue at a time. Throws, from calls as from waits,
-  /// CommError once a rank has failed, AgreementError once ranks have called differently.
+  /// CommError once a rank has failed, AgreementError once ranks have called differently or, each with one thread, all
+  /// wait for what another is still to call.
   class Queue final : public Completion, public local::Posts<Queue, HostEvent, local::HostPortions> {
    public:
     using Event = HostEvent;
 
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
-    ~Queue() { group_->leave(*channel_, rank_, unwinding()); }
+    ~Queue() { leave(); }
 
     void drop() noexcept { group_->drop(*channel_, rank_, unwinding()); }
+    void leave() noexcept { group_->leave(*channel_, rank_, unwinding()); }
 
     /// A collective's span begins when all ranks have called it and the one before is done, and ends with its event.
     void time_on(const QueueTracks& tracks) { group_->time_on(*channel_, rank_, tracks); }

@@ -25,19 +25,39 @@ struct Place {
   static Place of(std::uint64_t ticket) noexcept { return {ticket >> bits, ticket & never}; }
 };
 
+/// "rank 1", "ranks 1, 2 and 5"
+inline std::string text_of_ranks(const List<int>& ranks) {
+  std::string text = ranks.size() > 1 ? "ranks " : "rank ";
+  for (std::size_t i = 0; i < ranks.size(); ++i)
+    text += message({i == 0 ? "" : i + 1 < ranks.size() ? ", " : " and ", ranks[i]});
+  return text;
+}
+
 /// How an epoch ended.
 struct End {
   std::uint64_t limit;  // this many operations were joined by all
   int dropper;
-  std::string why;  // empty: the dropper began it; else what had made it impossible to go on
+  bool left;             // for good, and not because of an exception
+  std::string why = {};  // empty: the dropper began it; else what had made it impossible to go on
   bool has_lost = false;
   Call lost = {};  // the first operation that cannot be
+
+  /// What a rank that still waits is told.
+  std::string text() const {
+    if (!why.empty()) return why;
+    const std::string which = has_lost ? message({" and does not join ", lost.text()}) : std::string();
+    if (left) return message({"rank ", dropper, " has left", which});
+    if (!has_lost) return message({"rank ", dropper, " dropped"});
+    return message({"rank ", dropper, " dropped pass ", lost.tag.pass, which});
+  }
 };
 
 struct Channel {
-  explicit Channel(int world) : ring(world), epoch(world), posted(world), left(world), tracks(world) {}
+  explicit Channel(int world, index_t queue = 0)
+      : number(queue), ring(world), epoch(world), posted(world), left(world), tracks(world) {}
 
-  Ring ring;  // of the live epoch, as are the four numbers that follow
+  const index_t number;  // of the ranks' queues, in the order in which each rank makes its own
+  Ring ring;             // of the live epoch, as are the four numbers that follow
   std::uint64_t live = 0;
   std::uint64_t full = 0;       // operations that all ranks have joined
   std::uint64_t completed = 0;  // so many of them are done; the next one is at work if in_flight
@@ -71,10 +91,15 @@ struct Channel {
     ++completed;
   }
 
+  /// Whether the ring has the operation of `place`, which the rank has joined and which is not done.
+  bool has(int rank, Place place) const noexcept {
+    return place.epoch == live && place.sequence >= completed && place.sequence < posted[rank];
+  }
+
   /// The span of a wait for `place`, which is not done, from now to the end of what this returns.
   Timed timed_wait(int rank, Place place) noexcept {
     Span what{.kind = "wait"};
-    if (timed && place.epoch == live && place.sequence < posted[rank]) {
+    if (timed && has(rank, place)) {
       const Tag& tag = ring[place.sequence].call.tag;
       what = {"wait", tag.what, tag.index, tag.pass};
     }
@@ -88,9 +113,9 @@ struct Channel {
     return place.sequence < (place.epoch < live ? ends[place.epoch].limit : completed);
   }
 
-  /// Ends the live epoch because `rank` drops it. returned: the ranks whose function has returned.
-  void close(int rank, const List<char>& returned) {
-    End end{full, rank, {}};
+  /// Ends the live epoch because `rank` drops it, or leaves for good. returned: the ranks whose function has returned.
+  void close(int rank, bool leaving, const List<char>& returned) {
+    End end{full, rank, leaving};
     if (const Operation& next = ring.at(full, completed); next.joined > 0) {
       end.lost = next.call;
       end.has_lost = true;
@@ -112,7 +137,7 @@ struct Channel {
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r) {
       if (epoch[r] == live && posted[r] > full) continue;
       if (!returned[r] && !left[r]) continue;
-      why = message({"rank ", r, returned[r] ? " has returned" : " has left the queue", " and does not join ",
+      why = message({"rank ", r, " has left", returned[r] ? " (its function has returned)" : "", " and does not join ",
                      ring[full].call.text()});
       return r;
     }
@@ -123,30 +148,26 @@ struct Channel {
   int why_never(int rank, Place place, const List<char>& returned, std::string& why) {
     if (closed(place.epoch) && place.sequence >= ends[place.epoch].limit) {
       const End& end = ends[place.epoch];
-      if (end.dropper == rank)
-        why = "this rank dropped the collective that it waits for";
-      else if (!end.why.empty())
-        why = end.why;
-      else if (end.has_lost)
-        why = message(
-            {"rank ", end.dropper, " dropped pass ", end.lost.tag.pass, " and does not join ", end.lost.text()});
-      else
-        why = message({"rank ", end.dropper, " dropped"});
+      why = end.dropper == rank ? "this rank dropped the collective that it waits for" : end.text();
       return end.dropper;
     }
     if (place.epoch != live || place.sequence < full) return -1;
     return first_gone(returned, why);
   }
 
+  /// Whether `place` can only be done if some rank still calls something, as it may.
+  bool needs_a_call(int rank, Place place, const List<char>& returned) {
+    std::string why;
+    return place.epoch == live && place.sequence >= full && why_never(rank, place, returned, why) < 0;
+  }
+
   /// "ranks 1 and 3 have not called all_reduce of 1 float (norm 5, pass 6) after 50 ms".
   std::string missing(Duration timeout) {
-    std::string who;
-    int count = 0;
+    List<int> who;
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r)
-      if (epoch[r] != live || posted[r] <= full) who += message({count++ ? ", " : "", r});
-    if (const auto comma = who.rfind(", "); comma != std::string::npos) who.replace(comma, 2, " and ");
-    return message({count > 1 ? "ranks " : "rank ", who, count > 1 ? " have" : " has", " not called ",
-                    ring[full].call.text(), " after ", timeout.nanoseconds() / 1'000'000, " ms"});
+      if (epoch[r] != live || posted[r] <= full) who.push_back(r);
+    return message({text_of_ranks(who), who.size() > 1 ? " have" : " has", " not called ", ring[full].call.text(),
+                    " after ", timeout.nanoseconds() / 1'000'000, " ms"});
   }
 };
 

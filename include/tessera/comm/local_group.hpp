@@ -6,6 +6,7 @@
 #include <string>
 
 #include <tessera/comm/local_channel.hpp>
+#include <tessera/comm/local_ranks.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/shared.hpp>
 #include <tessera/exec/thread.hpp>
@@ -14,8 +15,7 @@ namespace tessera::local {
 
 class Group {
  public:
-  Group(int world, index_t inline_bytes)
-      : world_(world), inline_bytes_(inline_bytes), ranks_(world), returned_(world) {}
+  Group(int world, index_t inline_bytes) : world_(world), inline_bytes_(inline_bytes), ranks_(world), states_(world) {}
   ~Group() { stop(); }
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
@@ -41,7 +41,7 @@ class Group {
   Shared<Channel> open(int rank) {
     const Lock lock(mutex_);
     const std::size_t index = ranks_[rank].queues++;
-    while (channels_.size() <= index) channels_.push_back(Shared<Channel>::make(world_));
+    while (channels_.size() <= index) channels_.push_back(Shared<Channel>::make(world_, std::ssize(channels_)));
     return channels_[index];
   }
 
@@ -55,6 +55,7 @@ class Group {
   std::uint64_t post(Channel& c, int rank, const Call& call, const Ends& ends) {
     Lock lock(mutex_);
     calm(rank);
+    states_.calls(rank, call);
     if (failed_) fail_rank(lock, c, rank);
     const std::uint64_t e = c.epoch[rank];
     if (c.closed(e)) {
@@ -67,9 +68,9 @@ class Group {
       op.call = call;
       op.first = rank;
     } else if (!op.call.same_as(call)) {
-      set_failure(message({"rank ", op.first, " calls ", op.call.text(), ", rank ", rank, " calls ", call.text(),
-                           ": every rank must make the same calls in the same order"}),
-                  true, rank);
+      set_failure(
+          message({"rank ", op.first, " calls ", op.call.text(), ", rank ", rank, " calls ", call.text(), call_alike}),
+          true, rank);
       fail_rank(lock, c, rank);
     }
     op.ranks[rank] = ends;
@@ -86,19 +87,21 @@ class Group {
     return c.is_completed(Place::of(ticket));
   }
 
-  /// Blocks until the ticket's operation is done. Throws what keeps it from ever being; then the channel is at rest and
-  /// nothing touches this rank's memory.
+  /// Blocks until the ticket's operation is done. Throws what keeps it from ever being, AgreementError if that is that
+  /// every rank waits for another's call; then the channel is at rest and nothing touches this rank's memory.
   void wait(Channel& c, int rank, std::uint64_t ticket, Duration timeout) {
     Lock lock(mutex_);
     const Place place = Place::of(ticket);
     if (c.is_completed(place)) return;
-    const Timed wait = c.timed_wait(rank, place);
+    const Timed timed = c.timed_wait(rank, place);
+    const RankStates::Wait wait(states_, rank, c, place);
+    fail_if_stuck();
     const Moment deadline = Moment::now() + timeout;
     while (!c.is_completed(place)) {
       if (failed_) fail_rank(lock, c, rank);
       Moment wake = deadline;
       std::string why;
-      if (const int culprit = c.why_never(rank, place, returned_, why); culprit >= 0) {
+      if (const int culprit = c.why_never(rank, place, states_.returned(), why); culprit >= 0) {
         // A rank that leaves because of an exception will soon say which: that is the better message.
         wake = ranks_[culprit].unwinding_until;
         if (wake <= Moment::now()) {
@@ -106,39 +109,27 @@ class Group {
           ranks_[rank].told = true;
           throw CommError(why);
         }
+      } else if (place.sequence < c.full) {
+        wake = Moment::never();  // it is only memory being moved, and will end
       } else if (wake <= Moment::now()) {
-        if (place.sequence < c.full) {  // it is only memory being moved, and will end
-          wait_for_news(lock, rank);
-          continue;
-        }
-        set_failure(c.missing(timeout), false, rank);
+        set_failure(message({c.missing(timeout), ": ", states_.text()}), false, rank);
         continue;
       }
-      wait_for_news(lock, rank, wake);
+      ranks_[rank].news.wait_until(lock, wake);
     }
   }
 
   /// See CommunicationQueue. Afterwards nothing of this channel touches the rank's memory.
   void drop(Channel& c, int rank, bool unwinding) {
     Lock lock(mutex_);
-    if (unwinding) ranks_[rank].unwinding_until = Moment::now() + Duration::milliseconds(50);
-    const std::uint64_t e = c.epoch[rank];
-    if (!c.closed(e)) {
-      c.close(rank, returned_);
-      notify();
-    }
-    if (e == c.live) {
-      drain(lock, c);
-      if (e == c.live) c.begin_epoch();  // no one else was faster
-    }
-    c.posted[rank] = 0;
-    ++c.epoch[rank];
-    notify();
+    end_epoch(lock, c, rank, unwinding, false);
   }
 
+  /// The same, for good. Twice is once.
   void leave(Channel& c, int rank, bool unwinding) {
-    drop(c, rank, unwinding);
-    const Lock lock(mutex_);
+    Lock lock(mutex_);
+    if (c.left[rank]) return;
+    end_epoch(lock, c, rank, unwinding, !unwinding);
     c.left[rank] = true;
     c.time_on(rank, {});  // the timeline may end here too
     notify();
@@ -147,7 +138,8 @@ class Group {
   /// The rank's function has returned.
   void returned(int rank) {
     const Lock lock(mutex_);
-    returned_[rank] = true;
+    states_.returns(rank);
+    fail_if_stuck();
     notify();
   }
 
@@ -164,6 +156,8 @@ class Group {
   }
 
  private:
+  static constexpr const char* call_alike = ": every rank must make the same calls in the same order";
+
   struct Portioned {
     Channel* channel;
     Operation* operation;
@@ -174,27 +168,13 @@ class Group {
     Condition work_came;
     List<Portioned> work;  // at most one a channel, so short
     Condition news;
-    int waiting = 0;
     std::size_t queues = 0;
     Moment unwinding_until{};
     bool told = false;
   };
 
   void notify() noexcept {
-    for (Rank& rank : ranks_)
-      if (rank.waiting > 0) rank.news.notify_all();
-  }
-
-  void wait_for_news(Lock& lock, int rank, Moment until) {
-    ++ranks_[rank].waiting;
-    ranks_[rank].news.wait_until(lock, until);
-    --ranks_[rank].waiting;
-  }
-
-  void wait_for_news(Lock& lock, int rank) {
-    ++ranks_[rank].waiting;
-    ranks_[rank].news.wait(lock);
-    --ranks_[rank].waiting;
+    for (Rank& rank : ranks_) rank.news.notify_all();
   }
 
   // A sign of life: the rank has caught its exception.
@@ -215,11 +195,31 @@ class Group {
     notify();
   }
 
+  void fail_if_stuck() {
+    if (states_.stuck()) set_failure(message({"no rank can go on: ", states_.text(), call_alike}), true, -1);
+  }
+
   [[noreturn]] void fail_rank(Lock& lock, Channel& c, int rank) {
     drain(lock, c);
     if (disagreement_) throw AgreementError(failure_);
     ranks_[rank].told = ranks_[rank].told || culprit_ != rank;
     throw CommError(failure_);
+  }
+
+  void end_epoch(Lock& lock, Channel& c, int rank, bool unwinding, bool leaving) {
+    if (unwinding) ranks_[rank].unwinding_until = Moment::now() + Duration::milliseconds(50);
+    const std::uint64_t e = c.epoch[rank];
+    if (!c.closed(e)) {
+      c.close(rank, leaving, states_.returned());
+      notify();
+    }
+    if (e == c.live) {
+      drain(lock, c);
+      if (e == c.live) c.begin_epoch();  // no one else was faster
+    }
+    c.posted[rank] = 0;
+    ++c.epoch[rank];
+    notify();
   }
 
   // Until nothing of the live epoch is at work or about to be: what is not joined by all never runs after an end.
@@ -286,7 +286,7 @@ class Group {
   const index_t inline_bytes_;
   mutable Mutex mutex_;
   List<Rank> ranks_;
-  List<char> returned_;  // ranks whose function has
+  RankStates states_;
   List<Shared<Channel>> channels_;
   Condition drained_;
   int draining_ = 0;

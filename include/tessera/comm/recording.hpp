@@ -83,6 +83,7 @@ class Recording {
       queue_.join(producer);
     }
     void drop() noexcept { queue_.drop(); }
+    void leave() noexcept { communicator::leave(queue_); }
     void lend(std::span<std::byte> staging) noexcept requires StagingQueue<typename Comm::Queue> {
       queue_.lend(staging);
     }

@@ -172,17 +172,13 @@ class Simulated {
                   [&] { return queue_.broadcast(inout, root, tag, Event{}); });
     }
 
-    // Of what Comm withdraws, the first is kept: waits for it and for all behind it throw what Comm says of it.
     void drop() noexcept {
       queue_.drop();
-      Posted lost{};
-      for (; !posted_.empty() && epoch_of(posted_.back().ticket) == epoch_of(next_); posted_.erase(posted_.size() - 1))
-        if (!posted_.back().moved.done()) {
-          lost = posted_.back();
-          wire_->withdraw(line_, lost.ticket);
-        }
-      if (!lost.moved.done()) posted_.push_back(lost);
-      next_ = (epoch_of(next_) + 1) << epoch_bit;
+      withdraw();
+    }
+    void leave() noexcept {
+      communicator::leave(queue_);
+      withdraw();
     }
 
     bool done(std::uint64_t ticket) const noexcept override {
@@ -239,6 +235,18 @@ class Simulated {
         throw;
       }
       return {*this, next_++};
+    }
+
+    // Of what Comm withdraws, the first is kept: waits for it and for all behind it throw what Comm says of it.
+    void withdraw() noexcept {
+      Posted lost{};
+      for (; !posted_.empty() && epoch_of(posted_.back().ticket) == epoch_of(next_); posted_.erase(posted_.size() - 1))
+        if (!posted_.back().moved.done()) {
+          lost = posted_.back();
+          wire_->withdraw(line_, lost.ticket);
+        }
+      if (!lost.moved.done()) posted_.push_back(lost);
+      next_ = (epoch_of(next_) + 1) << epoch_bit;
     }
 
     // What is over. What was lost in earlier epochs stays.

@@ -43,7 +43,8 @@ class CudaLocal {
   /// another queue whose collective some rank has not posted yet is waited for by the thread that posts. `after` lives
   /// as long as the buffers, until the event or drop(), which blocks until the stream is at rest, as does the end. One
   /// thread uses a queue at a time. Throws, from calls as from waits, CommError once a rank has failed, AgreementError
-  /// once ranks have called differently; from calls CudaError, and UsageError where `after` was captured in a graph.
+  /// once ranks have called differently or, each with one thread, all wait for what another is still to call; from
+  /// calls CudaError, and UsageError where `after` was captured in a graph.
   class Queue final : public Completion, public local::Posts<Queue, CudaEvent, local::DevicePortions> {
    public:
     using Event = CudaEvent;
@@ -51,14 +52,17 @@ class CudaLocal {
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
     ~Queue() {
-      group_->threads.leave(*channel_, rank_, unwinding());
-      line_->synchronize();
+      leave();
       group_->close(line_);
     }
 
     void drop() noexcept {
       group_->threads.drop(*channel_, rank_, unwinding());
       line_->synchronize();  // what all had joined is enqueued: nothing touches this rank's memory behind it
+    }
+    void leave() noexcept {
+      group_->threads.leave(*channel_, rank_, unwinding());
+      line_->synchronize();
     }
 
     /// What is posted from now on runs behind what another stream of the rank's device was given so far.

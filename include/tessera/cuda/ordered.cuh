@@ -57,6 +57,7 @@ class Ordered {
     void lend(std::span<std::byte> staging) noexcept { queue_.lend(staging); }
     void join(cudaStream_t producer) { queue_.join(producer); }
     void drop() noexcept { queue_.drop(); }
+    void leave() noexcept { communicator::leave(queue_); }
 
    private:
     friend Ordered;

@@ -26,12 +26,13 @@ struct Moment {
     return {time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec};
   }
 
+  /// The end of time.
+  static constexpr Moment never() noexcept { return {std::numeric_limits<std::int64_t>::max()}; }
+
   /// Never past the end of time.
   friend Moment operator+(Moment moment, Duration duration) noexcept {
     std::int64_t sum;
-    return {__builtin_add_overflow(moment.nanoseconds, duration.nanoseconds(), &sum)
-                ? std::numeric_limits<std::int64_t>::max()
-                : sum};
+    return {__builtin_add_overflow(moment.nanoseconds, duration.nanoseconds(), &sum) ? never().nanoseconds : sum};
   }
   friend Duration operator-(Moment a, Moment b) noexcept {
     return Duration::nanoseconds(a.nanoseconds - b.nanoseconds);
