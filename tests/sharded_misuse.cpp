@@ -484,6 +484,18 @@ TEST_CASE("ranks that were handed the same memory are refused, each by name") {
     CHECK(contains(error, "ranks 0 and 1 were handed buffers that overlap"));
 }
 
+TEST_CASE("any two ranks that were handed the same memory are found, neighbours or not") {
+  using Optimizer = Sharded<Adam, Stage0>;
+  const Layout layout = two_units();
+  for (int other = 0; other < 3; ++other) {  // rank 3 shares with each of the others in turn
+    std::vector<std::vector<float>> memory(4, std::vector<float>(Optimizer::required(layout, 4).parameters));
+    for (const std::string& error : errors_of(4, [&](Local& comm) {
+           Optimizer(comm, layout, {.parameters = memory[comm.rank() == 3 ? other : comm.rank()]}, Adam{});
+         }))
+      CHECK(contains(error, "ranks " + std::to_string(other) + " and 3 were handed buffers that overlap"));
+  }
+}
+
 TEST_CASE("ranks of which one was handed a buffer and another was not are refused") {
   const Layout layout = two_units();
   std::vector<float> gradients(Sharded<Adam, Stage1>::required(layout, 2).gradients);

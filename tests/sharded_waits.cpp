@@ -1,0 +1,360 @@
+// What ranks that wait for each other are told, and what a rank waits for before it writes, drops or ends.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <chrono>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <tessera/comm/simulated.hpp>
+
+#include "training.hpp"
+
+namespace tessera {
+namespace {
+
+Layout three_units() {
+  Layout layout;
+  for (const char* name : {"embedding", "body", "head"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {100});
+  }
+  return layout;
+}
+
+const Options one_bucket_a_unit{.bucket_bytes = 1, .prefetch = 0, .timeout = std::chrono::seconds(30)};
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// Runs `f(comm)` on every rank and gives back what each rank's RankError said.
+template <class Expected, class F>
+std::vector<std::string> errors_of(int world, F f) {
+  std::vector<std::string> errors(static_cast<std::size_t>(world));
+  run_ranks(world, [&](Local& comm) {
+    try {
+      f(comm);
+    } catch (const Expected& error) {
+      errors[static_cast<std::size_t>(comm.rank())] = error.what();
+    }
+  });
+  return errors;
+}
+
+// --- what is said ---------------------------------------------------------------------------------------------------
+
+TEST_CASE("a unit that one rank does not gather at stage 3 is known at once, and where each rank waits") {
+  const auto errors = errors_of<AgreementError>(2, [](Local& comm) {
+    Sharded<Adam, Stage3> optimizer(comm, three_units(), {}, Adam{}, one_bucket_a_unit);
+    for (const Unit u : optimizer.layout().forward())
+      if (u.index < 2 || comm.rank() == 0) static_cast<void>(optimizer.gather(u));
+    auto pass = optimizer.backward();
+    for (const Unit u : optimizer.layout().backward()) {
+      pass.gradients(u);
+      pass.ready(u);
+    }
+    optimizer.step();
+  });
+  for (const std::string& error : errors) {
+    CAPTURE(error);
+    CHECK(contains(
+        error,
+        "no rank can go on: rank 0 waits in queue 1 for all_gather of 100 float in parts of 64 (parameters of "
+        "bucket 2, unit 'head', pass 0); rank 1 waits in queue 0 for reduce_scatter of 100 float in parts of 64 "
+        "(gradients of bucket 2, unit 'head', pass 0)"));
+  }
+}
+
+TEST_CASE("units gathered in another order at stage 3 are named to all ranks") {
+  const auto errors = errors_of<AgreementError>(2, [](Local& comm) {
+    Sharded<Adam, Stage3> optimizer(comm, three_units(), {}, Adam{}, one_bucket_a_unit);
+    static_cast<void>(optimizer.gather(Unit{comm.rank() == 0 ? 0 : 1}));
+    static_cast<void>(optimizer.gather(Unit{comm.rank() == 0 ? 1 : 0}));
+  });
+  for (const std::string& error : errors) {
+    CAPTURE(error);
+    CHECK(contains(error,
+                   "rank 0 calls all_gather of 100 float in parts of 64 (parameters of bucket 0, unit "
+                   "'embedding', pass 0)"));
+    CHECK(contains(error,
+                   "rank 1 calls all_gather of 100 float in parts of 64 (parameters of bucket 1, unit 'body', "
+                   "pass 0)"));
+  }
+}
+
+TEST_CASE("ranks that build and train different optimizers at one time are told so at once") {
+  const auto errors = errors_of<AgreementError>(2, [](Local& comm) {
+    Sharded<Adam, Stage1> first(comm, three_units(), {}, Adam{}, one_bucket_a_unit);
+    Sharded<Adam, Stage1> second(comm, three_units(), {}, Adam{}, one_bucket_a_unit);
+    testing::run_steps(comm.rank() == 0 ? first : second, comm.rank(), 2, 1, 1);
+  });
+  for (const std::string& error : errors) {
+    CAPTURE(error);
+    CHECK(contains(error, "no rank can go on: rank 0 waits in queue 0 for reduce_scatter"));
+    CHECK(contains(error, "; rank 1 waits in queue 2 for reduce_scatter"));
+  }
+}
+
+// Rank 1 of three has one step less.
+template <class Stage>
+void check_left(bool goes_on) {
+  const auto errors = errors_of<CommError>(3, [&](Local& comm) {
+    {
+      Sharded<Adam, Stage> optimizer(comm, three_units(), {}, Adam{}, one_bucket_a_unit);
+      testing::run_steps(optimizer, comm.rank(), 3, comm.rank() == 1 ? 2 : 3, 1);
+    }
+    if (goes_on) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  });
+  CHECK(errors[1].empty());
+  for (const int r : {0, 2}) {
+    const std::string& error = errors[static_cast<std::size_t>(r)];
+    CAPTURE(error);
+    CHECK(contains(error, "rank 1 has left"));
+    CHECK(contains(error, "unit '"));
+    CHECK_FALSE(contains(error, "dropped"));
+  }
+}
+
+TEST_CASE("a rank that has one step less is said to have left, not to have dropped a pass, at every stage") {
+  for (const bool goes_on : {false, true}) {
+    check_left<Stage0>(goes_on);
+    check_left<Stage1>(goes_on);
+    check_left<Stage2>(goes_on);
+    check_left<Stage3>(goes_on);
+  }
+}
+
+TEST_CASE("a timeout says where each rank is, by unit") {
+  std::atomic<bool> over = false;
+  Options hasty = one_bucket_a_unit;
+  hasty.timeout = std::chrono::milliseconds(300);
+  const auto errors = errors_of<CommError>(2, [&](Local& comm) {
+    Sharded<Adam, Stage3> optimizer(comm, three_units(), {}, Adam{}, hasty);
+    for (const Unit u : optimizer.layout().forward()) {
+      while (comm.rank() == 1 && u == Unit{2} && !over) std::this_thread::yield();  // a long forward
+      try {
+        static_cast<void>(optimizer.gather(u));
+      } catch (...) {
+        over = true;
+        throw;
+      }
+    }
+  });
+  for (const std::string& error : errors) {
+    CAPTURE(error);
+    CHECK(contains(error,
+                   "rank 1 has not called all_gather of 100 float in parts of 64 (parameters of bucket 2, unit "
+                   "'head', pass 0) after 300 ms: rank 0 waits in queue 1 for all_gather of 100 float in parts of 64 "
+                   "(parameters of bucket 2, unit 'head', pass 0); rank 1 last called all_gather of 100 float in "
+                   "parts of 64 (parameters of bucket 1, unit 'body', pass 0)"));
+  }
+}
+
+// --- what is waited for ---------------------------------------------------------------------------------------------
+
+// What a test looks at of one rank.
+struct Watch {
+  Shared<ByteCount> memory = Shared<ByteCount>::make();  // of the rank's executor
+  std::vector<index_t> held_when_withdrawn;              // a queue, in the order of their first drop, leave or end
+  std::vector<HostEvent> gathers;
+
+  bool all_gathered() const {
+    for (const HostEvent& event : gathers)
+      if (!event.done()) return false;
+    return true;
+  }
+};
+
+struct WatchedHost : Host {
+  Shared<ByteCount> memory;
+
+  explicit WatchedHost(Shared<ByteCount> count) : memory(std::move(count)) {}
+  template <class T>
+  Buffer<T> allocate(index_t n) {
+    return Buffer<T>(n, memory);
+  }
+  index_t allocated_bytes() const noexcept { return memory->held(); }
+  index_t peak_bytes() const noexcept { return memory->peak(); }
+};
+
+template <class Comm>
+class Watched {
+ public:
+  using Executor = WatchedHost;
+  static constexpr bool ordered = Comm::ordered;
+
+  Watched(Comm comm, Watch& watch) : comm_(comm), watch_(&watch) {}
+
+  class Queue {
+   public:
+    Queue(Comm comm, Duration timeout, Watch* watch) : queue_(comm.queue(timeout)), watch_(watch) {}
+    Queue(const Queue&) = delete;
+    Queue& operator=(const Queue&) = delete;
+    ~Queue() { withdraw(); }
+
+    auto reduce_scatter(auto in, auto out, auto... rest) { return queue_.reduce_scatter(in, out, rest...); }
+    auto all_gather(auto in, auto out, auto... rest) {
+      const auto event = queue_.all_gather(in, out, rest...);
+      watch_->gathers.push_back(event);
+      return event;
+    }
+    auto all_reduce(auto inout, auto... rest) { return queue_.all_reduce(inout, rest...); }
+    auto all_to_all(auto in, auto out, auto... rest) { return queue_.all_to_all(in, out, rest...); }
+    auto broadcast(auto inout, auto... rest) { return queue_.broadcast(inout, rest...); }
+    void drop() noexcept {
+      withdraw();
+      queue_.drop();
+    }
+    void leave() noexcept {
+      withdraw();
+      communicator::leave(queue_);
+    }
+
+   private:
+    void withdraw() noexcept {
+      if (!std::exchange(withdrawn_, true)) watch_->held_when_withdrawn.push_back(watch_->memory->held());
+    }
+
+    typename Comm::Queue queue_;
+    Watch* watch_;
+    bool withdrawn_ = false;
+  };
+
+  int rank() const { return comm_.rank(); }
+  int size() const { return comm_.size(); }
+  Executor executor() const { return Executor(watch_->memory); }
+  Queue queue(Duration timeout) const { return Queue(comm_, timeout, watch_); }
+
+ private:
+  Comm comm_;
+  Watch* watch_;
+};
+
+// Ranks hand each other's buffers to the same collectives: they may be freed only behind the withdrawal.
+template <class Stage>
+void check_withdraws(bool fails) {
+  run_ranks(2, [&](Local& local) {
+    Watch watch;
+    Watched<Local> comm(local, watch);
+    index_t held = 0;
+    try {
+      Sharded<Adam, Stage, Fp32, Watched<Local>> optimizer(comm, three_units(), {}, Adam{}, one_bucket_a_unit);
+      testing::run_steps(optimizer, comm.rank(), 2, 1, 1);
+      held = optimizer.bytes();
+      if (fails) throw std::runtime_error("the caller's");
+    } catch (const std::runtime_error&) {
+    }
+    CHECK(held > 0);
+    CHECK(watch.held_when_withdrawn == std::vector<index_t>{held, held});
+    CHECK(watch.memory->held() == 0);
+  });
+}
+
+TEST_CASE("an optimizer withdraws what others have not joined before it frees its memory, also out of an exception") {
+  for (const bool fails : {false, true}) {
+    check_withdraws<Stage0>(fails);
+    check_withdraws<Stage1>(fails);
+    check_withdraws<Stage2>(fails);
+    check_withdraws<Stage3>(fails);
+  }
+}
+
+// Runs f(optimizer, watch) where every gather is 0.1 s on its way, after a step and, at stage 3, a gather ahead.
+template <class Stage, class F>
+void with_gathers_on_their_way(F f) {
+  constexpr double latency = 0.1;
+  Wire wire({.within = {latency, 1e12}, .between = {latency, 1e12}}, 2);
+  run_ranks(2, [&](Local& local) {
+    Watch watch;
+    Watched<Simulated<Local>> comm(Simulated<Local>(local, wire), watch);
+    Sharded<ScheduleFreeAdamW, Stage, Fp32, Watched<Simulated<Local>>> optimizer(
+        comm, three_units(), {}, ScheduleFreeAdamW{}, {.bucket_bytes = 1, .prefetch = 1});
+    auto pass = optimizer.backward();
+    for (const Unit u : optimizer.layout().backward()) {
+      pass.gradients(u);
+      pass.ready(u);
+    }
+    CHECK(optimizer.step().applied());
+    if constexpr (Stage::shards_parameters) static_cast<void>(optimizer.gather(Unit{0}));
+    f(optimizer, watch);
+  });
+}
+
+template <class Stage>
+void check_initialize_waits() {
+  with_gathers_on_their_way<Stage>([](auto& optimizer, const Watch& watch) {
+    CHECK_FALSE(watch.all_gathered());
+    bool first = true, waited = false;
+    optimizer.initialize([&](Tensor, index_t) {
+      if (std::exchange(first, false)) waited = watch.all_gathered();
+      return 1.0f;
+    });
+    CHECK(waited);
+  });
+}
+
+template <class Stage>
+void check_evaluation_waits() {
+  with_gathers_on_their_way<Stage>([](auto& optimizer, Watch& watch) {
+    Watch before;
+    before.gathers = watch.gathers;
+    CHECK_FALSE(before.all_gathered());
+    optimizer.begin_evaluation();
+    CHECK(before.all_gathered());
+  });
+}
+
+TEST_CASE("initialize writes no weight before all ranks have what they still gather of the last ones") {
+  check_initialize_waits<Stage1>();
+  check_initialize_waits<Stage2>();
+  check_initialize_waits<Stage3>();
+}
+
+TEST_CASE("evaluation trades no weight before all ranks have what they still gather of the last ones") {
+  check_evaluation_waits<Stage1>();
+  check_evaluation_waits<Stage2>();
+  check_evaluation_waits<Stage3>();
+}
+
+// --- what is begun again --------------------------------------------------------------------------------------------
+
+// Rank 1 gives up each of two steps once, and all do them again.
+template <class Stage>
+void check_drops_in_two_steps() {
+  run_ranks(2, [](Local& comm) {
+    Options options = one_bucket_a_unit;
+    options.micro_batches = 2;
+    Sharded<Adam, Stage> calm(comm, three_units(), {}, Adam{.lr = 0.1f}, options);
+    Sharded<Adam, Stage> shaken(comm, three_units(), {}, Adam{.lr = 0.1f}, options);
+    calm.initialize(testing::made_up_weight);
+    shaken.initialize(testing::made_up_weight);
+    const auto expected = testing::run_steps(calm, comm.rank(), 2, 2, 2).parameters;
+    for (int step = 0; step < 2; ++step) {
+      testing::run_pass(shaken, step, comm.rank());
+      if (comm.rank() == 1)
+        shaken.drop_step();
+      else
+        CHECK_THROWS_AS(
+            [&] {
+              testing::run_pass(shaken, step, 2 + comm.rank());
+              shaken.step();
+            }(),
+            CommError);
+      for (int k = 0; k < 2; ++k) testing::run_pass(shaken, step, 2 * k + comm.rank());
+      CHECK(shaken.step().applied());
+    }
+    CHECK(testing::parameters_of(shaken) == expected);
+  });
+}
+
+TEST_CASE("a rank that drops two different steps drops each of them, and both are done again") {
+  check_drops_in_two_steps<Stage0>();
+  check_drops_in_two_steps<Stage1>();
+  check_drops_in_two_steps<Stage2>();
+  check_drops_in_two_steps<Stage3>();
+}
+
+}  // namespace
+}  // namespace tessera
