@@ -27,6 +27,7 @@ class Counting {
     auto all_to_all(auto in, auto out, auto... rest) { return ++*count_, queue_.all_to_all(in, out, rest...); }
     auto broadcast(auto inout, auto... rest) { return ++*count_, queue_.broadcast(inout, rest...); }
     void drop() noexcept { queue_.drop(); }
+    void leave() noexcept { tessera::communicator::leave(queue_); }
 
    private:
     typename Comm::Queue queue_;
