@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <limits>
 #include <span>
 #include <string>
@@ -174,7 +175,9 @@ TEST_CASE("weights kept too long at stage 3 are refused by name") {
   Sharded<Adam, Stage3, Fp32, Self> optimizer(self, layout, {}, Adam{}, {.bucket_bytes = 1, .prefetch = 1});
   const auto a = optimizer.gather(Unit{0});
   const auto b = optimizer.gather(Unit{1});
-  CHECK_THROWS_WITH_AS(static_cast<void>(optimizer.gather(Unit{2})), Contains("gather('c'): all 2 slots"), UsageError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(optimizer.gather(Unit{2})),
+                       Contains("gather('c'): the slot that it needs still holds 'a', whose Weights are alive"),
+                       UsageError);
 }
 
 TEST_CASE("a caller's buffer that is too small, misaligned, overlapping or not used is refused on every rank") {
@@ -632,6 +635,154 @@ TEST_CASE("an exception in the caller's forward is followed by drop_step and the
     check_forward_fails<Stage2>(3, who);
     check_forward_fails<Stage3>(3, who);
   }
+}
+
+// Weights that one rank of three keeps, at stage 3, a bucket a unit and one ahead. `train` does the second of two steps
+// with the optimizer; what comes of it is what the same steps come to where nobody keeps any.
+template <class Train>
+void check_kept(Train train) {
+  Layout layout;
+  for (const char* name : {"a", "b", "c", "d"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {100});
+  }
+  run_ranks(3, [&](Local& comm) {
+    using Optimizer = Sharded<Adam, Stage3>;
+    const Options options{.bucket_bytes = 1, .timeout = Duration::seconds(60)};
+    Optimizer calm(comm, layout, {}, Adam{.lr = 0.1f}, options), shaken(comm, layout, {}, Adam{.lr = 0.1f}, options);
+    calm.initialize(testing::made_up_weight);
+    shaken.initialize(testing::made_up_weight);
+    const auto expected = testing::run_steps(calm, comm.rank(), 3, 2, 1).parameters;
+    testing::run_steps(shaken, comm.rank(), 3, 1, 1);
+    train(shaken, comm.rank());
+    CHECK(testing::parameters_of(shaken) == expected);
+  });
+}
+
+constexpr const char* dropped_its_step = "rank 1 dropped";
+
+TEST_CASE("who keeps weights too long in forward releases them and goes on; the others notice nothing") {
+  check_kept([](auto& optimizer, int rank) {
+    std::deque<Weights<float>> kept;
+    int refused = 0;
+    for (const Unit u : optimizer.layout().forward()) {
+      try {
+        kept.push_back(optimizer.gather(u));
+      } catch (const UsageError&) {
+        ++refused;
+        kept.clear();
+        kept.push_back(optimizer.gather(u));
+      }
+      if (rank != 1) kept.clear();
+    }
+    CHECK(refused == (rank == 1 ? 1 : 0));
+    kept.clear();
+    testing::run_pass(optimizer, 1, rank);
+    optimizer.step();
+  });
+}
+
+TEST_CASE("who keeps weights too long in forward and drops the step ends it for the others, and all begin it again") {
+  check_kept([](auto& optimizer, int rank) {
+    try {
+      std::deque<Weights<float>> kept;
+      for (const Unit u : optimizer.layout().forward()) {
+        kept.push_back(optimizer.gather(u));
+        if (rank != 1) kept.clear();
+      }
+      FAIL_CHECK("the others need rank 1");
+    } catch (const UsageError& error) {
+      CHECK(rank == 1);
+      CHECK(contains(error.what(), "gather('c'): the slot that it needs still holds 'a'"));
+      optimizer.drop_step();
+    } catch (const CommError& error) {
+      CHECK(rank != 1);
+      CHECK(contains(error.what(), dropped_its_step));
+    }
+    testing::run_pass(optimizer, 1, rank);
+    optimizer.step();
+  });
+}
+
+TEST_CASE("who keeps weights too long in backward drops the pass, the others learn of it, and all begin it again") {
+  check_kept([](auto& optimizer, int rank) {
+    const Layout& layout = optimizer.layout();
+    for (const Unit u : layout.forward()) static_cast<void>(optimizer.gather(u));
+    try {
+      std::deque<Weights<float>> kept;
+      auto pass = optimizer.backward();
+      for (const Unit u : layout.backward()) {
+        kept.push_back(optimizer.gather(u));
+        if (rank != 1) kept.clear();
+        for (float& g : pass.gradients(u).trainable()) g = 1000;
+        pass.ready(u);
+      }
+      FAIL_CHECK("the others need rank 1");
+    } catch (const UsageError& error) {
+      CHECK(rank == 1);
+      CHECK(contains(error.what(), "gather('b'): the slot that it needs still holds 'd'"));
+    } catch (const CommError& error) {
+      CHECK(rank != 1);
+      CHECK(contains(error.what(), dropped_its_step));
+    }
+    testing::run_pass(optimizer, 1, rank);
+    optimizer.step();
+  });
+}
+
+TEST_CASE("a step is refused while weights are in the way of a gather that others have posted, and can be made then") {
+  check_kept([](auto& optimizer, int rank) {
+    const Layout& layout = optimizer.layout();
+    for (const Unit u : layout.forward()) static_cast<void>(optimizer.gather(u));
+    auto pass = optimizer.backward();
+    std::deque<Weights<float>> kept;
+    for (const Unit u : layout.backward()) {
+      // 'b' comes ahead in the place of 'd', and nobody asks for it
+      if (u.index >= 2) kept.push_back(optimizer.gather(u));
+      if (rank != 1) kept.clear();
+      index_t i = 0;
+      for (float& g : pass.gradients(u).trainable()) g = testing::made_up_gradient(1, rank, Tensor{u.index}, i++);
+      pass.ready(u);
+    }
+    if (rank == 1) {
+      CHECK_THROWS_WITH_AS(
+          optimizer.step(),
+          "the gather of 'b', which was to come ahead, needs the slot of 'd', whose Weights are alive: "
+          "release them first",
+          UsageError);
+      kept.clear();
+    }
+    CHECK(optimizer.step().applied());
+  });
+}
+
+TEST_CASE("who keeps weights too long and leaves wakes the others at once, with the reason") {
+  Layout layout;
+  for (const char* name : {"a", "b", "c", "d"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {100});
+  }
+  const auto began = std::chrono::steady_clock::now();
+  std::atomic<int> woken = 0;
+  const auto train = [&] {
+    run_ranks(3, [&](Local& comm) {
+      Sharded<Adam, Stage3> optimizer(comm, layout, {}, Adam{}, {.bucket_bytes = 1, .timeout = Duration::seconds(60)});
+      optimizer.initialize(testing::made_up_weight);
+      std::deque<Weights<float>> kept;
+      try {
+        for (const Unit u : layout.forward()) {
+          kept.push_back(optimizer.gather(u));
+          if (comm.rank() != 1) kept.clear();
+        }
+      } catch (const CommError& error) {
+        woken += contains(error.what(), "gather('c'): the slot that it needs still holds 'a'");
+        throw;
+      }
+    });
+  };
+  CHECK_THROWS_WITH_AS(train(), Contains("gather('c'): the slot that it needs still holds 'a'"), UsageError);
+  CHECK(woken == 2);
+  CHECK(std::chrono::steady_clock::now() - began < std::chrono::seconds(30));
 }
 
 }  // namespace

@@ -1,6 +1,13 @@
 // What travels: design section 2.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <string>
+#include <tuple>
+#include <vector>
+
 #include "training.hpp"
 
 namespace tessera {
@@ -19,11 +26,11 @@ Wire<Stage> wire_of_a_step(const Layout& layout, int world, Options options = {}
   run_ranks(world, [&](Local& local) {
     Recording<Local> comm(local);
     Sharded<Adam, Stage, Bf16, Recording<Local>> optimizer(comm, layout, {}, Adam{}, options);
-    testing::run_steps(optimizer, comm.rank(), world, 1, options.micro_batches);
-    comm.clear();
-    testing::LeafGradient gradient = testing::made_up_gradient;
-    for (int k = 0; k < options.micro_batches; ++k) testing::run_pass(optimizer, 1, k * world + comm.rank(), gradient);
-    optimizer.step();
+    for (int step = 0; step < 2; ++step) {
+      comm.clear();
+      for (int k = 0; k < options.micro_batches; ++k) testing::run_pass(optimizer, step, k * world + comm.rank());
+      optimizer.step();
+    }
     for (const Unit u : layout.forward())
       if (!Stage::shards_parameters) static_cast<void>(optimizer.gather(u));
     if (comm.rank() != 0) return;
@@ -47,7 +54,7 @@ Layout even_layers(int units) {
   return layout;
 }
 
-TEST_CASE("a rank sends 2(N-1)/N n elements a step at stages 0 to 2 and 3(N-1)/N n at stage 3") {
+TEST_CASE("a rank sends 2(N-1)/N n elements a step at stages 0 to 2") {
   const Layout layout = even_layers(6);
   const index_t n = layout.parameters();
   for (int world : {1, 2, 3, 4, 6})
@@ -56,8 +63,27 @@ TEST_CASE("a rank sends 2(N-1)/N n elements a step at stages 0 to 2 and 3(N-1)/N
       CHECK(wire_of_a_step<Stage0>(layout, world, {.bucket_bytes = bucket_bytes}).data == 2 * once);
       CHECK(wire_of_a_step<Stage1>(layout, world, {.bucket_bytes = bucket_bytes}).data == 2 * once);
       CHECK(wire_of_a_step<Stage2>(layout, world, {.bucket_bytes = bucket_bytes}).data == 2 * once);
-      CHECK(wire_of_a_step<Stage3>(layout, world, {.bucket_bytes = bucket_bytes}).data == 3 * once);
     }
+}
+
+// Gathers: all buckets once, and at every turn between forward and backward of a step those that are not held. Held
+// are 1 + prefetch of them.
+TEST_CASE("at stage 3 with K passes it is (N-1)/N (K n + n + (2K - 1)(n - held))") {
+  const Layout layout = even_layers(6);
+  const index_t n = layout.parameters();
+  for (int world : {1, 2, 3, 4})
+    for (int units_a_bucket : {1, 2})
+      for (int prefetch : {0, 1, 2, 7})
+        for (int passes : {1, 3}) {
+          CAPTURE(world);
+          CAPTURE(units_a_bucket);
+          CAPTURE(prefetch);
+          CAPTURE(passes);
+          const index_t held = std::min(6, units_a_bucket * (1 + prefetch)) * n / 6;
+          const index_t sum = passes * n + n + (2 * passes - 1) * (n - held);
+          const Options options{.micro_batches = passes, .bucket_bytes = units_a_bucket * 10000, .prefetch = prefetch};
+          CHECK(wire_of_a_step<Stage3>(layout, world, options).data == sum / world * (world - 1));
+        }
 }
 
 TEST_CASE("gradients are never all-reduced: what is, is the norm's digits and three words per rank and one per unit") {
@@ -73,6 +99,78 @@ TEST_CASE("every pass of an accumulation is reduced once, bucket by bucket") {
   const Layout layout = even_layers(4);
   CHECK(wire_of_a_step<Stage2>(layout, 2, {.micro_batches = 3, .bucket_bytes = 1}).reduce_scatters == 12);
   CHECK(wire_of_a_step<Stage0>(layout, 2, {.micro_batches = 3, .bucket_bytes = 1}).reduce_scatters == 12);
+}
+
+// A head that shares the first unit's table, as language models have it.
+Layout tied_layers(int units) {
+  Layout layout = even_layers(units);
+  layout.tie(Unit{units - 1}, Unit{0});
+  return layout;
+}
+
+// What a rank sent of a kind, in order: what, bucket, pass and how many elements.
+using Sent = std::vector<std::tuple<std::string, index_t, index_t, index_t>>;
+
+// Two steps of the loop of design section 1 at stage 3, in which weights live while further units are gathered.
+template <class Comm>
+std::array<Sent, 2> train_and_keep(Comm& comm, const Layout& layout, const Options& options, std::size_t kept_at_most) {
+  Sharded<Adam, Stage3, Fp32, Comm> optimizer(comm, layout, {}, Adam{}, options);
+  optimizer.initialize(testing::made_up_weight);
+  comm.clear();
+  std::deque<Weights<float>> kept;
+  const Unit head{layout.units() - 1};
+  const auto gather = [&](Unit u) {
+    while (kept.size() > kept_at_most) kept.pop_front();
+    kept.push_back(optimizer.gather(u));
+    if (u == head) kept.push_back(optimizer.gather(Unit{0}));
+  };
+  for (int step = 0; step < 2; ++step) {
+    for (int k = 0; k < options.micro_batches; ++k) {
+      for (const Unit u : layout.forward()) gather(u);
+      auto pass = optimizer.backward();
+      for (const Unit u : layout.backward()) {
+        gather(u);
+        if (u == head) static_cast<void>(pass.gradients(Unit{0}));
+        for (float& g : pass.gradients(u).trainable()) g += kept.back().trainable()[0];
+        pass.ready(u);
+      }
+    }
+    optimizer.step();
+  }
+  std::array<Sent, 2> sent;
+  for (const auto& record : comm.log())
+    sent[record.kind == Collective::all_gather].push_back(
+        {record.tag.what, record.tag.index, record.tag.pass, record.sent_elements});
+  return sent;
+}
+
+TEST_CASE("a tied unit's bucket is gathered once a step, and stays") {
+  const Layout layout = tied_layers(6);
+  run_ranks(2, [&](Local& local) {
+    Recording<Local> comm(local);
+    const Options options{.micro_batches = 2, .bucket_bytes = 1};
+    const Sent gathers = train_and_keep(comm, layout, options, 0)[1];
+    CHECK(std::ranges::count_if(gathers, [](const auto& gather) { return std::get<1>(gather) == 0; }) == 2);
+    CHECK(gathers.size() == 2 * (6 + 3 * (6 - 3)));
+  });
+}
+
+TEST_CASE("how long a rank keeps its weights changes nothing that it sends") {
+  for (const int prefetch : {0, 1, 2, 3})
+    for (const int micro_batches : {1, 2}) {
+      const Layout layout = tied_layers(7);
+      const Options options{
+          .micro_batches = micro_batches, .bucket_bytes = 1, .prefetch = prefetch, .timeout = Duration::seconds(20)};
+      std::array<Sent, 2> sent[3];
+      run_ranks(3, [&](Local& local) {
+        Recording<Local> comm(local);
+        const int kept = std::min(local.rank(), prefetch);
+        sent[local.rank()] = train_and_keep(comm, layout, options, static_cast<std::size_t>(kept));
+      });
+      CHECK(sent[0][1].size() > 0);
+      CHECK(sent[1] == sent[0]);
+      CHECK(sent[2] == sent[0]);
+    }
 }
 
 }  // namespace

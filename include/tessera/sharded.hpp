@@ -110,7 +110,8 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     tessera::initialize(sharding_, executor_, parameters_, state_, value);
   }
 
-  /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way.
+  /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way, and throws
+  /// UsageError while Weights kept from before are in their way: release them and call again.
   Weights<Parameter> gather(Unit unit) {
     progress_.at(unit);
     return guarded([&] { return parameters_.gather(unit); });
@@ -148,15 +149,16 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
 
   /// Waits for the reductions, clips, updates and starts the gathers. Gradients that are not finite on any rank leave
   /// parameters, state and step count as they were on all, and the report says so.
-  /// Throws UsageError in the middle of a pass or of accumulation and OptionError for a hyperparameter out of range, or
-  /// changed although the state depends on it: mend it and call step() again. Throws AgreementError or CommError:
-  /// nothing was applied, the step starts again.
+  /// Throws UsageError in the middle of a pass or of accumulation or with Weights in a gather's way, and OptionError for
+  /// a hyperparameter out of range, or changed although the state depends on it: mend it and call step() again. Throws
+  /// AgreementError or CommError: nothing was applied, the step starts again.
   Report step() {
     progress_.require_complete();
     options_.check();
     check_rules(rules_, first_rules_);
     progress_.at("norm");
     return guarded([&] {
+      parameters_.post_all();
       decision_.raise_difference(progress_.steps() - 1);
       decision_.begin(rules_);
       for (int b = sharding_.buckets() - 1; b >= 0; --b) reduce_.finish(b, progress_.steps());
@@ -200,7 +202,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   /// infinite or NaN. Throws CommError.
   FinishReport finish() {
     return guarded([&] {
-      parameters_.before_update();
+      parameters_.finish();
       return FinishReport(decision_.first_non_finite_weight(), layout());
     });
   }
@@ -298,6 +300,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
 
   void send_complete() {
     guarded([&] {
+      parameters_.post_unblocked();
       for (int b = progress_.depart(); b >= 0; b = progress_.depart())
         reduce_.depart(b, progress_.passes(), progress_.tag());
     });

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,7 +28,7 @@ Layout units(int count) {
 
 using Comm = Recording<Local>;
 
-// A gather posted ahead may never be looked at: the last member ends it before the memory that peers read dies.
+// Nobody may ask for what a gather posted ahead brings: the last member ends it before the memory that peers read dies.
 struct Rank {
   Sharding sharding;
   Host host;
@@ -83,7 +84,7 @@ std::vector<index_t> asked(const Rank& rank) {
   return buckets;
 }
 
-TEST_CASE("the next units in the direction of travel are asked for ahead, and each once") {
+TEST_CASE("units are gathered ahead, and those of the turn stay until the weights change") {
   const Layout layout = units(4);
   run_ranks(2, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 1});
@@ -92,12 +93,20 @@ TEST_CASE("the next units in the direction of travel are asked for ahead, and ea
     for (int u = 1; u < 4; ++u) static_cast<void>(rank.parameters.gather(Unit{u}));
     CHECK(asked(rank) == std::vector<index_t>{0, 1, 2, 3});
     rank.parameters.begin_backward();
-    static_cast<void>(rank.parameters.gather(Unit{3}));
-    CHECK(asked(rank) == std::vector<index_t>{0, 1, 2, 3, 3, 2});
+    for (int u = 3; u >= 0; --u) static_cast<void>(rank.parameters.gather(Unit{u}));
+    CHECK(asked(rank) == std::vector<index_t>{0, 1, 2, 3, 1, 0});
+    rank.parameters.begin_forward();
+    static_cast<void>(rank.parameters.gather(Unit{0}));
+    rank.parameters.finish();
+    static_cast<void>(rank.parameters.gather(Unit{1}));
+    CHECK(asked(rank) == std::vector<index_t>{0, 1, 2, 3, 1, 0, 2});
+    rank.parameters.before_update();
+    static_cast<void>(rank.parameters.gather(Unit{1}));
+    CHECK(asked(rank) == std::vector<index_t>{0, 1, 2, 3, 1, 0, 2, 1, 2});
   });
 }
 
-TEST_CASE("weights that are still looked at keep their slot, and one too many is refused by name") {
+TEST_CASE("weights that are alive keep their slot, and one too many is refused by name") {
   const Layout layout = units(4);
   run_ranks(1, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 1});
@@ -105,10 +114,64 @@ TEST_CASE("weights that are still looked at keep their slot, and one too many is
     {
       const auto second = rank.parameters.gather(Unit{1});
       CHECK_THROWS_WITH_AS(static_cast<void>(rank.parameters.gather(Unit{2})),
-                           doctest::Contains("gather('u2'): all 2 slots"), UsageError);
+                           doctest::Contains("gather('u2'): the slot that it needs still holds 'u0'"), UsageError);
     }
-    static_cast<void>(rank.parameters.gather(Unit{2}));
     CHECK(first.trainable()[7] == 7);
+    CHECK(asked(rank) == std::vector<index_t>{0, 1});
+  });
+}
+
+TEST_CASE("a rank that keeps weights longer posts later what others post, and the same") {
+  const Layout layout = units(6);
+  std::vector<index_t> of_rank[2];
+  run_ranks(2, [&](Local& local) {
+    Rank rank(layout, local, {.prefetch = 2});
+    std::deque<Weights<float>> kept;
+    const auto gather = [&](Unit u) {
+      // as many as there are slots
+      if (local.rank() == 0 && kept.size() == 3) kept.pop_front();
+      kept.push_back(rank.parameters.gather(u));
+      for (const auto& weights : kept) REQUIRE(!weights.trainable().empty());
+      REQUIRE(kept.back().trainable()[7] == static_cast<float>(layout.trainable(u).begin + 7));
+      if (local.rank() == 1) kept.clear();
+    };
+    for (int step = 0; step < 2; ++step) {
+      for (const Unit u : layout.forward()) gather(u);
+      rank.parameters.begin_backward();
+      for (const Unit u : layout.backward()) gather(u);
+      rank.parameters.begin_forward();
+      rank.parameters.before_update();
+    }
+    of_rank[local.rank()] = asked(rank);
+  });
+  CHECK(of_rank[0] == std::vector<index_t>{0, 1, 2, 3, 4, 5, 2, 1, 0, 0, 1, 2, 3, 4, 5, 2, 1, 0});
+  CHECK(of_rank[0] == of_rank[1]);
+}
+
+TEST_CASE("before an update, what waits for weights to be released is refused, and posted when they are") {
+  const Layout layout = units(4);
+  run_ranks(2, [&](Local& local) {
+    Rank rank(layout, local, {.prefetch = 1});
+    {
+      const auto first = rank.parameters.gather(Unit{0});
+      {
+        const auto second = rank.parameters.gather(Unit{1});
+        CHECK(asked(rank) == std::vector<index_t>{0, 1});
+      }
+      if (local.rank() == 0) {
+        const char* const why = "the gather of 'u2', which was to come ahead, needs the slot of 'u0'";
+        CHECK_THROWS_WITH_AS(rank.parameters.post_all(), doctest::Contains(why), UsageError);
+        CHECK_THROWS_WITH_AS(rank.parameters.finish(), doctest::Contains(why), UsageError);
+        CHECK_THROWS_WITH_AS(rank.parameters.before_update(), doctest::Contains(why), UsageError);
+        rank.parameters.post_unblocked();
+        CHECK(asked(rank) == std::vector<index_t>{0, 1});
+        CHECK(first.trainable()[7] == 7);
+      }
+    }
+    if (local.rank() == 0) rank.parameters.post_unblocked();
+    CHECK(asked(rank).size() == (local.rank() == 0 ? 3 : 2));
+    rank.parameters.before_update();
+    CHECK(asked(rank) == std::vector<index_t>{0, 1, 2});
   });
 }
 
@@ -126,7 +189,7 @@ TEST_CASE("after a drop everything is gathered anew, what had been asked for ahe
   });
 }
 
-TEST_CASE("weights looked at across a drop keep their slot until the look ends") {
+TEST_CASE("weights that are alive across a drop keep their slot until they are released") {
   const Layout layout = units(3);
   run_ranks(1, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 0});

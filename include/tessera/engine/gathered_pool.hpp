@@ -1,70 +1,131 @@
-// Which buckets stage 3 has gathered, in which slots, and what is fetched next: a window that travels with the model.
-// Integers and events; the memory behind the slots is its owner's.
+// Which buckets stage 3 has gathered, in which slots, and which are gathered next: a prefetch window that moves with
+// the model. Integers and events; the memory of the slots belongs to the pool's owner.
 //
-//     forward, prefetch 2      bucket    0   1   2 [ 3 | 4   5 ] 6      3 at work, 4 and 5 on their way
+//     forward, prefetch 2      bucket    0   1   2 [ 3 | 4   5 ] 6      3 in use, 4 and 5 on their way
+//
+// What is gathered, in which order and into which slot, follows from the calls alone, so that it is the same on all
+// ranks. How long a rank keeps Weights never changes it: a gather whose slot is in use is posted by a later call, when
+// the slot is free, before all gathers that follow it.
 #pragma once
 
+#include <string>
+
+#include <tessera/core/error.hpp>
 #include <tessera/core/list.hpp>
+#include <tessera/layout/sharding.hpp>
 
 namespace tessera {
 
 template <class Event>
 class GatheredPool {
  public:
-  /// A room for one bucket. leases: how many look at it; while there are any it stays as it is.
   struct Slot {
-    int bucket = -1;
-    int leases = 0;
-    Event ready{};
+    int bucket = -1;        ///< whose slot it is
+    bool pending = false;   ///< its gather is not posted yet
+    int holds = -1;         ///< the bucket that Weights of this slot see
+    int leases = 0;         ///< Weights of this slot that are alive; it is not written while there are any
+    Event ready{};          ///< of the last gather posted into it
+    index_t used = 0;       ///< when gather() last returned it
+    index_t scheduled = 0;  ///< when it was given to its bucket
   };
 
-  /// prefetch: buckets fetched ahead of the one at work.
-  constexpr GatheredPool(index_t slots, int buckets, int prefetch)
-      : slots_(static_cast<std::size_t>(slots)), buckets_(buckets), prefetch_(min(prefetch, buckets)) {}
+  /// slots: min(buckets, 1 + prefetch + units that others are tied to), as the plan has it. prefetch: buckets gathered
+  /// ahead of the one in use. The sharding outlives the pool.
+  constexpr GatheredPool(const Sharding& sharding, index_t slots, int prefetch)
+      : sharding_(&sharding), slots_(slots), pinned_(sharding.buckets()), prefetch_(min(prefetch, sharding.buckets())) {
+    for (const Unit u : sharding.layout().forward())
+      if (sharding.layout().tied_to(u)) pinned_[sharding.bucket_of(u)] = true;
+  }
 
   constexpr Slot* begin() noexcept { return slots_.begin(); }
   constexpr Slot* end() noexcept { return slots_.end(); }
-  constexpr int size() const noexcept { return static_cast<int>(slots_.size()); }
   constexpr index_t index(const Slot& slot) const noexcept { return &slot - slots_.begin(); }
 
-  /// The slot of bucket `b`, for which fetch(slot) is called if no slot has it yet. Null if every slot is looked at.
-  template <class Fetch>
-  constexpr Slot* demand(int b, Fetch fetch) {
-    if (Slot* slot = find(b)) return slot;
-    Slot* slot = spare(true);
-    if (slot) take(*slot, b, fetch);
-    return slot;
+  /// The slot of the unit's bucket, whose gather is posted, and those of the buckets ahead of it. A unit that is tied
+  /// to the one in use is gathered out of order and does not move the window. post(slot): posts the gather of
+  /// slot.bucket into the slot. Throws UsageError, and leaves the schedule as it was, if Weights are alive in a slot
+  /// that it needs now.
+  template <class Post>
+  constexpr Slot& gather(Unit unit, Post post) {
+    const int b = sharding_->bucket_of(unit);
+    const bool in_order = !sharding_->layout().tied(in_use_, unit);
+    const int center = in_order ? b : center_;
+    post_unblocked(post);
+    Slot* slot = find(b);
+    // What is pending can wait while it is ahead; else others may have no use for it, or wait for it already.
+    if (const Slot* const blocked = first_pending())
+      if (!slot || slot->pending || !all_pending_kept(center)) refuse(unit, *blocked);
+    if (!slot) {
+      slot = &victim(center);
+      if (slot->leases > 0) refuse(unit, *slot);
+      schedule(*slot, b);
+    }
+    slot->used = ++time_;
+    if (in_order) {
+      in_use_ = unit;
+      center_ = center;
+      for (int ahead = 1; ahead <= prefetch_; ++ahead) {
+        const int next = center + ahead * direction_;
+        if (next >= 0 && next < sharding_->buckets() && !find(next)) schedule(victim(center), next);
+      }
+    }
+    post_unblocked(post);
+    return *slot;
   }
 
-  /// Bucket `b` is at work: the window moves there, and fetch(slot) is called for what is new in it.
-  template <class Fetch>
-  constexpr void move_to(int b, Fetch fetch) {
-    at_work_ = b;
-    for (int ahead = 1; ahead <= prefetch_; ++ahead) {
-      const int next = at_work_ + ahead * direction_;
-      if (next < 0 || next >= buckets_ || find(next)) continue;
-      Slot* slot = spare(false);
-      if (!slot) return;
-      take(*slot, next, fetch);
+  /// Posts what is pending, in the order of the schedule, up to a slot in which Weights are alive.
+  template <class Post>
+  constexpr void post_unblocked(Post post) {
+    for (Slot* next = first_pending(); next && next->leases == 0; next = first_pending()) {
+      post(*next);
+      next->pending = false;
+      next->holds = next->bucket;
     }
   }
 
-  /// The way of travel turns, 1: forward, -1: backward. Only what is looked at is kept.
-  constexpr void turn(int direction) {
-    direction_ = direction;
-    for (Slot& slot : slots_)
-      if (slot.leases == 0) slot.bucket = -1;
+  /// Posts all that is pending. Throws UsageError where Weights are alive in a slot that it needs.
+  template <class Post>
+  constexpr void post_all(Post post) {
+    post_unblocked(post);
+    if (const Slot* const blocked = first_pending()) refuse(*blocked);
   }
 
-  /// Forgets what was gathered; slots still looked at are free when the last look ends.
+  /// 1: forward, -1: backward. What was gathered stays: weights do not change between them.
+  constexpr void set_direction(int direction) noexcept { direction_ = direction; }
+
+  /// The weights change: what was gathered is of no use. Nothing may be pending.
+  constexpr void expire() noexcept {
+    for (Slot& slot : slots_) slot.bucket = -1, slot.ready = {};
+  }
+
+  /// Forgets the schedule too: ranks that drop a step have not all come equally far.
   constexpr void drop() noexcept {
-    for (Slot& slot : slots_) slot = {-1, slot.leases, {}};
+    for (Slot& slot : slots_) slot = {.holds = slot.holds, .leases = slot.leases};
+    in_use_ = Unit{-1};
+    center_ = 0;
+    direction_ = 1;
+    time_ = 0;
   }
 
  private:
-  constexpr bool in_window(int b) const {
-    const int ahead = (b - at_work_) * direction_;
-    return ahead >= 0 && ahead <= prefetch_;
+  // The window's buckets keep their slots, and so do those that ties gather out of order, once they are there. There is
+  // always a slot beside them for one that is missing: plan.hpp counts so.
+  constexpr bool kept(int b, int center) const {
+    const int ahead = (b - center) * direction_;
+    return (ahead >= 0 && ahead <= prefetch_) || pinned_[b];
+  }
+
+  // Taken from the others: an empty slot, or the one that was used least recently. In order of travel that is the one
+  // farthest behind, so that the last ones are there when the direction turns.
+  constexpr Slot& victim(int center) {
+    Slot* best = nullptr;
+    for (Slot& slot : slots_) {
+      if (slot.bucket >= 0 && kept(slot.bucket, center)) continue;
+      const bool emptier = best && slot.bucket < 0 && best->bucket >= 0;
+      const bool fuller = best && slot.bucket >= 0 && best->bucket < 0;
+      if (!best || emptier || (!fuller && slot.used < best->used)) best = &slot;
+    }
+    return *best;
   }
 
   constexpr Slot* find(int b) {
@@ -73,29 +134,52 @@ class GatheredPool {
     return nullptr;
   }
 
-  // The least missed slot that nobody looks at: an empty one, then one behind the window, then (only on demand) the
-  // prefetched.
-  constexpr Slot* spare(bool on_demand) {
-    Slot* best = nullptr;
-    int best_loss = on_demand ? 3 : 2;
-    for (Slot& slot : slots_) {
-      const int loss = slot.leases > 0 ? 3 : slot.bucket < 0 ? 0 : in_window(slot.bucket) ? 2 : 1;
-      if (loss < best_loss) best_loss = loss, best = &slot;
-    }
-    return best;
-  }
-
-  template <class Fetch>
-  static constexpr void take(Slot& slot, int b, Fetch& fetch) {
+  constexpr void schedule(Slot& slot, int b) {
     slot.bucket = b;
-    fetch(slot);
+    slot.pending = true;
+    slot.scheduled = ++time_;
   }
 
+  // In the order of the schedule.
+  constexpr Slot* first_pending() {
+    Slot* first = nullptr;
+    for (Slot& slot : slots_)
+      if (slot.pending && (!first || slot.scheduled < first->scheduled)) first = &slot;
+    return first;
+  }
+
+  constexpr bool all_pending_kept(int center) const {
+    for (const Slot& slot : slots_)
+      if (slot.pending && !kept(slot.bucket, center)) return false;
+    return true;
+  }
+
+  std::string units_of(int b) const {
+    const Bucket& bucket = sharding_->bucket(b);
+    const auto name = [&](int u) { return sharding_->layout().name(Unit{u}); };
+    if (bucket.last_unit - bucket.first_unit == 1) return message({"'", name(bucket.first_unit), "'"});
+    return message({"units '", name(bucket.first_unit), "' to '", name(bucket.last_unit - 1), "'"});
+  }
+
+  [[noreturn]] void refuse(Unit unit, const Slot& slot) const {
+    throw UsageError(message({"gather('", sharding_->layout().name(unit), "'): the slot that it needs still holds ",
+                              units_of(slot.holds),
+                              ", whose Weights are alive: release earlier Weights or raise Options::prefetch"}));
+  }
+
+  [[noreturn]] void refuse(const Slot& slot) const {
+    throw UsageError(message({"the gather of ", units_of(slot.bucket), ", which was to come ahead, needs the slot of ",
+                              units_of(slot.holds), ", whose Weights are alive: release them first"}));
+  }
+
+  const Sharding* sharding_;
   List<Slot> slots_;
-  int buckets_;
+  List<bool> pinned_;  // by bucket: a unit of it is tied to by others
   int prefetch_;
-  int at_work_ = 0;
   int direction_ = 1;
+  int center_ = 0;  // the bucket in use, and its unit
+  Unit in_use_{-1};
+  index_t time_ = 0;  // counts what `used` and `scheduled` are compared by
 };
 
 }  // namespace tessera

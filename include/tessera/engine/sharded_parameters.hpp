@@ -1,5 +1,5 @@
 // Parameters of stage 3: a rank holds its shard, and a fixed pool of slots in which buckets are gathered as they are
-// used, the next ones in the direction of travel ahead of time.
+// used, the next ones ahead of time. They stay until their slot is needed or the weights change.
 //
 //     shard    | part of bucket 0 | part of bucket 1 | ... | frozen part of bucket 0 | ...
 //     slot     | a bucket's trainable range, whole |.| its frozen range, whole |
@@ -31,25 +31,19 @@ class ShardedParameters {
         shard_(executor, plan.parameters, of_caller),
         gathered_(executor, plan.gathered_buckets),
         slot_elements_(plan.gathered_buckets.elements),
-        pool_(plan.gathered_buckets.copies, sharding.buckets(), options.prefetch) {}
+        pool_(sharding, plan.gathered_buckets.copies, options.prefetch) {}
 
-  /// The unit's bucket, gathered; posts the next ones. Throws UsageError if every slot is still looked at.
+  /// The unit's bucket, gathered; posts the next ones. Throws UsageError, before it posts the bucket's gather, if
+  /// Weights are alive in a slot that the schedule needs now.
   Weights<Parameter> gather(Unit unit) {
     const Layout& layout = sharding_->layout();
-    const int b = sharding_->bucket_of(unit);
-    Slot& slot = demand(b, unit);
-    const Parameter* base = room(slot);
-    const Bucket& bucket = sharding_->bucket(b);
-    Weights<Parameter> weights{{layout, unit, base + (layout.trainable(unit).begin - bucket.trainable.begin),
-                                base + frozen_begin(bucket) + (layout.frozen(unit).begin - bucket.frozen.begin)},
-                               &slot.leases};
-    // A tied unit is a side glance: it does not move the window that travels with the model.
-    if (!layout.tied(at_work_, unit)) {
-      at_work_ = unit;
-      pool_.move_to(b, [&](Slot& next) { fetch(next); });
-    }
+    Slot& slot = pool_.gather(unit, [&](Slot& free) { post_gather(free); });
     executor_->wait(slot.ready);
-    return weights;
+    const Parameter* base = room(slot);
+    const Bucket& bucket = sharding_->bucket(slot.bucket);
+    return {{layout, unit, base + (layout.trainable(unit).begin - bucket.trainable.begin),
+             base + frozen_begin(bucket) + (layout.frozen(unit).begin - bucket.frozen.begin)},
+            &slot.leases};
   }
 
   /// A flat layout's range, which no slot holds.
@@ -57,16 +51,36 @@ class ShardedParameters {
     throw UsageError("gather(begin, end) needs whole parameters: stages 0 to 2");
   }
 
-  void begin_forward() { pool_.turn(1); }
-  void begin_backward() { pool_.turn(-1); }
+  void begin_forward() noexcept { pool_.set_direction(1); }
+  void begin_backward() noexcept { pool_.set_direction(-1); }
 
-  /// Forgets what was gathered.
+  /// Forgets what was gathered and how far this rank had come.
   void drop() noexcept { pool_.drop(); }
 
-  /// Peers read this rank's shard until the gathers have ended: only then may it be written.
+  /// Posts gathers whose slots were in use and are free by now. Others wait for them, so it is called before whatever
+  /// else is posted.
+  void post_unblocked() {
+    pool_.post_unblocked([&](Slot& free) { post_gather(free); });
+  }
+  /// The same. Throws UsageError if a slot is still in use.
+  void post_all() {
+    pool_.post_all([&](Slot& free) { post_gather(free); });
+  }
+
+  /// Waits for every gather of this rank. What came stays.
+  void finish() {
+    post_all();
+    for (Slot& slot : pool_) {
+      executor_->wait(slot.ready);
+      slot.ready = {};
+    }
+  }
+
+  /// Peers read this rank's shard until the gathers have ended: only then may it be written. What came is then of no
+  /// use.
   void before_update() {
-    for (const Slot& slot : pool_) executor_->wait(slot.ready);
-    drop();
+    finish();
+    pool_.expire();
   }
 
   /// Where the element at `place` of the trainable space lies, which must be in held(b).
@@ -92,20 +106,10 @@ class ShardedParameters {
 
   Parameter* room(const Slot& slot) noexcept { return gathered_.data() + pool_.index(slot) * slot_elements_; }
 
-  Slot& demand(int b, Unit unit) {
-    Slot* const slot = pool_.demand(b, [&](Slot& free) { fetch(free); });
-    if (!slot)
-      throw UsageError(
-          message({"gather('", sharding_->layout().name(unit), "'): all ", pool_.size(),
-                   " slots for gathered units are still looked at: let earlier weights go out of scope, or raise "
-                   "Options::prefetch"}));
-    return *slot;
-  }
-
-  // The slot was last read by compute that is already issued; `record` orders the gather behind it. An earlier gather
-  // into the same slot, never looked at, lies before this one on the same queue; a bucket without elements keeps its
-  // event, which an update must wait for.
-  void fetch(Slot& slot) {
+  // The slot was last read by compute that is already issued; `record` orders the gather after it. An earlier gather
+  // into the same slot, whose weights nobody asked for, precedes this one on the same queue; a bucket without elements
+  // keeps its event, which an update must wait for.
+  void post_gather(Slot& slot) {
     const int b = slot.bucket;
     const Bucket& bucket = sharding_->bucket(b);
     Parameter* base = room(slot);
@@ -131,7 +135,6 @@ class ShardedParameters {
   Storage<Executor, Parameter> gathered_;
   index_t slot_elements_;
   Pool pool_;
-  Unit at_work_{-1};
 };
 
 }  // namespace tessera

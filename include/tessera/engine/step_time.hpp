@@ -38,7 +38,7 @@ struct StepTime {
 class StepClock {
  public:
   /// units: one a unit of the layout; a flat layout's one is spread evenly over its elements. All outlive the clock.
-  /// Throws OptionError if there are more or fewer.
+  /// Throws OptionError if there are more or fewer, LayoutError for a flat layout at stages 2 and 3.
   constexpr StepClock(const Sharding& sharding, const Footprint& of, const Options& options,
                       std::span<const UnitSeconds> units, const Network& network)
       : sharding_(sharding),
@@ -49,11 +49,13 @@ class StepClock {
         reduced_(sharding.buckets()),
         gathered_(sharding.buckets()),
         gradient_slots_(plan_.gradient_slots.copies),
-        pool_(plan_.gathered_buckets.copies, sharding.buckets(), options.prefetch) {
+        pool_(sharding, plan_.gathered_buckets.copies, options.prefetch) {
     const Layout& layout = sharding.layout();
     if (static_cast<int>(units.size()) != layout.units())
       throw OptionError(message(
           {"step_time: the layout has ", layout.units(), " units, but seconds of ", units.size(), " were given"}));
+    if (layout.is_flat() && of.gradients_sharded)
+      throw LayoutError("step_time: a flat layout keeps its gradients in the caller's buffer: stages 0 and 1");
     if (layout.is_flat())
       for (int b = 0; b < sharding.buckets(); ++b) pieces_.push_back({b, part(units[0], b), {{Unit{0}, b}}});
     else
@@ -136,8 +138,7 @@ class StepClock {
   constexpr void backward() {
     if (sharding_.layout().is_flat())
       for (int b = 0; b < sharding_.buckets(); ++b) open_gradients(b);
-    let_go();
-    pool_.turn(-1);
+    pool_.set_direction(-1);
     for (int p = pieces() - 1; p >= 0; --p) {
       const Piece& piece = pieces_[p];
       gather(piece);
@@ -145,7 +146,7 @@ class StepClock {
       compute(piece.seconds.backward);
       if (p == 0 || pieces_[p - 1].bucket != piece.bucket) depart(piece.bucket);
     }
-    pool_.turn(1);
+    pool_.set_direction(1);
   }
 
   // Gradients and their reduction: engine/gradients.hpp, engine/reduce.hpp.
@@ -191,7 +192,7 @@ class StepClock {
   constexpr void update() {
     for (const double gathered : gathered_) wait(gathered);
     for (const Pool::Slot& slot : pool_) wait(slot.ready);
-    pool_.drop();
+    pool_.expire();
     if (of_.state_sharded && plan_.tensor_norms.bytes() > 0)
       wait(post(Collective::all_reduce, plan_.tensor_norms.bytes()));
     for (int p = 0; p < pieces(); ++p) {
@@ -206,30 +207,12 @@ class StepClock {
   // Parameters: engine/whole_parameters.hpp, engine/sharded_parameters.hpp.
 
   constexpr void gather(const Piece& piece) {
-    let_go();
-    const auto fetch = [&](Pool::Slot& slot) {
+    const auto post_gather = [&](Pool::Slot& slot) {
       for (const Range part : {range(slot.bucket), sharding_.frozen().range(slot.bucket)})
         if (!part.empty()) slot.ready = post(Collective::all_gather, part.size() * of_.parameter_bytes);
     };
-    for (const Use& use : piece.uses) {
-      if (!of_.parameters_sharded) {
-        wait(gathered_[use.bucket]);
-        continue;
-      }
-      Pool::Slot* const slot = pool_.demand(use.bucket, fetch);
-      if (!slot) refuse("gathered buckets");
-      slot->leases = 1;
-      if (!sharding_.layout().tied(at_work_, use.unit)) {
-        at_work_ = use.unit;
-        pool_.move_to(use.bucket, fetch);
-      }
-      wait(slot->ready);
-    }
-  }
-
-  // The weights of the unit before go out of scope.
-  constexpr void let_go() {
-    for (Pool::Slot& slot : pool_) slot.leases = 0;
+    for (const Use& use : piece.uses)
+      wait(of_.parameters_sharded ? pool_.gather(use.unit, post_gather).ready : gathered_[use.bucket]);
   }
 
   [[noreturn]] static void refuse(const char* what) {
@@ -250,7 +233,6 @@ class StepClock {
   List<GradientSlot> gradient_slots_;
   index_t departures_ = 0;
   Pool pool_;
-  Unit at_work_{-1};
 };
 
 /// The time of a step in the long run, where each begins with the gathers of the one before on their way.

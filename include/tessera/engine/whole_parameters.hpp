@@ -47,14 +47,19 @@ class WholeParameters {
   void begin_forward() noexcept {}
   void begin_backward() noexcept {}
   void drop() noexcept {}
+  void post_unblocked() noexcept {}
+  void post_all() noexcept {}
 
-  /// Peers read this rank's parts until the gathers of the last step have ended: only then may they be written.
-  void before_update() {
+  /// Waits for every gather of the last step.
+  void finish() {
     for (auto& event : gathered_) {
       executor_->wait(event);
       event = {};
     }
   }
+
+  /// Peers read this rank's parts until the gathers of the last step have ended: only then may they be written.
+  void before_update() { finish(); }
 
   /// Where the update writes the element at `place` of the trainable space.
   Parameter* at(int, index_t place) noexcept { return storage_.data() + place; }

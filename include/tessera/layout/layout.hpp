@@ -172,15 +172,16 @@ class Layout {
       if (tie.user == user && tie.owner == owner) return true;
     return false;
   }
+  /// Whether any unit was tied to `owner`.
+  constexpr bool tied_to(Unit owner) const {
+    for (const Tie& tie : ties_)
+      if (tie.owner == owner) return true;
+    return false;
+  }
   /// How many units are tied to by others: what a pool must hold beside the unit at work.
   constexpr int tied_units() const {
     int count = 0;
-    for (const Unit u : forward())
-      for (const Tie& tie : ties_)
-        if (tie.owner == u) {
-          ++count;
-          break;
-        }
+    for (const Unit u : forward()) count += tied_to(u);
     return count;
   }
 

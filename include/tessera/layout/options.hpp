@@ -58,8 +58,9 @@ struct Options {
   /// compute to communication, for 64 units of 1 MiB on 8 ranks at 100 Gb/s; 4 MiB is within 16%, 16 MiB within 12%
   /// (bench/results/overlap.md).
   index_t bucket_bytes = index_t{8} << 20;
-  /// Buckets gathered ahead of the one in use, stage 3. One hides a gather behind the bucket before it; each more costs
-  /// a bucket of memory and gained nothing (bench/results/overlap.md).
+  /// Buckets gathered ahead of the one in use, stage 3. One hides a gather behind the bucket before it. Each more costs
+  /// a bucket of memory, hides nothing more (bench/results/overlap.md), and saves gathering a bucket again at each turn
+  /// between forward and backward.
   int prefetch = 1;
   /// Loss scaling, for precisions that need it.
   LossScale loss_scale{};
