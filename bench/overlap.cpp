@@ -27,7 +27,7 @@ using namespace tessera;
 
 namespace {
 
-struct Setting {
+struct Setup {
   int ranks = 4;
   int units = 12;
   double unit_mib = 16;    // of gradients, and of parameters
@@ -52,7 +52,7 @@ constexpr double element_bytes = sizeof(float);
 
 // Everything in seconds of the stretched clock.
 struct Model {
-  Model(const Setting& setting, const Case& of)
+  Model(const Setup& setting, const Case& of)
       : ranks(setting.ranks),
         stage(of.stage),
         layout(even_units(setting.units)),
@@ -62,7 +62,7 @@ struct Model {
     // what a link of one byte a second would take
     network.within.bandwidth = 1;
     double bytes = 0;
-    for (int b = 0; b < sharding.buckets(); ++b) bytes += (stage == 3 ? 3 : 2) * once(b);
+    for (int b = 0; b < sharding.buckets(); ++b) bytes += (gathered_again(b) ? 3 : 2) * once(b);
     communication = setting.stretch_to / std::max(1.0, of.ratio);
     compute = of.ratio * communication;
     forward = compute / setting.units / (1 + setting.backward);
@@ -84,10 +84,10 @@ struct Model {
     const double turn = processor;
     double gathered = turn, reduced = 0, busy = 0;
     for (int b = sharding.buckets() - 1; b >= 0; --b) {
-      gathered += (stage == 3 ? 1 : 0) * once(b);
+      gathered += (gathered_again(b) ? 1 : 0) * once(b);
       processor = std::max(processor, gathered) + backward * units(b);
       reduced = std::max(processor, reduced) + (stage == 0 ? 2 : 1) * once(b);
-      busy += (stage == 3 ? 2 : 1) * once(b);
+      busy += (gathered_again(b) ? 2 : 1) * once(b);
     }
     if (stage == 3) reduced = std::max(reduced, std::max(turn, wire) + busy);
     const auto norm = static_cast<double>(AgreementWords::size(ranks, sharding.layout().units()) * index_t{sizeof(std::uint64_t)});
@@ -103,7 +103,7 @@ struct Model {
     return layout;
   }
 
-  static double shrink(const Setting& setting) {
+  static double shrink(const Setup& setting) {
     return static_cast<double>(elements_a_unit) * element_bytes / (setting.unit_mib * (1 << 20));
   }
 
@@ -112,6 +112,8 @@ struct Model {
     return network.seconds(Collective::all_gather,
                            static_cast<double>(sharding.bucket(b).trainable.size()) * element_bytes, ranks);
   }
+  // Whether backward gathers the bucket too: those that forward used last are still there.
+  bool gathered_again(int b) const { return stage == 3 && b < sharding.buckets() - 1 - options.prefetch; }
   int units(int b) const { return sharding.bucket(b).last_unit - sharding.bucket(b).first_unit; }
 
   int ranks;
@@ -146,7 +148,7 @@ double rounds_a_second() {
 }
 
 template <class Stage>
-double seconds_a_step(const Setting& setting, const Model& model, double rounds) {
+double seconds_a_step(const Setup& setting, const Model& model, double rounds) {
   std::vector<double> seconds;
   Wire wire(model.network, setting.ranks);
   run_ranks(setting.ranks, [&](Local& local) {
@@ -180,7 +182,7 @@ double seconds_a_step(const Setting& setting, const Model& model, double rounds)
   return median(seconds);
 }
 
-double seconds_a_step(const Setting& setting, const Model& model, int stage, double rounds) {
+double seconds_a_step(const Setup& setting, const Model& model, int stage, double rounds) {
   switch (stage) {
     case 0: return seconds_a_step<Stage0>(setting, model, rounds);
     case 1: return seconds_a_step<Stage1>(setting, model, rounds);
@@ -198,7 +200,7 @@ std::string text(const char* format, auto... values) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Setting setting;
+  Setup setting;
   std::vector<int> stages{0, 1, 2, 3}, prefetches{1};
   std::vector<double> ratios{0.25, 0.5, 1, 2, 4}, buckets{4, 32, 64};
   std::string markdown, trace;

@@ -75,7 +75,7 @@ class Measurement {
 
   StepTimes run() {
     StepTimes times;
-    times.bytes = Sharded<AdamW, Stage, Fp32, Comm>::plan(layout_, comm_.size(), options()).bytes() * comm_.size();
+    times.bytes = plan().bytes() * comm_.size();
     std::size_t free = 0, all = 0;
     cuda_check(cudaMemGetInfo(&free, &all), "asking for free memory");
     // The engine's buffers have gone to others before; every rank is to find the same.
@@ -88,6 +88,7 @@ class Measurement {
 
  private:
   Options options() const { return {.bucket_bytes = setting_.bucket_bytes, .prefetch = setting_.prefetch}; }
+  Plan plan() const { return Sharded<AdamW, Stage, Fp32, Comm>::plan(layout_, comm_.size(), options()); }
 
   // What this rank's stream is given from now on comes behind what all have given theirs.
   void meet() { executor_.wait(queue_.all_reduce(word_.span(), {"meeting"}, executor_.record())); }
@@ -133,7 +134,8 @@ class Measurement {
         executor_.wait(last);
       });
     };
-    times.gathers_a_step = Stage::shards_parameters ? 2 : 1;
+    if (Stage::shards_parameters)
+      times.gathers_a_step = 2 - static_cast<double>(plan().gathered_buckets.copies) / sharding.buckets();
     for (int i = 0; i <= setting_.steps; ++i) {
       const double reductions = of_all_buckets([&](int b, std::span<float> whole, std::span<float> mine) {
         return queue_.reduce_scatter(std::span<const float>(whole), mine, flat.part(b), 1, {"bucket", b}, {});
@@ -179,11 +181,11 @@ class Measurement {
   }
 
   // Spins as long as what can hide behind it: in forward the gathers, in backward the reductions, and at stage 3 the
-  // gathers again. At stage 0 it is gradients that are gathered, all in backward.
+  // gathers of what is not held any more. At stage 0 it is gradients that are gathered, all in backward.
   void measure_steps(StepTimes& times) {
     const double reductions = shared(median(times.reductions)), gathers = shared(median(times.gathers));
     const double forward = Stage::shards_state ? gathers : 0;
-    const double backward = reductions + (Stage::shards_state && !Stage::shards_parameters ? 0 : gathers);
+    const double backward = reductions + (Stage::shards_state ? times.gathers_a_step - 1 : 1) * gathers;
     Sharded<AdamW, Stage, Fp32, Comm> optimizer(comm_, layout_, {}, AdamW{}, options());
     const auto step = [&](double share) {
       for (const Unit u : layout_.forward()) {

@@ -18,7 +18,7 @@ struct StepTimes {
   bool fits = false;                 ///< else nothing was measured
   std::vector<double> reductions;    ///< every bucket's, back to back and nothing beside them
   std::vector<double> gathers;       ///< the same, once
-  int gathers_a_step = 1;            ///< stage 3: before forward and before backward
+  double gathers_a_step = 1;         ///< stage 3: before forward, and before backward where a bucket is not held
   std::vector<double> clear;         ///< of all gradients, before backward adds to them
   std::vector<double> norm, update;  ///< of what a rank owns
   std::vector<double> step;          ///< forward and backward compute nothing

@@ -24,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double tolerance = 0.10;
 
-struct Setting {
+struct Setup {
   int ranks = 4;
   int ranks_a_node = 4;
   int units = 12;
@@ -68,7 +68,7 @@ double median(std::vector<double> values) {
 }
 
 template <class Stage>
-double simulated(const Setting& setting, int steps) {
+double simulated(const Setup& setting, int steps) {
   const Layout layout = setting.layout();
   const UnitSeconds each = setting.seconds();
   Wire wire(setting.network(), setting.ranks);
@@ -100,7 +100,7 @@ double simulated(const Setting& setting, int steps) {
 }
 
 template <class Stage>
-StepTime predicted(const Setting& setting) {
+StepTime predicted(const Setup& setting) {
   const Options options = setting.options();
   const Sharding sharding(setting.layout(), setting.ranks, options.bucket_bytes / index_t{sizeof(float)});
   const std::vector<UnitSeconds> units(static_cast<std::size_t>(setting.units), setting.seconds());
@@ -117,7 +117,7 @@ class Table {
   }
 
   template <class Stage>
-  void row(const Setting& setting, int steps) {
+  void row(const Setup& setting, int steps) {
     const StepTime model = predicted<Stage>(setting);
     const double run = simulated<Stage>(setting, steps);
     const double off = model.seconds / run - 1;
@@ -130,7 +130,7 @@ class Table {
     say(line);
   }
 
-  void rows(const Setting& setting, int steps) {
+  void rows(const Setup& setting, int steps) {
     row<Stage0>(setting, steps);
     row<Stage1>(setting, steps);
     row<Stage2>(setting, steps);
@@ -148,7 +148,7 @@ class Table {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Setting base;
+  Setup base;
   std::vector<double> ratios{0.25, 1, 4};
   int steps = 7;
   std::string markdown;
@@ -168,11 +168,11 @@ int main(int argc, char** argv) {
       "simulated ms | predicted / simulated | exposed |");
   table.say("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
   for (const double ratio : ratios) {
-    Setting setting = base;
+    Setup setting = base;
     setting.ratio = ratio;
     table.rows(setting, steps);
   }
-  Setting setting = base;
+  Setup setting = base;
   setting.units_a_bucket = 4;
   table.rows(setting, steps);
   setting = base;
