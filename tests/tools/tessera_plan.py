@@ -62,11 +62,14 @@ master = {p: plan(1 << 20, 4, 1, "--precision", p)["stages"][0]["allocations"]["
 check(master["Fp32"] == 0 and master["Bf16"] == 4 << 20 and master["Bf16Remainder"] == 2 << 20, f"master: {master}")
 check(plan(1e6, 4, 4, "--precision", "bf16-remainder") == plan(1e6, 4, 4, "--precision", "Bf16Remainder"), "spelling")
 
-# A rank sends 2(N-1)/N n elements at stages 0 to 2 and 3(N-1)/N n at stage 3, and what ranks agree on.
+# A rank sends 2(N-1)/N n elements at stages 0 to 2, at stage 3 (N-1)/N (3n - what is held at the turn), and what ranks
+# agree on.
 n, ranks = 64 * 8 * 1000 * 4, 8
-for stage, times in zip(plan(n, 4, ranks)["stages"], (2, 2, 2, 3)):
-    agreement = 2 * (ranks - 1) / ranks * stage["allocations"]["agreement"]
-    check(near(stage["sent_bytes"] - agreement, times * (ranks - 1) / ranks * n * 2), f"sent: {stage}")
+for prefetch, held in (0, 1), (1, 2), (7, 4):
+    stages = plan(n, 4, ranks, "--bucket-bytes", 1, "--prefetch", prefetch)["stages"]
+    for stage, times in zip(stages, (2, 2, 2, 3 - held / 4)):
+        agreement = 2 * (ranks - 1) / ranks * stage["allocations"]["agreement"]
+        check(near(stage["sent_bytes"] - agreement, times * (ranks - 1) / ranks * n * 2), f"sent: {stage}")
 
 # Seconds. A network that costs next to nothing: computing alone, of which the update shrinks with sharding.
 free = ("--bandwidth-within", 1e29, "--bandwidth-between", 1e29, "--latency-within", 0, "--latency-between", 0)
@@ -77,8 +80,8 @@ for micro_batches in 1, 3:
         check(near(stage["seconds"], micro_batches * 0.5 + update, 1e-6), f"computing alone: {stage}")
         check(stage["exposed_share"] < 1e-6, f"nothing exposed: {stage}")
 # One node's ring, in which nothing hides: each of the four units' collectives in a row.
-wire = ("--bandwidth-within", n * 2 / 4, "--latency-within", 0, "--ranks-a-node", ranks)
-for stage, times in zip(plan(n, 4, ranks, *wire, "--compute", 1e-9, "--memory-bandwidth", 1e29)["stages"], (8, 8, 8, 12)):
+wire = ("--bandwidth-within", n * 2 / 4, "--latency-within", 0, "--ranks-a-node", ranks, "--bucket-bytes", 1)
+for stage, times in zip(plan(n, 4, ranks, *wire, "--compute", 1e-9, "--memory-bandwidth", 1e29)["stages"], (8, 8, 8, 10)):
     check(near(stage["seconds"], times * 7 / 8, 1e-2), f"communication alone: {stage}")
     check(stage["exposed_share"] > 0.999, f"all exposed: {stage}")
     check(near(stage["communication_seconds"], stage["seconds"], 1e-6), f"collectives in a row: {stage}")
