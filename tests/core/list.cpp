@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <new>
 #include <string>
 
 #include <tessera/core/list.hpp>
@@ -33,6 +34,28 @@ TEST_CASE("n items are defaults, also of a type that cannot move") {
   CHECK(list.size() == 3);
   CHECK(list[2].value == 7);
   CHECK(List<int>(2)[1] == 0);
+}
+
+TEST_CASE("counts and indexes are of any integer type, and a negative count is refused") {
+  List<int> list(index_t{3});
+  list[index_t{0}] = 1;
+  list[std::size_t{1}] = 2;
+  list[short{2}] = 3;
+  const List<int>& same = list;
+  CHECK(same[0] + same[1u] + same[index_t{2}] == 6);
+  CHECK_THROWS_AS(List<int>(-1), std::bad_alloc);
+}
+
+TEST_CASE("growing keeps items that are trivially copied, in constant expressions too") {
+  const auto sum = [](int n) {
+    List<int> list;
+    for (int i = 1; i <= n; ++i) list.push_back(i);
+    int all = 0;
+    for (const int i : list) all += i;
+    return all;
+  };
+  static_assert(sum(100) == 5050);
+  CHECK(sum(100) == 5050);
 }
 
 TEST_CASE("an item is put in or taken out anywhere") {

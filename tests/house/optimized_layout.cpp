@@ -1,0 +1,13 @@
+// Layouts at -O3, alone: where names have known lengths, g++ 12 makes vector code of what moves their characters, and
+// warned of code among it that is never reached (-Wstringop-overflow, on by default).
+#include <tessera/layout/layout.hpp>
+
+int units_of_flat() { return tessera::Layout::flat(100).units(); }
+
+int units_of_named(tessera::index_t n) {
+  tessera::Layout layout;
+  layout.add_unit("line");
+  layout.add_tensor("weight", {5, n});
+  layout.add_tensor("bias", {5}, {.group = 1});
+  return layout.units();
+}
