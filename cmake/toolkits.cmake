@@ -1,54 +1,59 @@
-# Says once what this machine has of the optional toolkits. None of them is needed for the host library.
-
-find_package(CUDAToolkit QUIET)
-set(TESSERA_CUDA FALSE)
-if(CUDAToolkit_FOUND AND PROJECT_IS_TOP_LEVEL AND NOT TESSERA_SANITIZED)
-  set(architectures ${CMAKE_CUDA_ARCHITECTURES})
-  set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
-  if(NOT CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES OFF)  # one pass of the compiler serves both
-    string(APPEND CMAKE_CUDA_FLAGS " -gencode arch=compute_80,code=[sm_80,sm_90]")
-    set(architectures "sm_80 and sm_90")
-  endif()
-  include(CheckLanguage)
-  check_language(CUDA)
-  if(CMAKE_CUDA_COMPILER)
-    enable_language(CUDA)
-    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 does not know nvcc's
-    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
-    # nvcc gives its -O to the host's compiler, behind what -Xcompiler says; kernels are optimized whatever it is. So a
-    # target says by -Xcompiler alone how its host part is compiled.
-    foreach(config RELEASE RELWITHDEBINFO MINSIZEREL)
-      string(REGEX REPLACE "-O[0-9s]" "" CMAKE_CUDA_FLAGS_${config} "${CMAKE_CUDA_FLAGS_${config}}")
-    endforeach()
-    set(TESSERA_CUDA TRUE)
-  endif()
-endif()
-if(TESSERA_CUDA)
-  message(STATUS "tessera: CUDA ${CUDAToolkit_VERSION} found: device code is compiled for ${architectures}")
-elseif(CUDAToolkit_FOUND AND TESSERA_SANITIZED)
-  message(STATUS "tessera: CUDA is left alone, for a sanitizer sees nothing of a device: the emulation is compiled")
-else()
-  message(STATUS "tessera: CUDA not found: device code is compiled against the emulation alone")
-endif()
-
+# What there is of what the tests, examples, benchmarks and tools use. The library itself needs none of it.
+include(${CMAKE_CURRENT_LIST_DIR}/optional.cmake)
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
-find_package(NCCL 2.27 QUIET)
-if(NCCL_FOUND)
-  message(STATUS "tessera: NCCL ${NCCL_VERSION} found: the Nccl communicator is compiled for it and linked")
-else()
-  message(STATUS "tessera: NCCL 2.27 or later not found: the Nccl communicator is tested in an emulation alone")
+set(MPI_CXX_SKIP_MPICXX TRUE)
+
+set(TESSERA_MPI FALSE)
+if(TESSERA_BUILD_TESTS)
+  tessera_find(DOCTEST PACKAGE doctest CONFIG TARGET doctest::doctest DEBIAN doctest-dev
+    WITHOUT "only the structural tests are run")
+  tessera_find(MPI PACKAGE MPI COMPONENTS CXX TARGET MPI::MPI_CXX DEBIAN libopenmpi-dev openmpi-bin
+    WITHOUT "nccl_from_mpi is not tested")
+  if(TESSERA_MPI AND NOT MPIEXEC_EXECUTABLE)
+    message(STATUS "tessera: mpiexec not found: nccl_from_mpi is not tested (Debian: openmpi-bin)")
+    set(TESSERA_MPI FALSE)
+  endif()
+  find_package(Python3 COMPONENTS Interpreter QUIET)
+  if(NOT Python3_FOUND)
+    message(STATUS "tessera: python3 not found: the structural tests written in it are not run")
+  endif()
 endif()
 
-set(MPI_CXX_SKIP_MPICXX TRUE)
-set(level ${CMAKE_MESSAGE_LOG_LEVEL})
-set(CMAKE_MESSAGE_LOG_LEVEL WARNING)  # the module speaks of pkg-config even when asked to be quiet
-find_package(MPI QUIET COMPONENTS CXX)
-set(CMAKE_MESSAGE_LOG_LEVEL ${level})
-set(TESSERA_MPI FALSE)
-if(MPI_CXX_FOUND AND MPIEXEC_EXECUTABLE)
-  set(TESSERA_MPI TRUE)
-  message(STATUS "tessera: MPI ${MPI_CXX_VERSION} found: nccl_from_mpi is compiled for it and linked")
-else()
-  message(STATUS "tessera: MPI not found: nccl_from_mpi is not tested (Debian: libopenmpi-dev openmpi-bin)")
+if(TESSERA_BUILD_TESTS OR TESSERA_BUILD_EXAMPLES OR TESSERA_BUILD_TOOLS)
+  tessera_find(NLOHMANN_JSON PACKAGE nlohmann_json CONFIG TARGET nlohmann_json::nlohmann_json DEBIAN nlohmann-json3-dev
+    WITHOUT "examples and tessera-plan are not built, and a timeline's file is not tested")
+endif()
+if(TESSERA_BUILD_EXAMPLES OR TESSERA_BUILD_BENCH OR TESSERA_BUILD_TOOLS)
+  tessera_find(CLI11 PACKAGE CLI11 CONFIG TARGET CLI11::CLI11 DEBIAN libcli11-dev
+    WITHOUT "examples, benchmarks and tessera-plan are not built")
+endif()
+if(TESSERA_BUILD_EXAMPLES)
+  tessera_find(BLAS PACKAGE CBLAS TARGET CBLAS::CBLAS DEBIAN libopenblas-dev WITHOUT "the examples are not built")
+  tessera_find(ZLIB PACKAGE ZLIB TARGET ZLIB::ZLIB DEBIAN zlib1g-dev WITHOUT "the examples are not built")
+endif()
+if(TESSERA_BUILD_BENCH)
+  tessera_find(BENCHMARK PACKAGE benchmark CONFIG TARGET benchmark::benchmark DEBIAN libbenchmark-dev
+    WITHOUT "measurements that use it are not built")
+endif()
+
+set(TESSERA_CUDA FALSE)
+set(TESSERA_NCCL FALSE)
+if(NOT PROJECT_IS_TOP_LEVEL OR NOT (TESSERA_BUILD_TESTS OR TESSERA_BUILD_EXAMPLES OR TESSERA_BUILD_BENCH))
+  return()  # only this project's own device code is compiled here
+endif()
+if(TESSERA_SANITIZED)
+  message(STATUS "tessera: CUDA is left alone, for a sanitizer sees nothing of a device: the emulation is compiled")
+  return()
+endif()
+tessera_find(CUDA PACKAGE CUDAToolkit TARGET CUDA::cudart
+  WITHOUT "device code is compiled against the emulation alone")
+if(TESSERA_CUDA)
+  include(${CMAKE_CURRENT_LIST_DIR}/cuda_language.cmake)
+  # nvcc gives its -O to the host's compiler, behind what -Xcompiler says; kernels are optimized whatever it is. So a
+  # target says by -Xcompiler alone how its host part is compiled.
+  foreach(config RELEASE RELWITHDEBINFO MINSIZEREL)
+    string(REGEX REPLACE "-O[0-9s]" "" CMAKE_CUDA_FLAGS_${config} "${CMAKE_CUDA_FLAGS_${config}}")
+  endforeach()
+  tessera_find(NCCL PACKAGE NCCL 2.27 TARGET NCCL::NCCL
+    WITHOUT "the Nccl communicator is tested in an emulation alone (version 2.27 or later is needed)")
 endif()

@@ -1,12 +1,8 @@
 # examples/<name>_cuda: the loops of examples/<name> with models that compute on CUDA devices.
 
 set(cuda_examples mlp_cuda transformer_cuda)
-if(NOT TESSERA_CUDA)
-  message(STATUS "tessera: CUDA not found: mlp_cuda and transformer_cuda are not built")
-  return()
-endif()
-if(NOT TARGET CUDA::cublas OR NOT TARGET NCCL::NCCL)
-  message(STATUS "tessera: cuBLAS or NCCL not found: mlp_cuda and transformer_cuda are not built")
+if(NOT TESSERA_CUDA OR NOT TESSERA_NCCL OR NOT TARGET CUDA::cublas)
+  message(STATUS "tessera: mlp_cuda and transformer_cuda are not built: they need CUDA, its cuBLAS, and NCCL")
   return()
 endif()
 

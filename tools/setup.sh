@@ -12,8 +12,7 @@ is_installed() {
   # A python3 or cmake from elsewhere serves as well, and any MPI.
   case $1 in
     g++ | cmake | make | python3) command -v "$1" >/dev/null ;;
-    libopenmpi-dev) command -v mpicxx >/dev/null ;;
-    openmpi-bin) command -v mpirun >/dev/null ;;
+    libopenmpi-dev | openmpi-bin) has_mpi ;;
     clang-16) [[ -n $(newest_clang) ]] ;;
     libclang-rt-16-dev) has_clang_runtime ;;
     *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]] ;;
@@ -28,6 +27,12 @@ newest_clang() {
     major=$("$name" -dumpversion | cut -d. -f1)
     ((major < 16)) || { echo "$name"; return; }
   done
+}
+
+# Does a program compile with MPI's headers, and is there what starts it? (mpich alone brings an mpicxx without headers.)
+has_mpi() {
+  command -v mpirun >/dev/null && command -v mpicxx >/dev/null &&
+    echo '#include <mpi.h>' | mpicxx -x c++ -fsyntax-only - 2>/dev/null
 }
 
 # Does clang's ThreadSanitizer link?

@@ -1,0 +1,3 @@
+#define DOCTEST_CONFIG_DISABLE
+#include <doctest/doctest.h>
+int main() {}

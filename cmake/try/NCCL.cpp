@@ -1,0 +1,5 @@
+#include <nccl.h>
+int main() {
+  ncclUniqueId id;
+  return ncclGetUniqueId(&id);
+}
