@@ -13,4 +13,5 @@ configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/tesseraConfig.cmake.in
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/tesseraConfigVersion.cmake
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${PROJECT_BINARY_DIR}/tesseraConfig.cmake ${PROJECT_BINARY_DIR}/tesseraConfigVersion.cmake
+  ${CMAKE_CURRENT_LIST_DIR}/components.cmake ${CMAKE_CURRENT_LIST_DIR}/FindNCCL.cmake
   DESTINATION ${tessera_package_dir})

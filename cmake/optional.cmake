@@ -1,8 +1,8 @@
 # What the project can use and does not need. A package that is installed by half may end a configure, even where it is
-# looked for QUIETly, and one that is found may not compile. So each is first found, compiled and linked in a configure of
-# its own (try/CMakeLists.txt, try/NAME.cpp); what fails there is not looked for here.
+# looked for QUIETly, and one that is found may not compile. So each is first found, compiled and linked in a configure
+# of its own (try/CMakeLists.txt, try/NAME.cpp); what fails there is not looked for here.
 #
-#   tessera_find(NAME PACKAGE arguments of find_package... TARGET to link to DEBIAN packages... WITHOUT "what is missed")
+#   tessera_find(NAME PACKAGE find_package's arguments... TARGET to link DEBIAN packages... WITHOUT "what is missed")
 #
 # sets TESSERA_NAME to whether the package may be used, and says in one line if not. -DTESSERA_WITH_NAME=OFF: it is not
 # looked for. Elsewhere than where CMake looks it is found as CMake has it: CMAKE_PREFIX_PATH, <package>_ROOT.

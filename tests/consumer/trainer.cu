@@ -1,0 +1,11 @@
+// A user's program for devices. It runs without one: what a rank would hold is known before.
+#include <cstdio>
+
+#include <tessera/cuda.cuh>
+
+int main() {
+  using Optimizer = tessera::Sharded<tessera::AdamW, tessera::Stage2, tessera::Bf16, tessera::Nccl>;
+  const tessera::index_t bytes = Optimizer::plan(tessera::Layout::flat(1000), 4).bytes();
+  std::printf("%lld bytes a rank\n", static_cast<long long>(bytes));
+  return bytes > 0 ? 0 : 1;
+}
