@@ -8,6 +8,14 @@
 
 namespace tessera {
 
+/// A bijection that changes half of the bits, whichever bit of x changes. The finalizer of SplitMix64: Steele, Lea and
+/// Flood 2014, "Fast Splittable Pseudorandom Number Generators", figure 16.
+TESSERA_HD constexpr std::uint64_t mixed(std::uint64_t x) noexcept {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
 /// The bits of one step. An element's are bits(place), place counting in the flat space: the same at every stage, world
 /// size and number of threads, in any order.
 class StepRandom {
@@ -36,14 +44,6 @@ class StepRandom {
     x ^= x >> 15;
     x *= 0x846ca68bu;
     return x ^ x >> 16;
-  }
-
-  // The finalizer of SplitMix64: Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators",
-  // figure 16.
-  TESSERA_HD static constexpr std::uint64_t mixed(std::uint64_t x) noexcept {
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
   }
 
   std::uint32_t first_ = 0;

@@ -136,10 +136,11 @@ class Cuda {
     cuda_check(cudaMemsetAsync(sum, 0, sizeof *sum, stream()), "clearing device memory");
     if (n > 0) {
       const index_t most = static_cast<index_t>(line_->multiprocessors) * device::digest_tuning.blocks_a_multiprocessor;
-      device::launch(device::digest_kernel<T>, device::blocks_for(n, device::digest_tuning.threads, most),
-                     device::digest_tuning.threads, stream(), values.data(), n, sum);
+      constexpr index_t of_block = device::digest_tuning.threads / 32 * value_digest::block_elements<T>;
+      device::launch(device::digest_kernel<T>, device::blocks_for(n, of_block, most), device::digest_tuning.threads,
+                     stream(), values.data(), n, sum);
     }
-    return read_back(sum).get();
+    return value_digest::of_length(n) + read_back(sum).get();
   }
 
   /// body(i, value(i)) for 0 <= i < n: value runs on the calling thread, in order, and returns a float. Blocks.

@@ -16,6 +16,7 @@
 #include <tessera/exec/executor.hpp>
 #include <tessera/exec/squares.hpp>
 #include <tessera/exec/team.hpp>
+#include <tessera/exec/value_digest.hpp>
 #include <tessera/exec/vectorize.hpp>
 
 namespace tessera {
@@ -116,17 +117,14 @@ class Host {
     }
   }
 
-  /// The sum, modulo 2^64, of each element's bits times an odd number of its place: one element that differs always
-  /// shows, and so do two that changed places. Blocks.
+  /// See exec/value_digest.hpp. T: of 4 or 2 bytes. Blocks.
   template <class T>
   std::uint64_t digest(std::span<const T> values) {
-    using Bits = std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint32_t>;
-    std::uint64_t sum = 0;
+    const auto n = static_cast<index_t>(values.size());
+    std::uint64_t sum = value_digest::of_length(n);
     Mutex merging;
-    split(static_cast<index_t>(values.size()), [&](index_t begin, index_t end) {
-      std::uint64_t part = 0;
-      for (index_t i = begin; i < end; ++i)
-        part += (std::uint64_t{bits_as<Bits>(values[to_size(i)])} + 1) * (2 * static_cast<std::uint64_t>(i) + 1);
+    split(n, [&](index_t begin, index_t end) {
+      const std::uint64_t part = value_digest::of_range(values.data(), n, begin, end);
       const Lock lock(merging);
       sum += part;
     });
