@@ -100,7 +100,8 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   }
 
   /// Sets every weight that this rank holds to value(tensor, i), i counting the tensor's elements row-major. `value` is
-  /// a function of its arguments alone, so that the weights are the same at every stage and world size.
+  /// a function of its arguments alone, so that the weights are the same at every stage and world size. It is called in
+  /// the default floating-point environment.
   template <class Value>
   void initialize(Value value) {
     progress_.require_between_steps("initialize");

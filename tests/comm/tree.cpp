@@ -7,6 +7,8 @@
 #include <tessera/core/bfloat16.hpp>
 #include <tessera/core/float16.hpp>
 
+#include "float_environment.hpp"
+
 namespace tessera {
 namespace {
 
@@ -74,6 +76,20 @@ TEST_CASE("the sum may replace one of its leaves") {
   float* const leaves[] = {a.data(), b.data(), c.data()};
   sum_in_tree(3, 300, [&](int r) { return leaves[r]; }, b.data());
   CHECK(b == std::vector<float>(300, 7.75f));
+}
+
+TEST_CASE("denormals are summed, and sums rounded to nearest, whatever the calling thread's environment") {
+  const float tiny[3] = {1e-40f, 2e-40f, -0.5e-40f}, large[3] = {1, 0x1p-24f, 0};
+  const float of_tiny = (tiny[0] + tiny[1]) + tiny[2];
+  float sums[2];
+  {
+    const testing::StrangeEnvironment strange;
+    sum_in_tree(3, 1, [&](int r) { return &tiny[r]; }, &sums[0]);
+    sum_in_tree(3, 1, [&](int r) { return &large[r]; }, &sums[1]);
+    CHECK(testing::StrangeEnvironment::holds());
+  }
+  CHECK(sums[0] == of_tiny);
+  CHECK(sums[1] == 1);
 }
 
 TEST_CASE("integers are summed modulo 2^64") {

@@ -9,6 +9,7 @@
 #include <tessera/cuda/stream.cuh>
 
 #include "array.hpp"
+#include "float_environment.hpp"
 
 namespace tessera {
 namespace {
@@ -47,6 +48,19 @@ TEST_CASE("what the host's function throws comes out when the chunks are free to
   device::from_host(10, two, Keep{others.data()}, chunks, 2, stream.get());
   CHECK(values.get() == std::vector<float>(static_cast<std::size_t>(chunk), 1.0f));
   CHECK(others.get() == std::vector<float>(10, 2.0f));
+}
+
+TEST_CASE("the host's function runs in the default floating-point environment, whatever the calling thread's") {
+  const device::HostChunks chunks;
+  const CudaStream stream;
+  const testing::Array<float> values(7);
+  {
+    const testing::StrangeEnvironment strange;
+    const auto value = [](index_t) { return testing::computes_by_default() ? 1.0f : 0.0f; };
+    device::from_host(7, value, Keep{values.data()}, chunks, 2, stream.get());
+    CHECK(testing::StrangeEnvironment::holds());
+  }
+  CHECK(values.get() == std::vector<float>(7, 1.0f));
 }
 
 }  // namespace

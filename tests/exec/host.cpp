@@ -10,6 +10,8 @@
 
 #include <tessera/exec/executor.hpp>
 
+#include "float_environment.hpp"
+
 using namespace tessera;
 
 static_assert(Executor<Host>);
@@ -84,6 +86,68 @@ TEST_CASE(
         CHECK(sum.value() == expected.squares.value());
       }
     }
+  }
+}
+
+namespace {
+
+// In another environment than the default, x is 0 or y is larger.
+struct Delicate {
+  float* x;
+  float* y;
+  TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
+    x[i] = x[i] * 3;
+    y[i] = y[i] + 0x1p-24f;
+  }
+};
+
+struct DelicateOnceComplete {
+  const float* third;
+  Delicate body;
+  bool runs() const noexcept { return true; }
+  auto loaded() const noexcept {
+    return [factor = 1 / *third, x = body.x](index_t i) { x[i] = factor; };
+  }
+};
+
+// What each kind of loop makes of the same numbers.
+std::vector<std::uint64_t> results_of_loops(int threads) {
+  constexpr index_t n = 100001;
+  Host host(threads);
+  std::vector<float> x(n, 0x1p-149f), y(n, 1), third(1, 3);
+  std::vector<std::uint64_t> results;
+  const auto note = [&](const std::vector<float>& values) {
+    for (const float value : values) results.push_back(bits_as<std::uint32_t>(value));
+  };
+  host.for_each(n, Delicate{x.data(), y.data()});
+  note(x), note(y);
+  host.once([&] { Delicate{x.data(), y.data()}(0); });
+  note(x), note(y);
+  SquareSum sum;
+  host.add_squares(std::span<const float>(x), 0, &sum);
+  host.add_squares(std::span<const float>(y), 0, &sum);
+  for (int i = 0; i < ExactSum::limbs; ++i) results.push_back(sum.squares.digit(i));
+  ExactSum others;
+  host.add_squares_of(n, 3, [x = x.data()](index_t i) { return x[i] * 5; }, &others);
+  for (int i = 0; i < ExactSum::limbs; ++i) results.push_back(others.digit(i));
+  results.push_back(host.digest(std::span<const float>(x)));
+  host.for_each(n, DelicateOnceComplete{third.data(), {x.data(), y.data()}});
+  note(x);
+  const volatile double seventh = 1.0 / 7, tiny = 0x1p-140;
+  host.from_host(n, [&](index_t i) { return i % 2 == 0 ? seventh : tiny / 7; }, [&](index_t i, float v) { x[static_cast<std::size_t>(i)] = v; });
+  note(x);
+  return results;
+}
+
+}  // namespace
+
+TEST_CASE("every loop is done in the default floating-point environment, and the caller's is as it was") {
+  for (const int threads : {1, 3}) {
+    const auto expected = results_of_loops(threads);
+    const tessera::testing::StrangeEnvironment strange;
+    const bool same = results_of_loops(threads) == expected;
+    CHECK(same);
+    CHECK(tessera::testing::StrangeEnvironment::holds());
   }
 }
 

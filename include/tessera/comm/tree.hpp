@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include <tessera/core/math.hpp>
+#include <tessera/exec/float_environment.hpp>
 #include <tessera/exec/vectorize.hpp>
 
 namespace tessera {
@@ -20,7 +21,8 @@ template <class T>
 using SumType =
     std::conditional_t<std::integral<T>, std::uint64_t, std::conditional_t<std::same_as<T, double>, double, float>>;
 
-/// Sums a chunk at a time, so that all partial sums stay in the first-level cache. Up to 2^31 leaves.
+/// Sums a chunk at a time, so that all partial sums stay in the first-level cache. Up to 2^31 leaves. The thread is in
+/// the default floating-point environment for as long as this lives.
 template <class Sum>
 class TreeSum {
  public:
@@ -51,6 +53,7 @@ class TreeSum {
     vectorize(0, n, [to = partial_[from - 1].data(), a = partial_[from].data()](index_t i) { to[i] = to[i] + a[i]; });
   }
 
+  DefaultFloatEnvironment ieee_;
   std::array<std::array<Sum, chunk>, 32> partial_;
 };
 

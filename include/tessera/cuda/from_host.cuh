@@ -9,6 +9,7 @@
 #include <tessera/core/math.hpp>
 #include <tessera/cuda/error.cuh>
 #include <tessera/cuda/for_each.cuh>
+#include <tessera/exec/float_environment.hpp>
 
 namespace tessera::device {
 
@@ -51,8 +52,14 @@ struct WithValues {
   TESSERA_HD void operator()(index_t i) const noexcept { body(begin + i, values[i]); }
 };
 
-/// body(i, value(i)) for 0 <= i < n: value on the host, in order, body on the device. Blocks. Throws CudaError, and
-/// what value throws, when the device has done what it was given.
+// Not inlined, as the host's vector code: in the floating-point environment of the caller.
+template <class Value>
+__attribute__((noinline)) void fill(float* values, index_t n, index_t begin, Value& value) {
+  for (index_t i = 0; i < n; ++i) values[i] = value(begin + i);
+}
+
+/// body(i, value(i)) for 0 <= i < n: value on the host, in order and in the default floating-point environment, body on
+/// the device. Blocks. Throws CudaError, and what value throws, when the device has done what it was given.
 template <class Value, class Body>
 void from_host(index_t n, Value&& value, const Body& body, const HostChunks& chunks, int multiprocessors,
                cudaStream_t stream) {
@@ -66,7 +73,10 @@ void from_host(index_t n, Value&& value, const Body& body, const HostChunks& chu
     float* const values = chunks.chunk(turn);
     const index_t count = min(HostChunks::size, n - begin);
     if (begin >= 2 * HostChunks::size) cuda_check(cudaEventSynchronize(chunks.read(turn)), "waiting for a kernel");
-    for (index_t i = 0; i < count; ++i) values[i] = value(begin + i);
+    {
+      const DefaultFloatEnvironment ieee;
+      fill(values, count, begin, value);
+    }
     for_each(count, WithValues<Body>{body, values, begin}, multiprocessors, stream);
     cuda_check(cudaEventRecord(chunks.read(turn), stream), "recording an event");
   }

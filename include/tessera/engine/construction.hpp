@@ -22,6 +22,7 @@
 #include <tessera/engine/settings.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/tensor_norms.hpp>
+#include <tessera/exec/rounding.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/concept.hpp>
 
@@ -40,6 +41,7 @@ void check_rules(const std::vector<Rule>& rules, const std::vector<Rule>& first)
 /// Throws OptionError or LayoutError for what no rank can be built from.
 template <class Rule, class Stage>
 void check_model(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
+  require_each_operation_rounded(rounds_each_operation<Rule>(Isa::baseline) && rounds_each_operation<Rule>(best_isa()));
   options.check();
   for (const Rule& rule : rules) rule.check();
   for (const Tensor t : layout.tensors())

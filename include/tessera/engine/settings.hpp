@@ -15,6 +15,7 @@
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/digest.hpp>
 #include <tessera/core/list.hpp>
+#include <tessera/exec/float_environment.hpp>
 #include <tessera/layout/options.hpp>
 #include <tessera/rule/hyperparameters.hpp>
 
@@ -72,6 +73,7 @@ void for_each_setting(const Options& options, const std::vector<Rule>& rules, Vi
 
 template <class Chosen, class Rule>
 std::uint64_t digest_of(const Chosen& chosen, const std::vector<Rule>& rules) {
+  const DefaultFloatEnvironment ieee;  // or a float that is a denormal becomes another double on some rank
   Digest digest;
   for_each_setting(chosen, rules, [&](const Setting& setting) { digest.add(static_cast<std::int64_t>(setting.word)); });
   return digest.value();

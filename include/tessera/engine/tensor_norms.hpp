@@ -69,7 +69,9 @@ class TensorNorms {
     const FinishNorms finish{of(Tensor{0})};
     const index_t tensors = std::ssize(words_.span()) / norm_words;
     if constexpr (Executor::synchronous)  // whose loops are vector code, which this is not
-      for (index_t i = 0; i < tensors; ++i) finish(i);
+      executor_->once([finish, tensors] {
+        for (index_t i = 0; i < tensors; ++i) finish(i);
+      });
     else
       executor_->for_each(tensors, finish);
   }

@@ -14,6 +14,7 @@
 #include <tessera/exec/buffer.hpp>
 #include <tessera/exec/event.hpp>
 #include <tessera/exec/executor.hpp>
+#include <tessera/exec/float_environment.hpp>
 #include <tessera/exec/squares.hpp>
 #include <tessera/exec/team.hpp>
 #include <tessera/exec/value_digest.hpp>
@@ -35,7 +36,8 @@ class HostReadBack {
   T value_{};
 };
 
-/// One thread at a time may call it. A copy has the same number of threads, its own, and counts its own bytes.
+/// One thread at a time may call it. A copy has the same number of threads, its own, and counts its own bytes. All that
+/// it is given runs in the default floating-point environment (exec/float_environment.hpp).
 class Host {
  public:
   using Event = HostEvent;
@@ -75,7 +77,7 @@ class Host {
   template <class Body>
   void for_each(index_t n, Body body) {
     if constexpr (Deferred<Body>) {
-      if (body.runs()) for_each(n, body.loaded());
+      if (body.runs()) for_each(n, loaded(body));
     } else {
       split(n, [&](index_t begin, index_t end) { vectorize(begin, end, body); });
     }
@@ -83,7 +85,8 @@ class Host {
 
   template <class Task>
   void once(Task task) {
-    task();
+    const DefaultFloatEnvironment ieee;
+    run_scalar(task);
   }
 
   /// Adds the squares of `values`, in 64-element blocks (exec/squares.hpp), to sum->squares; blocks that hold a
@@ -105,7 +108,7 @@ class Host {
   template <class Body>
   void add_squares_of(index_t n, index_t lead, Body body, ExactSum* sum) {
     if constexpr (Deferred<Body>) {
-      if (body.runs()) add_squares_of(n, lead, body.loaded(), sum);
+      if (body.runs()) add_squares_of(n, lead, loaded(body), sum);
     } else {
       Mutex merging;
       split(lead + n, [&](index_t begin, index_t end) {
@@ -131,9 +134,11 @@ class Host {
     return sum;
   }
 
+  /// body(i, value(i)) for 0 <= i < n, in order. Blocks.
   template <class Value, class Body>
   void from_host(index_t n, Value&& value, const Body& body) {
-    for (index_t i = 0; i < n; ++i) body(i, static_cast<float>(value(i)));
+    const DefaultFloatEnvironment ieee;
+    fill(n, value, body);
   }
 
   template <class T>
@@ -157,8 +162,21 @@ class Host {
   // Below this a loop is done before another thread has woken.
   static constexpr index_t least_to_share = index_t{1} << 15;
 
+  template <class Body>
+  static auto loaded(const Body& body) {
+    const DefaultFloatEnvironment ieee;
+    return run_scalar([&] { return body.loaded(); });
+  }
+
+  // Not inlined, as vector code.
+  template <class Value, class Body>
+  [[gnu::noinline]] static void fill(index_t n, Value& value, const Body& body) {
+    for (index_t i = 0; i < n; ++i) body(i, static_cast<float>(value(i)));
+  }
+
   template <class Range>
   void split(index_t n, Range&& range) {
+    const DefaultFloatEnvironment ieee;
     if (threads() == 1 || n < least_to_share) return range(index_t{0}, n);
     const index_t each = round_up(ceil_div(n, threads()), block);
     team_->run([&](int part) {

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <tessera/core/list.hpp>
+#include <tessera/exec/float_environment.hpp>
 #include <tessera/exec/thread.hpp>
 
 namespace tessera {
@@ -27,10 +28,11 @@ class Team {
 
   int parts() const noexcept { return parts_; }
 
-  /// Calls work(part) for 0 <= part < parts(), each on its own thread, and returns when all have. Nothing is allocated.
-  /// An exception in work ends the program.
+  /// Calls work(part) for 0 <= part < parts(), each on its own thread and in the default floating-point environment, and
+  /// returns when all have. Nothing is allocated. An exception in work ends the program.
   template <class Work>
   void run(Work&& work) noexcept {
+    const DefaultFloatEnvironment ieee;
     if (parts_ == 1) return static_cast<void>(work(0));
     {
       const Lock lock(mutex_);
@@ -47,6 +49,7 @@ class Team {
 
  private:
   void serve(int part) noexcept {
+    const DefaultFloatEnvironment ieee;  // not that of the thread which started this one
     Lock lock(mutex_);
     for (std::uint64_t seen = 0;; ++seen) {
       while (turn_ == seen) work_came_.wait(lock);

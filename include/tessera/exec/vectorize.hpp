@@ -6,18 +6,19 @@
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
 
+// Never inlined: a compiler moves arithmetic past a change of the floating-point environment, but not past a call.
 // g++ would contract under a user's -march=native or -mfma. Flattening takes in whatever the body calls, so that none
 // of it keeps the user's flags. (clang has the pragma of TESSERA_ROUND_EACH_OPERATION, which stands in the body.)
 #if defined(__GNUC__) && !defined(__clang__)
-#define TESSERA_VECTOR_CODE flatten, optimize("fp-contract=off")
+#define TESSERA_VECTOR_CODE noinline, flatten, optimize("fp-contract=off")
 #define TESSERA_INDEPENDENT _Pragma("GCC ivdep")
 #define TESSERA_AVX512 "avx512f,avx512vl,avx512bw,avx512dq,prefer-vector-width=512"
 #elif defined(__clang__)
-#define TESSERA_VECTOR_CODE flatten
+#define TESSERA_VECTOR_CODE noinline, flatten
 #define TESSERA_INDEPENDENT _Pragma("clang loop vectorize(assume_safety) interleave(enable)")
 #define TESSERA_AVX512 "avx512f,avx512vl,avx512bw,avx512dq"
 #else
-#define TESSERA_VECTOR_CODE
+#define TESSERA_VECTOR_CODE noinline
 #define TESSERA_INDEPENDENT
 #endif
 
@@ -29,8 +30,8 @@ enum class Isa { baseline, avx2, avx512 };
 namespace vector_code {
 
 template <class Code>
-__attribute__((TESSERA_VECTOR_CODE)) void baseline(Code code) {
-  code();
+__attribute__((TESSERA_VECTOR_CODE)) auto baseline(Code code) {
+  return code();
 }
 
 #if defined(__x86_64__)
@@ -146,6 +147,12 @@ void run_as(Isa isa, Code code) {
 #endif
   static_cast<void>(isa);
   vector_code::baseline(code);
+}
+
+/// What code() returns, which is no loop: also with one rounding an operation, if g++ compiles it.
+template <class Code>
+auto run_scalar(Code code) {
+  return vector_code::baseline(code);
 }
 
 /// Calls body(i) for begin <= i < end, compiled for `isa`.

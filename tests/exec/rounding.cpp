@@ -1,0 +1,28 @@
+#include <tessera/exec/rounding.hpp>
+
+#include <doctest/doctest.h>
+
+#include "float_environment.hpp"
+
+using namespace tessera;
+
+namespace {
+
+struct ThisTest {};
+
+}  // namespace
+
+TEST_CASE("this build rounds each operation in every version of its vector code, whatever the thread's environment") {
+  const auto check = [] {
+    for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512})
+      if (isa <= best_isa()) CHECK(rounds_each_operation<ThisTest>(isa));
+  };
+  check();
+  const tessera::testing::StrangeEnvironment strange;
+  check();
+}
+
+TEST_CASE("a program that fuses operations is refused by the name of the flag") {
+  CHECK_NOTHROW(require_each_operation_rounded(true));
+  CHECK_THROWS_WITH_AS(require_each_operation_rounded(false), doctest::Contains("-ffp-contract=fast"), OptionError);
+}

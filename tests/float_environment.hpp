@@ -1,0 +1,47 @@
+// Floating-point environments in which a program may call the library.
+#pragma once
+
+#include <cfenv>
+
+#include <tessera/exec/float_environment.hpp>
+
+namespace tessera::testing {
+
+/// The calling thread's environment, for as long as this lives: denormals become zero, as in a program that is linked
+/// with -Ofast, and results are rounded up. Elsewhere than on x86 and aarch64 results are rounded up only.
+class StrangeEnvironment {
+ public:
+  StrangeEnvironment() {
+    std::fegetenv(&before_);
+    std::fesetround(FE_UPWARD);
+    float_environment::write(float_environment::read() | flushes_denormals);
+  }
+  StrangeEnvironment(const StrangeEnvironment&) = delete;
+  StrangeEnvironment& operator=(const StrangeEnvironment&) = delete;
+  ~StrangeEnvironment() { std::fesetenv(&before_); }
+
+  /// Whether the thread is in it still.
+  static bool holds() {
+    return std::fegetround() == FE_UPWARD && (float_environment::read() & flushes_denormals) == flushes_denormals;
+  }
+
+ private:
+#if defined(__x86_64__)
+  static constexpr float_environment::Word flushes_denormals = 0x8040;  // FTZ and DAZ
+#elif defined(__aarch64__)
+  static constexpr float_environment::Word flushes_denormals = 0x01000000;  // FZ
+#else
+  static constexpr float_environment::Word flushes_denormals = 0;
+#endif
+
+  std::fenv_t before_;
+};
+
+/// Whether the calling thread computes as IEEE's default says.
+inline bool computes_by_default() {
+  volatile float smallest = 0x1p-149f, one = 1, half_a_bit = 0x1p-24f;
+  volatile float denormal = smallest * 3, up = one + half_a_bit, down = -one - half_a_bit;
+  return denormal == 3 * 0x1p-149f && denormal != 0 && up == 1 && down == -1;
+}
+
+}  // namespace tessera::testing
