@@ -22,15 +22,16 @@ enum class Strange { nowhere, everywhere, on_rank_1 };
 template <class T>
 T gradient(std::uint64_t step, std::uint64_t leaf, std::uint64_t tensor, std::uint64_t i) {
   const std::uint64_t random = tessera::testing::hash(step, leaf, tensor, i);
+  const auto low = static_cast<std::uint32_t>(random), high = static_cast<std::uint32_t>(random >> 32);
   if constexpr (std::is_same_v<T, float>) {
-    const std::uint32_t exponent = random & 1 ? 0 : (random >> 1) % 120 + 2;
-    return bits_as<float>(static_cast<std::uint32_t>(random >> 32 & 0x807fffffu) | exponent << 23);
+    const std::uint32_t exponent = low & 1 ? 0 : (low >> 1) % 120 + 2;
+    return bits_as<float>((high & 0x807fffffu) | exponent << 23);
   } else if constexpr (std::is_same_v<T, bfloat16>) {
-    const std::uint32_t exponent = random & 1 ? 0 : (random >> 1) % 120 + 2;
-    return bits_as<bfloat16>(static_cast<std::uint16_t>((random >> 32 & 0x807fu) | exponent << 7));
+    const std::uint32_t exponent = low & 1 ? 0 : (low >> 1) % 120 + 2;
+    return bits_as<bfloat16>(static_cast<std::uint16_t>((high & 0x807fu) | exponent << 7));
   } else {
-    const std::uint32_t exponent = random & 1 ? 0 : (random >> 1) % 20;
-    return bits_as<float16>(static_cast<std::uint16_t>((random >> 32 & 0x83ffu) | exponent << 10));
+    const std::uint32_t exponent = low & 1 ? 0 : (low >> 1) % 20;
+    return bits_as<float16>(static_cast<std::uint16_t>((high & 0x83ffu) | exponent << 10));
   }
 }
 
