@@ -76,7 +76,7 @@ bool seconds_are_known(const tessera::Layout& layout, const tessera::Network& ne
   using Optimizer = tessera::Sharded<tessera::AdamW, tessera::Stage2, tessera::Bf16>;
   const tessera::Options options;
   const tessera::Sharding sharding(layout, 4, 1024);
-  const tessera::Footprint footprint = tessera::footprint_of<tessera::AdamW, tessera::Stage2, tessera::Bf16>(0);
+  const tessera::Footprint footprint = tessera::footprint_of<tessera::AdamW, tessera::Stage2, tessera::Bf16>();
   const tessera::UnitSeconds units[3] = {{1, 2, 1}, {1, 2, 1}, {1, 2, 1}};
   return Optimizer::plan(layout, 4, options).bytes() > 0 &&
          tessera::step_time(sharding, footprint, options, units, network).seconds > 0;
