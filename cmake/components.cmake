@@ -4,7 +4,7 @@
 #   tessera::cuda    what <tessera/cuda.cuh> needs: the CUDA toolkit's headers
 #   tessera::nccl    that and NCCL
 #
-# tessera_component(NAME): where it cannot be had, tessera_NAME_missing says why. tessera_component_scope: of the target,
+# tessera_component(NAME): where it cannot be had, tessera_NAME_missing says why. tessera_component_scope: the target's,
 # GLOBAL or empty.
 set(tessera_component_modules ${CMAKE_CURRENT_LIST_DIR})
 

@@ -1,3 +1,10 @@
 // The one main of all doctest executables.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
+
+#include "memory_limit.hpp"
+
+int main(int argc, char** argv) {
+  tessera::limit_memory();
+  return doctest::Context(argc, argv).run();
+}

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "memory_limit.hpp"
 #include "reference/reference.hpp"
 #include "training.hpp"
 
@@ -358,6 +359,7 @@ int main(int argc, char** argv) {
     else
       return std::fprintf(stderr, "property: unknown option %s\n", name.c_str()), 2;
   }
+  limit_memory(static_cast<std::uint64_t>(jobs) * test_memory);
   Run run(seed, only >= 0 ? only + 1 : tuples);
   if (only >= 0) {
     const index_t first = only / Run::batch * Run::batch;

@@ -9,6 +9,8 @@
 
 #include <tessera/comm/rendezvous_mpi.hpp>
 
+#include "memory_limit.hpp"
+
 namespace tessera {
 namespace {
 
@@ -150,6 +152,7 @@ int run(doctest::Context& context, const char* suite) {
 
 // MPI begins and ends once in a process.
 int main(int argc, char** argv) {
+  tessera::limit_memory();
   alarm(100);  // a rank whose peer has failed would wait for it
   doctest::Context context(argc, argv);
   int failed = tessera::run(context, "before MPI_Init");

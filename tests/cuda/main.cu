@@ -5,7 +5,12 @@
 
 #include <cstdio>
 
+#include "memory_limit.hpp"
+
 int main(int argc, char** argv) {
+#if !defined(__CUDACC__)  // not tried where a driver maps memory of its own
+  tessera::limit_memory();
+#endif
   int devices = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess || devices == 0) {
     std::printf("skipped: there is no CUDA device (%s)\n", cudaGetErrorString(error));

@@ -14,6 +14,7 @@
 #include <tessera/cuda/nccl_mpi.cuh>
 
 #include "cuda/ranks.hpp"
+#include "memory_limit.hpp"
 #include "page.hpp"
 
 // [mpi]
@@ -122,6 +123,9 @@ int main(int argc, char** argv) {
     std::printf("skipped: there is no CUDA device (%s)\n", cudaGetErrorString(error));
     return 77;
   }
+#if !defined(__CUDACC__)  // not tried where a driver maps memory of its own
+  tessera::limit_memory();
+#endif
   alarm(100);  // a rank whose peer has failed would wait for it
   MPI_Init(&argc, &argv);
   const int failed = doctest::Context(argc, argv).run();
