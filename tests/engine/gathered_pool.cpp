@@ -315,7 +315,7 @@ TEST_CASE("what is gathered, in which order and into which slots does not depend
   constexpr int ever = 99;
   for (int prefetch = 0; prefetch <= 2; ++prefetch) {
     const Sharding three = buckets(3), four = buckets(4), tied = buckets(4, 1);
-    if (prefetch < 2)
+    if (prefetch == 1)
       CHECK(check_all(Rank(three, prefetch), Rank(three, prefetch), 3, {0, 1, ever}, 5) == 12 * 12 * 12 * 12 * 12);
     CHECK(check_all(Rank(four, prefetch), Rank(four, prefetch), 4, {0, 2, ever}, 4) == 15 * 15 * 15 * 15);
     CHECK(check_all(Rank(tied, prefetch), Rank(tied, prefetch), 4, {0, 2, ever}, 4) == 15 * 15 * 15 * 15);

@@ -100,7 +100,8 @@ class GatheredPool {
 
   /// Forgets the schedule too: ranks that drop a step have not all come equally far.
   constexpr void drop() noexcept {
-    for (Slot& slot : slots_) slot = {.holds = slot.holds, .leases = slot.leases};
+    // (named: nvcc 13 takes designated initializers for positional ones where it does not know the type)
+    for (Slot& slot : slots_) slot = Slot{.holds = slot.holds, .leases = slot.leases};
     in_use_ = Unit{-1};
     center_ = 0;
     direction_ = 1;
