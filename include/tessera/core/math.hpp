@@ -48,6 +48,21 @@ TESSERA_HD constexpr T max(T a, T b) noexcept {
   return a < b ? b : a;
 }
 
+/// How many of 0, 1, ..., n - 1 come before the first for which before(i) does not hold: binary search, in which it
+/// holds for none behind that one.
+template <class Before>
+constexpr index_t partition_point(index_t n, Before before) {
+  index_t low = 0;
+  while (low < n) {
+    const index_t middle = low + (n - low) / 2;
+    if (before(middle))
+      low = middle + 1;
+    else
+      n = middle;
+  }
+  return low;
+}
+
 TESSERA_HD constexpr bool is_finite(double x) noexcept { return x - x == 0; }
 
 }  // namespace tessera
