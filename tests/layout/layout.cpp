@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include <tessera/layout/layout.hpp>
 
@@ -53,6 +55,83 @@ TEST_CASE("a layout is a constant expression") {
     return layout.trainable_elements();
   };
   static_assert(elements() == 71);
+}
+
+TEST_CASE("names are looked up in constant expressions") {
+  constexpr auto place = [](std::string_view name) {
+    Layout layout;
+    layout.add_unit("a");
+    layout.add_tensor("w", {3, 5});
+    layout.add_unit("b");
+    layout.add_tensor("w", {7});
+    return layout.offset(layout.find(name));
+  };
+  static_assert(place("a.w") == 0);
+  static_assert(place("b.w") == 64);
+}
+
+// What a compiler evaluates of one constant expression is limited (g++: 2^25 operations, clang: 2^20 steps). This is
+// within it only if no name is compared with every other.
+TEST_CASE("a layout of a thousand tensors is a constant expression, in one unit or in as many") {
+  constexpr auto elements = [](bool apart) {
+    Layout layout;
+    for (int i = 0; i < 1000; ++i) {
+      const char name[] = {static_cast<char>('0' + i / 100), static_cast<char>('0' + i / 10 % 10),
+                           static_cast<char>('0' + i % 10)};
+      const std::string_view number(name, 3);
+      if (i == 0 || apart) layout.add_unit(number);
+      layout.add_tensor(number, {64});
+    }
+    return layout.trainable_elements();
+  };
+  static_assert(elements(false) == 64000);
+  static_assert(elements(true) == 64000);
+}
+
+TEST_CASE("a tensor is found by its full name, the first where dots within names make several of one") {
+  Layout layout;
+  layout.add_unit("a");
+  const Tensor ab_c = layout.add_tensor("b.c", {1});
+  const Tensor empty = layout.add_tensor("", {1});
+  layout.add_unit("a.b");
+  const Tensor c = layout.add_tensor("c", {1});
+  const Tensor d = layout.add_tensor("d", {1});
+  layout.add_unit("");
+  const Tensor of_nameless = layout.add_tensor("x", {1});
+  CHECK(layout.name(c) == layout.name(ab_c));
+  CHECK(layout.find("a.b.c") == ab_c);
+  CHECK(layout.find("a.b.d") == d);
+  CHECK(layout.find("a.") == empty);
+  CHECK(layout.find(".x") == of_nameless);
+  for (const char* none : {"", ".", "a", "a.b", "b.c", "a.b.c.", "a.b.e", "c"})
+    CHECK_THROWS_AS(static_cast<void>(layout.find(none)), LayoutError);
+}
+
+TEST_CASE("an element's tensor is named wherever it lies among frozen and empty ones") {
+  Layout layout;
+  for (int u = 0; u < 4; ++u) {
+    layout.add_unit("u" + std::to_string(u));
+    for (int t = 0; t < 9; ++t)
+      layout.add_tensor("t" + std::to_string(t), {u == 2 ? 0 : (u + 2 * t) % 5 * 7}, {.frozen = (u + t) % 3 == 0});
+  }
+  for (index_t place = -1; place < layout.trainable_elements() + 2; ++place) {
+    std::string expected = "padding";
+    for (const Tensor t : layout.tensors())
+      if (!layout.frozen(t) && layout.place(t).begin <= place && place < layout.place(t).end) expected = layout.name(t);
+    CHECK(layout.name_at(place) == expected);
+  }
+  CHECK(Layout{}.name_at(0) == "padding");
+  CHECK(Layout::flat(1000).name_at(777) == "flat.buffer[777]");
+}
+
+TEST_CASE("there is one hyperparameter group more than the last that a tensor is of") {
+  Layout layout;
+  CHECK(layout.groups() == 1);
+  layout.add_unit("a");
+  layout.add_tensor("v", {1}, {.group = 2});
+  CHECK(layout.groups() == 3);
+  layout.add_tensor("w", {1});
+  CHECK(layout.groups() == 3);
 }
 
 TEST_CASE("a scalar has one element and an empty tensor none") {
@@ -113,6 +192,39 @@ TEST_CASE("a tie runs from a later unit to the one that owns the tensors") {
   CHECK(layout.tied_units() == 1);
   CHECK_THROWS_WITH_AS(static_cast<void>(layout.tie(embedding, head)),
                        doctest::Contains("'embedding' cannot be tied to 'head'"), LayoutError);
+}
+
+TEST_CASE("every user of a unit is told, and a unit is counted once however many are tied to it") {
+  Layout layout;
+  for (int u = 0; u < 5; ++u) layout.add_unit("u" + std::to_string(u));
+  for (const auto& [user, owner] : {std::pair(3, 0), std::pair(4, 0), std::pair(4, 2), std::pair(1, 0)})
+    layout.tie(Unit{user}, Unit{owner});
+  CHECK(layout.tied_units() == 2);
+  for (const Unit owner : layout.forward()) {
+    std::string users, expected;
+    layout.for_each_user(owner, [&](Unit user) { users.insert(0, std::to_string(user.index)); });
+    for (const int user : {3, 4, 1})
+      if (layout.tied(Unit{user}, owner)) expected += std::to_string(user);
+    CHECK(users == expected);
+  }
+  CHECK_FALSE(layout.tied(Unit{3}, Unit{2}));
+  CHECK_FALSE(layout.tied(Unit{-1}, Unit{0}));
+}
+
+TEST_CASE("a tie that is said twice is one") {
+  Layout once;
+  once.add_unit("a");
+  once.add_unit("b");
+  once.tie(Unit{1}, Unit{0});
+  Layout twice = once;
+  twice.tie(Unit{1}, Unit{0});
+  CHECK(twice.digest() == once.digest());
+  int users = 0;
+  twice.for_each_user(Unit{0}, [&](Unit) { ++users; });
+  CHECK(users == 1);
+  CHECK(twice.tied_units() == 1);
+  CHECK(twice.tied_to(Unit{0}));
+  CHECK_FALSE(twice.tied_to(Unit{1}));
 }
 
 TEST_CASE("digests differ where names, shapes, groups or ties do") {

@@ -15,8 +15,10 @@
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
+#include <tessera/core/hash_index.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/layout/names.hpp>
 #include <tessera/layout/range.hpp>
 
 namespace tessera {
@@ -55,12 +57,11 @@ class Layout {
   /// Adds a unit behind those that are there. Throws LayoutError if the name is taken.
   constexpr Unit add_unit(std::string_view name) {
     if (flat_) refuse(message({"a flat layout takes no further unit: '", name, "'"}));
-    for (const UnitRecord& unit : units_)
-      if (text(unit.name) == name) refuse(message({"two units are named '", name, "'"}));
+    if (!unit_names_.add(0, name)) refuse(message({"two units are named '", name, "'"}));
     const index_t begin = round_up(trainable_elements(), block);
     const index_t frozen = round_up(frozen_elements(), block);
     const int tensor = static_cast<int>(tensors_.size());
-    units_.push_back({keep(name), tensor, tensor, {begin, begin}, {frozen, frozen}});
+    units_.push_back({tensor, tensor, {begin, begin}, {frozen, frozen}});
     return Unit{static_cast<int>(units_.size()) - 1};
   }
 
@@ -73,22 +74,24 @@ class Layout {
   constexpr Tensor add_tensor(std::string_view name, std::span<const index_t> shape, TensorOptions options = {}) {
     if (units_.empty() || flat_) refuse(message({"tensor '", name, "' has no unit: call add_unit first"}));
     UnitRecord& unit = units_.back();
-    for (int t = unit.first_tensor; t < unit.last_tensor; ++t)
-      if (text(tensors_[t].name) == name)
-        refuse(message({"unit '", text(unit.name), "' has two tensors named '", name, "'"}));
+    const int unit_index = static_cast<int>(units_.size()) - 1;
     if (options.group < 0) refuse(message({"tensor '", name, "' has a negative hyperparameter group"}));
     const index_t elements = product(name, shape);
     Range& space = options.frozen ? unit.frozen : unit.trainable;
     if (elements > most - parameter_elements() - 2 * block)
       refuse(message({"the layout has more than 2^55 elements at '", name, "'"}));
+    if (!tensor_names_.add(unit_index, name))
+      refuse(message({"unit '", unit_names_[unit_index], "' has two tensors named '", name, "'"}));
     const int first = static_cast<int>(shape_.size());
     for (const index_t size : shape) shape_.push_back(size);
-    const int unit_index = static_cast<int>(units_.size()) - 1;
     tensors_.push_back(
-        {keep(name), unit_index, first, static_cast<int>(shape_.size()), {space.end, space.end + elements}, options});
+        {unit_index, first, static_cast<int>(shape_.size()), {space.end, space.end + elements}, options});
+    const Tensor tensor{static_cast<int>(tensors_.size()) - 1};
+    if (!options.frozen) trainable_.push_back(tensor);
+    last_group_ = max(last_group_, options.group);
     space.end += elements;
     ++unit.last_tensor;
-    return Tensor{static_cast<int>(tensors_.size()) - 1};
+    return tensor;
   }
 
   /// Says that `user` also uses the tensors of `owner` (a head that shares the embedding's): while `user` is at work,
@@ -97,7 +100,10 @@ class Layout {
     if (unit(owner).last_tensor < 0 || unit(user).last_tensor < 0 || owner.index >= user.index)
       refuse(message({"unit '", name(user), "' cannot be tied to '", name(owner),
                       "': the tensors belong to the unit that comes first in forward"}));
-    ties_.push_back({user, owner});
+    if (tie_units_.find_or_add(hash_of(user, owner), [&](int i) { return is_tie(i, user, owner); }) >= 0) return;
+    int& last = units_[owner.index].last_tie;
+    ties_.push_back({user, owner, last});
+    last = static_cast<int>(ties_.size()) - 1;
   }
 
   /// The units in order of forward use, and of backward.
@@ -116,31 +122,36 @@ class Layout {
   }
   constexpr int group(Tensor t) const { return tensor(t).options.group; }
   /// Hyperparameter groups: one more than the last that a tensor is of.
-  constexpr int groups() const {
-    int last = 0;
-    for (const Tensor t : tensors()) last = max(last, group(t));
-    return last + 1;
-  }
+  constexpr int groups() const { return last_group_ + 1; }
   constexpr bool frozen(Tensor t) const { return tensor(t).options.frozen; }
   constexpr Unit unit_of(Tensor t) const { return Unit{tensor(t).unit}; }
 
-  constexpr std::string_view name(Unit u) const { return text(unit(u).name); }
+  constexpr std::string_view name(Unit u) const {
+    static_cast<void>(unit(u));
+    return unit_names_[u.index];
+  }
   /// "unit.tensor", as messages and files have it.
-  std::string name(Tensor t) const { return message({name(unit_of(t)), ".", text(tensor(t).name)}); }
+  std::string name(Tensor t) const { return message({name(unit_of(t)), ".", tensor_names_[t.index]}); }
   /// The tensor of that full name. Throws LayoutError if there is none.
-  Tensor find(std::string_view full_name) const {
-    for (const Tensor t : tensors())
-      if (name(t) == full_name) return t;
-    throw LayoutError(message({"the layout has no tensor '", full_name, "'"}));
+  constexpr Tensor find(std::string_view full_name) const {
+    int found = -1;  // the first of them, where dots within names make several of one full name
+    for (std::size_t dot = 0; dot < full_name.size(); ++dot) {
+      if (full_name[dot] != '.') continue;
+      const int unit = unit_names_.find(0, full_name.substr(0, dot));
+      const int tensor = unit < 0 ? -1 : tensor_names_.find(unit, full_name.substr(dot + 1));
+      if (tensor >= 0 && (found < 0 || tensor < found)) found = tensor;
+    }
+    if (found < 0) throw LayoutError(message({"the layout has no tensor '", full_name, "'"}));
+    return Tensor{found};
   }
 
   /// The name of the trainable tensor that has the element at `place`; "padding" between units. Of a flat layout, whose
   /// tensors are the caller's affair, the element's index too: "flat.buffer[777]".
   std::string name_at(index_t place) const {
     if (flat_) return message({"flat.buffer[", place, "]"});
-    for (const Tensor t : tensors())
-      if (!frozen(t) && tensor(t).place.begin <= place && place < tensor(t).place.end) return name(t);
-    return "padding";
+    const auto begins_by_then = [&](index_t i) { return tensor(trainable_[i]).place.begin <= place; };
+    const index_t last = partition_point(std::ssize(trainable_), begins_by_then) - 1;
+    return last < 0 || place >= tensor(trainable_[last]).place.end ? "padding" : name(trainable_[last]);
   }
 
   /// A unit's trainable elements in the trainable space, and its frozen ones in the frozen space.
@@ -168,15 +179,14 @@ class Layout {
 
   /// Whether `user` was tied to `owner`.
   constexpr bool tied(Unit user, Unit owner) const {
-    for (const Tie& tie : ties_)
-      if (tie.user == user && tie.owner == owner) return true;
-    return false;
+    return tie_units_.find(hash_of(user, owner), [&](int i) { return is_tie(i, user, owner); }) >= 0;
   }
   /// Whether any unit was tied to `owner`.
-  constexpr bool tied_to(Unit owner) const {
-    for (const Tie& tie : ties_)
-      if (tie.owner == owner) return true;
-    return false;
+  constexpr bool tied_to(Unit owner) const { return unit(owner).last_tie >= 0; }
+  /// Calls visit(user) for each unit that was tied to `owner`.
+  template <class Visit>
+  constexpr void for_each_user(Unit owner, Visit visit) const {
+    for (int i = unit(owner).last_tie; i >= 0; i = ties_[i].before) visit(ties_[i].user);
   }
   /// How many units are tied to by others: what a pool must hold beside the unit at work.
   constexpr int tied_units() const {
@@ -192,7 +202,7 @@ class Layout {
     for (const Unit u : forward()) {
       digest.add(name(u));
       for (const Tensor t : tensors(u)) {
-        digest.add(text(tensor(t).name)).add(group(t)).add(index_t{frozen(t)});
+        digest.add(tensor_names_[t.index]).add(group(t)).add(index_t{frozen(t)});
         for (const index_t size : shape(t)) digest.add(size);
       }
     }
@@ -201,16 +211,12 @@ class Layout {
   }
 
  private:
-  struct Text {
-    int begin, end;
-  };
   struct UnitRecord {
-    Text name;
     int first_tensor, last_tensor;
     Range trainable, frozen;
+    int last_tie = -1;  // to it
   };
   struct TensorRecord {
-    Text name;
     int unit;
     int first_dimension, last_dimension;
     Range place;
@@ -218,6 +224,7 @@ class Layout {
   };
   struct Tie {
     Unit user, owner;
+    int before = -1;  // the one to the same owner
   };
 
   static constexpr index_t most = index_t{1} << 55;
@@ -243,22 +250,20 @@ class Layout {
     return elements;
   }
 
-  // Names stand in one array of characters, not in std::string, which clang cannot use in constant expressions with
-  // the standard library of g++ 12.
-  constexpr Text keep(std::string_view name) {
-    const int begin = static_cast<int>(names_.size());
-    for (const char letter : name) names_.push_back(letter);
-    return {begin, static_cast<int>(names_.size())};
+  static constexpr std::uint64_t hash_of(Unit user, Unit owner) {
+    return mixed_hash(static_cast<std::uint64_t>(user.index) << 32 | static_cast<std::uint32_t>(owner.index));
   }
-  constexpr std::string_view text(Text name) const {
-    return {names_.data() + name.begin, static_cast<std::size_t>(name.end - name.begin)};
-  }
+  constexpr bool is_tie(int i, Unit user, Unit owner) const { return ties_[i].user == user && ties_[i].owner == owner; }
 
-  List<char> names_;
   List<index_t> shape_;
   List<UnitRecord> units_;
   List<TensorRecord> tensors_;
   List<Tie> ties_;
+  List<Tensor> trainable_;  // in order of their places
+  Names unit_names_;        // by unit
+  Names tensor_names_;      // by tensor; their scopes are units
+  HashIndex tie_units_;
+  int last_group_ = 0;
   bool flat_ = false;
 };
 
