@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <string>
+
 #include <tessera/layout/sharding.hpp>
 
 namespace tessera {
@@ -48,6 +50,28 @@ TEST_CASE("every unit knows its bucket and a unit that is none is refused") {
   CHECK(sharding.bucket_of(Unit{0}) == 0);
   CHECK(sharding.bucket_of(Unit{1}) == 1);
   CHECK_THROWS_AS(sharding.bucket_of(Unit{2}), LayoutError);
+}
+
+TEST_CASE("the buckets of a range are those that have elements in it") {
+  Layout units;
+  for (const index_t n : {70, 0, 1, 200, 0, 64, 3}) {
+    units.add_unit("u" + std::to_string(units.units()));
+    units.add_tensor("w", {n});
+  }
+  for (const Sharding& sharding : {Sharding(Layout::flat(600), 1, 128), Sharding(units, 2, 1), Sharding(units, 2, 140),
+                                   Sharding(Layout::flat(0), 1, 1), Sharding(Layout{}, 1, 1)}) {
+    const index_t n = sharding.layout().trainable_elements();
+    for (index_t begin = 0; begin <= n; ++begin)
+      for (const index_t size : {0, 1, 2, 63, 64, 65, 128, 300, 1000}) {
+        const Range range{begin, begin + size};
+        std::string found, expected;
+        for (const int b : sharding.buckets_of(range))
+          if (!sharding.bucket(b).trainable.empty()) found += std::to_string(b);
+        for (int b = 0; b < sharding.buckets(); ++b)
+          if (!intersect(sharding.bucket(b).trainable, range).empty()) expected += std::to_string(b);
+        CHECK(found == expected);
+      }
+  }
 }
 
 }  // namespace

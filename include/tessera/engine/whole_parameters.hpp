@@ -39,8 +39,7 @@ class WholeParameters {
 
   /// The same by range, for a flat layout.
   std::span<const Parameter> gather(Range range) {
-    for (int b = 0; b < sharding_->buckets(); ++b)
-      if (!intersect(sharding_->bucket(b).trainable, range).empty()) executor_->wait(gathered_[b]);
+    for (const int b : sharding_->buckets_of(range)) executor_->wait(gathered_[b]);
     return std::span<const Parameter>(storage_.span()).subspan(to_size(range.begin), to_size(range.size()));
   }
 

@@ -42,7 +42,7 @@ class Readiness {
     if (range.empty()) return true;
     const std::size_t next = first_behind(range.begin);
     if (next < filled_.size() && filled_[next].begin < range.end) return false;
-    for (int b = 0; b < sharding_->buckets(); ++b)
+    for (const int b : sharding_->buckets_of(range))
       missing_[b] -= intersect(sharding_->bucket(b).trainable, range).size();
     join(next, range);
     return true;
@@ -67,15 +67,8 @@ class Readiness {
  private:
   // The first filled range that ends behind `begin`.
   std::size_t first_behind(index_t begin) const {
-    std::size_t low = 0;
-    for (std::size_t high = filled_.size(); low < high;) {
-      const std::size_t middle = (low + high) / 2;
-      if (filled_[middle].end <= begin)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    return low;
+    const auto ends_before = [&](index_t i) { return filled_[i].end <= begin; };
+    return to_size(partition_point(std::ssize(filled_), ends_before));
   }
 
   // Neighbours are merged, so that a buffer filled from its end keeps the list at one entry.

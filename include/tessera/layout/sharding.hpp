@@ -36,6 +36,14 @@ class Sharding {
     static_cast<void>(layout_.trainable(u));
     return bucket_of_unit_[u.index];
   }
+  /// The buckets that have elements in `range` of the trainable space (and empty ones between them).
+  constexpr Handles<int> buckets_of(Range range) const {
+    if (range.empty()) return {0, 0, 1};
+    const auto ends_before = [&](index_t b) { return buckets_[b].trainable.end <= range.begin; };
+    const auto begins_before = [&](index_t b) { return buckets_[b].trainable.begin < range.end; };
+    return {static_cast<int>(partition_point(buckets(), ends_before)),
+            static_cast<int>(partition_point(buckets(), begins_before)), 1};
+  }
   constexpr const Partition& trainable() const { return trainable_; }
   constexpr const Partition& frozen() const { return frozen_; }
 
@@ -66,8 +74,8 @@ class Sharding {
     return found;
   }
 
-  /// visit(tensor, element, run) for each of bucket `b`'s trainable or frozen tensors that has elements in `range`: they
-  /// lie at `run`, the first of them being the tensor's element `element`.
+  /// visit(tensor, element, run) for each of bucket `b`'s trainable or frozen tensors that has elements in `range`:
+  /// they lie at `run`, the first of them being the tensor's element `element`.
   template <class Visit>
   void for_each_run(int b, bool frozen, Range range, Visit visit) const {
     for (int u = buckets_[b].first_unit; u < buckets_[b].last_unit; ++u)
