@@ -58,7 +58,7 @@ TEST_CASE("when all slots wait for their turn another bucket is refused, with th
   gradients.open(0, Unit{0});
   gradients.open(1, Unit{1});
   CHECK_THROWS_WITH_AS(gradients.open(2, Unit{2}), doctest::Contains("gradients('u2')"), UsageError);
-  CHECK_THROWS_WITH_AS(gradients.open(2, Unit{2}), doctest::Contains("'u1', 'u0'"), UsageError);
+  CHECK_THROWS_WITH_AS(gradients.open(2, Unit{2}), doctest::Contains("'u0', 'u1'"), UsageError);
   gradients.drop();
   CHECK(gradients.open(2, Unit{2}) != nullptr);
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include <tessera/core/list.hpp>
+#include <tessera/engine/gradient_slots.hpp>
 #include <tessera/engine/storage.hpp>
 #include <tessera/engine/views.hpp>
 
@@ -53,56 +54,43 @@ class SlottedGradients {
         executor_(&executor),
         storage_(executor, plan.gradient_slots),
         slot_elements_(plan.gradient_slots.elements),
-        slots_(plan.gradient_slots.copies) {}
+        slots_(plan.gradient_slots.copies, sharding.buckets()) {}
 
   /// Room for bucket `b`: its slot, or the one that was sent first, of any content. Throws UsageError if backward's
   /// order needs more.
   Gradient* open(int b, Unit unit) {
     if (sharding_->bucket(b).trainable.empty()) return storage_.data();  // never departs, needs no slot
-    Slot* best = nullptr;
-    for (Slot& slot : slots_) {
-      if (slot.bucket == b && !slot.sent) return room(slot);
-      if (slot.bucket < 0 || (slot.sent && (!best || (best->bucket >= 0 && slot.order < best->order)))) best = &slot;
-    }
-    if (!best) refuse(unit);
-    executor_->wait(best->reduced);
-    *best = {b, false, 0, {}};
-    return room(*best);
+    if (Slot* const slot = slots_.find(b)) return room(*slot);
+    Slot* const slot = slots_.take(b);
+    if (!slot) refuse(unit);
+    executor_->wait(slot->reduced);
+    return room(*slot);
   }
 
   Gradient* at(int b) noexcept {
-    for (Slot& slot : slots_)
-      if (slot.bucket == b && !slot.sent) return room(slot);
-    return nullptr;
+    const Slot* const slot = slots_.find(b);
+    return slot ? room(*slot) : nullptr;
   }
 
-  void sent(int b, const Event& reduced) {
-    for (Slot& slot : slots_)
-      if (slot.bucket == b && !slot.sent) slot = {b, true, ++sent_count_, reduced};
-  }
+  void sent(int b, const Event& reduced) { slots_.send(b, reduced); }
 
   /// All reductions have been waited for.
   void settle() {
     for (Slot& slot : slots_) slot.reduced = {};
   }
-  void drop() { slots_.fill(Slot{}); }
+  void drop() { slots_.reset(); }
 
  private:
-  struct Slot {
-    int bucket = -1;
-    bool sent = false;
-    index_t order = 0;
-    Event reduced;
-  };
+  using Slot = typename GradientSlots<Event>::Slot;
 
-  Gradient* room(const Slot& slot) const noexcept { return storage_.data() + (&slot - slots_.data()) * slot_elements_; }
+  Gradient* room(const Slot& slot) const noexcept { return storage_.data() + slots_.index(slot) * slot_elements_; }
 
   [[noreturn]] void refuse(Unit unit) const {
     std::string held;
     for (const Slot& slot : slots_)
       held += message({held.empty() ? "'" : ", '",
                        sharding_->layout().name(Unit{sharding_->bucket(slot.bucket).last_unit - 1}), "'"});
-    throw UsageError(message({"gradients('", sharding_->layout().name(unit), "'): all ", slots_.size(),
+    throw UsageError(message({"gradients('", sharding_->layout().name(unit), "'): all ", slots_.end() - slots_.begin(),
                               " gradient slots are held by buckets that cannot depart yet (", held,
                               "): buckets depart last unit first, so run backward in the order of layout.backward()"}));
   }
@@ -111,8 +99,7 @@ class SlottedGradients {
   Executor* executor_;
   Storage<Executor, Gradient> storage_;
   index_t slot_elements_;
-  List<Slot> slots_;
-  index_t sent_count_ = 0;
+  GradientSlots<Event> slots_;
 };
 
 }  // namespace tessera

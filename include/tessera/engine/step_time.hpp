@@ -13,6 +13,7 @@
 #include <tessera/comm/network.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/engine/gathered_pool.hpp>
+#include <tessera/engine/gradient_slots.hpp>
 #include <tessera/layout/plan.hpp>
 
 namespace tessera {
@@ -48,7 +49,7 @@ class StepClock {
         plan_(make_plan(sharding, options, of)),
         reduced_(sharding.buckets()),
         gathered_(sharding.buckets()),
-        gradient_slots_(plan_.gradient_slots.copies),
+        gradient_slots_(plan_.gradient_slots.copies, sharding.buckets()),
         pool_(sharding, plan_.gathered_buckets.copies, options.prefetch) {
     const Layout& layout = sharding.layout();
     if (static_cast<int>(units.size()) != layout.units())
@@ -61,9 +62,9 @@ class StepClock {
     else
       for (const Unit u : layout.forward())
         pieces_.push_back({sharding.bucket_of(u), units[to_size(u.index)], {{u, sharding.bucket_of(u)}}});
-    for (Piece& piece : pieces_)
-      for (const Unit owner : layout.forward())
-        if (layout.tied(piece.uses[0].unit, owner)) piece.uses.push_back({owner, sharding.bucket_of(owner)});
+    for (const Unit owner : layout.forward())
+      layout.for_each_user(
+          owner, [&](Unit user) { pieces_[user.index].uses.push_back({owner, sharding.bucket_of(owner)}); });
   }
 
   /// The loop of design section 1, once.
@@ -93,11 +94,6 @@ class StepClock {
     int bucket = 0;
     UnitSeconds seconds{};
     List<Use> uses{};  // the unit itself, then those that it is tied to
-  };
-  struct GradientSlot {
-    int bucket = -1;
-    index_t order = 0;  // of departure; 0: never used
-    double reduced = 0;
   };
   using Pool = GatheredPool<double>;
 
@@ -154,14 +150,10 @@ class StepClock {
   constexpr void open_gradients(int b) {
     if (range(b).empty()) return;
     if (!of_.gradients_sharded) return wait(reduced_[b]);
-    GradientSlot* oldest = nullptr;
-    for (GradientSlot& slot : gradient_slots_) {
-      if (slot.bucket == b) return;
-      if (slot.bucket < 0 && (!oldest || slot.order < oldest->order)) oldest = &slot;
-    }
-    if (!oldest) refuse("gradient slots");
-    wait(oldest->reduced);
-    oldest->bucket = b;
+    if (gradient_slots_.find(b)) return;
+    const auto* const slot = gradient_slots_.take(b);
+    if (!slot) refuse("gradient slots");
+    wait(slot->reduced);
   }
 
   // The engine also waits here for the bucket's reduction of the pass before. That has ended: the room for these
@@ -169,8 +161,7 @@ class StepClock {
   constexpr void depart(int b) {
     if (range(b).empty()) return;
     reduced_[b] = post(Collective::reduce_scatter, range(b).size() * of_.gradient_bytes);
-    for (GradientSlot& slot : gradient_slots_)
-      if (slot.bucket == b) slot = {-1, ++departures_, reduced_[b]};
+    if (of_.gradients_sharded) gradient_slots_.send(b, reduced_[b]);
     if (options_.micro_batches == 1) share(b);
   }
 
@@ -230,8 +221,7 @@ class StepClock {
   double wire_ = 0;       // when the last collective ends
   List<double> reduced_;  // by bucket, when its last collective ends
   List<double> gathered_;
-  List<GradientSlot> gradient_slots_;
-  index_t departures_ = 0;
+  GradientSlots<double> gradient_slots_;
   Pool pool_;
 };
 

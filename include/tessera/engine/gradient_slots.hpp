@@ -1,0 +1,67 @@
+// Which buckets have which gradient slots, stages 2 and 3: a slot is a bucket's until the bucket is sent, then the next
+// one's, the longest sent first. Integers and events; the memory of the slots is its owner's.
+#pragma once
+
+#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
+
+namespace tessera {
+
+template <class Event>
+class GradientSlots {
+ public:
+  /// Room for one bucket. bucket: that backward fills, or -1. reduced: when what was sent from it has been read.
+  struct Slot {
+    int bucket = -1;
+    Event reduced{};
+  };
+
+  constexpr GradientSlots(index_t slots, int buckets) : slots_(slots), ring_(slots), slot_of_(buckets) { reset(); }
+
+  constexpr Slot* begin() noexcept { return slots_.begin(); }
+  constexpr Slot* end() noexcept { return slots_.end(); }
+  constexpr const Slot* begin() const noexcept { return slots_.begin(); }
+  constexpr const Slot* end() const noexcept { return slots_.end(); }
+  constexpr index_t index(const Slot& slot) const noexcept { return &slot - slots_.begin(); }
+
+  /// The slot that bucket `b` fills, or null.
+  constexpr Slot* find(int b) noexcept { return slot_of_[b] < 0 ? nullptr : &slots_[slot_of_[b]]; }
+
+  /// Gives bucket `b` a slot, free once its `reduced` has happened. Null if buckets that are not sent have all of them.
+  constexpr Slot* take(int b) noexcept {
+    if (free_ == 0) return nullptr;
+    --free_;
+    slot_of_[b] = ring_[first_];
+    first_ = next(first_, 1);
+    slots_[slot_of_[b]].bucket = b;
+    return find(b);
+  }
+
+  /// Bucket `b` is on its way, and its slot another's as soon as `reduced` has happened.
+  constexpr void send(int b, const Event& reduced) {
+    Slot& slot = *find(b);
+    slot = {-1, reduced};
+    ring_[next(first_, free_++)] = slot_of_[b];
+    slot_of_[b] = -1;
+  }
+
+  /// Every slot is free.
+  constexpr void reset() {
+    slots_.fill(Slot{});
+    slot_of_.fill(-1);
+    for (std::size_t s = 0; s < slots_.size(); ++s) ring_[s] = static_cast<int>(s);
+    first_ = 0;
+    free_ = slots_.size();
+  }
+
+ private:
+  constexpr std::size_t next(std::size_t at, std::size_t by) const noexcept { return (at + by) % slots_.size(); }
+
+  List<Slot> slots_;
+  List<int> ring_;  // the slots that may be taken, in this order: free_ of them, from first_ on
+  std::size_t first_ = 0;
+  std::size_t free_ = 0;
+  List<int> slot_of_;  // by bucket; -1: none
+};
+
+}  // namespace tessera
