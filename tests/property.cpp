@@ -233,8 +233,8 @@ testing::Outcome train(Local& comm, const Tuple& tuple, const std::vector<Rule>&
 template <class Rule>
 testing::Outcome train(Local& comm, const Tuple& tuple, Rule rule) {
   std::vector<Rule> rules;
-  for (const double lr : tuple.lr) {
-    rule.lr = lr;
+  for (int group = 0; group < tuple.layout.groups(); ++group) {
+    rule.lr = tuple.lr[group];
     rules.push_back(rule);
   }
   using enum reference::Precision;

@@ -29,6 +29,27 @@ TEST_CASE("a model that cannot be is refused by name") {
   CHECK_NOTHROW((check_model<Adam, Stage1>(layout, {Adam{}, Adam{}}, {})));
 }
 
+TEST_CASE("there is one rule a hyperparameter group, no fewer and no more") {
+  const auto check = [](const Layout& layout, std::size_t rules) {
+    check_model<Adam, Stage1>(layout, std::vector<Adam>(rules), {});
+  };
+  Layout none;
+  none.add_unit("a");
+  Layout two = none;
+  two.add_tensor("v", {4});
+  two.add_tensor("w", {4}, {.group = 1});
+  for (const Layout* layout : {&none, &two})
+    CHECK_THROWS_WITH_AS(check(*layout, 0), "no rules were given: an optimizer needs one a hyperparameter group",
+                         OptionError);
+  CHECK_NOTHROW(check(none, 1));
+  CHECK_THROWS_WITH_AS(check(none, 2), doctest::Contains("2 rules were given, but no tensor is of hyperparameter group 1"),
+                       OptionError);
+  CHECK_THROWS_WITH_AS(check(two, 1), doctest::Contains("tensor 'a.w' is of hyperparameter group 1, but 1 rules"),
+                       OptionError);
+  CHECK_NOTHROW(check(two, 2));
+  CHECK_THROWS_WITH_AS(check(two, 3), doctest::Contains("the layout has 2"), OptionError);
+}
+
 // What each rank's `build(construction, rank)` said of itself.
 template <class Build>
 std::vector<std::string> errors_of(int world, Build build) {

@@ -44,10 +44,15 @@ void check_model(const Layout& layout, const std::vector<Rule>& rules, const Opt
   require_each_operation_rounded(rounds_each_operation<Rule>(Isa::baseline) && rounds_each_operation<Rule>(best_isa()));
   options.check();
   for (const Rule& rule : rules) rule.check();
+  const int given = static_cast<int>(rules.size());
+  if (given == 0) throw OptionError("no rules were given: an optimizer needs one a hyperparameter group");
   for (const Tensor t : layout.tensors())
-    if (layout.group(t) >= static_cast<int>(rules.size()))
+    if (layout.group(t) >= given)
       throw OptionError(message({"tensor '", layout.name(t), "' is of hyperparameter group ", layout.group(t), ", but ",
-                                 rules.size(), " rules were given"}));
+                                 given, " rules were given"}));
+  if (given > layout.groups())
+    throw OptionError(message({given, " rules were given, but no tensor is of hyperparameter group ", given - 1,
+                               ": give one rule a group, the layout has ", layout.groups()}));
   if (layout.is_flat() && NeedsTensorNorms<Rule>)
     throw LayoutError(message({Rule::name, " takes norms of tensors: a flat layout has none, name them"}));
   if (layout.is_flat() && Stage::shards_gradients)
