@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <cstddef>
 #include <string>
 
 #include <tessera/precision/precision.hpp>
@@ -35,6 +36,39 @@ static_assert(!PrecisionPolicy<HalfRemainder> && !PrecisionPolicy<DoubleSums>);
 static_assert(!PrecisionPolicy<NoReduction>);
 static_assert(!PrecisionPolicy<PointerParameters>);
 static_assert(!PrecisionPolicy<float>);
+
+// Numbers of one's own, of any size.
+template <std::size_t bytes>
+struct Number {
+  Number() = default;
+  explicit Number(float) {}
+  operator float() const { return 0; }
+  unsigned char of[bytes]{};
+};
+struct WithoutDefault : Number<2> {
+  explicit WithoutDefault(float x) : Number<2>(x) {}
+};
+
+template <class T>
+struct Parameters : Bf16 {
+  using Parameter = T;
+};
+template <class T>
+struct Gradients : Bf16 {
+  using Gradient = T;
+};
+template <class T>
+struct States : Bf16 {
+  using State = T;
+};
+static_assert(PrecisionPolicy<Parameters<Number<2>>> && PrecisionPolicy<Parameters<Number<4>>>);
+static_assert(!PrecisionPolicy<Parameters<Number<1>>> && !PrecisionPolicy<Parameters<Number<3>>> &&
+              !PrecisionPolicy<Parameters<Number<8>>> && !PrecisionPolicy<Parameters<double>>);
+static_assert(PrecisionPolicy<Gradients<Number<1>>> && PrecisionPolicy<Gradients<double>> &&
+              PrecisionPolicy<States<Number<1>>>);
+static_assert(!PrecisionPolicy<Gradients<Number<3>>> && !PrecisionPolicy<States<Number<16>>>);
+static_assert(!PrecisionPolicy<Gradients<int>> && !PrecisionPolicy<Gradients<bool>> && !PrecisionPolicy<States<short>>);
+static_assert(!PrecisionPolicy<Gradients<const float>> && !PrecisionPolicy<Gradients<WithoutDefault>>);
 
 TEST_CASE("what travels in 16 bits has two bytes and what is updated has four") {
   CHECK(sizeof(Bf16::Parameter) == 2);

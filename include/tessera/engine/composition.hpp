@@ -69,8 +69,11 @@ class Composition {
   static_assert(StagePolicy<Stage>,
                 "Sharded<Rule, Stage, Precision, Comm>: the second argument must be a stage, Stage0 to Stage3; sharded "
                 "parameters need sharded gradients, and those need sharded state");
-  static_assert(PrecisionPolicy<Precision>,
-                "Sharded<Rule, Stage, Precision, Comm>: the third argument must be a precision, such as Fp32 or Bf16");
+  static_assert(
+      PrecisionPolicy<Precision>,
+      "Sharded<Rule, Stage, Precision, Comm>: the third argument must be a precision, such as Fp32 or Bf16; its "
+      "Parameter is a floating-point type of 2 or 4 bytes, its Gradient, Reduction and State are ones of 1, "
+      "2, 4 or 8");
   static_assert(Communicator<Comm>,
                 "Sharded<Rule, Stage, Precision, Comm>: the fourth argument must be a communicator, such as Local");
 

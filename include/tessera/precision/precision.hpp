@@ -10,9 +10,17 @@
 
 namespace tessera {
 
-/// A type that a buffer may have: converts to float, and from float with one rounding.
+/// A type that a buffer may have: of 1, 2, 4 or 8 bytes, converts to float, and from float with one rounding (an
+/// integer would cut off what is behind the point, and has no NaN); zero bytes are zero.
 template <class T>
-concept Element = std::is_trivially_copyable_v<T> && std::convertible_to<T, float> && std::constructible_from<T, float>;
+concept Element =
+    std::same_as<T, std::remove_cv_t<T>> && std::is_trivially_copyable_v<T> && std::default_initializable<T> &&
+    std::convertible_to<T, float> && std::constructible_from<T, float> && !std::integral<T> &&
+    (sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
+
+/// One of 2 or 4 bytes, by which ranks compare their weights.
+template <class T>
+concept ParameterElement = Element<T> &&(sizeof(T) == 2 || sizeof(T) == 4);
 
 /// Parameter: what the model reads and what is gathered. Gradient: what backward writes and what is reduced.
 /// Reduction: what the sum over ranks and passes is rounded to, once. Accumulation: what it is formed in, float (design
@@ -29,17 +37,20 @@ concept PrecisionPolicy = requires {
   typename P::State;
   { P::name } -> std::convertible_to<const char*>;
   sizeof(KeptWeight<typename P::Parameter, typename P::Master>);
-} && Element<typename P::Parameter> && Element<typename P::Gradient> && Element<typename P::Reduction> &&
-    std::same_as<typename P::Accumulation, float> && Element<typename P::State>;
+}
+&&ParameterElement<typename P::Parameter>&& Element<typename P::Gradient>&& Element<typename P::Reduction>&&
+    std::same_as<typename P::Accumulation, float>&& Element<typename P::State>;
 
 template <class P>
-inline constexpr bool scales_loss = requires { requires P::scales_loss; };
+inline constexpr bool scales_loss = requires {
+  requires P::scales_loss;
+};
 
 /// Bytes kept beside a parameter.
 template <class P>
-inline constexpr int master_bytes =
-    std::is_same_v<typename P::Parameter, float> || std::is_empty_v<typename P::Master> ? 0
-                                                                                        : sizeof(typename P::Master);
+inline constexpr int master_bytes = std::is_same_v<typename P::Parameter, float> || std::is_empty_v<typename P::Master>
+                                        ? 0
+                                        : sizeof(typename P::Master);
 
 /// Whether the float beside a parameter is all that it is made of, so that it can be made again.
 template <class P>
