@@ -48,8 +48,8 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
 
   /// The caller's own memory, of at least required() elements; what is left out is allocated, and zero.
   struct Buffers {
-    std::span<Parameter> parameters{};
-    std::span<Gradient> gradients{};
+    CallersBuffer<Parameter> parameters{};
+    CallersBuffer<Gradient> gradients{};
   };
 
   /// Builds this rank's part; parameters handed in are taken as the initial weights. Blocks until all ranks have come.

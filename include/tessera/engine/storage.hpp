@@ -1,10 +1,12 @@
 // A buffer of the plan: the caller's where one was handed in, else allocated once, through the executor.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <exception>
 #include <span>
 #include <string>
+#include <utility>
 
 #include <tessera/core/error.hpp>
 #include <tessera/layout/plan.hpp>
@@ -13,6 +15,21 @@ namespace tessera {
 
 /// Buffers of a caller's begin at a multiple of this many bytes: the widest access of a device, and malloc's promise.
 inline constexpr std::size_t buffer_alignment = 16;
+
+/// A buffer of the caller's, or none. Made from what a span of T is made from: a span, vector or array of T.
+template <class T>
+struct CallersBuffer : std::span<T> {
+  constexpr CallersBuffer() = default;
+
+  /// Refuses to compile, in words, what is no such buffer.
+  template <class Given>
+  constexpr CallersBuffer(Given&& given) {
+    constexpr bool fits = std::convertible_to<Given, std::span<T>>;
+    static_assert(fits,
+                  "a buffer is a std::span, std::vector or std::array of T, not const, that outlives the optimizer");
+    if constexpr (fits) std::span<T>::operator=(std::span<T>(std::forward<Given>(given)));
+  }
+};
 
 /// Throws BufferError if the caller's `buffer` cannot be what `planned` says. An empty one stands for none.
 template <class T>
