@@ -1,6 +1,7 @@
 // What is wrong is said: which tensor, unit or rank, and what to do. State stays as it was, and nothing hangs.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -149,6 +150,44 @@ TEST_CASE("initialize in the middle of a step is refused") {
   testing::run_pass(alone.optimizer, 0, 0);
   CHECK_THROWS_WITH_AS(alone.optimizer.initialize(testing::made_up_weight), Contains("in the middle of a step"),
                        UsageError);
+}
+
+TEST_CASE("initialize that waits for a rank which dropped throws CommError, and both ranks start clean") {
+  Layout layout;
+  for (const char* name : {"a", "b", "c"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {64});
+  }
+  run_ranks(2, [&](Local& comm) {
+    Sharded<Adam, Stage3> optimizer(comm, layout, {}, Adam{}, {.bucket_bytes = 1, .timeout = std::chrono::seconds(20)});
+    optimizer.initialize(testing::made_up_weight);
+    static_cast<void>(optimizer.gather(Unit{0}));
+    if (comm.rank() == 0) {
+      static_cast<void>(optimizer.gather(Unit{1}));  // and the third unit's gather is on its way, which rank 1 never joins
+      CHECK_THROWS_WITH_AS(optimizer.initialize(testing::made_up_weight), Contains("rank 1 dropped"), CommError);
+    } else {
+      optimizer.drop_step();
+    }
+    optimizer.initialize(testing::made_up_weight);
+    static_cast<void>(optimizer.gather(Unit{2}));
+    testing::run_pass(optimizer, comm.rank(), 0);
+    CHECK(optimizer.step().applied());
+  });
+}
+
+TEST_CASE("no rule at all and a rule too many are refused on every rank, with tensors or without") {
+  Layout none;
+  none.add_unit("a");
+  for (const Layout& layout : {none, two_units()})
+    for (const int rules : {0, 2})
+      for (const std::string& error : errors_of(2, [&](Local& comm) {
+             Sharded<Adam, Stage2>(comm, layout, {}, std::vector<Adam>(static_cast<std::size_t>(rules)));
+           }))
+        CHECK_MESSAGE(contains(error, rules == 0 ? "no rules were given" : "2 rules were given, but no tensor is of"), error);
+  for (const std::string& error : errors_of(2, [&](Local& comm) {
+         Sharded<Adam, Stage1>(comm, none, {}, std::vector<Adam>(comm.rank() == 1 ? 0 : 1));
+       }))
+    CHECK(contains(error, "no rules were given"));
 }
 
 TEST_CASE("backward in an order that slots cannot hold is refused, not waited for") {
@@ -454,6 +493,23 @@ TEST_CASE("a flat layout without the caller's gradients is refused, for nobody c
   CHECK_THROWS_WITH_AS(Optimizer(self, Layout::flat(100), {.parameters = p}, Adam{}), Contains("{.gradients = g}"),
                        BufferError);
   CHECK_NOTHROW(Optimizer(self, Layout::flat(100), {.parameters = p, .gradients = g}, Adam{}));
+}
+
+TEST_CASE("a buffer is handed in as a vector, an array or a span of any extent") {
+  using Optimizer = Sharded<Adam, Stage1, Fp32, Self>;
+  Self self;
+  std::vector<float> vector(128);
+  alignas(16) std::array<float, 128> array{};
+  alignas(16) float plain[128] = {};
+  const auto parameters_of = [&](const Optimizer::Buffers& buffers) {
+    Optimizer optimizer(self, Layout::flat(128), buffers, Adam{});
+    return optimizer.gather(0, 128).data();
+  };
+  CHECK(parameters_of({.parameters = vector, .gradients = array}) == vector.data());
+  CHECK(parameters_of({.parameters = array, .gradients = plain}) == array.data());
+  CHECK(parameters_of({.parameters = plain, .gradients = vector}) == plain);
+  CHECK(parameters_of({.parameters = std::span<float, 128>(array), .gradients = std::span(plain)}) == array.data());
+  CHECK(parameters_of({.parameters = {}, .gradients = vector}) != nullptr);
 }
 
 TEST_CASE("a model of nothing may be trained") {

@@ -106,9 +106,11 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   void initialize(Value value) {
     progress_.require_between_steps("initialize");
     if (evaluation_.open()) throw UsageError("initialize() during evaluation: call end_evaluation() first");
-    parameters_.before_update();
-    decision_.forget_weights();
-    tessera::initialize(sharding_, executor_, parameters_, state_, value);
+    guarded([&] {
+      parameters_.before_update();
+      decision_.forget_weights();
+      tessera::initialize(sharding_, executor_, parameters_, state_, value);
+    });
   }
 
   /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way, and throws

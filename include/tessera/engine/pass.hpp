@@ -30,7 +30,10 @@ class BackwardPass {
   }
 
   /// Says that the unit's gradients are complete. A bucket whose units are all ready departs; backward goes on.
-  /// Enqueues, does not block. Throws UsageError on the second call for a unit, or outside the pass.
+  /// Enqueues. From the second pass of a step on, it first waits until the pass before has reduced the same bucket: it
+  /// blocks on the host, and lets the stream wait on a device. It does not where passes are added in the gradient
+  /// buffer (stages 0 and 1 of a communicator whose sums have no order). Throws UsageError on the second call for a
+  /// unit, or outside the pass, and CommError where that reduction failed.
   void ready(Unit unit) const {
     require_open("ready", unit);
     optimizer_->mark_ready(unit);
