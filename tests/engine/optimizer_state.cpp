@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <cstddef>
+#include <string>
 #include <vector>
 
 #include <tessera/comm/self.hpp>
@@ -30,21 +32,28 @@ struct Flat {
 
 template <class Stage, class Precision>
 struct Fixture {
-  Sharding sharding{two_groups(), 2, 1000};
+  explicit Fixture(const Layout& layout = two_groups()) : sharding(layout, 2, 1'000'000) {}
+
+  Sharding sharding;
   Host host;
   Self self;
   Self::Queue queue = self.queue(Duration::seconds(1));
   Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>());
   StepDecision<Sgd, Host> decision{host, plan, 0, 1, sharding.layout().units(), {}, false};
   OptimizerState<Sgd, Stage, Precision, Host> state{sharding, 1, host, plan, decision, 0};
-  Flat<typename Precision::Parameter> parameters{std::vector(150, typename Precision::Parameter(1.0f))};
-  Flat<typename Precision::Reduction> gradients{std::vector(150, typename Precision::Reduction(4.0f))};
+  std::size_t elements = static_cast<std::size_t>(sharding.layout().trainable_elements());
+  Flat<typename Precision::Parameter> parameters{std::vector(elements, typename Precision::Parameter(1.0f))};
+  Flat<typename Precision::Reduction> gradients{std::vector(elements, typename Precision::Reduction(4.0f))};
 
   void step(const std::vector<Sgd>& rules, bool finite = true) {
+    step(rules, finite, [](Unit) { return false; });
+  }
+  template <class Absent>
+  void step(const std::vector<Sgd>& rules, bool finite, Absent absent) {
     decision.begin(rules);
     if (!finite) decision.squares()->first_non_finite = 0;
     decision.decide(queue, {.micro_batches = 1, .clip_norm = 1e30}, 1, rules, [](Unit) { return false; }, 0);
-    state.update(0, gradients, parameters, [](Unit) { return false; });
+    state.update(0, gradients, parameters, absent);
   }
 };
 
@@ -74,6 +83,21 @@ TEST_CASE("a step that is not applied changes nothing") {
   Fixture<Stage0, Fp32> f;
   f.step({Sgd{}, Sgd{}}, false);
   for (const float weight : f.parameters.values) CHECK(weight == 1);
+}
+
+TEST_CASE("an update asks of each unit once whether it is absent, however many a bucket has") {
+  for (const int units : {10, 1000}) {
+    Layout layout;
+    for (int u = 0; u < units; ++u) {
+      layout.add_unit("u" + std::to_string(u));
+      layout.add_tensor("w", {u % 3 == 0 ? 64 : 5});  // some merge with the next into one segment
+    }
+    Fixture<Stage0, Fp32> f(layout);
+    REQUIRE(f.sharding.buckets() == 1);
+    int questions = 0;
+    f.step({Sgd{}}, true, [&](Unit) { return ++questions, false; });
+    CHECK(questions == units);
+  }
 }
 
 }  // namespace

@@ -152,11 +152,12 @@ class OptimizerState {
     for (const Segment& segment : segments_[b]) {
       // A segment may span units. Only one that this rank had no gradient of can be absent on all, and stands apart.
       Segment rest = segment;
-      const Bucket& bucket = sharding_->bucket(b);
-      for (int i = bucket.first_unit; i < bucket.last_unit; ++i) {
+      const Layout& layout = sharding_->layout();
+      for (int i = layout.unit_of(segment.tensor).index; i < sharding_->bucket(b).last_unit; ++i) {
         const Unit u{i};
+        if (layout.trainable(u).begin >= segment.place.end) break;
         if (!absent(u)) continue;
-        const Range shared = intersect(sharding_->layout().trainable(u), rest.place);
+        const Range shared = intersect(layout.trainable(u), rest.place);
         if (shared.empty()) continue;
         if (rest.place.begin < shared.begin) run({{rest.place.begin, shared.begin}, segment.group, segment.tensor}, nullptr);
         run({shared, segment.group, segment.tensor}, &u);
