@@ -11,6 +11,7 @@
 #include <string>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/index_queue.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/layout/sharding.hpp>
 
@@ -20,21 +21,27 @@ template <class Event>
 class GatheredPool {
  public:
   struct Slot {
-    int bucket = -1;        ///< whose slot it is
-    bool pending = false;   ///< its gather is not posted yet
-    int holds = -1;         ///< the bucket that Weights of this slot see
-    int leases = 0;         ///< Weights of this slot that are alive; it is not written while there are any
-    Event ready{};          ///< of the last gather posted into it
-    index_t used = 0;       ///< when gather() last returned it
-    index_t scheduled = 0;  ///< when it was given to its bucket
+    int bucket = -1;       ///< whose slot it is
+    bool pending = false;  ///< its gather is not posted yet
+    int holds = -1;        ///< the bucket that Weights of this slot see
+    int leases = 0;        ///< Weights of this slot that are alive; it is not written while there are any
+    Event ready{};         ///< of the last gather posted into it
   };
 
   /// slots: min(buckets, 1 + prefetch + units that others are tied to), as the plan has it. prefetch: buckets gathered
   /// ahead of the one in use. The sharding outlives the pool.
   constexpr GatheredPool(const Sharding& sharding, index_t slots, int prefetch)
-      : sharding_(&sharding), slots_(slots), pinned_(sharding.buckets()), prefetch_(min(prefetch, sharding.buckets())) {
+      : sharding_(&sharding),
+        slots_(slots),
+        slot_of_(sharding.buckets()),
+        pinned_(sharding.buckets()),
+        replaceable_(static_cast<int>(slots)),
+        pending_(static_cast<int>(slots)),
+        prefetch_(min(prefetch, sharding.buckets())) {
     for (const Unit u : sharding.layout().forward())
       if (sharding.layout().tied_to(u)) pinned_[sharding.bucket_of(u)] = true;
+    slot_of_.fill(-1);
+    drop();
   }
 
   constexpr Slot* begin() noexcept { return slots_.begin(); }
@@ -60,7 +67,7 @@ class GatheredPool {
       if (slot->leases > 0) refuse(unit, *slot);
       schedule(*slot, b);
     }
-    slot->used = ++time_;
+    note_use(*slot);
     if (in_order) {
       in_use_ = unit;
       center_ = center;
@@ -80,6 +87,7 @@ class GatheredPool {
       post(*next);
       next->pending = false;
       next->holds = next->bucket;
+      pending_.remove(number(*next));
     }
   }
 
@@ -95,17 +103,25 @@ class GatheredPool {
 
   /// The weights change: what was gathered is of no use. Nothing may be pending.
   constexpr void expire() noexcept {
-    for (Slot& slot : slots_) slot.bucket = -1, slot.ready = {};
+    for (Slot& slot : slots_) {
+      slot.ready = {};
+      if (slot.bucket >= 0 && pinned_[slot.bucket]) replaceable_.append(number(slot));
+      vacate(slot);
+    }
   }
 
   /// Forgets the schedule too: ranks that drop a step have not all come equally far.
   constexpr void drop() noexcept {
     // (named: nvcc 13 takes designated initializers for positional ones where it does not know the type)
-    for (Slot& slot : slots_) slot = Slot{.holds = slot.holds, .leases = slot.leases};
+    for (Slot& slot : slots_) {
+      vacate(slot);
+      slot = Slot{.holds = slot.holds, .leases = slot.leases};
+      pending_.remove(number(slot));
+      replaceable_.append(number(slot));
+    }
     in_use_ = Unit{-1};
     center_ = 0;
     direction_ = 1;
-    time_ = 0;
   }
 
  private:
@@ -116,42 +132,43 @@ class GatheredPool {
     return (ahead >= 0 && ahead <= prefetch_) || pinned_[b];
   }
 
-  // Taken from the others: an empty slot, or the one that was used least recently. In order of travel that is the one
-  // farthest behind, so that the last ones are there when the direction turns.
+  // Taken from the others: an empty slot, or the one that was used or scheduled least recently. In order of travel that
+  // is the one farthest behind, so that the last ones are there when the direction turns.
   constexpr Slot& victim(int center) {
-    Slot* best = nullptr;
-    for (Slot& slot : slots_) {
-      if (slot.bucket >= 0 && kept(slot.bucket, center)) continue;
-      const bool emptier = best && slot.bucket < 0 && best->bucket >= 0;
-      const bool fuller = best && slot.bucket >= 0 && best->bucket < 0;
-      if (!best || emptier || (!fuller && slot.used < best->used)) best = &slot;
-    }
-    return *best;
+    int s = replaceable_.front();
+    while (slots_[s].bucket >= 0 && kept(slots_[s].bucket, center)) s = replaceable_.after(s);
+    return slots_[s];
   }
 
-  constexpr Slot* find(int b) {
-    for (Slot& slot : slots_)
-      if (slot.bucket == b) return &slot;
-    return nullptr;
+  constexpr int number(const Slot& slot) const noexcept { return static_cast<int>(index(slot)); }
+  constexpr Slot* find(int b) { return slot_of_[b] < 0 ? nullptr : &slots_[slot_of_[b]]; }
+
+  constexpr void vacate(Slot& slot) {
+    if (slot.bucket >= 0) slot_of_[slot.bucket] = -1;
+    slot.bucket = -1;
   }
 
   constexpr void schedule(Slot& slot, int b) {
+    vacate(slot);
     slot.bucket = b;
     slot.pending = true;
-    slot.scheduled = ++time_;
+    slot_of_[b] = number(slot);
+    pending_.append(number(slot));
+    note_use(slot);
   }
 
-  // In the order of the schedule.
-  constexpr Slot* first_pending() {
-    Slot* first = nullptr;
-    for (Slot& slot : slots_)
-      if (slot.pending && (!first || slot.scheduled < first->scheduled)) first = &slot;
-    return first;
+  constexpr void note_use(const Slot& slot) {
+    if (pinned_[slot.bucket])
+      replaceable_.remove(number(slot));
+    else
+      replaceable_.append(number(slot));
   }
+
+  constexpr Slot* first_pending() { return pending_.front() < 0 ? nullptr : &slots_[pending_.front()]; }
 
   constexpr bool all_pending_kept(int center) const {
-    for (const Slot& slot : slots_)
-      if (slot.pending && !kept(slot.bucket, center)) return false;
+    for (int s = pending_.front(); s >= 0; s = pending_.after(s))
+      if (!kept(slots_[s].bucket, center)) return false;
     return true;
   }
 
@@ -175,12 +192,14 @@ class GatheredPool {
 
   const Sharding* sharding_;
   List<Slot> slots_;
-  List<bool> pinned_;  // by bucket: a unit of it is tied to by others
+  List<int> slot_of_;       // by bucket; -1: none
+  List<bool> pinned_;       // by bucket: a unit of it is tied to by others
+  IndexQueue replaceable_;  // slots of no pinned bucket: the empty ones in front, then the one used least recently
+  IndexQueue pending_;      // slots whose gather is not posted yet, in the order of the schedule
   int prefetch_;
   int direction_ = 1;
   int center_ = 0;  // the bucket in use, and its unit
   Unit in_use_{-1};
-  index_t time_ = 0;  // counts what `used` and `scheduled` are compared by
 };
 
 }  // namespace tessera

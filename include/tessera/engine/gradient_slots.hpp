@@ -2,6 +2,7 @@
 // one's, the longest sent first. Integers and events; the memory of the slots is its owner's.
 #pragma once
 
+#include <tessera/core/index_queue.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
@@ -16,7 +17,10 @@ class GradientSlots {
     Event reduced{};
   };
 
-  constexpr GradientSlots(index_t slots, int buckets) : slots_(slots), ring_(slots), slot_of_(buckets) { reset(); }
+  constexpr GradientSlots(index_t slots, int buckets)
+      : slots_(slots), free_(static_cast<int>(slots)), slot_of_(buckets) {
+    reset();
+  }
 
   constexpr Slot* begin() noexcept { return slots_.begin(); }
   constexpr Slot* end() noexcept { return slots_.end(); }
@@ -29,19 +33,19 @@ class GradientSlots {
 
   /// Gives bucket `b` a slot, free once its `reduced` has happened. Null if buckets that are not sent have all of them.
   constexpr Slot* take(int b) noexcept {
-    if (free_ == 0) return nullptr;
-    --free_;
-    slot_of_[b] = ring_[first_];
-    first_ = next(first_, 1);
-    slots_[slot_of_[b]].bucket = b;
-    return find(b);
+    const int slot = free_.front();
+    if (slot < 0) return nullptr;
+    free_.remove(slot);
+    slot_of_[b] = slot;
+    slots_[slot].bucket = b;
+    return &slots_[slot];
   }
 
   /// Bucket `b` is on its way, and its slot another's as soon as `reduced` has happened.
   constexpr void send(int b, const Event& reduced) {
-    Slot& slot = *find(b);
-    slot = {-1, reduced};
-    ring_[next(first_, free_++)] = slot_of_[b];
+    const int slot = slot_of_[b];
+    slots_[slot] = {-1, reduced};
+    free_.append(slot);
     slot_of_[b] = -1;
   }
 
@@ -49,18 +53,12 @@ class GradientSlots {
   constexpr void reset() {
     slots_.fill(Slot{});
     slot_of_.fill(-1);
-    for (std::size_t s = 0; s < slots_.size(); ++s) ring_[s] = static_cast<int>(s);
-    first_ = 0;
-    free_ = slots_.size();
+    for (int slot = 0; slot < static_cast<int>(slots_.size()); ++slot) free_.append(slot);
   }
 
  private:
-  constexpr std::size_t next(std::size_t at, std::size_t by) const noexcept { return (at + by) % slots_.size(); }
-
   List<Slot> slots_;
-  List<int> ring_;  // the slots that may be taken, in this order: free_ of them, from first_ on
-  std::size_t first_ = 0;
-  std::size_t free_ = 0;
+  IndexQueue free_;    // the one sent first in front
   List<int> slot_of_;  // by bucket; -1: none
 };
 
