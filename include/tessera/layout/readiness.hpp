@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tessera/core/list.hpp>
+#include <tessera/layout/range_set.hpp>
 #include <tessera/layout/sharding.hpp>
 
 namespace tessera {
@@ -11,7 +12,6 @@ class Readiness {
  public:
   explicit Readiness(const Sharding& sharding)
       : sharding_(&sharding), unit_ready_(sharding.layout().units()), missing_(sharding.buckets()) {
-    filled_.reserve(64);
     begin();
   }
 
@@ -40,11 +40,10 @@ class Readiness {
   /// Marks a range of a flat layout. False, and nothing changes, if part of it was ready.
   bool mark(Range range) {
     if (range.empty()) return true;
-    const std::size_t next = first_behind(range.begin);
-    if (next < filled_.size() && filled_[next].begin < range.end) return false;
+    if (filled_.meets(range)) return false;
     for (const int b : sharding_->buckets_of(range))
       missing_[b] -= intersect(sharding_->bucket(b).trainable, range).size();
-    join(next, range);
+    filled_.add(range);
     return true;
   }
 
@@ -65,32 +64,10 @@ class Readiness {
   }
 
  private:
-  // The first filled range that ends behind `begin`.
-  std::size_t first_behind(index_t begin) const {
-    const auto ends_before = [&](index_t i) { return filled_[i].end <= begin; };
-    return to_size(partition_point(std::ssize(filled_), ends_before));
-  }
-
-  // Neighbours are merged, so that a buffer filled from its end keeps the list at one entry.
-  void join(std::size_t at, Range range) {
-    const bool left = at > 0 && filled_[at - 1].end == range.begin;
-    const bool right = at < filled_.size() && filled_[at].begin == range.end;
-    if (left && right) {
-      filled_[at - 1].end = filled_[at].end;
-      filled_.erase(at);
-    } else if (left) {
-      filled_[at - 1].end = range.end;
-    } else if (right) {
-      filled_[at].begin = range.begin;
-    } else {
-      filled_.insert(at, range);
-    }
-  }
-
   const Sharding* sharding_;
   List<char> unit_ready_;
   List<index_t> missing_;  // units, or elements of a flat layout, that bucket b still waits for
-  List<Range> filled_;     // of a flat layout, in order, disjoint
+  RangeSet filled_;        // of a flat layout
   int departed_ = 0;       // buckets [departed_, buckets) have left
 };
 

@@ -1,0 +1,56 @@
+// A set of elements, kept as ranges: sorted, disjoint, those that touch merged, so that a buffer filled from its end is
+// one entry.
+#pragma once
+
+#include <tessera/core/list.hpp>
+#include <tessera/layout/range.hpp>
+
+namespace tessera {
+
+class RangeSet {
+ public:
+  /// Allocates nothing more while the set is at most `ranges` of them.
+  explicit RangeSet(std::size_t ranges = 64) { ranges_.reserve(ranges); }
+
+  /// Keeps the memory.
+  void clear() { ranges_.clear(); }
+
+  void add(Range range) {
+    if (range.empty()) return;
+    const std::size_t first = first_that_ends_after(range.begin - 1);
+    std::size_t last = first;
+    for (; last < ranges_.size() && ranges_[last].begin <= range.end; ++last)
+      range = {min(range.begin, ranges_[last].begin), max(range.end, ranges_[last].end)};
+    if (first == last) return ranges_.insert(first, range);
+    ranges_[first] = range;
+    while (--last > first) ranges_.erase(last);
+  }
+
+  /// Whether any element of `range` is in the set.
+  bool meets(Range range) const {
+    const std::size_t next = first_that_ends_after(range.begin);
+    return next < ranges_.size() && !intersect(ranges_[next], range).empty();
+  }
+
+  /// Whether all of them are.
+  bool contains(Range range) const { return range.empty() || first_outside(range.begin) >= range.end; }
+
+  /// The first element at or after `begin` that is not in the set.
+  index_t first_outside(index_t begin) const {
+    const std::size_t next = first_that_ends_after(begin);
+    return next < ranges_.size() && ranges_[next].begin <= begin ? ranges_[next].end : begin;
+  }
+
+  /// How many ranges the set is kept as.
+  std::size_t ranges() const noexcept { return ranges_.size(); }
+
+ private:
+  std::size_t first_that_ends_after(index_t place) const {
+    const auto ends_before = [&](index_t i) { return ranges_[i].end <= place; };
+    return to_size(partition_point(std::ssize(ranges_), ends_before));
+  }
+
+  List<Range> ranges_;
+};
+
+}  // namespace tessera
