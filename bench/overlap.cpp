@@ -154,6 +154,7 @@ double seconds_a_step(const Setup& setting, const Model& model, double rounds) {
   run_ranks(setting.ranks, [&](Local& local) {
     Simulated comm(local, wire);
     Sharded<AdamW, Stage, Fp32, Simulated<Local>> optimizer(comm, model.layout, {}, AdamW{}, model.options);
+    optimizer.initialize([](Tensor, index_t) { return 0.0f; });
     const auto work = [&](double time) {
       if (setting.burn)
         burn(time * rounds);

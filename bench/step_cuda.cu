@@ -187,6 +187,7 @@ class Measurement {
     const double forward = Stage::shards_state ? gathers : 0;
     const double backward = reductions + (Stage::shards_state ? times.gathers_a_step - 1 : 1) * gathers;
     Sharded<AdamW, Stage, Fp32, Comm> optimizer(comm_, layout_, {}, AdamW{}, options());
+    optimizer.initialize([](Tensor, index_t) { return 0.0f; });
     const auto step = [&](double share) {
       for (const Unit u : layout_.forward()) {
         const auto weights = optimizer.gather(u);

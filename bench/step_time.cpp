@@ -76,6 +76,7 @@ double simulated(const Setup& setting, int steps) {
   run_ranks(setting.ranks, [&](Local& local) {
     Simulated comm(local, wire);
     Sharded<AdamW, Stage, Fp32, Simulated<Local>> optimizer(comm, layout, {}, AdamW{}, setting.options());
+    optimizer.initialize([](Tensor, index_t) { return 0.0f; });
     for (int step = -2; step < steps; ++step) {  // the first two are not counted
       const auto began = Clock::now();
       for (int pass = 0; pass < setting.micro_batches; ++pass) {

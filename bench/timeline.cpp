@@ -40,6 +40,7 @@ void one_step(benchmark::State& state) {
   Self self;
   Sharded<AdamW, Stage2, Fp32, Self> optimizer(
       self, layout, {}, AdamW{}, {.bucket_bytes = 1, .timeline = state.range(0) == yes ? &timeline : nullptr});
+  optimizer.initialize([](Tensor, index_t) { return 0.0f; });
   for (auto _ : state) {
     for (const Unit u : layout.forward()) {
       const auto weights = optimizer.gather(u);

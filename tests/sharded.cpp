@@ -19,6 +19,8 @@ Outcome train(int world, int passes, std::vector<Rule> rules, Options options = 
               const Layout& layout = testing::ragged_layout()) {
   std::vector<Outcome> outcomes(world);
   options.micro_batches = passes;
+  options.check_weights = 1;
+  options.check_gradients = true;
   run_ranks(world, [&](Local& comm) {
     Sharded<Rule, Stage, Precision> optimizer(comm, layout, {}, rules, options);
     optimizer.initialize(testing::made_up_weight);
@@ -166,6 +168,7 @@ TEST_CASE("nothing is allocated after construction") {
   run_ranks(2, [&](Local& comm) {
     const Layout layout = testing::ragged_layout();
     Sharded<Adam, Stage3, Bf16> optimizer(comm, layout, {}, two_groups(), {.micro_batches = 3, .bucket_bytes = 100});
+    optimizer.initialize(testing::made_up_weight);
     const index_t held = optimizer.bytes();
     CHECK(held == optimizer.plan().bytes());
     for (int step = 0; step < 4; ++step) {

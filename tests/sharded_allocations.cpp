@@ -58,6 +58,7 @@ void check_steps_allocate_nothing(Timeline* timeline = nullptr) {
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage, Bf16> optimizer(comm, layout, {}, Adam{},
                                          {.micro_batches = 2, .bucket_bytes = 300, .timeline = timeline});
+    optimizer.initialize(testing::made_up_weight);
     // late: the rank that lets the others run ahead, so that queues grow to all that they will ever hold.
     const auto steps = [&](int count, int late) {
       for (int step = 0; step < count; ++step) {

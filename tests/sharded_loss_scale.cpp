@@ -104,6 +104,7 @@ TEST_CASE("a scale that cannot be lowered is said, with the first tensor that is
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage2, Fp16> optimizer(comm, layout, {}, rules,
                                           {.loss_scale = {.initial = 2, .hysteresis = 1}});
+    optimizer.initialize(testing::made_up_weight);
     std::vector<bool> exhausted;
     for (index_t step = 0; step < 3; ++step) {
       testing::run_pass(optimizer, step, comm.rank(), [&](index_t s, index_t leaf, Tensor t, index_t i) {
@@ -124,6 +125,7 @@ TEST_CASE("gradients that fit on each rank fit in their mean") {
   layout.add_tensor("w", {100});
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage1, Fp16> optimizer(comm, layout, {}, Adam{}, {.loss_scale = {.initial = 1, .dynamic = false}});
+    optimizer.initialize(testing::made_up_weight);
     testing::run_pass(optimizer, 0, comm.rank(), [](index_t, index_t, Tensor, index_t) { return 65504.0f; });
     const Report report = optimizer.step();
     CHECK(report.applied());
@@ -192,6 +194,7 @@ TEST_CASE("the scale settles at the same value after as many skipped steps for e
 TEST_CASE("other precisions have nothing to scale") {
   Self self;
   Sharded<Adam, Stage1, Bf16, Self> optimizer(self, ragged_layout(), {}, rules);
+  optimizer.initialize(testing::made_up_weight);
   CHECK(optimizer.loss_scale() == 1);
   testing::run_pass(optimizer, 0, 0, [](index_t, index_t, Tensor, index_t) { return infinity; });
   const Report report = optimizer.step();

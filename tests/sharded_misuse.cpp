@@ -36,7 +36,9 @@ struct Alone {
   Layout layout = two_units();
   Sharded<Adam, Stage, Fp32, Self> optimizer;
   Unit first{0}, last{1};
-  explicit Alone(Options options = {}) : optimizer(self, layout, {}, Adam{}, options) {}
+  explicit Alone(Options options = {}) : optimizer(self, layout, {}, Adam{}, options) {
+    optimizer.initialize(testing::made_up_weight);
+  }
 };
 
 // Runs `build(comm)` on every rank and gives back what each rank's error said.
@@ -198,6 +200,7 @@ TEST_CASE("backward in an order that slots cannot hold is refused, not waited fo
     layout.add_tensor("w", {64});
   }
   Sharded<Adam, Stage2, Fp32, Self> optimizer(self, layout, {}, Adam{}, {.bucket_bytes = 1});
+  optimizer.initialize(testing::made_up_weight);
   auto pass = optimizer.backward();
   pass.gradients(Unit{0});
   pass.gradients(Unit{1});
@@ -212,6 +215,7 @@ TEST_CASE("weights kept too long at stage 3 are refused by name") {
     layout.add_tensor("w", {64});
   }
   Sharded<Adam, Stage3, Fp32, Self> optimizer(self, layout, {}, Adam{}, {.bucket_bytes = 1, .prefetch = 1});
+  optimizer.initialize(testing::made_up_weight);
   const auto a = optimizer.gather(Unit{0});
   const auto b = optimizer.gather(Unit{1});
   CHECK_THROWS_WITH_AS(static_cast<void>(optimizer.gather(Unit{2})),
@@ -276,8 +280,8 @@ TEST_CASE("options, rules and groups out of range are refused at construction an
 
 TEST_CASE("a flat layout is asked by range and others by unit") {
   Self self;
-  std::vector<float> g(10);
-  Sharded<Adam, Stage1, Fp32, Self> flat(self, Layout::flat(10), {.gradients = g}, Adam{});
+  std::vector<float> p(10), g(10);
+  Sharded<Adam, Stage1, Fp32, Self> flat(self, Layout::flat(10), {.parameters = p, .gradients = g}, Adam{});
   CHECK_THROWS_WITH_AS(static_cast<void>(flat.gather(0, 11)), Contains("gather(0, 11) is not within the buffer's 10"),
                        UsageError);
   {
@@ -468,6 +472,7 @@ TEST_CASE("an optimizer may be destroyed while its collectives are in flight") {
     std::atomic<int> informed = 0;
     run_ranks(3, [&](Local& comm) {
       Sharded<Adam, Stage2> optimizer(comm, layout, {}, std::vector<Adam>(2), {.bucket_bytes = 1});
+      optimizer.initialize(testing::made_up_weight);
       auto pass = optimizer.backward();
       pass.gradients(Unit{3});
       pass.ready(Unit{3});  // departs
@@ -595,6 +600,7 @@ TEST_CASE("a timeout that is none is refused by all ranks, and one without end i
     CHECK(contains(error, "timeout must be greater than 0"));
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage1> optimizer(comm, layout, {}, Adam{}, {.timeout = std::chrono::milliseconds::max()});
+    optimizer.initialize(testing::made_up_weight);
     testing::run_pass(optimizer, 0, comm.rank());
     CHECK(optimizer.step().applied());
   });
@@ -643,6 +649,7 @@ TEST_CASE("any prefetch is legal: what exceeds the model is the model") {
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage3> optimizer(comm, layout, {}, std::vector<Adam>(2),
                                     {.bucket_bytes = 1, .prefetch = std::numeric_limits<int>::max()});
+    optimizer.initialize(testing::made_up_weight);
     testing::run_pass(optimizer, 0, comm.rank());
     CHECK(optimizer.step().applied());
   });

@@ -138,6 +138,7 @@ TEST_CASE("a rank may keep a timeline where others keep none, through a decorato
     Recording<Local> comm(local);
     Sharded<Adam, Stage1, Fp32, Recording<Local>> optimizer(comm, layout, {}, Adam{},
                                                             {.timeline = comm.rank() == 1 ? &timeline : nullptr});
+    optimizer.initialize(testing::made_up_weight);
     testing::run_steps(optimizer, comm.rank(), 2, 1, 1);
   });
   const List<const Track*> tracks = timeline.tracks();
@@ -152,6 +153,7 @@ TEST_CASE("a step that was dropped shows as such") {
   const Layout layout = even_layers();
   Self self;
   Sharded<Sgd, Stage0, Fp32, Self> optimizer(self, layout, {}, Sgd{.lr = 1}, {.timeline = &timeline});
+  optimizer.initialize(testing::made_up_weight);
   { auto pass = (static_cast<void>(optimizer.gather(Unit{0})), optimizer.backward()); }
   testing::run_steps(optimizer, 0, 1, 1, 1);
   const Track& track = *timeline.tracks()[0];

@@ -26,6 +26,7 @@ Wire<Stage> wire_of_a_step(const Layout& layout, int world, Options options = {}
   run_ranks(world, [&](Local& local) {
     Recording<Local> comm(local);
     Sharded<Adam, Stage, Bf16, Recording<Local>> optimizer(comm, layout, {}, Adam{}, options);
+    optimizer.initialize(testing::made_up_weight);
     for (int step = 0; step < 2; ++step) {
       comm.clear();
       for (int k = 0; k < options.micro_batches; ++k) testing::run_pass(optimizer, step, k * world + comm.rank());

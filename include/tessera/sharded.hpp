@@ -12,10 +12,11 @@
 #include <vector>
 
 #include <tessera/comm/local.hpp>
+#include <tessera/engine/between_steps.hpp>
 #include <tessera/engine/composition.hpp>
 #include <tessera/engine/construction.hpp>
 #include <tessera/engine/evaluation.hpp>
-#include <tessera/engine/initialize.hpp>
+#include <tessera/engine/gather_progress.hpp>
 #include <tessera/engine/optimizer_state.hpp>
 #include <tessera/engine/pass.hpp>
 #include <tessera/engine/reduce.hpp>
@@ -23,6 +24,7 @@
 #include <tessera/engine/sharded_parameters.hpp>
 #include <tessera/engine/step_decision.hpp>
 #include <tessera/engine/step_progress.hpp>
+#include <tessera/engine/weight_check.hpp>
 #include <tessera/engine/whole_parameters.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/stage/stage.hpp>
@@ -33,7 +35,8 @@ namespace tessera {
 /// rank, built and called alike on every rank.
 /// Source: Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models".
 template <class Rule, class Stage, class Precision = Fp32, class Comm = Local>
-class Sharded : public Composition<Rule, Stage, Precision, Comm> {
+class Sharded : public Composition<Rule, Stage, Precision, Comm>,
+                public BetweenSteps<Sharded<Rule, Stage, Precision, Comm>> {
   using Composition = tessera::Composition<Rule, Stage, Precision, Comm>;
 
  public:
@@ -46,7 +49,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   using FinishReport = WeightsReport<Executor>;
   using Composition::plan;
 
-  /// The caller's own memory, of at least required() elements; what is left out is allocated, and zero.
+  /// The caller's own memory, of at least required() elements; what is left out is allocated.
   struct Buffers {
     CallersBuffer<Parameter> parameters{};
     CallersBuffer<Gradient> gradients{};
@@ -70,17 +73,22 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
         parameters_(construction_.template make<Parameters>(sharding_, comm_.rank(), executor_, gathers_, plan_,
                                                             options, buffers.parameters)),
         reduce_(construction_.template make<Reduction>(sharding_, comm_.rank(), executor_, reductions_, plan_,
-                                                       options.micro_batches, buffers.gradients)),
+                                                       options.micro_batches, buffers.gradients,
+                                                       options.check_gradients)),
         decision_(construction_.template make<Decision>(executor_, plan_, comm_.rank(), comm_.size(), layout.units(),
                                                         options, scales_loss<Precision>)),
         state_(construction_.template make<State>(sharding_, comm_.rank(), executor_, plan_, decision_, options.seed)),
         progress_(sharding_, options.micro_batches,
                   {options.timeline, comm_.rank(), sharding_.layout(), reductions_, gathers_}),
+        weights_(sharding_.layout(), buffers.parameters.data() != nullptr),
+        weight_check_(sharding_.layout(), executor_, reductions_, decision_.room(), comm_.rank(), comm_.size(),
+                      options.check_weights),
         mine_(sharding_, comm_.rank()),
         caller_bytes_(buffers.parameters.data() ? plan_.parameters.bytes() : 0) {
     if (buffers.gradients.data()) caller_bytes_ += plan_.gradients.bytes();
     construction_.end();
     state_.start_from(parameters_);
+    weight_check_.note(0, parameters_);
   }
 
   Sharded(const Comm& comm, const Layout& layout, const Buffers& buffers, const Rule& rule, const Options& options = {})
@@ -92,62 +100,41 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   /// As finish(); out of an exception, and where a rank failed, what others have not joined is withdrawn.
   ~Sharded() {
     try {
-      if (std::uncaught_exceptions() == exceptions_) finish();
+      if (std::uncaught_exceptions() == exceptions_) this->finish();
     } catch (const Error&) {  // the ranks that failed say why
     }
     communicator::leave(reductions_);  // while what was handed to them still lives
     communicator::leave(gathers_);
   }
 
-  /// Sets every weight that this rank holds to value(tensor, i), i counting the tensor's elements row-major. `value` is
-  /// a function of its arguments alone, so that the weights are the same at every stage and world size. It is called in
-  /// the default floating-point environment.
-  template <class Value>
-  void initialize(Value value) {
-    progress_.require_between_steps("initialize");
-    if (evaluation_.open()) throw UsageError("initialize() during evaluation: call end_evaluation() first");
-    guarded([&] {
-      parameters_.before_update();
-      decision_.forget_weights();
-      tessera::initialize(sharding_, executor_, parameters_, state_, value);
-    });
-  }
-
   /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way, and throws
   /// UsageError while Weights kept from before are in their way: release them and call again.
   Weights<Parameter> gather(Unit unit) {
     progress_.at(unit);
-    return guarded([&] { return parameters_.gather(unit); });
+    return gather_part(unit);
   }
 
   /// The same by range of the buffer of a flat layout.
   std::span<const Parameter> gather(index_t begin, index_t end) {
     progress_.require_range("gather", {begin, end});
     progress_.at(Unit{0});
-    return guarded([&] { return parameters_.gather(Range{begin, end}); });
+    return gather_part(Range{begin, end});
   }
 
   /// Starts one micro-batch's backward. Throws UsageError while another is open or if the step has all of its passes.
-  [[nodiscard]] Pass backward() {
+  [[nodiscard]] Pass backward(const PassOptions& options = {}) {
+    weights_.require_weights("backward");
     if (evaluation_.open()) throw UsageError("backward() during evaluation: call end_evaluation() first");
-    progress_.require_new_pass();
+    progress_.require_new_pass(options);
     guarded([&] {
       decision_.raise_difference(progress_.steps() - 1);
-      reduce_.begin_pass(progress_.passes());
+      if (progress_.passes() == 0) weight_check_.check(progress_.steps(), parameters_, state_);
+      reduce_.begin_pass(progress_.passes(), options);
     });
-    const index_t pass = progress_.begin_pass();
+    const index_t pass = progress_.begin_pass(options);
     parameters_.begin_backward();
     send_complete();  // of a model without trainable elements
     return Pass(*this, pass);
-  }
-
-  /// Says, before the first backward() of a step, that this step has `micro_batches` over all ranks, instead of
-  /// Options::micro_batches on each: fewer at the end of an epoch, or while a batch grows. The gradients' mean is over
-  /// them. The same on every rank. Throws UsageError in the middle of a step, and OptionError unless it is a multiple of
-  /// the ranks that memory was planned for.
-  void begin_step(index_t micro_batches) {
-    progress_.begin_step(micro_batches, comm_.size());
-    reduce_.begin_step(progress_.passes_in_step());
   }
 
   /// Waits for the reductions, clips, updates and starts the gathers. Gradients that are not finite on any rank leave
@@ -156,6 +143,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   /// a hyperparameter out of range, or changed although the state depends on it: mend it and call step() again. Throws
   /// AgreementError or CommError: nothing was applied, the step starts again.
   Report step() {
+    weights_.require_weights("step");
     progress_.require_complete();
     options_.check();
     check_rules(rules_, first_rules_);
@@ -171,6 +159,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
       if (decision_.may_be_applied()) update();
       const index_t attempt = progress_.end_step();
       reduce_.begin_step(options_.micro_batches);
+      weight_check_.note(attempt + 1, parameters_);
       return Report(decision_.last(), decision_.agreed(), layout(), attempt);
     });
   }
@@ -187,27 +176,6 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     }
     progress_.drop();
     parameters_.begin_forward();
-  }
-
-  /// Between steps: what gather brings from here to end_evaluation() are the weights to evaluate or to save. For most
-  /// rules these are the trained ones; ScheduleFreeAdamW trains others, which end_evaluation() brings back to the bit.
-  /// The same on every rank; twice is once. Throws UsageError in the middle of a step, CommError, and to begin with
-  /// OptionError as step() does.
-  void begin_evaluation() {
-    check_rules(rules_, first_rules_);
-    set_evaluation("begin_evaluation", true);
-  }
-  void end_evaluation() { set_evaluation("end_evaluation", false); }
-
-  /// Waits until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is then
-  /// the model (stages 0 to 2). Blocks, or lets what is given to an asynchronous executor from now on wait. Afterwards
-  /// no collective of this optimizer is in flight. The report says whether an update of this rank made a parameter
-  /// infinite or NaN. Throws CommError.
-  FinishReport finish() {
-    return guarded([&] {
-      parameters_.finish();
-      return FinishReport(decision_.first_non_finite_weight(), layout());
-    });
   }
 
   /// The hyperparameters of a group, to be changed between steps, alike on every rank.
@@ -236,7 +204,10 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   index_t steps() const { return decision_.outcome().get().steps; }
 
  private:
+  static constexpr bool trades_weights = HasEvaluationWeights<Rule>;
+
   friend Pass;
+  friend BetweenSteps<Sharded>;
 
   using State = OptimizerState<Rule, Stage, Precision, Executor>;
   using Reduction = Reduce<Comm, Stage, Precision>;
@@ -254,12 +225,16 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     return layout;
   }
 
-  void set_evaluation(const char* call, bool evaluation) {
-    progress_.require_between_steps(call);
-    guarded([&] { evaluation_.set(evaluation, sharding_, rules_, state_, parameters_, progress_.steps()); });
+  template <class Part>
+  auto gather_part(Part part) {
+    weights_.require_weights("gather");
+    auto weights = guarded([&] { return parameters_.gather(part); });
+    weights_.gathered(part);
+    return weights;
   }
 
   void update() {
+    weights_.change();
     parameters_.before_update();
     state_.measure(reduce_, parameters_, reductions_, absent(), progress_.steps());
     for (int b = 0; b < sharding_.buckets(); ++b) {
@@ -269,36 +244,14 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
     }
   }
 
-  UnitView<Gradient> open_gradients(Unit unit) {
-    progress_.require_unready(unit);
-    progress_.at(unit);
-    return guarded([&] {
-      Gradient* const room = reduce_.open(unit, !progress_.zeroed(unit));
-      progress_.set_zeroed(unit);
-      return UnitView<Gradient>(layout(), unit, room, nullptr);
-    });
-  }
-
-  void skip(Unit unit) {
-    progress_.require_untouched(unit);
-    guarded([&] { reduce_.open(unit, true); });
-    progress_.mark_skipped(unit);
-    send_complete();
-  }
-
   // What this rank had no gradient of in this step.
   auto absent() const {
     return [this](Unit unit) { return progress_.absent(unit); };
   }
 
   StepSettings step_settings() const {
-    return {index_t{progress_.passes_in_step()} * comm_.size(), options_.clip_norm, evaluation_.changes()};
-  }
-
-  template <class Part>
-  void mark_ready(Part part) {
-    progress_.mark(part);
-    send_complete();
+    const index_t passes = index_t{progress_.passes_in_step()} * comm_.size();
+    return {passes * progress_.sum_of(), options_.clip_norm, evaluation_.changes()};
   }
 
   void send_complete() {
@@ -337,6 +290,8 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm> {
   Decision decision_;
   State state_;
   StepProgress progress_;
+  GatherProgress weights_;
+  WeightCheck<Stage, Comm> weight_check_;
   Evaluation evaluation_;
   OwnedParts mine_;
   index_t caller_bytes_ = 0;

@@ -59,6 +59,7 @@ TEST_CASE("a user's communicator trains and sees every collective") {
     layout.add_tensor("w", {100});
     tessera::Sharded<tessera::Sgd, tessera::Stage1, tessera::Fp32, Counting<tessera::Local>> optimizer(comm, layout, {},
                                                                                                        tessera::Sgd{});
+    optimizer.initialize(tessera::testing::made_up_weight);
     count = 0;
     tessera::testing::run_steps(optimizer, comm.rank(), 2, 3, 1);
     CHECK(count == 3 * 3);  // a reduce-scatter, the norm's all-reduce and an all-gather a step

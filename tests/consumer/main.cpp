@@ -13,6 +13,7 @@ int main() {
   std::atomic<int> wrong = 0;
   tessera::run_ranks(2, [&](tessera::Local& comm) {
     tessera::Sharded<tessera::Adam, tessera::Stage3> optimizer{comm, layout, {}, tessera::Adam{.lr = 0.05f}};
+    optimizer.initialize([](tessera::Tensor, std::int64_t) { return 0.0f; });
     for (int step = 0; step < 500; ++step) {
       auto pass = optimizer.backward();
       for (const tessera::Unit u : layout.backward()) {

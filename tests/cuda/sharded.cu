@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <barrier>
 #include <cmath>
 #include <span>
 #include <string>
@@ -202,22 +201,31 @@ struct SetToOne {
   TESSERA_HD void operator()(index_t i) const noexcept { at[i] = float16(1.0f); }
 };
 
-// An optimizer whose gathers are late, trained without asking for weights.
+// An optimizer whose gathers are late, trained without asking for all of the weights that they bring.
 template <class Stage>
 class Blind {
  public:
   explicit Blind(const CudaLocal& comm)
       : executor_(comm.executor()),
+        rank_(comm.rank()),
         optimizer_(testing::Late(comm, &sent_), testing::ragged_layout(), {}, std::vector<AdamW>(2),
-                   {.bucket_bytes = 1000, .prefetch = 2}) {
+                   {.bucket_bytes = 1000, .prefetch = 1}) {
     optimizer_.initialize(testing::made_up_weight);
   }
 
   void step() {
-    // Stage 3 gathers what it is asked for, and the next ones ahead of time: those are what nobody looks at.
-    if constexpr (Stage::shards_parameters) static_cast<void>(optimizer_.gather(Unit{0}));
+    const Layout& layout = optimizer_.layout();
+    if constexpr (Stage::shards_parameters)
+      for (const Unit u : layout.forward()) static_cast<void>(optimizer_.gather(u));
     auto pass = optimizer_.backward();
-    for (const Unit u : optimizer_.layout().backward()) {
+    for (const Unit u : layout.backward()) {
+      // Stage 1 sends all that an update wrote, and a rank asks for none that it has no gradient of. Stage 3 gathers
+      // what it is asked for, and the next one ahead of time: in backward nobody looks at the first.
+      if (!Stage::shards_parameters && u.index % 2 != rank_) {
+        pass.skip(u);
+        continue;
+      }
+      if (!Stage::shards_parameters || u.index > 0) static_cast<void>(optimizer_.gather(u));
       const std::span<float16> gradients = pass.gradients(u).trainable();
       executor_.for_each(std::ssize(gradients), SetToOne{gradients.data()});
       pass.ready(u);
@@ -231,6 +239,7 @@ class Blind {
  private:
   testing::Sent sent_;
   Cuda executor_;
+  int rank_;
   Sharded<AdamW, Stage, Fp16, testing::Late<CudaLocal>> optimizer_;
 };
 
@@ -253,8 +262,8 @@ void write_behind_late_gathers(Write write) {
       {.devices = {0}});
 }
 
-// Who asks for weights has waited for the gathers by the next update, and sees what the last one brought; who makes
-// gradients without them has not. All the same nothing is written that a queue still reads (comm/communicator.hpp):
+// Who asks for weights has waited for the gathers by the next update, and sees what the last one brought; who does not
+// has not. All the same nothing is written that a queue still reads (comm/communicator.hpp):
 // before_update of WholeParameters and of ShardedParameters.
 TEST_CASE("what a late gather sends is not written by the next update or by first weights") {
   const auto in_turn = [](auto stage) {
@@ -267,19 +276,12 @@ TEST_CASE("what a late gather sends is not written by the next update or by firs
 }
 
 TEST_CASE("a late gather of the weights before does not overwrite first weights") {
-  std::barrier both(2);
   run_cuda_ranks(
       2,
       [&](CudaLocal& comm) {
         Blind<Stage1> blind(comm);
         blind.step();
-        both.arrive_and_wait();
-        if (comm.rank() == 1) both.arrive_and_wait();
         blind.optimizer().initialize([](Tensor, index_t) { return 3.0f; });
-        if (comm.rank() == 0) {
-          REQUIRE(cudaDeviceSynchronize() == cudaSuccess);  // rank 1 still has the weights of the step
-          both.arrive_and_wait();
-        }
         for (const Unit u : blind.optimizer().layout().forward()) {
           const auto weights = blind.optimizer().gather(u);
           std::vector<float16> host(weights.trainable().size());
@@ -288,6 +290,47 @@ TEST_CASE("a late gather of the weights before does not overwrite first weights"
         }
       },
       {.devices = {0}});
+}
+
+// Two steps from weights in the caller's own memory; afterwards: taken from there in the middle of a training.
+template <class Stage>
+std::vector<float> from_own_memory(bool afterwards) {
+  std::vector<float> first;
+  run_cuda_ranks(
+      2,
+      [&](CudaLocal& comm) {
+        using Optimizer = Sharded<AdamW, Stage, Bf16, CudaLocal>;
+        const Layout layout = testing::ragged_layout();
+        const Options options{.bucket_bytes = 1000, .check_weights = 1, .check_gradients = true};
+        Cuda executor = comm.executor();
+        auto own = executor.template allocate<bfloat16>(Optimizer::required(layout, 2, options).parameters);
+        std::vector<bfloat16> weights(own.span().size());
+        for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = bfloat16(0.25f * static_cast<float>(i % 7));
+        executor.upload(own.span(), weights.data());
+        Optimizer optimizer(comm, layout, {.parameters = own.span()}, {AdamW{}, AdamW{}}, options);
+        const auto two_steps = [&] {
+          testing::Training training(optimizer, comm.executor(), comm.rank(), 2, 1, -1);
+          for (int s = 0; s < 2; ++s) CHECK(training.step().applied());
+          return training.end().parameters;
+        };
+        if (afterwards) {
+          two_steps();
+          optimizer.finish();
+          executor.upload(own.span(), weights.data());
+          CHECK_THROWS_AS(static_cast<void>(optimizer.backward()), UsageError);  // nobody took them
+          optimizer.take_parameters({.clear_state = true});
+        }
+        const auto mine = two_steps();
+        CHECK(optimizer.steps() == 2);
+        if (comm.rank() == 0) first = mine;
+      },
+      {.devices = {0}});
+  return first;
+}
+
+TEST_CASE("weights in the caller's own memory are taken, compared and watched on a device too") {
+  CHECK(from_own_memory<Stage0>(true) == from_own_memory<Stage0>(false));
+  CHECK(from_own_memory<Stage1>(true) == from_own_memory<Stage1>(false));
 }
 
 TEST_CASE("a rank whose rule differs keeps all from applying anything, and each is told when it asks") {

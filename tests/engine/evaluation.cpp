@@ -133,6 +133,7 @@ Layout one_tensor() {
 TEST_CASE("a rule with one kind of weights has these evaluated, and is called alike") {
   Self self;
   Sharded<AdamW, Stage0, Fp32, Self> optimizer(self, one_tensor(), {}, AdamW{});
+  optimizer.initialize(testing::made_up_weight);
   testing::run_steps(optimizer, 0, 1, 1, 1);
   const std::vector<float> before = testing::parameters_of(optimizer);
   optimizer.begin_evaluation();
@@ -144,6 +145,7 @@ TEST_CASE("a rule with one kind of weights has these evaluated, and is called al
 TEST_CASE("what belongs to training is refused during evaluation, and evaluation in the middle of a step") {
   Self self;
   Sharded<AdamW, Stage0, Fp32, Self> optimizer(self, one_tensor(), {}, AdamW{}, {.micro_batches = 2});
+  optimizer.initialize(testing::made_up_weight);
   optimizer.begin_evaluation();
   CHECK_THROWS_WITH_AS(static_cast<void>(optimizer.backward()),
                        "backward() during evaluation: call end_evaluation() first", UsageError);
@@ -195,6 +197,7 @@ TEST_CASE("a rank that evaluated alone is found in the next step") {
   std::vector<std::string> errors(2);
   run_ranks(2, [&](Local& comm) {
     Sharded<ScheduleFreeAdamW, Stage0> optimizer(comm, one_tensor(), {}, rule);
+    optimizer.initialize(testing::made_up_weight);
     testing::run_steps(optimizer, comm.rank(), 2, 1, 1);
     if (comm.rank() == 1) {
       optimizer.begin_evaluation();

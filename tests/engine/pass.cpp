@@ -1,6 +1,12 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "training.hpp"
 
@@ -18,7 +24,9 @@ struct Fixture {
     layout.add_tensor("w", {4});
     return layout;
   }
-  Fixture() : layout(one_unit()), optimizer(self, layout, {}, Sgd{}) {}
+  Fixture() : layout(one_unit()), optimizer(self, layout, {}, Sgd{}) {
+    optimizer.initialize(testing::made_up_weight);
+  }
 };
 
 TEST_CASE("a pass may be moved, and ends once") {
@@ -48,6 +56,7 @@ TEST_CASE("an old pass neither marks nor drops the open one") {
   old.gradients(Unit{0});
   old.ready(Unit{0});
   CHECK(f.optimizer.step().applied());
+  f.optimizer.finish();
   {
     auto pass = f.optimizer.backward();
     CHECK_THROWS_WITH_AS(old.gradients(Unit{0}), doctest::Contains("outside a pass"), UsageError);
@@ -65,6 +74,222 @@ TEST_CASE("gradients may be asked for again until ready, and are zeroed only the
   pass.gradients(Unit{0})[Tensor{0}][2] += 4;
   pass.ready(Unit{0});
   CHECK(f.optimizer.step().gradient_norm() == 7);
+}
+
+Layout tied_units() {
+  Layout layout;
+  for (const char* name : {"embedding", "body", "head"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {100});
+  }
+  layout.tie(Unit{2}, Unit{0});
+  return layout;
+}
+
+TEST_CASE_TEMPLATE("a trainer that does not gather what a step changed is refused at every stage alike", Stage, Stage0,
+                   Stage1, Stage2, Stage3) {
+  const Layout layout = tied_units();
+  run_ranks(2, [&](Local& comm) {
+    Sharded<Adam, Stage> optimizer(comm, layout, {}, Adam{}, {.bucket_bytes = 1});
+    optimizer.initialize(testing::made_up_weight);
+    const auto run_pass = [&](std::initializer_list<int> gathered) {
+      for (const int u : gathered) static_cast<void>(optimizer.gather(Unit{u}));
+      auto pass = optimizer.backward();
+      for (const Unit u : layout.backward()) {
+        pass.gradients(u);
+        pass.ready(u);
+      }
+      optimizer.step();
+    };
+    CHECK_NOTHROW(run_pass({}));  // what initialize brought has not changed
+    CHECK_THROWS_WITH_AS(run_pass({0, 2}), doctest::Contains("gradients('body'): the unit was not gathered since"),
+                         UsageError);
+    CHECK_NOTHROW(run_pass({1}));  // the weights are still those
+    CHECK_THROWS_WITH_AS(run_pass({1, 2}), doctest::Contains("gradients('head'): its tied unit 'embedding' was not"),
+                         UsageError);
+    CHECK_NOTHROW(run_pass({0}));
+    optimizer.finish();
+    CHECK_NOTHROW(run_pass({}));
+    CHECK(optimizer.steps() == 4);
+  });
+}
+
+TEST_CASE("further passes of a step, and those after one that was not applied, are of the same weights") {
+  Fixture f;
+  Sharded<Sgd, Stage1, Fp32, Self> optimizer(f.self, f.layout, {}, Sgd{.lr = 1}, {.micro_batches = 2});
+  optimizer.initialize(testing::made_up_weight);
+  const auto run_step = [&](float gradient) {
+    for (int k = 0; k < 2; ++k) {
+      auto pass = optimizer.backward();
+      pass.gradients(Unit{0})[Tensor{0}][0] = gradient;
+      pass.ready(Unit{0});
+    }
+    return optimizer.step().applied();
+  };
+  CHECK_FALSE(run_step(std::numeric_limits<float>::infinity()));
+  CHECK(run_step(1));
+  CHECK_THROWS_AS(run_step(1), UsageError);
+  static_cast<void>(optimizer.gather(Unit{0}));
+  CHECK(run_step(1));
+}
+
+TEST_CASE("a flat layout's range that was not gathered since the last step is not ready") {
+  std::vector<std::string> errors(2);
+  run_ranks(2, [&](Local& comm) {
+    std::vector<float> p(1000, 1.0f), g(1000);
+    Sharded<Sgd, Stage1> optimizer(comm, Layout::flat(1000), {.parameters = p, .gradients = g}, Sgd{.lr = 0.5});
+    const auto run_step = [&] {
+      auto pass = optimizer.backward();
+      for (float& x : g) x = 1;
+      pass.ready(500, 1000);
+      pass.ready(0, 500);
+      optimizer.step();
+    };
+    run_step();
+    static_cast<void>(optimizer.gather(400, 1000));
+    try {
+      run_step();
+    } catch (const UsageError& error) {
+      errors[static_cast<std::size_t>(comm.rank())] = error.what();
+    }
+    static_cast<void>(optimizer.gather(0, 400));
+    run_step();
+    optimizer.finish();
+    CHECK(p == std::vector<float>(1000, 0.0f));
+  });
+  for (const std::string& error : errors) CHECK(error.find("ready(0, 500): element 0 was not gathered since") == 0);
+}
+
+// Trains a flat buffer of the caller's; write(g, call) writes the gradients of a step, whose backward it begins by call().
+template <class Stage, class Write>
+std::vector<float> train_flat(const Options& options, const PassOptions& pass_options, Write write) {
+  std::vector<float> result;
+  run_ranks(2, [&](Local& comm) {
+    std::vector<float> p(1000, 1.0f), g(1000);
+    Sharded<Sgd, Stage> optimizer(comm, Layout::flat(1000), {.parameters = p, .gradients = g}, Sgd{.lr = 0.5}, options);
+    for (int step = 0; step < 3; ++step) {
+      static_cast<void>(optimizer.gather(0, 1000));
+      std::optional<typename Sharded<Sgd, Stage>::Pass> pass;
+      write(g, [&] { pass.emplace(optimizer.backward(pass_options)); });
+      pass->ready(0, 1000);
+      const auto report = optimizer.step();
+      CHECK(report.applied());
+      CHECK(report.gradient_norm() == doctest::Approx(2.5 * std::sqrt(1000.0)));
+    }
+    optimizer.finish();
+    if (comm.rank() == 0) result = p;
+  });
+  return result;
+}
+
+TEST_CASE_TEMPLATE("a trainer clears and accumulates gradients itself in one pass, as sums or as means", Stage, Stage0,
+                   Stage1) {
+  const Options options{.bucket_bytes = 256, .check_gradients = true};
+  // Micro-batches of gradients 1 to 4.
+  const auto sums_around = [](std::vector<float>& g, auto backward) {
+    backward();
+    std::fill(g.begin(), g.end(), 0.0f);
+    for (int k = 1; k <= 4; ++k)
+      for (float& x : g) x += static_cast<float>(k);
+  };
+  const auto sums_before = [&](std::vector<float>& g, auto backward) {
+    sums_around(g, [] {});
+    backward();
+  };
+  const auto means = [&](std::vector<float>& g, auto backward) {
+    sums_around(g, [] {});
+    for (float& x : g) x /= 4;
+    backward();
+  };
+  const std::vector<float> expected(1000, 1 - 3 * 0.5f * 2.5f);
+  CHECK(train_flat<Stage>(options, {.zero = false, .sum_of = 4}, sums_around) == expected);
+  CHECK(train_flat<Stage>(options, {.zero = false, .sum_of = 4}, sums_before) == expected);
+  CHECK(train_flat<Stage>(options, {.zero = false}, means) == expected);
+  CHECK(train_flat<Stage>(options, {.sum_of = 4}, sums_around) == expected);
+  CHECK_THROWS_WITH_AS(train_flat<Stage>(options, {.sum_of = 4}, sums_before),
+                       doctest::Contains("'flat.buffer[0...128)' was written before backward()"), UsageError);
+}
+
+TEST_CASE("units keep what lies in the caller's buffer too, but for those that are skipped, which count as zeros") {
+  const Layout layout = tied_units();
+  std::vector<float> p(static_cast<std::size_t>(layout.parameter_elements()), 1.0f), g(p.size());
+  Self self;
+  Sharded<Sgd, Stage1, Fp32, Self> optimizer(self, layout, {.parameters = p, .gradients = g}, Sgd{.lr = 0.5});
+  std::fill(g.begin(), g.end(), 3.0f);
+  auto pass = optimizer.backward({.zero = false});
+  pass.gradients(Unit{2});
+  pass.ready(Unit{2});
+  pass.skip(Unit{1});
+  pass.gradients(Unit{0});
+  pass.ready(Unit{0});
+  CHECK(optimizer.step().gradient_norm() == doctest::Approx(3 * std::sqrt(200.0)));
+  optimizer.finish();
+  CHECK(p[0] == -0.5f);
+  CHECK(p[static_cast<std::size_t>(layout.offset(Tensor{1}))] == 1);
+  CHECK(p[static_cast<std::size_t>(layout.offset(Tensor{2}))] == -0.5f);
+}
+
+TEST_CASE("slots hold no gradients of the caller's to keep") {
+  const auto refused = [&]<class Stage>(Stage) {
+    Self self;
+    Sharded<Sgd, Stage, Fp32, Self> optimizer(self, tied_units(), {}, Sgd{});
+    optimizer.initialize(testing::made_up_weight);
+    CHECK_THROWS_WITH_AS(static_cast<void>(optimizer.backward({.zero = false})),
+                         doctest::Contains("backward({.zero = false}) at Stage"), UsageError);
+    testing::run_pass(optimizer, 0, 0);
+    CHECK(optimizer.step().applied());
+  };
+  refused(Stage2{});
+  refused(Stage3{});
+}
+
+TEST_CASE("ranks that sum other numbers of micro-batches are told apart, and nothing is applied") {
+  const Layout layout = tied_units();
+  run_ranks(2, [&](Local& comm) {
+    Sharded<Sgd, Stage2> optimizer(comm, layout, {}, Sgd{});
+    optimizer.initialize(testing::made_up_weight);
+    {
+      auto pass = optimizer.backward({.sum_of = 1 + comm.rank()});
+      for (const Unit u : layout.backward()) {
+        pass.gradients(u);
+        pass.ready(u);
+      }
+    }
+    CHECK_THROWS_WITH_AS(static_cast<void>(optimizer.step()),
+                         doctest::Contains("the step's micro-batches: rank 0 has 2, rank 1 has 4"), AgreementError);
+    CHECK(testing::run_steps(optimizer, comm.rank(), 2, 1, 1).applied[0]);
+  });
+}
+
+TEST_CASE_TEMPLATE("gradients written before they are cleared are found, in every pass and after a dropped step", Stage,
+                   Stage0, Stage1) {
+  const Layout layout = tied_units();
+  for (const int passes : {1, 3}) {
+    std::vector<float> g(static_cast<std::size_t>(layout.trainable_elements()), 1.0f);
+    Self self;
+    Sharded<Sgd, Stage, Fp32, Self> optimizer(self, layout, {.gradients = g}, Sgd{.lr = 0.1},
+                                              {.micro_batches = passes, .check_gradients = true});
+    optimizer.initialize(testing::made_up_weight);
+    for (int step = 0; step < 2; ++step) {
+      for (int k = 0; k < passes; ++k) {
+        testing::run_pass(optimizer, step, k);
+        if (k < passes - 1) std::fill(g.begin(), g.end(), 0.0f);  // as some trainers do anyway
+      }
+      CHECK(optimizer.step().applied());
+    }
+    const Tensor body{1};
+    for (int k = 0; k < passes; ++k) {
+      g[static_cast<std::size_t>(layout.offset(body)) + 3] = 100;
+      CHECK_THROWS_WITH_AS(testing::run_pass(optimizer, 2, k),
+                           doctest::Contains("'body.w' was written before backward() or gradients(unit)"),
+                           UsageError);
+      testing::run_pass(optimizer, 2, 0);  // the pass was dropped, and with it what the buffer is known to hold
+      for (int done = 1; done <= k; ++done) testing::run_pass(optimizer, 2, done);
+      if (k < passes - 1) optimizer.drop_step();
+      for (int again = 0; k < passes - 1 && again <= k; ++again) testing::run_pass(optimizer, 2, again);
+    }
+    CHECK(optimizer.step().applied());
+  }
 }
 
 }  // namespace

@@ -44,6 +44,29 @@ TEST_CASE("a step is as many passes as it has micro-batches") {
   CHECK_NOTHROW(progress.require_between_steps("load"));
 }
 
+TEST_CASE("what a pass stands for is said in range, alike in all passes of a step, and not cleared only if it is the one") {
+  const Sharding sharding(two_units(), 1, 1);
+  StepProgress two(sharding, 2);
+  CHECK_THROWS_WITH_AS(two.require_new_pass({.sum_of = 0}), doctest::Contains("sum_of must be at least 1, is 0"),
+                       OptionError);
+  CHECK_THROWS_WITH_AS(two.require_new_pass({.zero = false}), doctest::Contains("for one of 2 passes of a step"),
+                       UsageError);
+  two.begin_pass({.sum_of = 3});
+  two.drop();
+  complete_pass(two);
+  CHECK_THROWS_WITH_AS(two.require_new_pass({.sum_of = 3}), doctest::Contains("sum_of is 3, in the step's first pass it "
+                                                                             "was 1"),
+                       UsageError);
+  complete_pass(two);
+  two.end_step();
+  CHECK_NOTHROW(two.require_new_pass({.sum_of = 3}));
+  StepProgress one(sharding, 1);
+  CHECK_NOTHROW(one.require_new_pass({.zero = false, .sum_of = 3}));
+  one.begin_pass({.zero = false, .sum_of = 3});
+  CHECK(one.sum_of() == 3);
+  CHECK_FALSE(one.clears(Unit{0}));
+}
+
 TEST_CASE("tags are the same for the same pass and differ between passes of one step and the next") {
   const Sharding sharding(two_units(), 1, 1);
   StepProgress progress(sharding, 2);

@@ -17,6 +17,7 @@ TEST_CASE("an option out of its range is named") {
   CHECK_THROWS_WITH_AS(Options{.clip_norm = std::nan("")}.check(), doctest::Contains("clip_norm"), OptionError);
   CHECK_THROWS_WITH_AS(Options{.bucket_bytes = 0}.check(), doctest::Contains("bucket_bytes"), OptionError);
   CHECK_THROWS_WITH_AS(Options{.prefetch = -1}.check(), doctest::Contains("prefetch"), OptionError);
+  CHECK_THROWS_WITH_AS(Options{.check_weights = -1}.check(), doctest::Contains("check_weights"), OptionError);
   CHECK_THROWS_WITH_AS(Options{.timeout = Duration{}}.check(), doctest::Contains("timeout"),
                        OptionError);
 }
@@ -57,16 +58,16 @@ std::vector<std::string> numbers_of(const Options& options) {
   return numbers;
 }
 
-TEST_CASE("every option that changes what ranks do is among the numbers that they compare, the timeout is not") {
+TEST_CASE("every option that changes what ranks do is among the numbers that they compare, what is each rank's own is not") {
   const auto plain = numbers_of({});
   for (const Options& other :
        {Options{.micro_batches = 2}, Options{.clip_norm = 1}, Options{.bucket_bytes = 1}, Options{.prefetch = 2},
         Options{.seed = 1}, Options{.loss_scale = {.initial = 2}}, Options{.loss_scale = {.growth_factor = 4}},
         Options{.loss_scale = {.backoff_factor = 0.25}}, Options{.loss_scale = {.growth_interval = 7}},
         Options{.loss_scale = {.hysteresis = 1}}, Options{.loss_scale = {.consecutive_hysteresis = true}},
-        Options{.loss_scale = {.least = 0.5}}, Options{.loss_scale = {.dynamic = false}}})
+        Options{.loss_scale = {.least = 0.5}}, Options{.loss_scale = {.dynamic = false}}, Options{.check_weights = 1}})
     CHECK(plain != numbers_of(other));
-  CHECK(plain == numbers_of({.timeout = Duration::seconds(1)}));
+  CHECK(plain == numbers_of({.check_gradients = true, .timeout = Duration::seconds(1)}));
 }
 
 }  // namespace

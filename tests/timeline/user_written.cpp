@@ -41,6 +41,7 @@ Layout two_layers() {
 template <class Optimizer>
 void train(Optimizer& optimizer) {
   const Layout& layout = optimizer.layout();
+  optimizer.initialize([](tessera::Tensor, std::int64_t) { return 0.0f; });
   for (const tessera::Unit u : layout.forward()) static_cast<void>(optimizer.gather(u));
   auto pass = optimizer.backward();
   for (const tessera::Unit u : layout.backward()) {

@@ -57,7 +57,7 @@ struct OfUpdate {
   TESSERA_HD Body loaded() const noexcept { return Body{update.loaded()}; }
 };
 
-/// Takes a parameter for the weight that it was made of.
+/// Takes a parameter for the weight itself.
 template <class Kept>
 struct StartWeight {
   Kept weight;
@@ -105,14 +105,33 @@ class OptimizerState {
     return kept;
   }
 
-  /// Takes the parameters as they are for the first weights. (A remainder is zero, and so is right.)
+  /// Takes the parameters as they are for the weights: what is kept beside them follows.
   template <class Parameters>
   void start_from(Parameters& parameters) {
-    if constexpr (std::is_same_v<typename Precision::Master, float>)
+    if constexpr (requires(Kept kept) { kept.master; })
       for (int b = 0; b < sharding_->buckets(); ++b)
         for (const Segment& segment : segments_[b]) {
           executor_->for_each(segment.place.size(), StartWeight<Kept>{kept(b, segment.place.begin, parameters)});
         }
+  }
+
+  /// As of a new optimizer.
+  void clear() {
+    executor_->for_each(std::ssize(state_.span()), Zero<typename Precision::State>{state_.data()});
+  }
+
+  /// Of what is kept of the tensor beside its parameters, where this rank keeps all of it. Blocks.
+  std::uint64_t digest(Tensor t) requires(!Stage::shards_state) {
+    Digest digest;
+    if (sharding_->layout().frozen(t)) return digest.value();
+    const Range place = sharding_->layout().place(t);
+    const auto add = [&](const auto* from) {
+      digest.add(static_cast<std::int64_t>(executor_->digest(std::span(from + place.begin, to_size(place.size())))));
+    };
+    if constexpr (requires(Kept kept) { kept.master; }) add(master_.data());
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s)
+      add(state_.data() + static_cast<index_t>(s) * member_elements_);
+    return digest.value();
   }
 
   /// Before the update of the first bucket: takes the norms of all tensors, over all ranks, if the rule needs them.

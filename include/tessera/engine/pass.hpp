@@ -23,10 +23,19 @@ class BackwardPass {
   }
 
   /// The unit's gradients, zeroed at the first call in this pass, for the caller to add into until ready(unit).
-  /// Blocks while the memory is still being sent. Throws UsageError after ready, or outside the pass.
+  /// Blocks while the memory is still being sent. Throws UsageError after ready, outside the pass, or if the unit was
+  /// neither gathered nor waited for by finish() since the last update.
   auto gradients(Unit unit) const {
     require_open("gradients", unit);
-    return optimizer_->open_gradients(unit);
+    Optimizer& of = *optimizer_;
+    of.progress_.require_unready(unit);
+    of.weights_.require_gathered(unit);
+    of.progress_.at(unit);
+    return of.guarded([&] {
+      typename Optimizer::Gradient* const room = of.reduce_.open(unit, of.progress_.clears(unit));
+      of.progress_.set_zeroed(unit);
+      return UnitView(of.layout(), unit, room, decltype(room){});
+    });
   }
 
   /// Says that the unit's gradients are complete. A bucket whose units are all ready departs; backward goes on.
@@ -36,7 +45,8 @@ class BackwardPass {
   /// unit, or outside the pass, and CommError where that reduction failed.
   void ready(Unit unit) const {
     require_open("ready", unit);
-    optimizer_->mark_ready(unit);
+    optimizer_->progress_.mark(unit);
+    optimizer_->send_complete();
   }
 
   /// The same for gradients that another stream of the device writes, beside the executor's: they are complete when it
@@ -46,7 +56,7 @@ class BackwardPass {
   void ready(Unit unit, const Stream& producer) const {
     require_open("ready", unit);
     optimizer_->reduce_.join(producer);
-    optimizer_->mark_ready(unit);
+    ready(unit);
   }
 
   /// Instead of gradients(unit) and ready(unit): this micro-batch gives the unit no gradient. A unit that none of a
@@ -54,7 +64,11 @@ class BackwardPass {
   /// corrections go on counting steps; else this one counts as zeros in the mean. Enqueues. Throws UsageError as ready.
   void skip(Unit unit) const {
     require_open("skip", unit);
-    optimizer_->skip(unit);
+    Optimizer& of = *optimizer_;
+    of.progress_.require_untouched(unit);
+    of.guarded([&] { of.reduce_.open(unit, true); });
+    of.progress_.mark_skipped(unit);
+    of.send_complete();
   }
 
   /// The same for elements [begin, end) of a flat layout's buffer, in any order, each once. The buffer was zeroed by
@@ -62,7 +76,9 @@ class BackwardPass {
   void ready(index_t begin, index_t end) const {
     if (begin == end) return;
     if (!open()) throw UsageError(message({"ready(", begin, ", ", end, ") outside a pass: ", closed}));
-    optimizer_->mark_ready(Range{begin, end});
+    optimizer_->weights_.require_gathered(Range{begin, end});
+    optimizer_->progress_.mark(Range{begin, end});
+    optimizer_->send_complete();
   }
 
  private:

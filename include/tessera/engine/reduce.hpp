@@ -24,6 +24,7 @@
 #include <tessera/core/list.hpp>
 #include <tessera/engine/bucket_tag.hpp>
 #include <tessera/engine/composition.hpp>
+#include <tessera/engine/gradient_check.hpp>
 #include <tessera/engine/gradients.hpp>
 #include <tessera/engine/mean.hpp>
 #include <tessera/engine/packs.hpp>
@@ -94,12 +95,13 @@ class Reduce {
   static constexpr bool in_place_passes = adds_passes<Stage>(Comm::ordered);
 
   Reduce(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan, int passes,
-         std::span<Gradient> of_caller)
+         std::span<Gradient> of_caller, bool check_gradients = false)
       : sharding_(&sharding),
         rank_(rank),
         executor_(&executor),
         queue_(&queue),
         gradients_(sharding, executor, plan, of_caller),
+        check_(sharding, executor, check_gradients && !Stage::shards_gradients),
         reduced_(executor, plan.reduced_gradients),
         partial_(executor, plan.partial_sums),
         level_elements_(plan.partial_sums.elements),
@@ -107,26 +109,34 @@ class Reduce {
         events_(sharding.buckets()) {
     if constexpr (StagingQueue<Queue>) queue.lend(std::as_writable_bytes(staged_.span()));
     begin_step(passes);
+    note_gradients();
   }
 
   /// The step that begins has so many passes, at most as many as the plan has memory for.
   void begin_step(int passes) noexcept {
     passes_ = in_place_passes ? 1 : passes;
     last_pass_ = passes - 1;
-    mean_ = mean_of<Reduction>(static_cast<double>(sharding_->world()) * passes, Comm::ordered);
+    mean_ = mean_of<Reduction>(leaves(passes), Comm::ordered);
   }
 
   /// What the reduced gradients of this step are still to be divided by to be the mean over all micro-batches.
   double divisor() const noexcept { return mean_.divisor; }
 
   /// The caller of a flat layout writes anywhere in the buffer, from now on: it must be free, and is zeroed unless
-  /// this pass adds to another.
-  void begin_pass(int pass) {
+  /// this pass adds to another or the caller cleared it. options: the same in all passes of the step.
+  void begin_pass(int pass, const PassOptions& options = {}) {
+    if (Stage::shards_gradients && !options.zero)
+      throw UsageError(message({"backward({.zero = false}) at ", Stage::name, ": gradients are written into slots that "
+                                "hold anything before, stages 0 and 1 keep the caller's"}));
+    mean_ = mean_of<Reduction>(leaves(last_pass_ + 1) * options.sum_of, Comm::ordered);
     adding_ = in_place_passes && pass > 0;
-    if (adding_) return;
+    if (adding_ || !options.zero) return;
     if constexpr (!Stage::shards_gradients)
       if (sharding_->layout().is_flat()) {
-        for (int b = 0; b < sharding_->buckets(); ++b) gradients_.open(b, Unit{0});
+        for (int b = 0; b < sharding_->buckets(); ++b) {
+          gradients_.open(b, Unit{0});
+          check_.require_unwritten(b, gradients_.all(), Unit{0});
+        }
         executor_->for_each(std::ssize(gradients_.all()), Zero<Gradient>{gradients_.all().data()});
       }
   }
@@ -138,8 +148,9 @@ class Reduce {
     const Range bucket = sharding_->bucket(b).trainable;
     const Range range = sharding_->layout().trainable(unit);
     Gradient* const room = gradients_.open(b, unit) + (range.begin - bucket.begin);
-    if (zero && !adding_)
-      executor_->for_each(min(round_up(range.end, block), bucket.end) - range.begin, Zero<Gradient>{room});
+    if (!zero || adding_) return room;
+    if constexpr (!Stage::shards_gradients) check_.require_unwritten(b, gradients_.all(), unit);
+    executor_->for_each(min(round_up(range.end, block), bucket.end) - range.begin, Zero<Gradient>{room});
     return room;
   }
 
@@ -169,6 +180,8 @@ class Reduce {
       reduce_scatter(level(b, std::countr_one(static_cast<unsigned>(pass))), 1);
     gradients_.sent(b, events_[b]);
     if (passes_ == 1) share(b, step);
+    if constexpr (!Stage::shards_gradients)
+      if (pass < last_pass_) check_.note(b, gradients_.all());  // only read until then
   }
 
   /// After the last pass: waits for bucket `b`, folds its partial sums and rounds them, once.
@@ -192,15 +205,24 @@ class Reduce {
   void settle() {
     events_.fill(Event{});
     gradients_.settle();
+    note_gradients();
   }
 
   /// Forgets the step so far.
   void drop() {
     events_.fill(Event{});
     gradients_.drop();
+    check_.forget();
   }
 
  private:
+  void note_gradients() {
+    if constexpr (!Stage::shards_gradients)
+      for (int b = 0; b < sharding_->buckets(); ++b) check_.note(b, gradients_.all());
+  }
+
+  double leaves(int passes) const noexcept { return static_cast<double>(sharding_->world()) * passes; }
+
   Range owned(int b) const { return sharding_->trainable().owned(b, rank_); }
 
   std::span<Reduction> own(int b) noexcept {
@@ -261,6 +283,7 @@ class Reduce {
   Mean mean_;
   bool adding_ = false;  // this pass to earlier ones
   Gradients gradients_;
+  GradientCheck<Executor, Gradient> check_;
   Storage<Executor, Reduction> reduced_;
   Storage<Executor, float> partial_;
   index_t level_elements_;

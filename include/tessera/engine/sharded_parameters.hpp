@@ -51,6 +51,9 @@ class ShardedParameters {
     throw UsageError("gather(begin, end) needs whole parameters: stages 0 to 2");
   }
 
+  /// All that this rank holds of them.
+  std::span<const Parameter> shard() const noexcept { return shard_.span(); }
+
   void begin_forward() noexcept { pool_.set_direction(1); }
   void begin_backward() noexcept { pool_.set_direction(-1); }
 

@@ -58,6 +58,12 @@ class StepDecision {
     executor_->once(ForgetSquares{numbers_.data()});
   }
 
+  /// [>= world] words, free between steps.
+  std::span<std::uint64_t> room() noexcept { return words_.span(); }
+
+  /// No step was applied yet, from now on. The loss scale stays.
+  void forget_steps() { executor_->once(ForgetSteps{numbers_.data()}); }
+
   /// Where the squares of this rank's part are added.
   SquareSum* squares() noexcept { return &numbers_.data()->mine; }
 

@@ -172,6 +172,12 @@ struct ForgetNonFiniteWeight {
   TESSERA_HD void operator()() const noexcept { numbers->first_non_finite_weight = SquareSum::none; }
 };
 
+/// Counts the steps to come from the first again.
+struct ForgetSteps {
+  StepNumbers* numbers;
+  TESSERA_HD void operator()() const noexcept { numbers->outcome.steps = 0; }
+};
+
 /// Ranks that differed have all been told.
 struct ForgetDifference {
   StepNumbers* numbers;

@@ -9,6 +9,7 @@
 #include <tessera/core/error.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/engine/rank_spans.hpp>
+#include <tessera/layout/options.hpp>
 #include <tessera/layout/readiness.hpp>
 
 namespace tessera {
@@ -30,6 +31,8 @@ class StepProgress {
   bool is_open(index_t pass) const noexcept { return open_ && pass == pass_; }
   /// The same number on every rank for the same pass: what its collectives are tagged with.
   index_t tag() const noexcept { return step_ * micro_batches_ + passes_; }
+  /// Of how many micro-batches each pass of this step writes the sum.
+  int sum_of() const noexcept { return pass_options_.sum_of; }
   /// Steps that have ended, applied or not.
   index_t steps() const noexcept { return step_; }
 
@@ -37,10 +40,17 @@ class StepProgress {
   void at(Unit unit) { spans_.compute(unit, tag()); }
   void at(const char* part, const char* name = "", index_t index = -1) { spans_.begin(part, name, index); }
 
-  void require_new_pass() const {
+  void require_new_pass(const PassOptions& options = {}) const {
     if (open_) throw UsageError(message({"backward(): the last pass is still open: ", missing()}));
     if (passes_ == passes_in_step_)
       throw UsageError(message({"backward(): all ", passes_, " micro-batches of the step are done: call step()"}));
+    if (options.sum_of < 1) throw OptionError(message({"backward(): sum_of must be at least 1, is ", options.sum_of}));
+    if (!options.zero && micro_batches_ > 1)
+      throw UsageError(message({"backward({.zero = false}) for one of ", micro_batches_,
+                                " passes of a step: add all micro-batches up in one, with Options::micro_batches 1"}));
+    if (passes_ > 0 && options.sum_of != sum_of())
+      throw UsageError(message({"backward(): sum_of is ", options.sum_of, ", in the step's first pass it was ", sum_of(),
+                                ": all passes of a step have the same"}));
   }
 
   /// The step that begins has so many micro-batches over all `world` ranks, and keeps them if it is dropped.
@@ -55,7 +65,8 @@ class StepProgress {
   }
 
   /// The number by which the new pass is known.
-  index_t begin_pass() {
+  index_t begin_pass(const PassOptions& options = {}) {
+    pass_options_ = options;
     readiness_.begin();
     zeroed_.fill(0);
     if (passes_ == 0) {
@@ -74,8 +85,10 @@ class StepProgress {
       throw UsageError(message({"gradients('", name, "'): the unit is ready already in this pass"}));
   }
 
-  /// Whether the unit's gradients were handed out, and hence zeroed, in this pass.
+  /// Whether the unit's gradients were handed out in this pass.
   bool zeroed(Unit unit) const noexcept { return zeroed_[unit.index] != 0; }
+  /// Whether the unit's gradients are to be cleared before the caller is given them.
+  bool clears(Unit unit) const noexcept { return pass_options_.zero && !zeroed(unit); }
   void set_zeroed(Unit unit) noexcept { zeroed_[unit.index] = 1; }
 
   void mark(Unit unit) {
@@ -176,6 +189,7 @@ class StepProgress {
   index_t pass_ = 0;   // tells an old pass from the open one
   index_t step_ = 0;
   int passes_ = 0;
+  PassOptions pass_options_;
   bool open_ = false;
   std::string dropped_because_;
   RankSpans spans_;

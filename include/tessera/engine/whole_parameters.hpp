@@ -43,6 +43,13 @@ class WholeParameters {
     return std::span<const Parameter>(storage_.span()).subspan(to_size(range.begin), to_size(range.size()));
   }
 
+  /// The tensor, when what the last step made of it has come.
+  std::span<const Parameter> tensor(Tensor t) {
+    const Layout& layout = sharding_->layout();
+    executor_->wait(gathered_[sharding_->bucket_of(layout.unit_of(t))]);
+    return std::span<const Parameter>(storage_.span()).subspan(to_size(layout.offset(t)), to_size(layout.elements(t)));
+  }
+
   void begin_forward() noexcept {}
   void begin_backward() noexcept {}
   void drop() noexcept {}

@@ -181,6 +181,12 @@ class Layout {
   constexpr bool tied(Unit user, Unit owner) const {
     return tie_units_.find(hash_of(user, owner), [&](int i) { return is_tie(i, user, owner); }) >= 0;
   }
+  /// visit(owner) for each unit that `user` was tied to.
+  template <class Visit>
+  constexpr void for_each_owner(Unit user, Visit visit) const {
+    for (const Tie& tie : ties_)
+      if (tie.user == user) visit(tie.owner);
+  }
   /// Whether any unit was tied to `owner`.
   constexpr bool tied_to(Unit owner) const { return unit(owner).last_tie >= 0; }
   /// Calls visit(user) for each unit that was tied to `owner`.

@@ -66,6 +66,13 @@ struct Options {
   LossScale loss_scale{};
   /// Of all random bits (stochastic rounding).
   std::uint64_t seed = 0;
+  /// Every so many steps, when the first pass begins, ranks compare digests of what all of them hold whole (parameters
+  /// at stages 0 to 2; master weights and state at stage 0), and whether a parameter buffer was written that nothing
+  /// took since. 0: never. It reads all of that twice, and blocks on every executor.
+  int check_weights = 0;
+  /// Whether gradients are looked for that were written before backward() or gradients(unit) clears them (stages 0 and
+  /// 1): UsageError. Reads the gradient buffer twice a pass and blocks on every executor. Each rank's own affair.
+  bool check_gradients = false;
   /// How long a rank waits for another before it says which one is missing.
   Duration timeout = Duration::seconds(600);
   /// Where to write what ran when (timeline/timeline.hpp); null: nowhere.
@@ -77,6 +84,7 @@ struct Options {
     if (!(clip_norm > 0)) refuse(message({"clip_norm must be greater than 0 (infinity: no clipping), is ", clip_norm}));
     if (bucket_bytes < 1) refuse(message({"bucket_bytes must be at least 1, is ", bucket_bytes}));
     if (prefetch < 0) refuse(message({"prefetch must not be negative, is ", prefetch}));
+    if (check_weights < 0) refuse(message({"check_weights must not be negative, is ", check_weights}));
     loss_scale.check();
     if (timeout <= Duration{}) refuse("timeout must be greater than 0");
   }
@@ -84,7 +92,8 @@ struct Options {
   /// For the queues over which ranks agree on all of this: check() refuses a timeout out of range once all have come.
   constexpr Duration usable_timeout() const { return timeout > Duration{} ? timeout : Duration::seconds(60); }
 
-  /// Calls visit(name, number) for all that must be the same on every rank: the timeout and the timeline need not.
+  /// Calls visit(name, number) for all that must be the same on every rank: timeout, timeline and check_gradients
+  /// need not.
   template <class Visit>
   constexpr void for_each_number(Visit visit) const {
     visit("Options::micro_batches", micro_batches);
@@ -100,10 +109,27 @@ struct Options {
     visit("Options::loss_scale.consecutive_hysteresis", loss_scale.consecutive_hysteresis);
     visit("Options::loss_scale.least", loss_scale.least);
     visit("Options::loss_scale.dynamic", loss_scale.dynamic);
+    visit("Options::check_weights", check_weights);
   }
 
  private:
   [[noreturn]] static void refuse(const std::string& why) { throw OptionError(message({"options: ", why})); }
+};
+
+/// Of one backward(), for trainers that clear and accumulate gradients themselves; alike on every rank.
+struct PassOptions {
+  /// Whether gradients are cleared for the caller. If not, the caller's backward may run before backward() too, and what
+  /// lies in the gradient buffer when it says ready is this rank's share of the whole step. Stages 0 and 1, one pass a
+  /// step.
+  bool zero = true;
+  /// Of how many micro-batches' gradients the caller writes the sum; it is divided by that. 1: the mean, of any number.
+  int sum_of = 1;
+};
+
+/// Of take_parameters(), alike on every rank.
+struct TakeOptions {
+  /// Whether optimizer state and step count begin again, as of a new optimizer. The loss scale stays.
+  bool clear_state = false;
 };
 
 }  // namespace tessera

@@ -1,0 +1,50 @@
+// A word of every rank, brought to all of them: for what ranks compare outside of a step's all-reduce.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/core/list.hpp>
+
+namespace tessera {
+
+template <class Executor, class Queue>
+class Exchange {
+ public:
+  /// room: [>= world] words of the executor's memory that nobody else uses while all() runs.
+  Exchange(Executor& executor, Queue& queue, std::span<std::uint64_t> room, int rank, int world)
+      : executor_(&executor),
+        queue_(&queue),
+        room_(room.first(to_size(world))),
+        rank_(rank),
+        words_(to_size(world)) {}
+
+  /// Every rank's `mine`, by rank. Blocks, on an asynchronous executor too, until all ranks have come. Throws CommError.
+  const List<std::uint64_t>& all(std::uint64_t mine, const Tag& tag) {
+    const auto own = room_.subspan(to_size(rank_), 1);
+    executor_->upload(own, &mine);
+    const auto arrived =
+        queue_->all_gather(std::span<const std::uint64_t>(own), room_, 1, tag, executor_->record());
+    executor_->wait(arrived);
+    executor_->download(std::span<const std::uint64_t>(room_), words_.data());
+    if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything
+    return words_;
+  }
+
+  /// The first rank whose word is not rank 0's, or 0.
+  static int differs(const List<std::uint64_t>& words) {
+    for (std::size_t r = 1; r < words.size(); ++r)
+      if (words[r] != words[0]) return static_cast<int>(r);
+    return 0;
+  }
+
+ private:
+  Executor* executor_;
+  Queue* queue_;
+  std::span<std::uint64_t> room_;
+  int rank_;
+  List<std::uint64_t> words_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,87 @@
+// Finds gradients that the caller wrote too early, before the pass clears them, which would be a step of norm 0
+// (Options::check_gradients). Whole gradients alone: stages 0 and 1.
+//
+//     step ends    the buffer is as the library left it: note()
+//                  the caller may clear it, and writes nothing else                else
+//     backward     require_unwritten(), then it is cleared                         UsageError
+#pragma once
+
+#include <span>
+#include <string>
+
+#include <tessera/core/list.hpp>
+#include <tessera/layout/sharding.hpp>
+
+namespace tessera {
+
+/// Digests of the gradients, a tensor each, of a flat layout a bucket each.
+template <class Executor, class Gradient>
+class GradientCheck {
+ public:
+  /// on: else nothing here does anything.
+  GradientCheck(const Sharding& sharding, Executor& executor, bool on)
+      : sharding_(&sharding), executor_(&executor), flat_(sharding.layout().is_flat()) {
+    if (on) left_ = List<Left>(flat_ ? sharding.buckets() : sharding.layout().tensors().size());
+  }
+
+  /// Bucket `b` is as it will be until the caller writes. Blocks.
+  void note(int b, std::span<const Gradient> all) {
+    for_each(b, [&](Left& left, Range range, Tensor) { left = {executor_->digest(part(all, range)), true}; });
+  }
+
+  /// Bucket `b` is about to be cleared, or of that `unit`'s tensors. Blocks. Throws UsageError that names the first
+  /// tensor (of a flat layout the range) that the caller wrote to and did not clear.
+  void require_unwritten(int b, std::span<const Gradient> all, Unit unit) {
+    for_each(b, [&](Left& left, Range range, Tensor t) {
+      if (!left.known || !(flat_ || sharding_->layout().unit_of(t) == unit)) return;
+      if (executor_->digest(part(all, range)) == left.digest) return;
+      if (zero(part(all, range))) return;  // the caller cleared it, as backward will
+      const std::string name = sharding_->layout().name(t);
+      throw UsageError(message({"'", name, flat_ ? message({"[", range.begin, "...", range.end, ")"}) : std::string(),
+                                "' was written before backward() or gradients(unit), which would clear it: write "
+                                "gradients after, or clear them yourself and call backward({.zero = false})"}));
+    });
+  }
+
+  /// What lies in the buffer is known no more.
+  void forget() { left_.fill({}); }
+
+ private:
+  struct Left {
+    std::uint64_t digest = 0;
+    bool known = false;
+  };
+
+  static std::span<const Gradient> part(std::span<const Gradient> all, Range range) {
+    return all.subspan(to_size(range.begin), to_size(range.size()));
+  }
+
+  template <class Visit>
+  void for_each(int b, Visit visit) {
+    if (left_.empty()) return;
+    const Bucket& bucket = sharding_->bucket(b);
+    if (flat_) return visit(left_[to_size(b)], bucket.trainable, Tensor{0});
+    sharding_->for_each_run(b, false, bucket.trainable, [&](Tensor t, index_t, Range range) {
+      visit(left_[to_size(t.index)], range, t);
+    });
+  }
+
+  bool zero(std::span<const Gradient> gradients) {
+    constexpr std::size_t most = std::size_t{1} << 16;
+    List<Gradient> some(min(gradients.size(), most));
+    for (std::size_t begin = 0; begin < gradients.size(); begin += most) {
+      const auto chunk = gradients.subspan(begin, min(gradients.size() - begin, most));
+      executor_->download(chunk, some.data());
+      for (std::size_t i = 0; i < chunk.size(); ++i)
+        if (static_cast<float>(some[i]) != 0) return false;
+    }
+    return true;
+  }
+
+  const Sharding* sharding_;
+  Executor* executor_;
+  bool flat_;
+  List<Left> left_;
+};
+
+}  // namespace tessera
