@@ -110,15 +110,13 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
   /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way, and throws
   /// UsageError while Weights kept from before are in their way: release them and call again.
   Weights<Parameter> gather(Unit unit) {
-    progress_.at(unit);
-    return gather_part(unit);
+    return gather_part(unit, unit);
   }
 
   /// The same by range of the buffer of a flat layout.
   std::span<const Parameter> gather(index_t begin, index_t end) {
     progress_.require_range("gather", {begin, end});
-    progress_.at(Unit{0});
-    return gather_part(Range{begin, end});
+    return gather_part(Unit{0}, Range{begin, end});
   }
 
   /// Starts one micro-batch's backward. Throws UsageError while another is open or if the step has all of its passes.
@@ -226,8 +224,9 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
   }
 
   template <class Part>
-  auto gather_part(Part part) {
+  auto gather_part(Unit unit, Part part) {
     weights_.require_weights("gather");
+    progress_.at(unit);
     auto weights = guarded([&] { return parameters_.gather(part); });
     weights_.gathered(part);
     return weights;
@@ -250,8 +249,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
   }
 
   StepSettings step_settings() const {
-    const index_t passes = index_t{progress_.passes_in_step()} * comm_.size();
-    return {passes * progress_.sum_of(), options_.clip_norm, evaluation_.changes()};
+    return {progress_.micro_batches() * comm_.size(), options_.clip_norm, evaluation_.changes()};
   }
 
   void send_complete() {

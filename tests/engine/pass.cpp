@@ -229,6 +229,22 @@ TEST_CASE("units keep what lies in the caller's buffer too, but for those that a
   CHECK(p[static_cast<std::size_t>(layout.offset(Tensor{2}))] == -0.5f);
 }
 
+TEST_CASE("sums of several micro-batches are divided before they are rounded to 16 bits") {
+  const Layout layout = tied_units();
+  run_ranks(2, [&](Local& comm) {
+    Sharded<Sgd, Stage2, Fp16> optimizer(comm, layout, {}, Sgd{}, {.loss_scale = {.initial = 1, .dynamic = false}});
+    optimizer.initialize(testing::made_up_weight);
+    auto pass = optimizer.backward({.sum_of = 4});
+    for (const Unit u : layout.backward()) {
+      for (float16& x : pass.gradients(u).trainable()) x = float16(40000.0f);  // two of which are beyond a float16
+      pass.ready(u);
+    }
+    const auto report = optimizer.step();
+    CHECK(report.applied());
+    CHECK(report.gradient_norm() == doctest::Approx(10000 * std::sqrt(300.0)));
+  });
+}
+
 TEST_CASE("slots hold no gradients of the caller's to keep") {
   const auto refused = [&]<class Stage>(Stage) {
     Self self;

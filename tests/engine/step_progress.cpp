@@ -63,7 +63,7 @@ TEST_CASE("what a pass stands for is said in range, alike in all passes of a ste
   StepProgress one(sharding, 1);
   CHECK_NOTHROW(one.require_new_pass({.zero = false, .sum_of = 3}));
   one.begin_pass({.zero = false, .sum_of = 3});
-  CHECK(one.sum_of() == 3);
+  CHECK(one.micro_batches() == 3);
   CHECK_FALSE(one.clears(Unit{0}));
 }
 

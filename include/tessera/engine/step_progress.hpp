@@ -31,8 +31,8 @@ class StepProgress {
   bool is_open(index_t pass) const noexcept { return open_ && pass == pass_; }
   /// The same number on every rank for the same pass: what its collectives are tagged with.
   index_t tag() const noexcept { return step_ * micro_batches_ + passes_; }
-  /// Of how many micro-batches each pass of this step writes the sum.
-  int sum_of() const noexcept { return pass_options_.sum_of; }
+  /// Of this rank in this step: each pass may write the sum of several.
+  index_t micro_batches() const noexcept { return index_t{passes_in_step_} * pass_options_.sum_of; }
   /// Steps that have ended, applied or not.
   index_t steps() const noexcept { return step_; }
 
@@ -48,9 +48,9 @@ class StepProgress {
     if (!options.zero && micro_batches_ > 1)
       throw UsageError(message({"backward({.zero = false}) for one of ", micro_batches_,
                                 " passes of a step: add all micro-batches up in one, with Options::micro_batches 1"}));
-    if (passes_ > 0 && options.sum_of != sum_of())
-      throw UsageError(message({"backward(): sum_of is ", options.sum_of, ", in the step's first pass it was ", sum_of(),
-                                ": all passes of a step have the same"}));
+    if (passes_ > 0 && options.sum_of != pass_options_.sum_of)
+      throw UsageError(message({"backward(): sum_of is ", options.sum_of, ", in the step's first pass it was ",
+                                pass_options_.sum_of, ": all passes of a step have the same"}));
   }
 
   /// The step that begins has so many micro-batches over all `world` ranks, and keeps them if it is dropped.
