@@ -251,6 +251,16 @@ TEST_CASE("and with accumulation, another reduction type, norms of tensors, froz
       }
 }
 
+TEST_CASE("many passes take what the engine takes, although the model follows only those before they repeat") {
+  for (const double bandwidth : {200.0, 1000.0, 1e6})
+    for (const int prefetch : {0, 2}) {
+      CAPTURE(bandwidth);
+      CAPTURE(prefetch);
+      check_every_stage<AdamW, Fp32>(
+          {layers(5, 640), {.micro_batches = 24, .bucket_bytes = 1, .prefetch = prefetch}, slow(bandwidth)});
+    }
+}
+
 // Four units of 640 float elements, each a bucket, on eight ranks; a collective of one takes 1 second, an all-reduce
 // twice that and those of no bytes nothing.
 constexpr int ranks = 8;
