@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 import xml.etree.ElementTree as tree
 from pathlib import Path
 
@@ -121,16 +122,37 @@ for lower, upper in (0, 1), (1, 2), (2, 3):
     found = recommended("--device-memory", held[lower]["bytes"] - 1)
     check(found["stage"] == upper and "stage that fits" in found["reason"], f"below stage {lower}: {found}")
 
-# Nothing fits: how many ranks would do, and one filled node fewer would not.
-for arguments in (("--device-memory", "2G"), ("--device-memory", "2G", "--ranks-a-node", 3), ("--device-memory", "9.5G")):
-    found = plan(7e9, 128, 3, *arguments)["recommendation"]
-    enough, node = found["ranks_that_fit"], 3 if "--ranks-a-node" in arguments else 8
-    check(found["stage"] is None and f"on {enough} ranks" in found["reason"], f"{found}")
+# Nothing fits: on how many ranks which stage would, and on one filled node fewer none would.
+found_at = set()
+for model, ranks, *arguments in ((7e9, 128), 3, "--device-memory", "2G"), ((7e9, 128), 3, "--device-memory", "9.5G"), \
+        ((7e9, 128), 3, "--device-memory", "2G", "--ranks-a-node", 3), \
+        ((1e8, 1), 2, "--device-memory", "760M", "--ranks-a-node", 1), \
+        ((1e8, 2), 2, "--device-memory", "660M", "--ranks-a-node", 2), ((1e9, 2), 1, "--device-memory", "4.1G"):
+    found = plan(*model, ranks, *arguments)["recommendation"]
+    enough, stage, node = found["ranks_that_fit"], found["stage_that_fits"], 8
+    if "--ranks-a-node" in arguments:
+        node = arguments[arguments.index("--ranks-a-node") + 1]
+    check(found["stage"] is None and f"on {enough} ranks at stage {stage}." in found["reason"], f"{found}")
     fewer = enough - (node if enough > node else 1)
-    check(plan(7e9, 128, enough, *arguments)["stages"][3]["fits"], f"{enough} ranks do")
-    check(not plan(7e9, 128, fewer, *arguments)["stages"][3]["fits"], f"{fewer} ranks do not")
-found = plan(7e9, 1, 64, "--device-memory", "2G")["recommendation"]
-check(found["stage"] is None and found["ranks_that_fit"] is None and "No number of ranks" in found["reason"], f"{found}")
+    fits = [one["fits"] for one in plan(*model, enough, *arguments)["stages"]]
+    check(fits[stage] and not any(fits[:stage]), f"stage {stage} is the lowest that fits on {enough} ranks: {fits}")
+    check(not any(one["fits"] for one in plan(*model, fewer, *arguments)["stages"]), f"{fewer} ranks do not")
+    found_at.add(stage)
+check(len(found_at) > 1, f"not stage 3 alone: {found_at}")
+for arguments in ((7e9, 1, 64), (7e9, 1, 1000000, "--ranks-a-node", 1000000), (7e12, 1000, 900000, "--ranks-a-node", 300000)):
+    found = plan(*arguments, "--device-memory", "2G")["recommendation"]
+    check(found["stage"] is None and found["ranks_that_fit"] is None and found["stage_that_fits"] is None, f"{found}")
+    check("No number of ranks up to 1.00 million" in found["reason"] and "-" not in found["reason"], f"{found}")
+found = plan(7e12, 1000, 300000, "--ranks-a-node", 300000, "--device-memory", "100G")["recommendation"]
+check(found["stage"] is not None or found["ranks_that_fit"], f"{found}")
+
+# Activations that leave nothing: no number of ranks helps, and nothing is negative.
+for activations in "80G", "81G", 1e30:
+    given = ("--parameters", 7e9, "--layers", 32, "--ranks", 64, "--activations", activations)
+    text = run(*given).stdout
+    check("of 0 B " in text and "-activations" in text and not re.search(r"-\d", text), f"{activations}: {text}")
+    found = plan(7e9, 32, 64, "--activations", activations)["recommendation"]
+    check(found["ranks_that_fit"] is None and "leave nothing" in found["reason"], f"{found}")
 
 # The table says what the JSON says.
 arguments = ("--parameters", 7e9, "--layers", 32, "--ranks", 64)
@@ -140,6 +162,46 @@ for stage in plan(7e9, 32, 64)["stages"]:
     check(("fits" in row) == stage["fits"] and f"{100 * stage['exposed_share']:.1f}%" in row, row)
     check(near(float(row.split()[1]) * 1e9, stage["bytes"], 5e-3), row)
 check("recommended: stage 1" in lines, "the recommendation")
+
+# Seconds are written as times, and no other number is.
+for text, seconds in ("5us", 5e-6), ("0.3ms", 3e-4), ("2s", 2), ("70ns", 7e-8), ("1e-3", 1e-3):
+    found = plan(7e9, 32, 64, "--latency-within", text, "--compute", text)["question"]
+    check(near(found["within"]["latency_seconds"], seconds) and near(found["pass_seconds"], seconds), f"{text}: {found}")
+
+# At the ends of the ranges every number is finite: JSON and the picture say none that is not.
+least = ("--bandwidth-within", 1, "--bandwidth-between", 1, "--memory-bandwidth", 1, "--latency-within", 1e6,
+         "--latency-between", 1e6, "--flops", 1, "--tokens", 1e12, "--micro-batches", 1000, "--bucket-bytes", 1)
+most = ("--bandwidth-within", 1e30, "--bandwidth-between", 1e30, "--memory-bandwidth", 1e30, "--latency-within", 0,
+        "--latency-between", 0, "--flops", 1e30, "--tokens", 1, "--bucket-bytes", 1e15)
+for end in least, most:
+    for model in (1e16, 5, 800), (1, 1, 1):
+        given = ("--parameters", model[0], "--layers", model[1], "--ranks", model[2], *end)
+        said = [run(*given).stdout, json.dumps(plan(*model, *end)["stages"])]
+        check(run(*given, "--svg", folder / "end.svg").returncode == 0, f"{given}")
+        said.append((folder / "end.svg").read_text().split("</style>")[1])
+        check(not any(re.search(r"nan|null|\binf\b|Infinity", text) for text in said), f"{given}: {said}")
+
+# Many layers, micro-batches and buckets ahead end soon, since passes repeat; they say what all passes come to.
+for more in ((), ("--prefetch", 1000), ("--prefetch", 100, "--bandwidth-between", "1G"), ("--latency-between", "2ms")):
+    began = time.monotonic()
+    given = ("--parameters", 7e9, "--layers", 1000, "--ranks", 64, "--micro-batches", 1000, *more)
+    check(run(*given, "--svg", folder / "long.svg").returncode == 0, f"{given}")
+    check(time.monotonic() - began < 20, f"{given}: {time.monotonic() - began} s")
+for bandwidth in "1G", "4G", "9G", "20G":  # where a pass is bound by computing, by the wire, and close to both
+    one, ten, all_of_them = (plan(7e9, 20, 64, "--micro-batches", m, "--bandwidth-between", bandwidth)["stages"]
+                             for m in (100, 200, 1000))
+    for a, b, c in zip(one, ten, all_of_them):
+        for key in "seconds", "compute_seconds", "communication_seconds", "sent_bytes":
+            check(near(c[key], b[key] + 8 * (b[key] - a[key]), 1e-6), f"{key} of 1000 passes at {bandwidth}: {a} {b} {c}")
+        check(near(c["seconds"], c["compute_seconds"] + c["exposed_seconds"]), f"sum: {c}")
+
+# What cannot be written is one line and status 1; nothing is left behind.
+with open("/dev/full", "w") as full:
+    for more in (), ("--json",), ("--help",):
+        done = subprocess.run([program, *map(str, arguments), *more], stdout=full, stderr=subprocess.PIPE, text=True)
+        check(done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr, f"{more}: {done}")
+done = run(*arguments, "--svg", "/dev/full")
+check(done.returncode == 1 and done.stderr.count("\n") == 1 and "/dev/full" in done.stderr and not done.stdout, f"{done}")
 
 # The picture: well-formed, all of it inside, both schemes, a curve a stage and dots where it does not fit.
 picture = folder / "plan.svg"
@@ -154,6 +216,27 @@ for element in svg.iter():
     if "d" in element.attrib:
         points = [float(number) for number in re.findall(r"[\d.]+", element.get("d"))]
         check(all(0 <= x <= width for x in points[::2]) and all(0 <= y <= height for y in points[1::2]), "a curve")
+# No name lies over a bar or over the line of what is free: about 7 units of width a letter, 12 of height.
+def overlaps(svg):
+    name = "{http://www.w3.org/2000/svg}"
+    bars = [[float(one.get(key)) for key in ("x", "y", "width", "height")] for one in svg.iter(name + "rect")
+            if one.get("class", "").startswith("part")]
+    lines = [[float(one.get(key)) for key in ("x1", "y1", "x2")] for one in svg.iter(name + "line") if one.get("class") == "limit"]
+    bars += [[x1, y, x2 - x1, 0] for x1, y, x2 in lines]
+    for text in svg.iter(name + "text"):
+        wide = 7 * len(text.text)
+        left = float(text.get("x")) - {"start": 0, "middle": wide / 2, "end": wide}[text.get("text-anchor")]
+        low = float(text.get("y"))
+        for x, y, w, h in bars:
+            if left < x + w and x < left + wide and low - 10 < y + h and y < low + 3:
+                yield text.text
+
+
+for memory in ("80G", "0"), ("80G", "20G"), ("3G", "0"), ("54.5G", "0"), ("33G", "0"), ("6.5G", "0"), ("220G", "0"):
+    device = ("--device-memory", memory[0], "--activations", memory[1])
+    check(run("--parameters", 13e9, "--layers", 40, "--ranks", 64, *device, "--svg", picture).returncode == 0, f"{device}")
+    check(not list(overlaps(tree.parse(picture).getroot())), f"{device}: {list(overlaps(tree.parse(picture).getroot()))}")
+
 looks = [element.get("class", "") for element in svg.iter() if element.tag.endswith("path")]
 check({look.split()[1] for look in looks} == {"curve0", "curve1", "curve2", "curve3"}, f"curves: {looks}")
 check("curve curve0 absent" in looks and "curve curve3 absent" in looks and "curve curve3" in looks, f"dots: {looks}")
@@ -172,7 +255,10 @@ wrong = {
     ("--ranks", 12): "12 ranks do not fill nodes of 8", ("--ranks", 0): "--ranks", ("--ranks", "two"): "--ranks",
     ("--ranks-a-node", 0): "--ranks-a-node", ("--device-memory", "80X"): "80X", ("--device-memory", -1): "--device-memory",
     ("--bandwidth-between", 0): "--bandwidth-between", ("--latency-within", -1): "--latency-within",
-    ("--latency-within", "inf"): "--latency-within",
+    ("--latency-within", "inf"): "--latency-within", ("--latency-within", "5m"): "no number", ("--compute", "3G"): "no number",
+    ("--bandwidth-within", 1e-300): "is not in [1, 1e+30] bytes a second", ("--tokens", 1e-3): "[1, 1e+12] tokens",
+    ("--memory-bandwidth", 0.5): "[1, 1e+30]", ("--device-memory", "5ms"): "no number", ("--bandwidth-within", "1e31"): "[1, 1e+30]",
+    ("--compute", 1e-13): "[1e-12, 1e+09] seconds", ("--latency-between", "2e6s"): "[0, 1e+06] seconds",
     ("--precision", "fp8"): "--precision", ("--optimizer", "adamax"): "--optimizer", ("--flops", 0): "--flops",
     ("--compute", 1, "--tokens", 5): "excludes", ("--micro-batches", 0): "--micro-batches", ("--prefetch", -1): "--prefetch",
     ("--bucket-bytes", 0): "--bucket-bytes", ("--bogus",): "--bogus", ("--svg", folder / "no" / "where.svg"): "cannot write",

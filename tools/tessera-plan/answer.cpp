@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
+#include <utility>
 
 #include "policies.hpp"
 
@@ -12,10 +14,11 @@ using namespace tessera;
 
 namespace {
 
-constexpr int most_worlds = 1 << 17;
-
 // What costs less is not worth a stage more, which moves more data and gives the user less to look at.
 constexpr double not_slower = 1.05;
+
+// Sums of the same numbers in another order are no difference.
+constexpr double rounding = 1e-9;
 
 Layout layers(const Question& question) {
   Layout layout;
@@ -50,29 +53,35 @@ Sharding sharded(const Question& question, const Footprint& of, int ranks) {
   return Sharding(layers(question), ranks, question.options.bucket_bytes / of.gradient_bytes);
 }
 
-bool fits(const Question& question, const Plan& plan) {
-  return static_cast<double>(plan.bytes()) + question.activations <= question.device_memory;
-}
+bool fits(const Question& question, const Plan& plan) { return static_cast<double>(plan.bytes()) <= question.room(); }
 
-bool stage3_fits(const Question& question, int ranks) {
-  const Footprint of = footprint(question.rule, question.precision, 3);
+bool fits(const Question& question, int stage, int ranks) {
+  const Footprint of = footprint(question.rule, question.precision, stage);
   return fits(question, make_plan(sharded(question, of, ranks), question.options, of));
 }
 
-// Bytes fall with ranks, until what is in flight is all that is left.
-std::optional<int> least_ranks_of_stage3(const Question& question) {
+// The number of worlds of at most most_ranks.
+int worlds(const Question& question) {
+  const int node = question.network.ranks_a_node;
+  return most_ranks <= node ? most_ranks : node + most_ranks / node - 1;
+}
+
+// Bytes fall with ranks, until what does not shrink with them is all that is left.
+std::optional<int> least_ranks(const Question& question, int stage) {
+  const int all = worlds(question);
   int most = 1;
-  while (most < most_worlds && !stage3_fits(question, world(question, most))) most *= 2;
-  if (!stage3_fits(question, world(question, most))) return std::nullopt;
+  while (most < all && !fits(question, stage, world(question, most))) most = std::min(2 * most, all);
+  if (!fits(question, stage, world(question, most))) return std::nullopt;
   int least = most / 2;  // does not fit, or is none
   while (most - least > 1) {
     const int middle = (least + most) / 2;
-    (stage3_fits(question, world(question, middle)) ? most : least) = middle;
+    (fits(question, stage, world(question, middle)) ? most : least) = middle;
   }
   return world(question, most);
 }
 
 std::string percent(double ratio) {
+  if (ratio < 0.01) return "less than 1%";
   char text[32];
   std::snprintf(text, sizeof text, "%.0f%%", 100 * ratio);
   return text;
@@ -80,28 +89,44 @@ std::string percent(double ratio) {
 
 std::string name(int stage) { return "stage " + std::to_string(stage); }
 
+// Why no stage fits, and where one would.
+void advise(const Question& question, Answer& answer) {
+  if (question.room() <= 0) {
+    answer.reason = "No stage fits on any number of ranks: --activations, " + bytes(question.activations) +
+                    ", leave nothing of the device's " + bytes(question.device_memory) +
+                    ". Fewer tokens a micro-batch or recomputing activations do.";
+    return;
+  }
+  const Plan& last = answer.stages[3].plan;
+  answer.reason = "No stage fits: stage 3 holds " + bytes(static_cast<double>(last.bytes())) + " a rank, and " +
+                  bytes(question.room()) + " are free. ";
+  for (int stage = 3; stage >= 0; --stage)
+    if (const auto ranks = least_ranks(question, stage); ranks && *ranks <= answer.ranks_that_fit.value_or(*ranks)) {
+      answer.ranks_that_fit = ranks;
+      answer.stage_that_fits = stage;
+    }
+  if (answer.ranks_that_fit) {
+    answer.reason += "It would fit on " + ranks(*answer.ranks_that_fit) + " at " + name(*answer.stage_that_fits) + ".";
+    return;
+  }
+  const auto flying = static_cast<double>(last.gathered_buckets.bytes() + last.gradient_slots.bytes());
+  answer.reason += "No number of ranks up to " + count(most_ranks) + " would do";
+  if (flying > question.room())
+    answer.reason += ": what is in flight does not shrink with them, " + bytes(flying) +
+                     " here; smaller buckets, more layers or less prefetch do.";
+  else
+    answer.reason += ".";
+}
+
 void recommend(const Question& question, Answer& answer) {
   const StageAnswer* lowest = nullptr;
   const StageAnswer* fastest = nullptr;
   for (const StageAnswer& stage : answer.stages) {
     if (!stage.fits) continue;
     if (!lowest) lowest = &stage;
-    if (!fastest || stage.time.seconds < fastest->time.seconds) fastest = &stage;
+    if (!fastest || stage.time.seconds < fastest->time.seconds * (1 - rounding)) fastest = &stage;
   }
-  if (!lowest) {
-    const StageAnswer& last = answer.stages[3];
-    answer.ranks_that_fit = least_ranks_of_stage3(question);
-    answer.reason = "No stage fits: stage 3 holds " + bytes(static_cast<double>(last.plan.bytes())) + " a rank, and " +
-                    bytes(std::max(0.0, question.device_memory - question.activations)) + " are free. ";
-    if (answer.ranks_that_fit)
-      answer.reason += "It would fit on " + std::to_string(*answer.ranks_that_fit) + " ranks.";
-    else
-      answer.reason +=
-          "No number of ranks would do: what is in flight does not shrink with them, " +
-          bytes(static_cast<double>(last.plan.gathered_buckets.bytes() + last.plan.gradient_slots.bytes())) +
-          " here; smaller buckets, more layers or less prefetch do.";
-    return;
-  }
+  if (!lowest) return advise(question, answer);
   const StageAnswer& chosen = *std::find_if(answer.stages.begin(), answer.stages.end(), [&](const StageAnswer& stage) {
     return stage.fits && stage.time.seconds <= not_slower * fastest->time.seconds;
   });
@@ -115,7 +140,7 @@ void recommend(const Question& question, Answer& answer) {
   if (&chosen == lowest) {
     answer.reason = "It is the lowest stage that fits";
     answer.reason += &chosen == fastest ? ", and none that fits is faster."
-                                        : ", and the fastest, " + name(fastest->stage) + ", would save only " +
+                                        : ", and the fastest, " + name(fastest->stage) + ", would save " +
                                               percent(1 - fastest->time.seconds / chosen.time.seconds) + " of a step.";
     return;
   }
@@ -137,7 +162,8 @@ std::string scaled(double value, const char* const (&names)[6]) {
 
 int world(const Question& question, int i) {
   const int node = question.network.ranks_a_node;
-  return i <= node ? i : (i - node + 1) * node;
+  if (i <= node) return i;
+  return static_cast<int>(std::min(index_t{i - node + 1} * node, index_t{std::numeric_limits<int>::max()}));
 }
 
 StageAnswer answer(const Question& question, int stage, int ranks) {
@@ -165,11 +191,17 @@ std::string count(double n) {
   return scaled(n, {"", " thousand", " million", " billion", " trillion", " quadrillion"});
 }
 
+std::string ranks(int n) { return std::to_string(n) + (n == 1 ? " rank" : " ranks"); }
+
 std::string seconds(double s) {
+  const auto [shown, unit] = s >= 0.9995      ? std::pair(s, "s")
+                             : s >= 0.9995e-3 ? std::pair(s * 1e3, "ms")
+                                              : std::pair(s * 1e6, "us");
   char text[48];
-  const bool large = s >= 0.9995;
-  const double shown = large ? s : s * 1e3;
-  std::snprintf(text, sizeof text, "%.*f %s", shown < 9.995 ? 2 : shown < 99.95 ? 1 : 0, shown, large ? "s" : "ms");
+  if (shown >= 1e6)
+    std::snprintf(text, sizeof text, "%.2e %s", shown, unit);
+  else
+    std::snprintf(text, sizeof text, "%.*f %s", shown < 9.995 ? 2 : shown < 99.95 ? 1 : 0, shown, unit);
   return text;
 }
 

@@ -15,6 +15,9 @@ namespace plan {
 
 using tessera::index_t;
 
+/// More are not asked about.
+inline constexpr int most_ranks = 1000000;
+
 struct Question {
   index_t parameters = 0;
   int layers = 0;  ///< of equal size, each a unit
@@ -29,6 +32,9 @@ struct Question {
   double memory_bandwidth = 3e12;  ///< bytes a second
   tessera::Network network{.within = {3e-6, 400e9}, .between = {10e-6, 50e9}, .ranks_a_node = 8};
   tessera::Options options{};
+
+  /// Bytes of a device that are left for the optimizer; not negative.
+  double room() const { return device_memory > activations ? device_memory - activations : 0; }
 
   /// Seconds of forward and backward of one micro-batch, 6 operations a parameter and token, a third of them in
   /// forward. Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1.
@@ -47,19 +53,22 @@ struct StageAnswer {
 struct Answer {
   std::array<StageAnswer, 4> stages{};
   std::optional<int> recommended;
-  std::optional<int> ranks_that_fit;  ///< where nothing fits: the least ranks on which stage 3 would
-  std::string reason;                 ///< a sentence
+  std::optional<int> ranks_that_fit;   ///< where nothing fits: the least ranks on which a stage would
+  std::optional<int> stage_that_fits;  ///< and the lowest of those that would on so many
+  std::string reason;                  ///< a sentence or two
 };
 
 /// Throws tessera::OptionError for what the library or the network refuses.
 StageAnswer answer(const Question& question, int stage, int ranks);
 Answer answer(const Question& question);
 
-/// Worlds that fill their nodes: the i-th, from 1.
+/// Worlds that fill their nodes: the i-th, from 1; the largest int for one that no int can hold.
 int world(const Question& question, int i);
 
 /// "1.75 GB".
 std::string bytes(double n);
+/// "1 rank", "64 ranks".
+std::string ranks(int n);
 /// "312 ms".
 std::string seconds(double s);
 /// "7.00 billion".

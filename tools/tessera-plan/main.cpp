@@ -1,12 +1,19 @@
 // Which stage to train with: for a model, a number of ranks and a network, what each stage holds on a rank, sends, and
 // takes for a step, and which one to use.
+#include <unistd.h>
+
+#include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <fstream>
-#include <iostream>
-#include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -21,28 +28,52 @@ using namespace plan;
 
 constexpr const char* program = "tessera-plan";
 
-int wrong(const std::string& why) {
+int say(const std::string& why, int status) {
   std::fprintf(stderr, "%s: %s\n", program, why.substr(0, why.find('\n')).c_str());
-  return 2;
+  return status;
 }
 
-/// "80G", "80GB", "80GiB", "8e10". Throws CLI::ValidationError.
-double number(const std::string& option, const std::string& text, double least, double most) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  std::string suffix(end, text.data() + text.size());
-  bool good = error == std::errc{};
+int wrong(const std::string& why) { return say(why, 2); }   // what was asked
+int failed(const std::string& why) { return say(why, 1); }  // what was to be written
+
+// What a number counts: how it is written, and the range in which all that is computed from it is finite.
+struct Kind {
+  const char* unit;
+  double least, most;
+  bool seconds = false;
+};
+
+/// What a suffix multiplies by. Seconds: "s", "ms", "us", "ns"; else "G", "GB", "Gi", "GiB". 0: there is no such.
+double factor(std::string suffix, bool seconds) {
+  if (suffix.empty()) return 1;
+  if (seconds) {
+    for (const auto& [name, each] : {std::pair("s", 1.0), {"ms", 1e-3}, {"us", 1e-6}, {"ns", 1e-9}})
+      if (suffix == name) return each;
+    return 0;
+  }
   if (suffix.size() > 1 && suffix.back() == 'B') suffix.pop_back();
   const bool binary = suffix.size() == 2 && suffix.back() == 'i';
   if (binary) suffix.pop_back();
-  constexpr std::string_view prefixes = "KMGTP";
-  const char first = suffix.empty() ? '\0' : static_cast<char>(std::toupper(suffix[0]));
-  if (suffix.size() == 1 && prefixes.find(first) != std::string_view::npos)
-    value *= std::pow(binary ? 1024.0 : 1000.0, static_cast<double>(prefixes.find(first) + 1));
-  else
-    good = good && suffix.empty();
-  if (!good) throw CLI::ValidationError(option, "'" + text + "' is no number, such as 8e10, 80G or 80Gi");
-  if (!(value >= least && value <= most)) throw CLI::ValidationError(option, "'" + text + "' is out of range");
+  const char prefix = static_cast<char>(std::toupper(static_cast<unsigned char>(suffix[0])));
+  const std::size_t power = std::string_view("KMGTP").find(prefix);
+  if (suffix.size() != 1 || power == std::string_view::npos) return 0;
+  return std::pow(binary ? 1024.0 : 1000.0, static_cast<double>(power + 1));
+}
+
+/// Throws CLI::ValidationError.
+double number(const std::string& option, const std::string& text, const Kind& kind) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const double times = factor(std::string(end, text.data() + text.size()), kind.seconds);
+  if (error != std::errc{} || times == 0)
+    throw CLI::ValidationError(option, "'" + text + "' is no number, such as " +
+                                           (kind.seconds ? "5e-6, 5us, 0.3ms or 2s" : "8e10, 80G or 80Gi"));
+  value *= times;
+  if (!(value >= kind.least && value <= kind.most)) {
+    char range[96];
+    std::snprintf(range, sizeof range, "' is not in [%g, %g] %s", kind.least, kind.most, kind.unit);
+    throw CLI::ValidationError(option, "'" + text + range);
+  }
   return value;
 }
 
@@ -54,21 +85,20 @@ struct Arguments {
 
 void declare(CLI::App& app, Arguments& arguments) {
   Question& q = arguments.question;
-  constexpr double tiny = std::numeric_limits<double>::min(), huge = 1e30;
-  const auto amount = [&](const std::string& name, auto& value, double least, double most, const std::string& about) {
+  constexpr Kind parameters{"parameters", 1, 1e16}, bytes{"bytes", 1, 1e30}, used_bytes{"bytes", 0, 1e30},
+      bucket_bytes{"bytes", 1, 1e15}, bandwidth{"bytes a second", 1, 1e30}, tokens_each{"tokens", 1, 1e12},
+      operations{"operations a second", 1, 1e30}, latency{"seconds", 0, 1e6, true}, time{"seconds", 1e-12, 1e9, true};
+  const auto amount = [&](const std::string& name, auto& value, const Kind& kind, const std::string& about) {
     using Value = std::remove_reference_t<decltype(value)>;
     auto* const option = app.add_option_function<std::string>(
-        name,
-        [&value, name, least, most](const std::string& text) {
-          value = static_cast<Value>(number(name, text, least, most));
-        },
+        name, [&value, name, kind](const std::string& text) { value = static_cast<Value>(number(name, text, kind)); },
         about);
     if (value > 0) {
       char text[32];
       std::snprintf(text, sizeof text, "%.8g", static_cast<double>(value));
       option->default_str(text);
     }
-    return option->type_name("NUMBER");
+    return option->type_name(kind.seconds ? "TIME" : "NUMBER");
   };
   const auto whole = [&](const std::string& name, int& value, int least, int most, const std::string& about) {
     return app.add_option(name, value, about)->check(CLI::Range(least, most));
@@ -83,37 +113,38 @@ void declare(CLI::App& app, Arguments& arguments) {
                                   }))
         ->capture_default_str();
   };
-  amount("--parameters", q.parameters, 1, 1e16, "of the model, such as 7e9 or 7G")->required();
+  amount("--parameters", q.parameters, parameters, "of the model, such as 7e9 or 7G")->required();
   whole("--layers", q.layers, 1, 1000, "of equal size, each a unit")->required();
-  whole("--ranks", q.ranks, 1, 1000000, "devices")->required();
-  whole("--ranks-a-node", q.network.ranks_a_node, 1, 1000000, "devices that share a node")->capture_default_str();
-  amount("--device-memory", q.device_memory, 1, huge, "bytes of a rank");
-  amount("--activations", q.activations, 0, huge, "bytes of it that others use: activations, workspaces; default: 0");
-  amount("--bandwidth-within", q.network.within.bandwidth, tiny, huge, "bytes a second of a rank, within a node");
-  amount("--bandwidth-between", q.network.between.bandwidth, tiny, huge, "bytes a second of a rank, between nodes");
-  amount("--latency-within", q.network.within.latency, 0, huge, "seconds a message, within a node");
-  amount("--latency-between", q.network.between.latency, 0, huge, "seconds a message, between nodes");
+  whole("--ranks", q.ranks, 1, most_ranks, "devices")->required();
+  whole("--ranks-a-node", q.network.ranks_a_node, 1, most_ranks, "devices that share a node")->capture_default_str();
+  amount("--device-memory", q.device_memory, bytes, "bytes of a rank");
+  amount("--activations", q.activations, used_bytes,
+         "bytes of it that others use: activations, workspaces; default: 0");
+  amount("--bandwidth-within", q.network.within.bandwidth, bandwidth, "bytes a second of a rank, within a node");
+  amount("--bandwidth-between", q.network.between.bandwidth, bandwidth, "bytes a second of a rank, between nodes");
+  amount("--latency-within", q.network.within.latency, latency, "of a message within a node: seconds, or 3us, 1ms");
+  amount("--latency-between", q.network.between.latency, latency, "of a message between nodes: seconds, or 3us, 1ms");
   policy("--precision", q.precision, precisions());
   policy("--optimizer", q.rule, rules());
-  auto* const tokens = amount("--tokens", q.tokens, tiny, huge, "of one micro-batch of a rank");
-  auto* const flops = amount("--flops", q.flops, tiny, huge, "that a rank sustains, a second");
-  amount("--compute", q.compute, tiny, huge, "seconds of one micro-batch's forward and backward, instead of these two")
+  auto* const tokens = amount("--tokens", q.tokens, tokens_each, "of one micro-batch of a rank");
+  auto* const flops = amount("--flops", q.flops, operations, "that a rank sustains, a second");
+  amount("--compute", q.compute, time, "seconds of one micro-batch's forward and backward, instead of these two")
       ->excludes(tokens)
       ->excludes(flops);
-  amount("--memory-bandwidth", q.memory_bandwidth, tiny, huge, "bytes a second of a rank's memory, for the update");
+  amount("--memory-bandwidth", q.memory_bandwidth, bandwidth, "bytes a second of a rank's memory, for the update");
   whole("--micro-batches", q.options.micro_batches, 1, 1000, "passes of each rank a step")->capture_default_str();
-  amount("--bucket-bytes", q.options.bucket_bytes, 1, 1e15, "units travel together up to so many bytes of gradients");
+  amount("--bucket-bytes", q.options.bucket_bytes, bucket_bytes,
+         "units travel together up to so many bytes of gradients");
   whole("--prefetch", q.options.prefetch, 0, 10000, "buckets gathered ahead, stage 3")->capture_default_str();
   app.add_flag("--json", arguments.json, "print JSON");
   app.add_option("--svg", arguments.svg, "file for a picture");
 }
 
 void print_text(const Question& q, const Answer& answer) {
-  std::printf("%s parameters in %d layers, %s in %s, on %d ranks, %d a node\n\n",
-              count(static_cast<double>(q.parameters)).c_str(), q.layers, q.rule.c_str(), q.precision.c_str(), q.ranks,
-              std::min(q.ranks, q.network.ranks_a_node));
-  std::printf("stage  bytes a rank  of %-8s  sent a step  time of a step  of that exposed\n",
-              bytes(q.device_memory - q.activations).c_str());
+  std::printf("%s parameters in %d layers, %s in %s, on %s, %d a node\n\n",
+              count(static_cast<double>(q.parameters)).c_str(), q.layers, q.rule.c_str(), q.precision.c_str(),
+              ranks(q.ranks).c_str(), std::min(q.ranks, q.network.ranks_a_node));
+  std::printf("stage  bytes a rank  of %-8s  sent a step  time of a step  of that exposed\n", bytes(q.room()).c_str());
   for (const StageAnswer& stage : answer.stages)
     std::printf("%5d  %12s  %-11s  %11s  %14s  %14.1f%%\n", stage.stage,
                 bytes(static_cast<double>(stage.plan.bytes())).c_str(), stage.fits ? "fits" : "too much",
@@ -161,8 +192,36 @@ void print_json(const Question& q, const Answer& answer) {
   const auto or_null = [](std::optional<int> value) { return value ? Json(*value) : Json(nullptr); };
   json["recommendation"] = {{"stage", or_null(answer.recommended)},
                             {"ranks_that_fit", or_null(answer.ranks_that_fit)},
+                            {"stage_that_fits", or_null(answer.stage_that_fits)},
                             {"reason", answer.reason}};
-  std::cout << json.dump(2) << '\n';
+  std::printf("%s\n", json.dump(2).c_str());
+}
+
+/// Written beside the file and renamed, so that a picture is whole or not there; through a device or a pipe as it is.
+int write_picture(const std::string& path, const std::string& picture) {
+  namespace files = std::filesystem;
+  std::error_code ignored;
+  const bool plain = !files::exists(path, ignored) || files::is_regular_file(path, ignored);
+  const std::string target = plain ? files::weakly_canonical(path, ignored).string() : path;  // what a link leads to
+  const std::string written = plain ? target + "." + std::to_string(getpid()) : target;
+  std::ofstream file(written);
+  if (!file) return wrong("--svg: cannot write " + path);
+  file << picture;
+  file.close();
+  std::error_code error;
+  if (file && plain) files::rename(written, target, error);
+  if (file && !error) return 0;
+  if (plain) files::remove(written, ignored);
+  return failed("--svg: cannot write all of the picture to " + path);
+}
+
+int run(const Arguments& arguments) {
+  const Question& question = arguments.question;
+  const Answer found = answer(question);
+  if (!arguments.svg.empty())
+    if (const int status = write_picture(arguments.svg, picture(question, found))) return status;
+  arguments.json ? print_json(question, found) : print_text(question, found);
+  return 0;
 }
 
 }  // namespace
@@ -172,17 +231,10 @@ int main(int argc, char** argv) {
   CLI::App app{"Which ZeRO stage to train with: bytes, wire volume and seconds of each, before anything runs.",
                program};
   declare(app, arguments);
+  int status = 0;
   try {
     app.parse(argc, argv);
-    const Question& question = arguments.question;
-    const Answer found = answer(question);
-    if (!arguments.svg.empty()) {
-      std::ofstream file(arguments.svg);
-      file << picture(question, found);
-      file.close();
-      if (!file) return wrong("--svg: cannot write " + arguments.svg);
-    }
-    arguments.json ? print_json(question, found) : print_text(question, found);
+    status = run(arguments);
   } catch (const CLI::CallForHelp&) {
     std::fputs(app.help().c_str(), stdout);
   } catch (const CLI::ParseError& error) {
@@ -190,4 +242,7 @@ int main(int argc, char** argv) {
   } catch (const tessera::Error& error) {
     return wrong(error.what());
   }
+  if (status == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout)))
+    return failed(std::string("cannot write to standard output: ") + std::strerror(errno));
+  return status;
 }

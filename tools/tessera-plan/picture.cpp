@@ -10,7 +10,7 @@ namespace plan {
 namespace {
 
 constexpr double width = 1000, height = 440;
-constexpr int most_ranks = 10000;
+constexpr int most_ranks_drawn = 10000;
 
 // On a ground of its own. Stages are hues that differ for colour-blind eyes too (Okabe and Ito), what a rank holds is
 // shades of grey. Stage 2 is broad, since stage 1 often lies on it.
@@ -92,7 +92,7 @@ void axis(Drawing& drawing, const Frame& frame, const Scale& scale, std::string 
 }
 
 void memory(Drawing& drawing, const Question& question, const Answer& answer, const Frame& frame) {
-  const double room = question.device_memory - question.activations;
+  const double room = question.room();
   double largest = 0;
   for (const StageAnswer& stage : answer.stages) largest = std::max(largest, static_cast<double>(stage.plan.bytes()));
   // A device far larger than what is held would leave the bars flat: then its line is left out.
@@ -115,13 +115,17 @@ void memory(Drawing& drawing, const Question& question, const Answer& answer, co
                   frame.y(sum, scale) - frame.y(sum + n, scale));
       sum += n;
     }
-    drawing.text("", "middle", x, frame.y(sum, scale) - 6, bytes(sum));
+    const double above = frame.y(sum, scale) - 6, limit = frame.y(room, scale);
+    const bool struck = shows_room && limit > above - 14 && limit < above + 5;
+    drawing.text("", "middle", x, struck ? limit - 6 : above, bytes(sum));
     const std::string number = std::to_string(stage.stage);
     drawing.text("stage" + number, "middle", x, frame.bottom + 20, "stage " + number);
   }
   if (shows_room) {
     drawing.line("limit", frame.left, frame.y(room, scale), frame.right, frame.y(room, scale));
-    drawing.text("small limit-text", "end", frame.right, frame.y(room, scale) - 5, bytes(room) + " free on a device");
+    // Its name stands below, where no bar is.
+    drawing.line("limit", frame.left + 198, frame.bottom + 48, frame.left + 215, frame.bottom + 48);
+    drawing.text("small limit-text", "start", frame.left + 220, frame.bottom + 52, bytes(room) + " free on a device");
   }
   const double columns[] = {0, 110, 0, 200}, rows[] = {0, 0, 18, 18};
   for (int part = 0; part < 4; ++part) {
@@ -142,7 +146,7 @@ std::vector<int> worlds(const Question& question) {
   constexpr int steps = 64;
   std::vector<int> found;
   for (int s = 0, i = 1; s <= steps; ++s) {
-    const double aim = std::pow(most_ranks, static_cast<double>(s) / steps);
+    const double aim = std::pow(most_ranks_drawn, static_cast<double>(s) / steps);
     while (world(question, i + 1) <= aim) ++i;
     if (found.empty() || found.back() != world(question, i)) found.push_back(world(question, i));
   }
@@ -161,18 +165,19 @@ void step_times(Drawing& drawing, const Question& question, const Frame& frame) 
   const Scale scale(largest);
   axis(drawing, frame, scale, seconds);
   const auto x = [&](double ranks) {
-    return frame.left + (frame.right - frame.left) * std::log10(ranks) / std::log10(double{most_ranks});
+    return frame.left + (frame.right - frame.left) * std::log10(ranks) / std::log10(double{most_ranks_drawn});
   };
-  for (int ranks = 1; ranks <= most_ranks; ranks *= 10) {
+  for (int ranks = 1; ranks <= most_ranks_drawn; ranks *= 10) {
     drawing.line("axis", x(ranks), frame.bottom, x(ranks), frame.bottom + 5);
     drawing.text("small soft", "middle", x(ranks), frame.bottom + 20,
                  ranks < 1000 ? std::to_string(ranks) : std::to_string(ranks / 1000) + ",000");
   }
   drawing.text("small soft", "middle", (frame.left + frame.right) / 2, frame.bottom + 38,
                "ranks (dotted: does not fit)");
-  if (question.ranks <= most_ranks) {
+  if (question.ranks <= most_ranks_drawn) {
     drawing.line("axis", x(question.ranks), frame.top, x(question.ranks), frame.bottom);
-    drawing.text("small soft", "middle", x(question.ranks), frame.top - 5, std::to_string(question.ranks) + " ranks");
+    const bool at_axis = x(question.ranks) < frame.left + 24;  // whose highest number stands there
+    drawing.text("small soft", at_axis ? "start" : "middle", x(question.ranks), frame.top - 5, ranks(question.ranks));
   }
 
   // A piece of a curve is dotted where the stage does not fit.
@@ -219,7 +224,7 @@ std::string picture(const Question& question, const Answer& answer) {
   const std::string model =
       count(static_cast<double>(question.parameters)) + " parameters, " + question.rule + " in " + question.precision;
   drawing.text("title", "start", 24, 34, "Bytes a rank");
-  drawing.text("small soft", "start", 24, 54, model + ", " + std::to_string(question.ranks) + " ranks");
+  drawing.text("small soft", "start", 24, 54, model + ", " + ranks(question.ranks));
   memory(drawing, question, answer, {80, 460, 86, 350});
   drawing.text("title", "start", 510, 34, "Time of a step");
   drawing.text(
