@@ -126,16 +126,10 @@ class StepClock {
     still(wire_);
     for (const double reduced : reduced_) still(reduced);
     for (const double gathered : gathered_) still(gathered);
-    for (const GradientSlot& slot : gradient_slots_) {
-      still(slot.reduced);
-      left.push_back(static_cast<double>(departures_ - slot.order));
-    }
-    index_t used = 0;
-    for (const Pool::Slot& slot : pool_) used = max(used, slot.used);
+    for (const auto& slot : gradient_slots_) still(slot.reduced);
     for (const Pool::Slot& slot : pool_) {
       still(slot.ready);
       left.push_back(slot.bucket);
-      left.push_back(static_cast<double>(used - slot.used));
     }
     bool same = left.size() == left_behind_.size();
     for (std::size_t i = 0; same && i < left.size(); ++i) {
