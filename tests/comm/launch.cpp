@@ -1,5 +1,9 @@
 #include <doctest/doctest.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
 #include <string>
 #include <utility>
 #include <vector>
@@ -65,6 +69,48 @@ TEST_CASE("runs are told apart, and so are the tries of one run; its ranks are n
   CHECK(with("TORCHELASTIC_RESTART_COUNT", "1").job != job);
   CHECK(with("TORCHELASTIC_RESTART_COUNT").job != job);
   CHECK(with("MASTER_PORT", "29501").job != job);
+}
+
+TEST_CASE("a token of one's own and Slurm's ids tell runs apart, each by its name and its value") {
+  std::vector<std::uint64_t> jobs{with().job};
+  for (const char* name : {"TESSERA_JOB", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"})
+    for (const char* value : {"", "1", "2"}) {
+      setenv(name, value, 1);
+      jobs.push_back(with().job);
+      CHECK(with("RANK", "3").job == jobs.back());
+      unsetenv(name);
+    }
+  for (std::size_t i = 0; i < jobs.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j) CHECK(jobs[i] != jobs[j]);
+  CHECK(with().job == jobs[0]);
+}
+
+// In a process of its own, which may be somebody else.
+std::uint64_t job_of_user(uid_t user) {
+  std::array<int, 2> ends{};
+  REQUIRE(pipe(ends.data()) == 0);
+  std::uint64_t job = 0;
+  if (const pid_t child = fork(); child == 0) {
+    job = setuid(user) == 0 ? Launch::from_environment().job : 0;
+    _exit(write(ends[1], &job, sizeof job) == sizeof job ? 0 : 1);
+  } else {
+    int status = -1;
+    CHECK(read(ends[0], &job, sizeof job) == sizeof job);
+    waitpid(child, &status, 0);
+    CHECK(status == 0);
+  }
+  close(ends[0]), close(ends[1]);
+  return job;
+}
+
+TEST_CASE("two users have two jobs") {
+  const std::uint64_t job = with().job;
+  CHECK(job_of_user(geteuid()) == job);
+  if (geteuid() == 0) {  // nobody else may become another
+    const std::uint64_t theirs = job_of_user(12345);
+    CHECK(theirs != 0);
+    CHECK(theirs != job);
+  }
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
 // What torchrun, and whoever sets the same variables, tells a process of its place among the others.
 #pragma once
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
@@ -12,15 +15,28 @@
 
 namespace tessera {
 
-/// RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; TORCHELASTIC_RUN_ID and TORCHELASTIC_RESTART_COUNT where
-/// they are set.
+/// What tells one run from another where it is set: a token of the user's own; what Slurm and torchrun set.
+inline constexpr const char* names_of_a_run[] = {"TESSERA_JOB",         "SLURM_JOB_ID",
+                                                 "SLURM_STEP_ID",       "SLURM_RESTART_COUNT",
+                                                 "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"};
+
+/// A digest of the user's number and of names_of_a_run: the same in all processes of one run, as far as can be told.
+inline std::uint64_t run_from_environment() {
+  Digest digest;
+  digest.add(std::int64_t{::geteuid()});
+  for (const char* name : names_of_a_run)
+    if (const char* const value = std::getenv(name)) digest.add(std::string_view(name)).add(std::string_view(value));
+  return digest.value();
+}
+
+/// RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; and what tells one run from another.
 struct Launch {
   int rank = 0;
   int world = 1;
   int local_rank = 0;
   std::string master_address;
   int master_port = 0;
-  std::uint64_t job = 0;  ///< the same in all processes of one run, as far as can be told
+  std::uint64_t job = 0;  ///< of run_from_environment(), WORLD_SIZE and MASTER_PORT
 
   /// Throws OptionError that names every variable that is missing, or the one that is malformed.
   static Launch from_environment() {
@@ -36,11 +52,8 @@ struct Launch {
     launch.master_address = std::getenv("MASTER_ADDR");
     if (launch.master_address.empty()) throw OptionError("environment: MASTER_ADDR is empty");
     launch.master_port = number("MASTER_PORT", 1, 65535);
-    Digest digest;
-    digest.add(launch.world).add(launch.master_port);
-    for (const char* name : {"TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"})
-      if (const char* const value = std::getenv(name)) digest.add(std::string_view(value));
-    launch.job = digest.value();
+    const std::uint64_t run = run_from_environment();
+    launch.job = Digest().add(launch.world).add(launch.master_port).add(static_cast<std::int64_t>(run)).value();
     return launch;
   }
 
