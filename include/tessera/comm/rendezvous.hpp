@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include <tessera/core/duration.hpp>
@@ -35,14 +36,30 @@ struct Member {
 /// How long who finds nothing yet sleeps until it looks again: starting processes takes longer.
 inline constexpr Duration look_again = Duration::milliseconds(20);
 
-/// "ranks 1, 2 and 5": those that are not among the arrived.
+/// "ranks 1, 2 and 5 have": those that are not among the arrived; of many the first, and how many more. Empty if none.
 inline std::string missing(const List<bool>& arrived) {
-  std::string who;
+  constexpr int most = 8;
   int count = 0;
-  for (std::size_t r = 0; r < arrived.size(); ++r)
-    if (!arrived[r]) who += message({count++ ? ", " : "", r});
-  if (const auto comma = who.rfind(", "); comma != std::string::npos) who.replace(comma, 2, " and ");
-  return message({count == 1 ? "rank " : "ranks ", who, count == 1 ? " has" : " have"});
+  for (const bool here : arrived) count += !here;
+  if (count == 0) return {};
+  const int named = count <= most ? count : most;
+  std::string who = count == 1 ? "rank " : "ranks ";
+  int so_far = 0;
+  for (std::size_t r = 0; so_far < named; ++r) {
+    if (arrived[r]) continue;
+    who += message({so_far == 0 ? "" : so_far + 1 == count ? " and " : ", ", r});
+    ++so_far;
+  }
+  if (count > named) who += message({" and ", count - named, count - named == 1 ? " other" : " others"});
+  return who + (count == 1 ? " has" : " have");
+}
+
+/// Why time is up at `place`: ranks that have never come or, where all have, those that are there no longer.
+inline std::string time_is_up(const List<bool>& came, const List<bool>& here, std::string_view place, Duration within) {
+  const std::string never = missing(came);
+  if (!never.empty()) return message({never, " not come to ", place, " within ", within.seconds(), " s"});
+  return message({missing(here), " come to ", place, " and left again before all ranks were there, within ",
+                  within.seconds(), " s: give all ranks the same timeout, and see what those that left say"});
 }
 
 /// What the system says of errno.

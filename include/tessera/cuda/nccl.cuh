@@ -69,8 +69,8 @@ class Nccl {
 
   /// Started by torchrun, or by whoever sets its variables (comm/launch.hpp). Chooses the device LOCAL_RANK for the
   /// calling thread. Rank 0 gives the id to all over TCP at MASTER_ADDR, port MASTER_PORT + 1: torchrun itself listens
-  /// on MASTER_PORT. Blocks until all ranks have come. Throws OptionError that names the variable, CommError that names
-  /// the ranks missing, CudaError.
+  /// on MASTER_PORT. Who is of another job (Launch::job) is sent away. Blocks until all ranks have come. Throws
+  /// OptionError that names the variable, CommError that names the ranks missing, CudaError.
   static Nccl from_environment(Duration timeout = start) {
     const Launch launch = Launch::from_environment();
     if (launch.master_port == 65535) throw OptionError("environment: MASTER_PORT is 65535: the next port is needed");
@@ -85,12 +85,12 @@ class Nccl {
   }
 
   /// Through files that begin with `path`, in a folder that all ranks see (comm/rendezvous_file.hpp), on the current
-  /// device. Blocks and throws likewise.
+  /// device. Ranks are of one run (run_from_environment()). Blocks and throws likewise.
   static Nccl from_file(const std::string& path, int rank, int world, Duration timeout = start) {
     return from_broadcast(
         rank, world,
         [&](std::span<std::byte> id) {
-          rendezvous::over_file(path, {rank, world, timeout}, id);
+          rendezvous::over_file(path, {rank, world, timeout}, id, run_from_environment());
         },
         timeout);
   }
