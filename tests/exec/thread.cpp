@@ -75,5 +75,24 @@ TEST_CASE("a moved thread is joined once, by its last owner") {
   moved.join();
 }
 
+TEST_CASE("a detached thread is waited for by nobody, and runs to its end") {
+  static Mutex mutex;
+  static Condition changed;
+  static bool go_on = false, over = false;
+  Thread([] {
+    Lock lock(mutex);
+    while (!go_on) changed.wait(lock);
+    over = true;
+    changed.notify_all();
+  }).detach();  // and the owner is gone, while the thread still waits
+  Lock lock(mutex);
+  CHECK_FALSE(over);
+  go_on = true;
+  changed.notify_all();
+  const Moment enough = Moment::now() + Duration::seconds(60);
+  while (!over && Moment::now() < enough) changed.wait_until(lock, enough);
+  CHECK(over);
+}
+
 }  // namespace
 }  // namespace tessera

@@ -8,12 +8,13 @@
 #include <array>
 #include <cstring>
 
+#include <tessera/comm/file_limit.hpp>
 #include <tessera/comm/rendezvous.hpp>
 #include <tessera/comm/socket.hpp>
 
 namespace tessera::rendezvous {
 
-/// Where rank 0 listens. job: equal in all processes of one run; who comes with another is sent away.
+/// Where rank 0 listens. job: equal in all processes of one run (Launch::job); who comes with another is sent away.
 struct TcpPlace {
   std::string host;
   int port = 0;
@@ -24,24 +25,36 @@ struct TcpPlace {
 
 namespace tcp {
 
-inline constexpr std::array<char, 8> magic{'t', 'e', 's', 's', 'e', 'r', 'a', '1'};
+// Two, so that nobody who is sent back its own hello takes it for an answer.
+inline constexpr std::array<char, 8> hello_magic{'t', 'e', 's', 's', 'h', 'e', 'l', '2'};
+inline constexpr std::array<char, 8> answer_magic{'t', 'e', 's', 's', 'a', 'n', 's', '2'};
+
+/// How long who has connected may take to say who it is.
+inline constexpr Duration introduction = Duration::seconds(3);
+
+/// How long rank 0 tries again for a port that is in use: another process's connection may have it for a moment.
+inline constexpr Duration port_patience = Duration::seconds(1);
 
 struct Hello {
-  std::array<char, 8> magic = tcp::magic;
+  std::array<char, 8> magic = hello_magic;
   std::uint64_t job = 0;
   std::int32_t rank = 0;
   std::int32_t world = 0;
   std::uint64_t bytes = 0;
 };
 
-enum class Verdict : std::uint32_t { good, disagreement, failure };
+enum class Verdict : std::uint32_t { good, disagreement, failure, another_job };
 
 /// Before the bytes, or before the text of what is wrong.
 struct Answer {
-  std::array<char, 8> magic = tcp::magic;
+  std::array<char, 8> magic = answer_magic;
   Verdict verdict = Verdict::good;
   std::uint32_t size = 0;
 };
+
+inline constexpr const char* what_differs =
+    "the world, the port, the user, TESSERA_JOB or what Slurm or torchrun set differs (docs/cuda.md, Starting "
+    "processes)";
 
 [[noreturn]] inline void raise(Verdict verdict, const std::string& why) {
   if (verdict == Verdict::disagreement) throw AgreementError(why);
@@ -51,6 +64,7 @@ struct Answer {
 /// A connection to rank 0.
 struct Guest {
   Socket socket{};
+  Moment until{};  // by then it has introduced itself
   std::array<std::byte, sizeof(Hello)> said{};
   int size = 0;
 
@@ -68,15 +82,20 @@ class Host {
       : place_(place),
         me_(me),
         bytes_(bytes),
-        came_(static_cast<std::size_t>(me.world)),
-        listening_(Socket::listening(place.port)) {
-    if (!listening_)
+        deadline_(Moment::now() + me.timeout),
+        came_(static_cast<std::size_t>(me.world)) {
+    const Moment enough = Moment::now() + port_patience;
+    while (!(listening_ = Socket::listening(place.port))) {
+      if (errno == EADDRINUSE && Moment::now() < min(enough, deadline_)) {
+        sleep_until(Moment::now() + look_again);
+        continue;
+      }
       throw CommError(message({"rank 0 cannot listen on port ", place.port, ": ", system_says(),
                                ": choose another port, the same on every rank"}));
+    }
   }
 
   void serve() {
-    const Moment deadline = Moment::now() + me_.timeout;
     came_[0] = true;
     while (true) {
       List<bool> arrived(static_cast<std::size_t>(me_.world));
@@ -85,10 +104,11 @@ class Host {
       for (const Guest& guest : guests_)
         if (guest.introduced()) check(guest.hello(), arrived, here);
       if (here == me_.world) break;
-      if (Moment::now() >= deadline)
-        refuse(Verdict::failure, message({missing(came_), " not come to rank 0 at ", place_.text(), " within ",
-                                          me_.timeout.seconds(), " s"}));
-      wait(deadline);
+      if (Moment::now() >= deadline_)
+        refuse(Verdict::failure, time_is_up(came_, arrived, "rank 0 at " + place_.text(), me_.timeout) +
+                                     (others_came_ ? message({"; one of another job came: ", what_differs}) : ""));
+      if (Moment::now() >= full_until_) refuse(Verdict::failure, no_file_for_more(here));
+      wait();
     }
     for (const Guest& guest : guests_)
       if (guest.introduced()) answer(guest, Verdict::good, bytes_);
@@ -122,37 +142,82 @@ class Host {
   }
 
   // Known guests first, so that one who left is forgotten before its successor introduces itself.
-  void wait(Moment deadline) {
+  void wait() {
     List<pollfd> polled(guests_.size() + 1);
-    for (std::size_t i = 0; i < guests_.size(); ++i) polled[i] = {guests_[i].socket.handle(), POLLIN, 0};
+    Moment until = deadline_;
+    for (std::size_t i = 0; i < guests_.size(); ++i) {
+      polled[i] = {guests_[i].socket.handle(), POLLIN, 0};
+      if (!guests_[i].introduced()) until = min(until, guests_[i].until);
+    }
     polled.back() = {listening_.handle(), POLLIN, 0};
-    ::poll(polled.data(), polled.size(), Socket::milliseconds_to(deadline));
+    if (full()) {  // who knocks cannot be let in: look again, but not all the time
+      polled.back().fd = -1;
+      until = min(until, Moment::now() + look_again);
+    }
+    ::poll(polled.data(), polled.size(), Socket::milliseconds_to(until));
+    const Moment now = Moment::now();
     List<Guest> stay;
     for (std::size_t i = 0; i < guests_.size(); ++i)
-      if (polled[i].revents == 0 || hear(guests_[i])) stay.push_back(std::move(guests_[i]));
+      if ((polled[i].revents == 0 || hear(guests_[i])) && (guests_[i].introduced() || now < guests_[i].until))
+        stay.push_back(std::move(guests_[i]));
     guests_ = std::move(stay);
-    while (Socket next = listening_.accepted()) guests_.push_back({.socket = std::move(next)});
+    let_in();
+  }
+
+  // Whoever knocks. Where this process may open no more files it asks for more, then waits for some to be closed.
+  void let_in() {
+    int error;
+    do {
+      while (Socket next = listening_.accepted())
+        guests_.push_back({.socket = std::move(next), .until = Moment::now() + introduction});
+      error = errno;
+    } while (error == EMFILE && limit_.raise());
+    full_for_ = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ? error : 0;
+    if (!full_for_)
+      full_until_ = Moment::never();
+    else if (full_until_ == Moment::never())
+      full_until_ = Moment::now() + introduction + look_again;  // by then those who say nothing are gone
+  }
+
+  bool full() const noexcept { return full_for_ != 0; }
+
+  std::string no_file_for_more(int here) const {
+    const std::string why = message({"rank 0 at ", place_.text(), " has ", here, " of ", me_.world,
+                                     " ranks and can accept no more connections: ", system_says(full_for_)});
+    if (full_for_ != EMFILE) return why;
+    return message({why, " (EMFILE, the limit is ", limit_.count(),
+                    "): raise the hard limit of open files (ulimit -Hn) above the number of ranks"});
   }
 
   // False: whoever this was is gone, or is none of ours.
-  bool hear(Guest& guest) const noexcept {
+  bool hear(Guest& guest) noexcept {
     if (!guest.introduced()) {
       const int got = guest.socket.receive_some(std::span(guest.said).subspan(static_cast<std::size_t>(guest.size)));
       if (got < 0) return false;
       guest.size += got;
       if (!guest.introduced()) return true;
     }
+    if (guest.hello().magic != hello_magic) return false;
+    if (guest.hello().job != place_.job) {
+      others_came_ = true;
+      answer(guest, Verdict::another_job, {});
+      return false;
+    }
     std::byte more;
-    return guest.hello().magic == magic && guest.hello().job == place_.job &&
-           guest.socket.receive_some({&more, 1}) == 0;
+    return guest.socket.receive_some({&more, 1}) == 0;
   }
 
   const TcpPlace& place_;
   Member me_;
   std::span<const std::byte> bytes_;
-  List<bool> came_;  // some may have waited long enough, and left
+  Moment deadline_;
+  List<bool> came_;           // some may have waited long enough, and left
+  bool others_came_ = false;  // ranks of another job
+  FileLimit limit_;
   Socket listening_;
   List<Guest> guests_;
+  int full_for_ = 0;  // why nobody more can be let in, an error of the system's
+  Moment full_until_ = Moment::never();
 };
 
 /// False, with the reason, if it is worth trying again.
@@ -160,13 +225,17 @@ inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> by
                 std::string& why) {
   const Socket socket = Socket::connected(place.host, place.port, deadline, why);
   if (!socket) return false;
-  why = "it does not answer, or it is another program or another job";
+  why = "who listens there does not answer, or is another program";
   const Hello hello{.job = place.job, .rank = me.rank, .world = me.world, .bytes = bytes.size()};
   Answer answer;
   const std::span<Answer, 1> room(&answer, 1);
   if (!socket.send(std::as_bytes(std::span(&hello, 1)), deadline) ||
-      !socket.receive(std::as_writable_bytes(room), deadline) || answer.magic != magic)
+      !socket.receive(std::as_writable_bytes(room), deadline) || answer.magic != answer_magic)
     return false;
+  if (answer.verdict == Verdict::another_job) {
+    why = message({"who listens there is of another job: ", what_differs});
+    return false;
+  }
   if (answer.verdict == Verdict::good) return answer.size == bytes.size() && socket.receive(bytes, deadline);
   std::string text(min<std::size_t>(answer.size, 4096), ' ');
   if (!socket.receive(std::as_writable_bytes(std::span(text)), deadline)) return false;
@@ -186,8 +255,14 @@ inline void over_tcp(const TcpPlace& place, const Member& me, std::span<std::byt
   if (me.rank == 0) return tcp::Host(place, me, bytes).serve();
   const Moment deadline = Moment::now() + me.timeout;
   std::string why;
-  while (!tcp::ask(place, me, bytes, deadline, why)) {
-    if (Moment::now() >= deadline)
+  while (true) {
+    const Moment begin = Moment::now();
+    std::string reason;
+    if (tcp::ask(place, me, bytes, deadline, reason)) return;
+    const bool over = Moment::now() >= deadline;
+    // A try that the end of time has cut off in its first second tells less than the one before.
+    if (why.empty() || !over || deadline - begin > Duration::seconds(1)) why = reason;
+    if (over)
       throw CommError(message({"rank ", me.rank, " of ", me.world, " found no rank 0 at ", place.text(), " within ",
                                me.timeout.seconds(), " s: ", why}));
     sleep_until(Moment::now() + look_again);

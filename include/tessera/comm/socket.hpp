@@ -1,7 +1,6 @@
 // The few calls of TCP that a rendezvous needs, none of which blocks longer than it is told to.
 #pragma once
 
-#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -14,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include <tessera/comm/address.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/core/message.hpp>
 #include <tessera/exec/thread.hpp>
@@ -61,46 +61,53 @@ class Socket {
     return {};
   }
 
-  /// The port of a listening socket.
-  int port() const noexcept {
-    sockaddr_storage address{};
-    socklen_t size = sizeof address;
-    ::getsockname(handle_, reinterpret_cast<sockaddr*>(&address), &size);
-    return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
-                                               : reinterpret_cast<const sockaddr_in&>(address).sin_port);
-  }
+  /// The address of this end, and of the other one; without a size if there is none.
+  Address here() const noexcept { return address_by(::getsockname); }
+  Address there() const noexcept { return address_by(::getpeername); }
 
-  /// The next connection of a listening socket, if one has come.
+  /// The port of a listening socket.
+  int port() const noexcept { return here().port(); }
+
+  /// The next connection of a listening socket. Not open: none has come, or errno says why there can be none.
   Socket accepted() const noexcept {
     return Socket(::accept4(handle_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   }
 
-  /// A connection; without success not open, and `why` says so.
+  /// How long an address may take to answer before the next one is tried.
+  static constexpr Duration patience = Duration::seconds(5);
+
+  /// A connection to the first address of `host` that answers; without success not open, and `why` says why, address
+  /// by address. Blocks until `until` at most, and `patience` an address.
   static Socket connected(const std::string& host, int port, Moment until, std::string& why) {
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* found = nullptr;
-    if (const int error = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); error != 0) {
-      why = ::gai_strerror(error);
-      return {};
+    const List<Address> addresses = addresses_of(host, port, until, why);
+    return addresses.empty() ? Socket() : connected(addresses, until, why);
+  }
+  static Socket connected(const List<Address>& addresses, Moment until, std::string& why) {
+    why.clear();
+    for (const Address& address : addresses) {
+      const Moment enough = Moment::now() + patience;
+      Socket socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+      const int error = socket ? socket.connect(address, enough < until ? enough : until) : errno;
+      if (error == 0) return socket;
+      why += message({why.empty() ? "" : "; ", address.text(), ": ", std::generic_category().message(error)});
     }
-    Socket open;
-    for (const addrinfo* at = found; at && !open; at = at->ai_next) {
-      Socket socket(::socket(at->ai_family, at->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, at->ai_protocol));
-      if (!socket) continue;
-      int error = ::connect(socket.handle_, at->ai_addr, at->ai_addrlen) == 0 ? 0 : errno;
-      if (error == EINPROGRESS) {
-        error = ETIMEDOUT;
-        socklen_t size = sizeof error;
-        if (socket.ready(POLLOUT, until)) ::getsockopt(socket.handle_, SOL_SOCKET, SO_ERROR, &error, &size);
-      }
-      if (error == 0)
-        open = std::move(socket);
-      else
-        why = std::generic_category().message(error);
+    return {};
+  }
+
+  /// Connects this socket. 0, or why not: an error of the system's.
+  int connect(const Address& to, Moment until) const noexcept {
+    int error = ::connect(handle_, to.get(), to.size) == 0 ? 0 : errno;
+    if (error == EINPROGRESS || error == EINTR) {
+      error = ETIMEDOUT;
+      socklen_t size = sizeof error;
+      if (ready(POLLOUT, until)) ::getsockopt(handle_, SOL_SOCKET, SO_ERROR, &error, &size);
     }
-    ::freeaddrinfo(found);
-    return open;
+    if (error != 0 || !(here() == there())) return error;
+    // Nobody listens, and the system gave this end the very port that it connects to, so TCP has connected it to
+    // itself. A reset frees the port at once for the one who is to listen there; a plain close would keep it busy.
+    const linger reset{1, 0};
+    ::setsockopt(handle_, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    return ECONNREFUSED;
   }
 
   /// Whether any of `events` (of poll) comes before the moment.
@@ -147,6 +154,14 @@ class Socket {
   }
 
  private:
+  template <class Call>
+  Address address_by(Call call) const noexcept {
+    Address address;
+    address.size = sizeof address.storage;
+    if (call(handle_, reinterpret_cast<sockaddr*>(&address.storage), &address.size) != 0) address.size = 0;
+    return address;
+  }
+
   static bool again() noexcept { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
 
   int handle_ = -1;

@@ -154,6 +154,11 @@ class Thread {
     if (std::exchange(joinable_, false)) pthread_join(thread_, nullptr);
   }
 
+  /// Leaves the function to run to its end alone: it owns all that it uses.
+  void detach() noexcept {
+    if (std::exchange(joinable_, false)) pthread_detach(thread_);
+  }
+
  private:
   template <class Function>
   static void* run(void* code) noexcept {

@@ -1,0 +1,121 @@
+// The addresses of a host's name, found within a limit of time.
+#pragma once
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include <tessera/core/list.hpp>
+#include <tessera/core/shared.hpp>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera {
+
+/// An address of IPv4 or IPv6 and a port.
+struct Address {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+
+  const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
+
+  int port() const noexcept {
+    return ntohs(storage.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(storage).sin6_port
+                                               : reinterpret_cast<const sockaddr_in&>(storage).sin_port);
+  }
+
+  /// In numbers, without the port.
+  std::string text() const {
+    std::array<char, NI_MAXHOST> host{};
+    const int error =
+        ::getnameinfo(get(), size, host.data(), static_cast<socklen_t>(host.size()), nullptr, 0, NI_NUMERICHOST);
+    return error == 0 ? host.data() : "an unknown address";
+  }
+
+  /// The same address and port.
+  friend bool operator==(const Address& a, const Address& b) noexcept {
+    if (a.storage.ss_family != b.storage.ss_family || a.port() != b.port()) return false;
+    if (a.storage.ss_family == AF_INET6)
+      return std::memcmp(&reinterpret_cast<const sockaddr_in6&>(a.storage).sin6_addr,
+                         &reinterpret_cast<const sockaddr_in6&>(b.storage).sin6_addr, sizeof(in6_addr)) == 0;
+    return reinterpret_cast<const sockaddr_in&>(a.storage).sin_addr.s_addr ==
+           reinterpret_cast<const sockaddr_in&>(b.storage).sin_addr.s_addr;
+  }
+};
+
+namespace address {
+
+/// getaddrinfo, or a test's.
+using Lookup = int (*)(const char* host, const char* port, const addrinfo* hints, addrinfo** found);
+
+/// A question to the system and its answer. It is shared, as the answer may come when nobody waits any longer.
+struct Query {
+  std::string host;
+  std::string port;
+  Lookup lookup;
+  Mutex mutex{};
+  Condition changed{};
+  bool done = false;
+  int error = 0;
+  List<Address> found{};
+
+  Query(std::string_view name, int number, Lookup function)
+      : host(name), port(std::to_string(number)), lookup(function) {}
+
+  void ask(int flags) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = flags;
+    addrinfo* all = nullptr;
+    const int failed = lookup(host.c_str(), port.c_str(), &hints, &all);
+    List<Address> addresses;
+    for (const addrinfo* at = failed ? nullptr : all; at; at = at->ai_next) {
+      Address address;
+      if (at->ai_addrlen > sizeof address.storage) continue;
+      std::memcpy(&address.storage, at->ai_addr, at->ai_addrlen);
+      address.size = at->ai_addrlen;
+      addresses.push_back(address);
+    }
+    if (all) ::freeaddrinfo(all);
+    const Lock lock(mutex);
+    error = failed;
+    found = std::move(addresses);
+    done = true;
+    changed.notify_all();
+  }
+};
+
+}  // namespace address
+
+/// The addresses of `host`, a name or numbers, in the order in which to try them. Blocks until `until` at most: a name
+/// is looked up by a thread of its own, which is left behind if the system takes longer. Where none is found the list
+/// is empty and `why` says why.
+inline List<Address> addresses_of(const std::string& host, int port, Moment until, std::string& why,
+                                  address::Lookup lookup = ::getaddrinfo) {
+  const auto query = Shared<address::Query>::make(host, port, lookup);
+  query->ask(AI_NUMERICHOST);  // never asks the network
+  if (!query->found.empty()) return query->found;
+  query->done = false;
+  try {
+    Thread([query] { query->ask(0); }).detach();
+  } catch (const std::system_error& error) {
+    why = error.what();
+    return {};
+  }
+  Lock lock(query->mutex);
+  while (!query->done && Moment::now() < until) query->changed.wait_until(lock, until);
+  if (!query->done)
+    why = "the system takes too long to look up the name";
+  else if (query->found.empty())
+    why = query->error ? ::gai_strerror(query->error) : "the name has no address";
+  return query->found;
+}
+
+}  // namespace tessera
