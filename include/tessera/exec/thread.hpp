@@ -40,6 +40,8 @@ struct Moment {
   // Not defaulted: nvcc 13 warns of comparisons that it makes itself.
   friend constexpr bool operator==(Moment a, Moment b) noexcept { return a.nanoseconds == b.nanoseconds; }
   friend constexpr auto operator<=>(Moment a, Moment b) noexcept { return a.nanoseconds <=> b.nanoseconds; }
+  // Not that of core/math.hpp, which a device calls too and these comparisons are not for.
+  friend constexpr Moment min(Moment a, Moment b) noexcept { return b < a ? b : a; }
 
   timespec posix() const noexcept {
     constexpr std::int64_t second = 1'000'000'000;
