@@ -1,19 +1,45 @@
 #include "common/command_line.hpp"
 
+#include <cerrno>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <system_error>
 #include <utility>
 
 #include <CLI/CLI.hpp>
 
 namespace example {
 
-int wrong(const std::string& program, const std::string& why) {
+namespace {
+
+int say(const std::string& program, const std::string& why, int status) {
   std::fprintf(stderr, "%s: %s\n", program.c_str(), why.substr(0, why.find('\n')).c_str());
-  return 2;
+  return status;
+}
+
+}  // namespace
+
+int wrong(const std::string& program, const std::string& why) { return say(program, why, 2); }
+int failed(const std::string& program, const std::string& why) { return say(program, why, 1); }
+
+int flushed(const std::string& program, int status) {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return status;
+  return failed(program, std::string("cannot write to standard output") + (errno ? ": " : "") +
+                             (errno ? std::strerror(errno) : ""));
+}
+
+void begin_files(const Options& options) {
+  std::error_code ignored;
+  for (const std::string& path : {options.report, options.timeline})
+    if (std::filesystem::is_symlink(path, ignored))
+      std::filesystem::resize_file(path, 0, ignored);  // the link stays, and leads where it led
+    else
+      std::filesystem::remove(path, ignored);
 }
 
 namespace {
@@ -67,7 +93,7 @@ std::optional<int> parse(Options& options, const Program& of, int argc, char** a
     if (of.settle) of.settle();
   } catch (const CLI::CallForHelp&) {
     std::fputs(app.help().c_str(), stdout);
-    return 0;
+    return flushed(program, 0);
   } catch (const CLI::ParseError& error) {
     return wrong(program, error.what());
   } catch (const WrongOption& error) {

@@ -30,6 +30,15 @@ struct Program {
 /// One line, the first of `why`, on standard error; 2.
 int wrong(const std::string& program, const std::string& why);
 
+/// The same with 1, of what went wrong in the work itself.
+int failed(const std::string& program, const std::string& why);
+
+/// `status`, or failed() where what was printed on standard output has not all been taken.
+int flushed(const std::string& program, int status);
+
+/// Removes the report and the timeline of an earlier run: what is there afterwards is of this one, which has ended.
+void begin_files(const Options& options);
+
 /// Nothing if the options are good; else what main returns: 0 after --help, 2 after one line that says what is wrong.
 std::optional<int> parse(Options& options, const Program& of, int argc, char** argv);
 

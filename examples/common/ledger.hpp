@@ -16,6 +16,7 @@
 #include <tessera/layout/layout.hpp>
 #include <tessera/layout/options.hpp>
 
+#include "common/divergence.hpp"
 #include "common/options.hpp"
 #include "common/progress.hpp"
 #include "common/result.hpp"
@@ -84,6 +85,8 @@ class Ledger {
     result_.elements_sent_per_step = of_all_ranks(sent_);
     result_.parameters_fingerprint = fingerprint(executor_, optimizer);
     result_.final_loss = result_.losses.back();
+    divergence_.look_at_weights(of_any_rank(optimizer.finish().first_non_finite_weight(), optimizer.layout()));
+    result_.diverged = divergence_.text();
     return std::move(result_);
   }
 
@@ -118,6 +121,7 @@ class Ledger {
       for (std::int64_t j = 0; j < micro_batches_; ++j) loss += losses[step % steps_at_a_time * micro_batches_ + j];
       result_.losses.push_back(loss / static_cast<double>(micro_batches_));
       result_.skipped_steps += !report.applied();
+      divergence_.look(step + 1, result_.losses.back(), report);
     }
     reports_.clear();
     std::fill(losses.begin(), losses.end(), 0.0);
@@ -132,6 +136,20 @@ class Ledger {
     return all;
   }
 
+  // The first of the tensors that ranks name, each one or none.
+  std::string of_any_rank(const std::string& mine, const tessera::Layout& layout) {
+    std::int64_t number = 0, place = 0;  // from 1; 0: none
+    std::vector<std::string> names;
+    for (const tessera::Tensor t : layout.tensors()) {
+      names.push_back(layout.name(t));
+      ++number;
+      if (place == 0 && names.back() == mine) place = number;
+    }
+    for (const std::int64_t theirs : of_all_ranks(place))
+      if (theirs > 0 && (place == 0 || theirs < place)) place = theirs;
+    return place > 0 ? names[place - 1] : mine;
+  }
+
   Comm& comm_;
   Executor executor_;
   typename Comm::Queue queue_;
@@ -141,6 +159,7 @@ class Ledger {
   double per_step_;
   const char* counted_;
   Result result_;
+  Divergence divergence_;
   std::vector<tessera::StepReport<Executor>> reports_;
   tessera::index_t sent_ = 0;
   std::optional<Progress> progress_;

@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include <tessera/timeline/timeline.hpp>
+
 #include "common/options.hpp"
 #include "common/result.hpp"
 
@@ -14,7 +16,13 @@ void print_ranks(const Result& result);
 /// What a person wants to know of a run on images.
 void print(const Result& result);
 
-/// Written beside the file and renamed, so that a report is whole or not there. Throws std::runtime_error.
+/// Written beside the file and renamed, so that a file is whole or not there. Throws std::runtime_error with the cause.
+/// In a report a loss that is not finite is null, and "diverged" is null or says what was seen first.
 void write_report(const std::string& example, const Options& options, const Result& result);
+void write_timeline(const tessera::Timeline& timeline, const std::string& path);
+
+/// Once all is printed: writes the report, and is what main returns. 1 after one line where the output could not be
+/// written, or the training diverged.
+int end(const std::string& example, const Options& options, const Result& result);
 
 }  // namespace example

@@ -16,6 +16,7 @@ struct Result {
   std::string parameters_fingerprint;
   std::vector<std::int64_t> bytes_planned, bytes_counted, elements_sent_per_step;  ///< a rank each
   std::int64_t skipped_steps = 0;
+  std::string diverged;  ///< what was seen of it first; empty: it did not
   double seconds_per_step = 0;
 };
 

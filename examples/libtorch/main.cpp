@@ -1,7 +1,6 @@
 // Trains a module of libtorch on handwritten digits, sharded over ranks that are threads, at any ZeRO stage.
 #include <cblas.h>
 
-#include <cstdio>
 #include <exception>
 
 #include "common/command_line.hpp"
@@ -29,11 +28,11 @@ int main(int argc, char** argv) {
     if (options.batch > digits.training.size())
       return example::wrong(program, "--batch " + std::to_string(options.batch) + " is more than the " +
                                          std::to_string(digits.training.size()) + " training images");
+    example::begin_files(options);
     const example::Result result = libtorch::train(options, digits.training, digits.held_out);
     example::print(result);
-    example::write_report(program, options, result);
+    return example::end(program, options, result);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", program.c_str(), error.what());
-    return 1;
+    return example::failed(program, error.what());
   }
 }

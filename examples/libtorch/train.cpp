@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <torch/nn/modules/activation.h>
@@ -14,6 +15,7 @@
 
 #include <tessera/tessera.hpp>
 
+#include "common/divergence.hpp"
 #include "common/progress.hpp"
 #include "common/random.hpp"
 #include "libtorch/sharded_module.hpp"
@@ -124,6 +126,8 @@ example::Result train(const example::Options& options, const mlp::Digits& traini
   result.bytes_planned.resize(world);
   result.bytes_counted.resize(world);
   result.elements_sent_per_step.resize(world);
+  example::Divergence divergence;           // rank 0 looks
+  std::vector<std::string> weights(world);  // that ranks found infinite or NaN at the end
   // A rank may be one step ahead of the one that adds up: two steps' losses, one a micro-batch.
   std::vector<double> losses[2];
   for (auto& one : losses) one.resize(std::size_t(world) * passes);
@@ -159,10 +163,12 @@ example::Result train(const example::Options& options, const mlp::Digits& traini
       for (const double one : losses[number % 2]) loss += one;
       result.losses.push_back(loss / static_cast<double>(losses[number % 2].size()));
       result.skipped_steps += !report.applied();
+      divergence.look(number + 1, result.losses.back(), report);
       progress.show(number + 1, result.losses.back());
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 
+    weights[rank] = optimizer.finish().first_non_finite_weight();
     result.bytes_planned[rank] = optimizer.plan().bytes();
     result.bytes_counted[rank] = optimizer.bytes();
     const torch::NoGradGuard no_gradients;
@@ -174,6 +180,8 @@ example::Result train(const example::Options& options, const mlp::Digits& traini
     result.final_loss = result.losses.back();
     result.seconds_per_step = seconds / static_cast<double>(steps);
   });
+  for (const std::string& tensor : weights) divergence.look_at_weights(tensor);
+  result.diverged = divergence.text();
   return result;
 }
 

@@ -1,7 +1,6 @@
 // What the programs that train the network on digits have in common, wherever they do it.
 #pragma once
 
-#include <cstdio>
 #include <exception>
 #include <optional>
 #include <stdexcept>
@@ -28,16 +27,15 @@ int run(example::Options& options, const example::Program& program, int argc, ch
     if (options.batch > digits.training.size())
       throw example::WrongOption("--batch " + std::to_string(options.batch) + " is more than the " +
                                  std::to_string(digits.training.size()) + " training images");
+    example::begin_files(options);
     const std::optional<example::Result> result = train(digits);
     if (!result) return 0;
     example::print(*result);
-    example::write_report(program.name, options, *result);
-    return 0;
+    return example::end(program.name, options, *result);
   } catch (const example::WrongOption& error) {
     return example::wrong(program.name, error.what());
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", program.name.c_str(), error.what());
-    return 1;
+    return example::failed(program.name, error.what());
   }
 }
 

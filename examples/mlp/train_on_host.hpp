@@ -5,9 +5,9 @@
 #include <utility>
 
 #include <tessera/tessera.hpp>
-#include <tessera/timeline/trace_events.hpp>
 
 #include "common/policies.hpp"
+#include "common/report.hpp"
 #include "mlp/train.hpp"
 #include "mlp/work.hpp"
 
@@ -29,7 +29,7 @@ example::Result train_on_host(const example::Options& options, const Split& digi
     return result;
   };
   example::Result result = example::with_policies<Fp32, Bf16, Bf16Remainder, Bf16Stochastic, Fp16>(options, run);
-  if (timeline) tessera::write_trace_events(*timeline, options.timeline);
+  if (timeline) example::write_timeline(*timeline, options.timeline);
   return result;
 }
 

@@ -83,16 +83,15 @@ int run(Options& options, const example::Program& program, int argc, char** argv
     const Text text =
         read_text(options.data.empty() ? TESSERA_SOURCE_DIR "/examples/data/new-testament.txt" : options.data);
     check(options, text);
+    example::begin_files(options);
     const std::optional<Outcome> outcome = train(text);
     if (!outcome) return 0;
     print(*outcome);
-    example::write_report(program.name, options, outcome->result);
-    return 0;
+    return example::end(program.name, options, outcome->result);
   } catch (const example::WrongOption& error) {
     return example::wrong(program.name, error.what());
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", program.name.c_str(), error.what());
-    return 1;
+    return example::failed(program.name, error.what());
   }
 }
 

@@ -5,9 +5,9 @@
 #include <utility>
 
 #include <tessera/tessera.hpp>
-#include <tessera/timeline/trace_events.hpp>
 
 #include "common/policies.hpp"
+#include "common/report.hpp"
 #include "transformer/train.hpp"
 #include "transformer/work.hpp"
 
@@ -31,7 +31,7 @@ Outcome train_on_host(const Options& options, const Text& text) {
     return outcome;
   };
   Outcome outcome = example::with_policies<Fp32, Bf16, Bf16Remainder, Bf16Stochastic, Fp16>(options, run);
-  if (timeline) tessera::write_trace_events(*timeline, options.timeline);
+  if (timeline) example::write_timeline(*timeline, options.timeline);
   return outcome;
 }
 

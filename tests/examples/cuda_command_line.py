@@ -86,6 +86,11 @@ for n, (optimizer, precision) in enumerate(itertools.product(["sgd", "adam", "ad
         check(one["elements_sent_per_step"] == host["elements_sent_per_step"], f"{what}: elements sent: {one}")
     check(one["losses"][-1] < one["losses"][0], f"{what}: it learns: {one['losses']}")
 
+# A run that diverges fails, and says what was seen first.
+done = run(program, *small, *common, "--steps", 6, "--optimizer", "sgd", "--lr", 1e30)
+check(done.returncode == 1 and done.stderr.count("\n") == 1 and "the training diverged, first at step" in done.stderr,
+      f"diverges: {done}")
+
 # The same bits at every stage.
 stages = [report(program, *common, "--precision", "bf16", "--stage", stage) for stage in range(4)]
 check(len({one["parameters_fingerprint"] for one in stages}) == 1, "fingerprints")

@@ -40,6 +40,11 @@ check(len(prints) == 1, f"fingerprints: {prints}")
 found = report("--epochs", 1)
 check(found["accuracy"] > 0.85 and found["losses"][0] > 2, f"it learns: {found['accuracy']}")
 
+done = run("--lr", 1e30, "--steps", 6, "--report", folder / "diverged.json")
+check(done.returncode == 1 and done.stderr.count("\n") == 1 and "the training diverged, first at step" in done.stderr,
+      f"diverges: {done}")
+check(json.loads((folder / "diverged.json").read_text())["diverged"], "the report says so")
+
 for arguments, says in {("--precision", "bf16"): "fp32 alone", ("--batch", 20000): "9000"}.items():
     done = run(*arguments)
     check(done.returncode == 2, f"{arguments}: status {done.returncode}")

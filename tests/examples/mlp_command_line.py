@@ -1,6 +1,9 @@
 """The mlp example as its users meet it: usage: mlp_command_line.py PROGRAM"""
 
 import json
+import re
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +16,7 @@ folder = Path(tempfile.mkdtemp())
 KEYS = ["example", "ranks", "stage", "precision", "optimizer", "parameters", "steps", "losses",
         "final_loss", "accuracy",
         "parameters_fingerprint", "bytes_planned", "bytes_counted", "elements_sent_per_step", "skipped_steps",
-        "seconds_per_step"]
+        "diverged", "seconds_per_step"]
 checks = 0
 
 
@@ -34,7 +37,22 @@ def report(*arguments):
     check(done.returncode == 0, f"{arguments}: {done.stderr}")
     found = json.loads(path.read_text())
     path.unlink()
+    check(found["diverged"] is None, f"{arguments}: {found['diverged']}")
     return found
+
+
+# What went wrong in a run is one line and status 1; beside the files that it was to write nothing is left.
+def fails(says, *arguments, **more):
+    done = subprocess.run([program, *map(str, arguments)], stderr=subprocess.PIPE, text=True, timeout=120,
+                          **{"stdout": subprocess.PIPE, **more})
+    check(done.returncode == 1, f"{arguments}: status {done.returncode}: {done.stderr}")
+    check(done.stderr.count("\n") == 1 and re.search(says, done.stderr), f"{arguments}: {done.stderr!r}")
+    return done.stdout
+
+
+def small_disk():  # files end after 64 bytes
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
 
 
 # One fingerprint for all stages, and for 1, 2 and 4 ranks over the same micro-batches.
@@ -64,9 +82,35 @@ for optimizer, rate in ("sgd", 0.1), ("adam", 3e-3), ("adamw", 3e-3):
     check(found["accuracy"] > 0.85 and found["losses"][0] > 2, f"{optimizer} learns: {found['accuracy']}")
     check(found["skipped_steps"] == 0 and found["seconds_per_step"] > 0, "a calm run")
 
-# Steps whose gradients overflow are skipped and counted.
-found = report("--optimizer", "sgd", "--lr", 1e30, "--steps", 6)
-check(found["skipped_steps"] > 0, "a run that diverges skips steps")
+# A run that diverges skips steps, tells what came of it, writes its report, and fails: it says what was seen first.
+left = folder / "left.json"
+for ranks, precision in (1, "fp32"), (2, "bf16"):
+    out = fails(r"the training diverged, first at step [2-6]: .*'(hidden|output)\.(weight|bias)' (is not finite|infinite or NaN)$",
+                "--optimizer", "sgd", "--lr", 1e30, "--steps", 6, "--ranks", ranks, "--precision", precision, "--report", left)
+    check("accuracy" in out and "bytes planned" in out, f"what came of it: {out}")
+    found = json.loads(left.read_text(), parse_constant=lambda name: check(False, f"{name} in the report"))
+    check(list(found) == KEYS and found["diverged"].startswith("first at step"), f"the report: {found}")
+    check(found["skipped_steps"] > 0 and found["final_loss"] is None and len(found["losses"]) == 6, f"the report: {found}")
+# The last update alone: its weights are infinite, and no step comes that could tell.
+fails(r"first at step 1: the update made '(hidden|output)\.\w+' infinite or NaN$", "--optimizer", "sgd", "--lr", 1e30,
+      "--precision", "fp16", "--steps", 1)
+
+# A full disk: the cause, no file half written, and no report of an earlier run that could be taken for this one's.
+few = ["--steps", 2, "--batch", 8]
+with open("/dev/full", "w") as full:
+    fails("standard output: No space left", *few, "--report", left, stdout=full)
+    fails("standard output: No space left", "--help", stdout=full)
+check(json.loads(left.read_text())["diverged"] is None, "the report is there")
+for option in "--report", "--timeline":
+    fails(f"cannot write the {option[2:]} to .*: File too large", *few, option, left, preexec_fn=small_disk)
+    check(not list(folder.glob("left.json*")), f"left behind: {list(folder.iterdir())}")
+    left.write_text("of an earlier run")
+
+# A run that was killed leaves none either.
+with subprocess.Popen([program, "--steps", "1000000", "--report", left], stdout=subprocess.PIPE) as running:
+    running.stdout.readline()  # of its progress: it trains
+    running.kill()
+check(not list(folder.glob("left.json*")), f"left behind: {list(folder.iterdir())}")
 
 # What ran when, on every rank, and a picture of a step of it.
 trace, picture = folder / "trace.json", folder / "step.svg"

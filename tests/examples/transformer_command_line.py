@@ -2,6 +2,8 @@
 
 import json
 import re
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +14,7 @@ folder = Path(tempfile.mkdtemp())
 KEYS = ["example", "ranks", "stage", "precision", "optimizer", "parameters", "steps", "losses",
         "final_loss", "accuracy",
         "parameters_fingerprint", "bytes_planned", "bytes_counted", "elements_sent_per_step", "skipped_steps",
-        "seconds_per_step"]
+        "diverged", "seconds_per_step"]
 checks = 0
 
 
@@ -43,7 +45,22 @@ def report(*arguments):
     check(done.returncode == 0, f"{arguments}: {done.stderr}")
     found = json.loads(path.read_text())
     path.unlink()
+    check(found["diverged"] is None, f"{arguments}: {found['diverged']}")
     return found
+
+
+# What went wrong in a run is one line and status 1; beside the files that it was to write nothing is left.
+def fails(says, *arguments, **more):
+    done = subprocess.run([program, *map(str, arguments)], stderr=subprocess.PIPE, text=True, timeout=120,
+                          **{"stdout": subprocess.PIPE, **more})
+    check(done.returncode == 1, f"{arguments}: status {done.returncode}: {done.stderr}")
+    check(done.stderr.count("\n") == 1 and re.search(says, done.stderr), f"{arguments}: {done.stderr!r}")
+    return done.stdout
+
+
+def small_disk():  # files end after 64 bytes
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
 
 
 # One fingerprint for all stages, ranks, bucket sizes and prefetches (0: nothing overlaps at stage 3) over the same
@@ -90,6 +107,19 @@ for name in "step 4", "forward: head", "backward: block1", "backward: embedding"
     check(names.count(name) >= 2, f"{name} on both ranks")
 check(watched["parameters_fingerprint"] == report("--stage", 3, "--steps", 5)["parameters_fingerprint"],
       "a timeline changes no bit")
+
+# A run that diverges tells what came of it, writes its report, and fails: it says what was seen first.
+left = folder / "left.json"
+out = fails(r"the training diverged, first at step [1-6]: .*'\w+\.\w+' (is not finite|infinite or NaN)$", *TINY,
+            "--optimizer", "sgd", "--lr", 1e30, "--steps", 6, "--report", left)
+check("loss on text" in out and "bytes planned" in out, f"what came of it: {out}")
+found = json.loads(left.read_text(), parse_constant=lambda name: check(False, f"{name} in the report"))
+check(list(found) == KEYS and found["diverged"].startswith("first at step") and found["final_loss"] is None, f"{found}")
+with open("/dev/full", "w") as full:
+    fails("standard output: No space left", *TINY, "--steps", 1, stdout=full)
+for option in "--report", "--timeline":
+    fails(f"cannot write the {option[2:]} to .*: File too large", *TINY, "--steps", 1, option, left, preexec_fn=small_disk)
+    check(not list(folder.glob("left.json*")), f"left behind: {list(folder.iterdir())}")
 
 # A stage that needs more than the limit is refused, and the message says which one fits; that one trains.
 needs = [report("--stage", stage, "--steps", 1, "--bucket-bytes", 1)["bytes_planned"][0] for stage in range(4)]
