@@ -508,6 +508,7 @@ TEST_CASE("a buffer is handed in as a vector, an array or a span of any extent")
   alignas(16) float plain[128] = {};
   const auto parameters_of = [&](const Optimizer::Buffers& buffers) {
     Optimizer optimizer(self, Layout::flat(128), buffers, Adam{});
+    optimizer.initialize(testing::made_up_weight);
     return optimizer.gather(0, 128).data();
   };
   CHECK(parameters_of({.parameters = vector, .gradients = array}) == vector.data());

@@ -156,7 +156,7 @@ class Group {
   }
 
  private:
-  static constexpr const char* call_alike = ": every rank must make the same calls in the same order";
+  static constexpr const char* call_alike = ": every rank must make the same calls in the same order; the group has ended";
 
   struct Portioned {
     Channel* channel;

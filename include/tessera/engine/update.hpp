@@ -104,19 +104,23 @@ struct FusedUpdate {
     for (std::size_t s = 0; s < state_floats<Rule>; ++s) group.store(state[s], states[s]);
   }
 
-  /// Looks through a block of updated parameters, which are in the cache still: infinite or NaN is noted.
+  /// Looks through updated parameters, which are in the cache still: the first that is infinite or NaN is noted.
   TESSERA_ALWAYS_INLINE void after(index_t begin, index_t end) const noexcept {
-    if (end - begin == block) {
-      constexpr index_t words = block * static_cast<index_t>(sizeof(Parameter)) / 4;
-      std::uint32_t carries = 0;
-      for (index_t j = 0; j < words; ++j) {
+    constexpr index_t lanes = 16, lane_elements = 4 / static_cast<index_t>(sizeof(Parameter));
+    std::uint32_t carries[lanes] = {};
+    index_t i = begin;
+    for (; end - i >= lanes * lane_elements; i += lanes * lane_elements) {
+      TESSERA_INDEPENDENT
+      for (index_t lane = 0; lane < lanes; ++lane) {
         std::uint32_t word;
-        __builtin_memcpy(&word, reinterpret_cast<const char*>(weight.parameter + begin) + 4 * j, 4);
-        carries |= (word & Exponent::all) + Exponent::lowest;
+        __builtin_memcpy(&word, weight.parameter + i + lane * lane_elements, 4);
+        carries[lane] |= (word & Exponent::all) + Exponent::lowest;
       }
-      if ((carries & Exponent::carry) == 0) [[likely]] return;
     }
-    for (index_t i = begin; i < end; ++i)
+    std::uint32_t carry = i < end ? Exponent::carry : 0;  // the rest is looked at one by one
+    for (const std::uint32_t each : carries) carry |= each & Exponent::carry;
+    if (carry == 0) [[likely]] return;
+    for (i = begin; i < end; ++i)
       if (is_not_finite(weight.parameter[i])) return note_non_finite(i);
   }
 

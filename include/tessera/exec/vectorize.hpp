@@ -80,19 +80,20 @@ struct Loop {
 
   TESSERA_ALWAYS_INLINE void operator()() const {
     index_t i = begin;
+    index_t looked_at = begin;
     if constexpr (requires { body.first(i), body.last(i); }) {
-      i = halves();
+      i = halves(looked_at);
     } else {
       for (; end - i >= block; i += block) {
         prefetch(i);
         TESSERA_INDEPENDENT
         for (index_t j = 0; j < block; ++j) body(i + j);
-        after(i, i + block);
+        look(looked_at, i + block);
       }
     }
-    const index_t tail = i;
     for (; i < end; ++i) body(i);
-    if (tail < end) after(tail, end);
+    if constexpr (requires { body.after(i, end); })
+      if (looked_at < end) body.after(looked_at, end);
   }
 
  private:
@@ -100,14 +101,19 @@ struct Loop {
     if constexpr (requires { body.prefetch(i); }) body.prefetch(i);
   }
 
-  TESSERA_ALWAYS_INLINE void after(index_t first, index_t last) const {
-    if constexpr (requires { body.after(first, last); }) body.after(first, last);
+  // Some blocks at a time, which are in the first-level cache still.
+  TESSERA_ALWAYS_INLINE void look(index_t& looked_at, index_t done) const {
+    if constexpr (requires { body.after(looked_at, done); }) {
+      if (done - looked_at < 16 * block) return;
+      body.after(looked_at, done);
+      looked_at = done;
+    }
   }
 
   //   first  | block 0 | block 1 | block 2 |            The processor looks only a few vectors ahead. What waits for
   //   last             | block 0 | block 1 | block 2 |  a division fills that window and hides the divisions to come,
   //                                                     unless it comes when the division is long done.
-  TESSERA_ALWAYS_INLINE index_t halves() const {
+  TESSERA_ALWAYS_INLINE index_t halves(index_t& looked_at) const {
     if (end - begin < block) return begin;
     index_t i = begin;
     prefetch(i);
@@ -120,11 +126,11 @@ struct Loop {
         body.first(i + j);
         body.last(i + j - block);
       }
-      after(i - block, i);
+      look(looked_at, i);
     }
     TESSERA_INDEPENDENT
     for (index_t j = 0; j < block; ++j) body.last(i + j - block);
-    after(i - block, i);
+    look(looked_at, i);
     return i;
   }
 };
@@ -165,7 +171,7 @@ void vectorize_as(Isa isa, index_t begin, index_t end, Body body) {
 /// copyable functor whose calls touch what no other call touches; always inlined, and on clang its arithmetic under
 /// TESSERA_ROUND_EACH_OPERATION. If it has prefetch(i), that is called ahead of every block. If it has first(i) and
 /// last(i), body(i) being one and then the other, last may come a block later. If it has after(first, last), that is
-/// called once the elements of a block, or of the rest, are done. Does not throw unless body does.
+/// called once some elements are done, so that all of them are once, in order. Does not throw unless body does.
 template <class Body>
 void vectorize(index_t begin, index_t end, Body body) {
   vectorize_as(best_isa(), begin, end, body);
