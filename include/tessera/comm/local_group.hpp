@@ -69,7 +69,7 @@ class Group {
       op.first = rank;
     } else if (!op.call.same_as(call)) {
       set_failure(
-          message({"rank ", op.first, " calls ", op.call.text(), ", rank ", rank, " calls ", call.text(), call_alike}),
+          message({"rank ", op.first, " calls ", op.call.text(), ", rank ", rank, " calls ", call.text(), alike}),
           true, rank);
       fail_rank(lock, c, rank);
     }
@@ -156,7 +156,7 @@ class Group {
   }
 
  private:
-  static constexpr const char* call_alike = ": every rank must make the same calls in the same order; the group has ended";
+  static constexpr const char* alike = ": every rank must make the same calls in the same order; the group has ended";
 
   struct Portioned {
     Channel* channel;
@@ -196,7 +196,7 @@ class Group {
   }
 
   void fail_if_stuck() {
-    if (states_.stuck()) set_failure(message({"no rank can go on: ", states_.text(), call_alike}), true, -1);
+    if (states_.stuck()) set_failure(message({"no rank can go on: ", states_.text(), alike}), true, -1);
   }
 
   [[noreturn]] void fail_rank(Lock& lock, Channel& c, int rank) {
