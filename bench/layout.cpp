@@ -183,6 +183,7 @@ int main(int argc, char** argv) {
     std::vector<float> gradients(to_size(buckets * block));
     Sharded<Sgd, Stage1, Fp32, Self> optimizer(self, Layout::flat(buckets * block), {.gradients = gradients}, Sgd{},
                                                options);
+    optimizer.initialize([](Tensor, index_t) { return 1.0f; });
     const Sharding sharding(optimizer.layout(), 1, 1);
     Readiness readiness(sharding);
     const double gather = nanoseconds_a_call(
