@@ -88,6 +88,27 @@ TEST_CASE("a layout of a thousand tensors is a constant expression, in one unit 
   static_assert(elements(true) == 64000);
 }
 
+TEST_CASE("two thousand ties are a constant expression, and asking each unit for its own") {
+  constexpr auto found = [] {
+    Layout layout;
+    for (int u = 0; u < 1000; ++u) {
+      const char name[] = {static_cast<char>('0' + u / 100), static_cast<char>('0' + u / 10 % 10),
+                           static_cast<char>('0' + u % 10)};
+      layout.add_unit(std::string_view(name, 3));
+      if (u > 1) layout.tie(Unit{u}, Unit{0});
+      if (u > 0) layout.tie(Unit{u}, Unit{u - 1});
+    }
+    int count = layout.tied_units();
+    for (const Unit u : layout.forward()) {
+      count += u.index > 0 && layout.tied(u, Unit{u.index - 1});
+      layout.for_each_owner(u, [&](Unit) { ++count; });
+      layout.for_each_user(u, [&](Unit) { ++count; });
+    }
+    return count;
+  };
+  static_assert(found() == 999 + 999 + 2 * (998 + 999));
+}
+
 TEST_CASE("a tensor is found by its full name, the first where dots within names make several of one") {
   Layout layout;
   layout.add_unit("a");
@@ -194,7 +215,7 @@ TEST_CASE("a tie runs from a later unit to the one that owns the tensors") {
                        doctest::Contains("'embedding' cannot be tied to 'head'"), LayoutError);
 }
 
-TEST_CASE("every user of a unit is told, and a unit is counted once however many are tied to it") {
+TEST_CASE("every user and every owner of a unit is told, and a unit is counted once however many are tied to it") {
   Layout layout;
   for (int u = 0; u < 5; ++u) layout.add_unit("u" + std::to_string(u));
   for (const auto& [user, owner] : {std::pair(3, 0), std::pair(4, 0), std::pair(4, 2), std::pair(1, 0)})
@@ -206,6 +227,13 @@ TEST_CASE("every user of a unit is told, and a unit is counted once however many
     for (const int user : {3, 4, 1})
       if (layout.tied(Unit{user}, owner)) expected += std::to_string(user);
     CHECK(users == expected);
+  }
+  for (const Unit user : layout.forward()) {
+    std::string owners, expected;
+    layout.for_each_owner(user, [&](Unit owner) { owners.insert(0, std::to_string(owner.index)); });
+    for (const int owner : {0, 2})
+      if (layout.tied(user, Unit{owner})) expected += std::to_string(owner);
+    CHECK(owners == expected);
   }
   CHECK_FALSE(layout.tied(Unit{3}, Unit{2}));
   CHECK_FALSE(layout.tied(Unit{-1}, Unit{0}));

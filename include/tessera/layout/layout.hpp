@@ -101,9 +101,9 @@ class Layout {
       refuse(message({"unit '", name(user), "' cannot be tied to '", name(owner),
                       "': the tensors belong to the unit that comes first in forward"}));
     if (tie_units_.find_or_add(hash_of(user, owner), [&](int i) { return is_tie(i, user, owner); }) >= 0) return;
-    int& last = units_[owner.index].last_tie;
-    ties_.push_back({user, owner, last});
-    last = static_cast<int>(ties_.size()) - 1;
+    const int tie = static_cast<int>(ties_.size());
+    ties_.push_back({user, owner, units_[user.index].last_owner, units_[owner.index].last_user});
+    units_[user.index].last_owner = units_[owner.index].last_user = tie;
   }
 
   /// The units in order of forward use, and of backward.
@@ -181,18 +181,17 @@ class Layout {
   constexpr bool tied(Unit user, Unit owner) const {
     return tie_units_.find(hash_of(user, owner), [&](int i) { return is_tie(i, user, owner); }) >= 0;
   }
-  /// visit(owner) for each unit that `user` was tied to.
+  /// Whether any unit was tied to `owner`.
+  constexpr bool tied_to(Unit owner) const { return unit(owner).last_user >= 0; }
+  /// Calls visit(owner) for each unit that `user` was tied to, and visit(user) for each that was tied to `owner`: those
+  /// of the latest ties first.
   template <class Visit>
   constexpr void for_each_owner(Unit user, Visit visit) const {
-    for (const Tie& tie : ties_)
-      if (tie.user == user) visit(tie.owner);
+    for (int i = unit(user).last_owner; i >= 0; i = ties_[i].owner_before) visit(ties_[i].owner);
   }
-  /// Whether any unit was tied to `owner`.
-  constexpr bool tied_to(Unit owner) const { return unit(owner).last_tie >= 0; }
-  /// Calls visit(user) for each unit that was tied to `owner`.
   template <class Visit>
   constexpr void for_each_user(Unit owner, Visit visit) const {
-    for (int i = unit(owner).last_tie; i >= 0; i = ties_[i].before) visit(ties_[i].user);
+    for (int i = unit(owner).last_user; i >= 0; i = ties_[i].user_before) visit(ties_[i].user);
   }
   /// How many units are tied to by others: what a pool must hold beside the unit at work.
   constexpr int tied_units() const {
@@ -220,7 +219,7 @@ class Layout {
   struct UnitRecord {
     int first_tensor, last_tensor;
     Range trainable, frozen;
-    int last_tie = -1;  // to it
+    int last_owner = -1, last_user = -1;  // its latest ties
   };
   struct TensorRecord {
     int unit;
@@ -230,7 +229,7 @@ class Layout {
   };
   struct Tie {
     Unit user, owner;
-    int before = -1;  // the one to the same owner
+    int owner_before, user_before;  // ties of the same user, and of the same owner; -1: none
   };
 
   static constexpr index_t most = index_t{1} << 55;
