@@ -32,9 +32,10 @@ class BackwardPass {
     of.weights_.require_gathered(unit);
     of.progress_.at(unit);
     return of.guarded([&] {
-      typename Optimizer::Gradient* const room = of.reduce_.open(unit, of.progress_.clears(unit));
+      using Gradient = typename Optimizer::Gradient;
+      Gradient* const room = of.reduce_.open(unit, of.progress_.clears(unit));
       of.progress_.set_zeroed(unit);
-      return UnitView(of.layout(), unit, room, decltype(room){});
+      return UnitView<Gradient>(of.layout(), unit, room, nullptr);
     });
   }
 
