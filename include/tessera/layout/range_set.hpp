@@ -47,7 +47,7 @@ class RangeSet {
  private:
   std::size_t first_that_ends_after(index_t place) const {
     const auto ends_before = [&](index_t i) { return ranges_[i].end <= place; };
-    return to_size(partition_point(std::ssize(ranges_), ends_before));
+    return to_size(partition_point(static_cast<index_t>(ranges_.size()), ends_before));
   }
 
   List<Range> ranges_;

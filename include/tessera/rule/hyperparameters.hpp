@@ -33,6 +33,10 @@ constexpr std::size_t members() {
     return members<T, n - 1>();
 }
 
+// A concept of its own: in a generic lambda nvcc 13 looks for the member where there is none.
+template <class T>
+concept NamesHyperparameters = requires { T::hyperparameter_names.size(); };
+
 template <class T>
 inline constexpr bool is_array = false;
 template <class T, std::size_t n>
@@ -81,7 +85,7 @@ constexpr void visit_leaves(const T& value, const char* name, std::size_t index,
                   "hyperparameters are numbers, enumerations, std::arrays and plain structs of these");
     for_each_member(value, [&](std::size_t k, const auto& member) {
       const char* member_name = name;
-      if constexpr (requires { T::hyperparameter_names[0]; }) {
+      if constexpr (NamesHyperparameters<T>) {
         static_assert(T::hyperparameter_names.size() == members<T>(), "hyperparameter_names names every member");
         member_name = T::hyperparameter_names[k];
       }
