@@ -126,8 +126,8 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
     progress_.require_new_pass(options);
     guarded([&] {
       decision_.raise_difference(progress_.steps() - 1);
+      reduce_.begin_pass(progress_.passes(), options);  // may refuse on this rank alone: before what all ranks join
       if (progress_.passes() == 0) weight_check_.check(progress_.steps(), parameters_, state_);
-      reduce_.begin_pass(progress_.passes(), options);
     });
     const index_t pass = progress_.begin_pass(options);
     parameters_.begin_backward();
@@ -156,7 +156,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
       decision_.decide(reductions_, step_settings(), reduce_.divisor(), rules_, absent(), progress_.steps());
       if (decision_.may_be_applied()) update();
       const index_t attempt = progress_.end_step();
-      reduce_.begin_step(options_.micro_batches);
+      reduce_.begin_step(progress_.passes_in_step());
       weight_check_.note(attempt + 1, parameters_);
       return Report(decision_.last(), decision_.agreed(), layout(), attempt);
     });
@@ -234,6 +234,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
 
   void update() {
     weights_.change();
+    weight_check_.forget();
     parameters_.before_update();
     state_.measure(reduce_, parameters_, reductions_, absent(), progress_.steps());
     for (int b = 0; b < sharding_.buckets(); ++b) {

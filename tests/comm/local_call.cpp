@@ -19,7 +19,7 @@ Call sample() {
           nullptr};
 }
 
-TEST_CASE("calls are the same only if kind, types, sizes, root, scale and tag are") {
+TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {
   CHECK(sample().same_as(sample()));
   const auto differs = [](auto change) {
     Call other = sample();
@@ -32,7 +32,7 @@ TEST_CASE("calls are the same only if kind, types, sizes, root, scale and tag ar
   CHECK(differs([](Call& c) { c.elements = 4095; }));
   CHECK(differs([](Call& c) { c.part = 1025; }));
   CHECK(differs([](Call& c) { c.root = 1; }));
-  CHECK(differs([](Call& c) { c.scale = 0.5f; }));
+  CHECK_FALSE(differs([](Call& c) { c.scale = 0.5f; }));  // a step's digest says what made it differ
   CHECK(differs([](Call& c) { c.tag.what = "parameters of bucket"; }));
   CHECK(differs([](Call& c) { c.tag.index = 4; }));
   CHECK(differs([](Call& c) { c.tag.pass = 3; }));

@@ -48,9 +48,10 @@ Trained replayed() {
 
   REQUIRE(cudaStreamBeginCapture(f.stream.get(), cudaStreamCaptureModeThreadLocal) == cudaSuccess);
   const auto report = f.training.step();
-  f.optimizer.finish();
+  const auto weights = f.optimizer.finish();
   cudaGraph_t graph = nullptr;
   REQUIRE(cudaStreamEndCapture(f.stream.get(), &graph) == cudaSuccess);
+  CHECK(weights.first_non_finite_weight().empty());  // before it is replayed, too
   cudaGraphExec_t replay = nullptr;
   REQUIRE(cudaGraphInstantiate(&replay, graph, 0) == cudaSuccess);
   for (int s = captured_from; s < steps; ++s) {

@@ -259,10 +259,11 @@ TEST_CASE("slots hold no gradients of the caller's to keep") {
   refused(Stage3{});
 }
 
-TEST_CASE("ranks that sum other numbers of micro-batches are told apart, and nothing is applied") {
+TEST_CASE_TEMPLATE("ranks that sum other numbers of micro-batches are told apart, and nothing is applied", Precision,
+                   Fp32, Bf16) {
   const Layout layout = tied_units();
   run_ranks(2, [&](Local& comm) {
-    Sharded<Sgd, Stage2> optimizer(comm, layout, {}, Sgd{});
+    Sharded<Sgd, Stage2, Precision> optimizer(comm, layout, {}, Sgd{});
     optimizer.initialize(testing::made_up_weight);
     {
       auto pass = optimizer.backward({.sum_of = 1 + comm.rank()});
@@ -274,6 +275,24 @@ TEST_CASE("ranks that sum other numbers of micro-batches are told apart, and not
     CHECK_THROWS_WITH_AS(static_cast<void>(optimizer.step()),
                          doctest::Contains("the step's micro-batches: rank 0 has 2, rank 1 has 4"), AgreementError);
     CHECK(testing::run_steps(optimizer, comm.rank(), 2, 1, 1).applied[0]);
+  });
+}
+
+TEST_CASE("a rank whose backward is refused for its gradients clears them and goes on, the others only wait") {
+  run_ranks(2, [&](Local& comm) {
+    std::vector<float> gradients(4096);
+    Sharded<Sgd, Stage1> optimizer(comm, Layout::flat(4096), {.gradients = gradients}, Sgd{},
+                                   {.check_weights = 1, .check_gradients = true});
+    optimizer.initialize(testing::made_up_weight);
+    if (comm.rank() == 0) {
+      gradients[3] = 1;
+      CHECK_THROWS_AS(static_cast<void>(optimizer.backward()), UsageError);
+      gradients[3] = 0;
+    }
+    static_cast<void>(optimizer.gather(0, 4096));
+    auto pass = optimizer.backward();
+    pass.ready(0, 4096);
+    CHECK(optimizer.step().applied());
   });
 }
 

@@ -66,7 +66,7 @@ TEST_CASE("a weight that an update made infinite or NaN is in the next outcome a
   Alone alone;
   alone.decide(1);
   CHECK(alone.numbers.outcome.first_non_finite_weight == -1);
-  alone.numbers.first_non_finite_weight = 0;
+  alone.numbers.first_non_finite_weight.place = 0;
   for (int step = 0; step < 2; ++step) {
     alone.decide(1);
     CHECK(alone.numbers.outcome.first_non_finite_weight == 0);

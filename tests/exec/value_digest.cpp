@@ -56,10 +56,10 @@ std::uint64_t documented(const std::vector<T>& values) {
 
 TEST_CASE_TEMPLATE("the digest is the documented one at any length, on any number of threads", T, float, bfloat16,
                    float16) {
-  for (const index_t n : {0, 1, 2, 63, 255, 256, 257, 511, 512, 513, 1000, 32768, 100001}) {
+  for (const index_t n : {0, 1, 2, 63, 255, 256, 257, 511, 512, 513, 1000, 32768, 32769, 40000, 65537, 100001}) {
     const auto values = some<T>(n);
     const auto expected = documented(values);
-    for (const int threads : {1, 2, 3}) CHECK(digest(values, threads) == expected);
+    for (const int threads : {1, 2, 3, 32, 64}) CHECK(digest(values, threads) == expected);
   }
 }
 

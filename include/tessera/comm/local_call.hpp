@@ -42,8 +42,8 @@ struct Call {
   bool same_as(const Call& other) const noexcept {
     return kind == other.kind && in.bytes == other.in.bytes && out.bytes == other.out.bytes &&
            std::strcmp(in.name, other.in.name) == 0 && std::strcmp(out.name, other.out.name) == 0 &&
-           elements == other.elements && part == other.part && root == other.root && scale == other.scale &&
-           tag.index == other.tag.index && tag.pass == other.tag.pass && std::strcmp(tag.what, other.tag.what) == 0;
+           elements == other.elements && part == other.part && root == other.root && tag.index == other.tag.index &&
+           tag.pass == other.tag.pass && std::strcmp(tag.what, other.tag.what) == 0;
   }
 
   /// "reduce_scatter of 4096 bfloat16 in parts of 1024 (gradients of bucket 3, pass 2)"

@@ -21,7 +21,8 @@ class BetweenSteps {
   template <class Value>
   void initialize(Value value) {
     Optimizer& of = optimizer();
-    bring_in("initialize", [&](index_t step) {
+    require_outside("initialize");
+    bring_in([&](index_t step) {
       of.weight_check_.require_same_function(step, value);
       of.weights_.bring_in();
       of.decision_.forget_weights();
@@ -36,8 +37,9 @@ class BetweenSteps {
   /// middle of a step or without finish() before, and AgreementError on every rank where ranks' weights differ.
   void take_parameters(const TakeOptions& options = {}) {
     Optimizer& of = optimizer();
-    bring_in("take_parameters", [&](index_t step) {
-      of.weights_.require_own_weights();
+    require_outside("take_parameters");
+    of.weights_.require_own_weights();
+    bring_in([&](index_t step) {
       of.weights_.bring_in();
       of.weight_check_.came_in("take_parameters()", step, of.parameters_, options.clear_state);
       of.decision_.forget_weights();
@@ -85,11 +87,15 @@ class BetweenSteps {
  private:
   Optimizer& optimizer() noexcept { return static_cast<Optimizer&>(*this); }
 
+  void require_outside(const char* call) {
+    optimizer().progress_.require_between_steps(call);
+    if (optimizer().evaluation_.open())
+      throw UsageError(message({call, "() during evaluation: call end_evaluation() first"}));
+  }
+
   template <class Work>
-  void bring_in(const char* call, Work work) {
+  void bring_in(Work work) {
     Optimizer& of = optimizer();
-    of.progress_.require_between_steps(call);
-    if (of.evaluation_.open()) throw UsageError(message({call, "() during evaluation: call end_evaluation() first"}));
     of.guarded([&] {
       of.parameters_.before_update();
       work(of.progress_.steps());
@@ -103,6 +109,7 @@ class BetweenSteps {
     of.progress_.require_between_steps(call);
     of.guarded([&] {
       if (Optimizer::trades_weights && evaluation != of.evaluation_.open()) {
+        of.parameters_.post_all();  // may refuse: before anything changes
         of.weights_.change();
         of.weight_check_.forget();
       }

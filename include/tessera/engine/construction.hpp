@@ -195,9 +195,11 @@ class Construction {
     List<Blueprint> ranks(world_);
     ranks[rank_] = mine;
     executor_->upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[rank_]));
-    executor_->wait(queue_->all_gather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0},
-                                       executor_->record()));
+    const auto arrived = queue_->all_gather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0},
+                                            executor_->record());
+    executor_->wait(arrived);
     executor_->download(std::span<const std::uint64_t>(all), reinterpret_cast<std::uint64_t*>(ranks.data()));
+    if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything
     for (int r = 0; r < world_; ++r)
       if (ranks[r].problem[0] != 0 && r != rank_)
         throw PeerError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));

@@ -39,7 +39,7 @@ struct UpdateOfStep {
     complete.rule = rule->rule;
     complete.scalars = rule->scalars;
     complete.scale = numbers->outcome.gradient_scale;
-    complete.first_non_finite = &numbers->first_non_finite_weight;
+    complete.first_non_finite = &numbers->first_non_finite_weight.place;
     if constexpr (requires { complete.weight.random; })
       complete.weight.random = StepRandom(seed, numbers->outcome.steps);
     if constexpr (NeedsTensorNorms<Rule>)

@@ -60,6 +60,16 @@ class BackwardPass {
     ready(unit);
   }
 
+  /// The same for elements [begin, end) of a flat layout's buffer, in any order, each once. The buffer was zeroed by
+  /// Sharded::backward().
+  void ready(index_t begin, index_t end) const {
+    if (begin == end) return;
+    if (!open()) throw UsageError(message({"ready(", begin, ", ", end, ") outside a pass: ", closed}));
+    optimizer_->weights_.require_gathered(Range{begin, end});
+    optimizer_->progress_.mark(Range{begin, end});
+    optimizer_->send_complete();
+  }
+
   /// Instead of gradients(unit) and ready(unit): this micro-batch gives the unit no gradient. A unit that none of a
   /// step's micro-batches on any rank gives one keeps its weights and state as they are, while other units' bias
   /// corrections go on counting steps; else this one counts as zeros in the mean. Enqueues. Throws UsageError as ready.
@@ -70,16 +80,6 @@ class BackwardPass {
     of.guarded([&] { of.reduce_.open(unit, true); });
     of.progress_.mark_skipped(unit);
     of.send_complete();
-  }
-
-  /// The same for elements [begin, end) of a flat layout's buffer, in any order, each once. The buffer was zeroed by
-  /// Sharded::backward().
-  void ready(index_t begin, index_t end) const {
-    if (begin == end) return;
-    if (!open()) throw UsageError(message({"ready(", begin, ", ", end, ") outside a pass: ", closed}));
-    optimizer_->weights_.require_gathered(Range{begin, end});
-    optimizer_->progress_.mark(Range{begin, end});
-    optimizer_->send_complete();
   }
 
  private:

@@ -69,13 +69,13 @@ class StepReport {
 template <class Executor>
 class WeightsReport {
  public:
-  using ReadBack = typename Executor::template ReadBack<std::uint64_t>;
+  using ReadBack = typename Executor::template ReadBack<LowestPlace>;
 
   WeightsReport(ReadBack first, const Layout& layout) : first_(std::move(first)), layout_(&layout) {}
 
   /// The first tensor with a parameter that an update of this rank made infinite or NaN; empty if there is none.
   std::string first_non_finite_weight() const {
-    const std::uint64_t place = first_.get();
+    const std::uint64_t place = first_.get().place;
     return place == SquareSum::none ? std::string() : layout_->name_at(static_cast<index_t>(place));
   }
 

@@ -34,11 +34,12 @@ struct Setting {
   int index = 0;   ///< among the hyperparameters, for one without a name
   std::uint64_t word = 0;
   bool floating = false;
+  bool has_sign = false;  ///< an integer that may be below 0
 
   template <class Number>
   static constexpr Setting of(const char* name, Number number, int group = -1, std::size_t index = 0) {
     constexpr bool floating = std::is_floating_point_v<Number>;
-    Setting setting{name, group, static_cast<int>(index), 0, floating};
+    Setting setting{name, group, static_cast<int>(index), 0, floating, std::is_signed_v<Number>};
     if constexpr (floating)
       setting.word = bits_as<std::uint64_t>(static_cast<double>(number));
     else
@@ -81,7 +82,7 @@ std::uint64_t digest_of(const Chosen& chosen, const std::vector<Rule>& rules) {
 
 /// The number as it would be typed, with as many digits as tell it from its neighbours.
 inline std::string text_of(const Setting& setting, std::uint64_t word) {
-  if (!setting.floating) return message({static_cast<long long>(word)});
+  if (!setting.floating) return setting.has_sign ? message({static_cast<long>(word)}) : message({word});
   const double number = bits_as<double>(word);
   char digits[40];
   for (const int precision : {6, 9, 17}) {
@@ -129,8 +130,11 @@ std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rul
   const std::span<std::uint64_t> all = buffer.span();
   const std::span<std::uint64_t> mine = all.subspan(own, settings.size());
   apart.upload(mine, words.data() + own);
-  apart.wait(queue.all_gather(std::span<const std::uint64_t>(mine), all, n, Tag{"settings", 0, 0}, apart.record()));
+  const auto arrived =
+      queue.all_gather(std::span<const std::uint64_t>(mine), all, n, Tag{"settings", 0, 0}, apart.record());
+  apart.wait(arrived);
   apart.download(std::span<const std::uint64_t>(all), words.data());
+  if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything
   return difference_of<Rule>(settings, words);
 }
 

@@ -94,7 +94,7 @@ class StepDecision {
 
   /// Weights have come in anew: that earlier ones were not finite is forgotten.
   void forget_weights() { executor_->once(ForgetNonFiniteWeight{numbers_.data()}); }
-  /// The first place of a parameter that an update of this rank made infinite or NaN, or SquareSum::none.
+  /// The first place of a parameter that an update of this rank made infinite or NaN, or none.
   auto first_non_finite_weight() const { return executor_->read_back(&std::as_const(*numbers()).first_non_finite_weight); }
 
   /// Where the host knows of a step that is skipped, nothing more of it is done or sent.

@@ -29,12 +29,17 @@ struct StepOutcome {
   bool loss_scale_exhausted = false;
 };
 
+/// The lowest place that was noted; by default none.
+struct LowestPlace {
+  std::uint64_t place = SquareSum::none;
+};
+
 struct StepNumbers {
   SquareSum mine;  ///< of this rank's part of the reduced gradients
   LossScaler scaler;
   float loss_scale = 1;  ///< what the caller multiplies the loss by
   StepOutcome outcome;   ///< of the last step
-  std::uint64_t first_non_finite_weight = SquareSum::none;  ///< the lowest place that an update of this rank wrote
+  LowestPlace first_non_finite_weight;  ///< that an update of this rank wrote
 };
 
 /// A group's hyperparameters as they are in this step.
@@ -123,7 +128,7 @@ struct Offer {
     digest.add(static_cast<std::int64_t>(settings)).add(numbers->outcome.steps);
     words.digest(rank) = digest.value();
     words.gradient_place(rank) = mine.first_non_finite + 1;  // none becomes 0
-    words.weight_place(rank) = numbers->first_non_finite_weight + 1;
+    words.weight_place(rank) = numbers->first_non_finite_weight.place + 1;
   }
 };
 
@@ -169,7 +174,7 @@ struct Decide {
 /// Weights have come in anew.
 struct ForgetNonFiniteWeight {
   StepNumbers* numbers;
-  TESSERA_HD void operator()() const noexcept { numbers->first_non_finite_weight = SquareSum::none; }
+  TESSERA_HD void operator()() const noexcept { numbers->first_non_finite_weight = {}; }
 };
 
 /// Counts the steps to come from the first again.

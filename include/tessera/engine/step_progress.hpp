@@ -45,8 +45,8 @@ class StepProgress {
     if (passes_ == passes_in_step_)
       throw UsageError(message({"backward(): all ", passes_, " micro-batches of the step are done: call step()"}));
     if (options.sum_of < 1) throw OptionError(message({"backward(): sum_of must be at least 1, is ", options.sum_of}));
-    if (!options.zero && micro_batches_ > 1)
-      throw UsageError(message({"backward({.zero = false}) for one of ", micro_batches_,
+    if (!options.zero && passes_in_step_ > 1)
+      throw UsageError(message({"backward({.zero = false}) for one of ", passes_in_step_,
                                 " passes of a step: add all micro-batches up in one, with Options::micro_batches 1"}));
     if (passes_ > 0 && options.sum_of != pass_options_.sum_of)
       throw UsageError(message({"backward(): sum_of is ", options.sum_of, ", in the step's first pass it was ",

@@ -101,7 +101,7 @@ std::uint64_t of_range(const T* values, index_t n, index_t begin, index_t end) n
   const index_t first = ceil_div(begin, of_block), last = ceil_div(end, of_block), whole = min(last, n / of_block);
   std::uint64_t sum = 0;
   run_as(best_isa(), Blocks{reinterpret_cast<const unsigned char*>(values + first * of_block), first, whole - first, &sum});
-  if (whole < last) {
+  if (first <= whole && whole < last) {  // of several parts, one has the last block
     unsigned char padded[block_bytes] = {};
     std::memcpy(padded, values + whole * of_block, static_cast<std::size_t>(n - whole * of_block) * sizeof(T));
     run_as(best_isa(), Blocks{padded, whole, 1, &sum});
