@@ -115,6 +115,7 @@ TEST_CASE("a unit is ready with its last gradient, while autograd goes on") {
                                {"output", torch::nn::AnyModule(torch::nn::Linear(5, 3))}});
   tessera::run_ranks(1, [&](tessera::Local& comm) {
     Optimizer<tessera::Stage0> optimizer(comm, layout_of(model), {}, tessera::AdamW{});
+    optimizer.initialize(weights_of(model));
     ShardedModule sharded(model, optimizer);
     ask = [&] {
       try {
@@ -171,6 +172,7 @@ TEST_CASE("at stage 3 parameters lie nowhere but within forward and backward") {
   auto model = small_model();
   tessera::run_ranks(2, [&](tessera::Local& comm) {
     Optimizer<tessera::Stage3> optimizer(comm, layout_of(model), {}, tessera::AdamW{});
+    optimizer.initialize(weights_of(model));
     auto replica = small_model();
     ShardedModule sharded(replica, optimizer);
     const auto lie_nowhere = [&] {
@@ -215,6 +217,7 @@ TEST_CASE("what is wrong is said") {
   SUBCASE("a backward past the optimizer") {
     tessera::run_ranks(1, [&](tessera::Local& comm) {
       Optimizer<tessera::Stage0> optimizer(comm, layout, {}, tessera::AdamW{});
+      optimizer.initialize(weights_of(model));
       ShardedModule sharded(small_model(), optimizer);
       CHECK_THROWS_WITH_AS(sharded.forward(x).sum().backward(), doctest::Contains("call ShardedModule::backward"),
                            tessera::UsageError);
@@ -229,6 +232,7 @@ TEST_CASE("what is wrong is said") {
     const torch::nn::Sequential wasteful({{"block", torch::nn::AnyModule(Spare())}});
     tessera::run_ranks(1, [&](tessera::Local& comm) {
       Optimizer<tessera::Stage0> optimizer(comm, layout_of(wasteful), {}, tessera::AdamW{});
+      optimizer.initialize(weights_of(wasteful));
       ShardedModule sharded(wasteful, optimizer);
       sharded.backward(sharded.forward(x).sum());
       CHECK_THROWS_WITH_AS(optimizer.step(), doctest::Contains("unit 'block' was never ready"), tessera::UsageError);

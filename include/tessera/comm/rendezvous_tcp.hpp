@@ -115,7 +115,7 @@ class Host {
   }
 
  private:
-  // Sends nothing away for what it says of itself but strangers.
+  // Of this job, but wrong in what it says: an error on all ranks.
   void check(const Hello& hello, List<bool>& arrived, int& here) {
     if (hello.world != me_.world || hello.rank < 1 || hello.rank >= me_.world)
       refuse(Verdict::disagreement,
@@ -150,7 +150,7 @@ class Host {
       if (!guests_[i].introduced()) until = min(until, guests_[i].until);
     }
     polled.back() = {listening_.handle(), POLLIN, 0};
-    if (full()) {  // who knocks cannot be let in: look again, but not all the time
+    if (full()) {  // no connection can be accepted: try again after a while
       polled.back().fd = -1;
       until = min(until, Moment::now() + look_again);
     }
@@ -164,7 +164,7 @@ class Host {
     let_in();
   }
 
-  // Whoever knocks. Where this process may open no more files it asks for more, then waits for some to be closed.
+  // Accepts connections. Where this process may open no more files it raises the limit, then waits for some to close.
   void let_in() {
     int error;
     do {

@@ -71,7 +71,7 @@ struct Options {
   /// took since. 0: never. It reads all of that twice, and blocks on every executor.
   int check_weights = 0;
   /// Whether gradients are looked for that were written before backward() or gradients(unit) clears them (stages 0 and
-  /// 1): UsageError. Reads the gradient buffer twice a pass and blocks on every executor. Each rank's own affair.
+  /// 1): UsageError. Reads the gradient buffer twice a pass and blocks on every executor. Ranks may differ in it.
   bool check_gradients = false;
   /// How long a rank waits for another before it says which one is missing.
   Duration timeout = Duration::seconds(600);
