@@ -362,6 +362,25 @@ TEST_CASE("a rank whose rule differs keeps all from applying anything, and each 
   CHECK(errors[1] == errors[0]);
 }
 
+TEST_CASE("a parameter that an update makes infinite is named on all ranks by the next step's report") {
+  run_cuda_ranks(
+      2,
+      [&](CudaLocal& comm) {
+        Sharded<AdamW, Stage1, Fp16, CudaLocal> optimizer(comm, testing::ragged_layout(), {},
+                                                            {AdamW{}, AdamW{.lr = 3e38}},
+                                                            {.loss_scale = {.initial = 256}});
+        optimizer.initialize(testing::made_up_weight);
+        testing::Training training(optimizer, comm.executor(), comm.rank(), 2, 1, -1);
+        const auto first = training.step();
+        CHECK(first.applied());
+        CHECK(first.first_non_finite_weight().empty());
+        CHECK(training.step().first_non_finite_weight() == "body.bias");  // the first of the group
+        const std::string found = optimizer.finish().first_non_finite_weight();
+        CHECK((found == "body.bias" || found == "head.bias"));
+      },
+      {.devices = {0}});
+}
+
 TEST_CASE("memory that a device cannot use is refused on every rank before anything is launched") {
   std::vector<std::string> errors(2);
   std::vector<float16> host(2000);

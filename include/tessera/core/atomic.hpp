@@ -9,7 +9,7 @@ namespace tessera {
 
 /// Sets *at to `to` if that is lower. Any number of threads may do so at once.
 TESSERA_HD inline void lower_to(std::uint64_t* at, std::uint64_t to) noexcept {
-#if TESSERA_ON_DEVICE
+#if TESSERA_DEVICE_CODE
   ::atomicMin(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(to));
 #else
   std::uint64_t now = __atomic_load_n(at, __ATOMIC_RELAXED);

@@ -22,7 +22,12 @@
 #define TESSERA_HD
 #endif
 
-// Whether this pass of the compiler makes a device's code, of an architecture that converts 16-bit floats by itself.
+// Whether this pass of the compiler makes a device's code; and of an architecture that converts 16-bit floats by itself.
+#if defined(__CUDA_ARCH__)
+#define TESSERA_DEVICE_CODE 1
+#else
+#define TESSERA_DEVICE_CODE 0
+#endif
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 #define TESSERA_ON_DEVICE 1
 #else

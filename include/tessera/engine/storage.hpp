@@ -19,7 +19,7 @@ inline constexpr std::size_t buffer_alignment = 16;
 /// A buffer of the caller's, or none. Made from what a span of T is made from: a span, vector or array of T.
 template <class T>
 struct CallersBuffer : std::span<T> {
-  constexpr CallersBuffer() = default;
+  constexpr CallersBuffer() noexcept {}  // defaulted, a member initializer with {} of it crashes g++ 12
 
   /// Refuses to compile, in words, what is no such buffer.
   template <class Given>
