@@ -109,9 +109,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
 
   /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way, and throws
   /// UsageError while Weights kept from before are in their way: release them and call again.
-  Weights<Parameter> gather(Unit unit) {
-    return gather_part(unit, unit);
-  }
+  Weights<Parameter> gather(Unit unit) { return gather_part(unit, unit); }
 
   /// The same by range of the buffer of a flat layout.
   std::span<const Parameter> gather(index_t begin, index_t end) {
