@@ -36,15 +36,18 @@ TEST_CASE("n items are defaults, also of a type that cannot move") {
   CHECK(List<int>(2)[1] == 0);
 }
 
-TEST_CASE("counts and indexes are of any integer type, and a negative count is refused") {
+TEST_CASE("counts and indexes are of any integer type") {
   List<int> list(index_t{3});
   list[index_t{0}] = 1;
   list[std::size_t{1}] = 2;
   list[short{2}] = 3;
   const List<int>& same = list;
   CHECK(same[0] + same[1u] + same[index_t{2}] == 6);
-  CHECK_THROWS_AS(List<int>(-1), std::bad_alloc);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)  // which end the program
+TEST_CASE("a negative count is refused") { CHECK_THROWS_AS(List<int>(-1), std::bad_alloc); }
+#endif
 
 TEST_CASE("growing keeps items that are trivially copied, in constant expressions too") {
   const auto sum = [](int n) {
