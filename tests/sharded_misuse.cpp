@@ -8,6 +8,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -160,14 +161,17 @@ TEST_CASE("initialize that waits for a rank which dropped throws CommError, and 
     layout.add_unit(name);
     layout.add_tensor("w", {64});
   }
+  std::atomic<bool> gathered = false;  // by rank 0, before rank 1 drops
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage3> optimizer(comm, layout, {}, Adam{}, {.bucket_bytes = 1, .timeout = std::chrono::seconds(20)});
     optimizer.initialize(testing::made_up_weight);
     static_cast<void>(optimizer.gather(Unit{0}));
     if (comm.rank() == 0) {
-      static_cast<void>(optimizer.gather(Unit{1}));  // and the third unit's gather is on its way, which rank 1 never joins
+      static_cast<void>(optimizer.gather(Unit{1}));  // posts the third unit's gather too, which rank 1 never joins
+      gathered = true;
       CHECK_THROWS_WITH_AS(optimizer.initialize(testing::made_up_weight), Contains("rank 1 dropped"), CommError);
     } else {
+      while (!gathered) std::this_thread::yield();
       optimizer.drop_step();
     }
     optimizer.initialize(testing::made_up_weight);
