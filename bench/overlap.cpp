@@ -19,7 +19,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include <tessera/comm/simulated.hpp>
+#include <tessera/model/simulated.hpp>
 #include <tessera/tessera.hpp>
 #include <tessera/timeline/trace_events.hpp>
 

@@ -5,9 +5,9 @@
 #include <span>
 #include <string>
 
-#include <tessera/cuda/executor.cuh>
-#include <tessera/cuda/local.cuh>
-#include <tessera/cuda/nccl.cuh>
+#include <tessera/cuda/exec/executor.cuh>
+#include <tessera/cuda/local/local.cuh>
+#include <tessera/cuda/nccl/nccl.cuh>
 #include <tessera/tessera.hpp>
 
 #include "samples.hpp"

@@ -1,4 +1,4 @@
-// The step-time model (engine/step_time.hpp, what tessera-plan prints) against runs: the engine on a simulated network,
+// The step-time model (model/step_time.hpp, what tessera-plan prints) against runs: the engine on a simulated network,
 // with computing that sleeps, so that a few processors play all ranks. Exits with 1 if any is off by more than 10%.
 #include <algorithm>
 #include <chrono>
@@ -12,8 +12,8 @@
 
 #include <CLI/CLI.hpp>
 
-#include <tessera/comm/simulated.hpp>
-#include <tessera/engine/step_time.hpp>
+#include <tessera/model/simulated.hpp>
+#include <tessera/model/step_time.hpp>
 #include <tessera/tessera.hpp>
 
 using namespace tessera;

@@ -3,7 +3,7 @@
 
 #include <cuda_runtime.h>
 
-#include <tessera/cuda/error.cuh>
+#include <tessera/cuda/runtime/error.cuh>
 
 class Stopwatch {
  public:

@@ -12,7 +12,7 @@
 #include <CLI/CLI.hpp>
 
 #include <tessera/core/bfloat16.hpp>
-#include <tessera/engine/update.hpp>
+#include <tessera/engine/kernels/update.hpp>
 #include <tessera/exec/host.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/adamw.hpp>

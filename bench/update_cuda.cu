@@ -6,8 +6,8 @@
 
 #include <tessera/core/bfloat16.hpp>
 #include <tessera/core/float16.hpp>
-#include <tessera/cuda/executor.cuh>
-#include <tessera/engine/optimizer_state.hpp>
+#include <tessera/cuda/exec/executor.cuh>
+#include <tessera/engine/memory/optimizer_state.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/adamw.hpp>
 

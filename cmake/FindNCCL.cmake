@@ -1,7 +1,7 @@
 # NCCL brings no CMake package of its own. Looked for in NCCL_ROOT and NCCL_HOME (variables of CMake or of the
 # environment), then with the CUDA toolkit, then where the system keeps libraries.
 #
-#   NCCL::NCCL                            what a program with <tessera/cuda/nccl.cuh> links
+#   NCCL::NCCL                            what a program with <tessera/cuda/nccl/nccl.cuh> links
 #   NCCL_FOUND, NCCL_VERSION              of the header
 #   NCCL_INCLUDE_DIR, NCCL_LIBRARY        in the cache: may be set by hand
 find_package(CUDAToolkit QUIET)

@@ -1,7 +1,7 @@
 // Local as a library's native reduction looks to the engine: it promises no order. (Its sums do keep one.)
 #pragma once
 
-#include <tessera/comm/local.hpp>
+#include <tessera/comm/local/local.hpp>
 
 namespace tessera::testing {
 

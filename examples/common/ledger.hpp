@@ -12,7 +12,7 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/digest.hpp>
-#include <tessera/engine/report.hpp>
+#include <tessera/engine/step/report.hpp>
 #include <tessera/layout/layout.hpp>
 #include <tessera/layout/options.hpp>
 

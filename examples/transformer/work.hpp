@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include <tessera/engine/views.hpp>
+#include <tessera/engine/memory/views.hpp>
 #include <tessera/exec/host.hpp>
 
 #include "transformer/layers.hpp"

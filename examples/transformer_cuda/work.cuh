@@ -8,9 +8,9 @@
 #include <span>
 #include <vector>
 
-#include <tessera/cuda/error.cuh>
-#include <tessera/cuda/executor.cuh>
-#include <tessera/engine/views.hpp>
+#include <tessera/cuda/runtime/error.cuh>
+#include <tessera/cuda/exec/executor.cuh>
+#include <tessera/engine/memory/views.hpp>
 
 #include "common/cuda/blas.cuh"
 #include "common/cuda/launch.cuh"

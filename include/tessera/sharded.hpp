@@ -11,21 +11,21 @@
 #include <utility>
 #include <vector>
 
-#include <tessera/comm/local.hpp>
-#include <tessera/engine/between_steps.hpp>
-#include <tessera/engine/composition.hpp>
-#include <tessera/engine/construction.hpp>
-#include <tessera/engine/evaluation.hpp>
-#include <tessera/engine/gather_progress.hpp>
-#include <tessera/engine/optimizer_state.hpp>
-#include <tessera/engine/pass.hpp>
-#include <tessera/engine/reduce.hpp>
-#include <tessera/engine/report.hpp>
-#include <tessera/engine/sharded_parameters.hpp>
-#include <tessera/engine/step_decision.hpp>
-#include <tessera/engine/step_progress.hpp>
-#include <tessera/engine/weight_check.hpp>
-#include <tessera/engine/whole_parameters.hpp>
+#include <tessera/comm/local/local.hpp>
+#include <tessera/engine/build/between_steps.hpp>
+#include <tessera/engine/build/composition.hpp>
+#include <tessera/engine/build/construction.hpp>
+#include <tessera/engine/step/evaluation.hpp>
+#include <tessera/engine/step/gather_progress.hpp>
+#include <tessera/engine/memory/optimizer_state.hpp>
+#include <tessera/engine/step/pass.hpp>
+#include <tessera/engine/memory/reduce.hpp>
+#include <tessera/engine/step/report.hpp>
+#include <tessera/engine/memory/sharded_parameters.hpp>
+#include <tessera/engine/step/step_decision.hpp>
+#include <tessera/engine/step/step_progress.hpp>
+#include <tessera/engine/step/weight_check.hpp>
+#include <tessera/engine/memory/whole_parameters.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/stage/stage.hpp>
 
@@ -205,9 +205,9 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
   friend Pass;
   friend BetweenSteps<Sharded>;
 
-  using State = OptimizerState<Rule, Stage, Precision, Executor>;
   using Reduction = Reduce<Comm, Stage, Precision>;
   using Decision = StepDecision<Rule, Executor>;
+  using State = OptimizerState<Rule, Stage, Precision, Executor, Decision>;
   using Parameters = std::conditional_t<Stage::shards_parameters, ShardedParameters<Comm, Parameter>,
                                         WholeParameters<Comm, Parameter, Stage::shards_state>>;
 

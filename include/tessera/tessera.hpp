@@ -1,8 +1,8 @@
 // The front door: sharded optimizers in plain C++20, with threads and nothing else.
 #pragma once
 
-#include <tessera/comm/local.hpp>
-#include <tessera/comm/recording.hpp>
+#include <tessera/comm/local/local.hpp>
+#include <tessera/comm/decorators/recording.hpp>
 #include <tessera/comm/self.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/adadelta.hpp>

@@ -1,8 +1,8 @@
 #include <doctest/doctest.h>
 
 #include <tessera/comm/communicator.hpp>
-#include <tessera/comm/local.hpp>
-#include <tessera/comm/recording.hpp>
+#include <tessera/comm/local/local.hpp>
+#include <tessera/comm/decorators/recording.hpp>
 #include <tessera/comm/self.hpp>
 
 namespace tessera {

@@ -8,10 +8,10 @@
 
 #include <tessera/core/bfloat16.hpp>
 #include <tessera/core/float16.hpp>
-#include <tessera/cuda/for_each.cuh>
-#include <tessera/cuda/stream.cuh>
+#include <tessera/cuda/exec/for_each.cuh>
+#include <tessera/cuda/runtime/stream.cuh>
 
-#include "array.hpp"
+#include "cuda/array.hpp"
 
 namespace tessera {
 namespace {

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include <tessera/engine/update.hpp>
+#include <tessera/engine/kernels/update.hpp>
 #include <tessera/exec/vectorize.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/adadelta.hpp>
@@ -23,7 +23,7 @@
 #include <tessera/rule/schedule_free_adamw.hpp>
 #include <tessera/rule/sgd.hpp>
 
-#include "../rule/sign_sgd.inc"
+#include "rule/sign_sgd.inc"
 
 namespace tessera {
 namespace {

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include <tessera/cuda/event.cuh>
-#include <tessera/cuda/stream.cuh>
+#include <tessera/cuda/runtime/event.cuh>
+#include <tessera/cuda/runtime/stream.cuh>
 
 #include "cuda/ranks.hpp"
 

@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
-#include <tessera/comm/local_call.hpp>
-#include <tessera/cuda/nccl.cuh>
+#include <tessera/comm/local/call.hpp>
+#include <tessera/cuda/nccl/nccl.cuh>
 
 #include "cuda/ranks.hpp"
 
@@ -155,7 +155,7 @@ class Lent {
   Comm comm_;
 };
 
-/// For comm/local_cases.hpp.
+/// For comm/local/cases.hpp.
 template <class C>
 struct OverNccl {
   using Comm = Lent<C>;

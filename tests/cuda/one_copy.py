@@ -16,8 +16,8 @@ from pathlib import Path
 KERNELS = [("AdamW", "Fp32"), ("AdamW", "Bf16"), ("AdamW", "Fp16"), ("AdamW", "Bf16Remainder"),
            ("AdamW", "Bf16Stochastic"), ("NAdam", "Fp32"), ("Lamb", "Fp32")]
 SOURCE = """
-#include <tessera/cuda/for_each.cuh>
-#include <tessera/engine/optimizer_state.hpp>
+#include <tessera/cuda/exec/for_each.cuh>
+#include <tessera/engine/memory/optimizer_state.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/adamw.hpp>
 #include <tessera/rule/lamb.hpp>

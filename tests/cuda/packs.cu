@@ -9,14 +9,14 @@
 #include <type_traits>
 #include <vector>
 
-#include <tessera/cuda/for_each.cuh>
-#include <tessera/cuda/stream.cuh>
-#include <tessera/engine/update.hpp>
+#include <tessera/cuda/exec/for_each.cuh>
+#include <tessera/cuda/runtime/stream.cuh>
+#include <tessera/engine/kernels/update.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/adamw.hpp>
 #include <tessera/rule/nadam.hpp>
 
-#include "array.hpp"
+#include "cuda/array.hpp"
 
 namespace tessera {
 namespace {

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include <tessera/cuda/local.cuh>
-#include <tessera/cuda/self.cuh>
+#include <tessera/cuda/local/local.cuh>
+#include <tessera/cuda/local/self.cuh>
 
 #include "cuda/ranks.hpp"
 #include "cuda/device_training.hpp"

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include <tessera/cuda/self.cuh>
+#include <tessera/cuda/local/self.cuh>
 
 #include "cuda/device_training.hpp"
 

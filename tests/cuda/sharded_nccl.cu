@@ -7,8 +7,8 @@
 #include <cmath>
 #include <vector>
 
-#include <tessera/cuda/nccl.cuh>
-#include <tessera/cuda/ordered.cuh>
+#include <tessera/cuda/nccl/nccl.cuh>
+#include <tessera/cuda/nccl/ordered.cuh>
 
 #include "cuda/device_training.hpp"
 #include "cuda/nccl_ranks.hpp"

@@ -1,4 +1,4 @@
-"""Enforces the house rules of docs/design.md, section 6, on the headers of a source tree.
+"""Enforces the rules of docs/design.md, section 6, on the headers of a source tree.
 
 usage: arrows.py ROOT
 
@@ -10,26 +10,37 @@ import sys
 from pathlib import Path
 
 LONGEST = 300  # lines of a header
-BROTHERS = ("layout", "rule", "precision", "stage", "exec")
-BELOW_COMM = {"core", "timeline", *BROTHERS}
 
-# What a room may look at, besides itself. A file that lies in no room (sharded.hpp, the front doors) is a room.
+# What a room may include from, besides itself. A file that lies in no room (sharded.hpp, the front doors) is a room.
+# Two wings, numbers and machine, meet in engine and do not see each other.
+NUMBERS = {"layout", "rule", "precision", "stage"}
+MACHINE = {"exec", "timeline", "comm", "bootstrap"}
+BELOW_ENGINE = {"core"} | NUMBERS | MACHINE
 MAY_SEE = {
     "core": set(),
+    **{room: {"core"} for room in NUMBERS},
+    "exec": {"core"},
     "timeline": {"core", "exec"},
-    **{brother: {"core"} for brother in BROTHERS},
-    "comm": BELOW_COMM,
-    "engine": BELOW_COMM | {"comm"},
-    "sharded.hpp": BELOW_COMM | {"comm", "engine"},
-    "checkpoint": BELOW_COMM | {"comm", "engine", "sharded.hpp"},
-    "cuda": {"core", "exec", "comm"},
+    "comm": {"core", "exec", "timeline"},
+    "bootstrap": {"core", "exec"},
+    "engine": BELOW_ENGINE - {"bootstrap"},
+    "sharded.hpp": BELOW_ENGINE | {"engine"},
+    "cuda": {"core"} | MACHINE,
+    "model": BELOW_ENGINE | {"engine"},
 }
-EVERY_ROOM = set(MAY_SEE) - {"cuda"}
-MAY_SEE["tessera.hpp"] = EVERY_ROOM
-MAY_SEE["mpi.hpp"] = EVERY_ROOM | {"tessera.hpp"}
-MAY_SEE["cuda.cuh"] = EVERY_ROOM | {"tessera.hpp", "cuda"}
-FRONT_DOORS = {"tessera.hpp", "mpi.hpp", "cuda.cuh"}
-NEEDS_MPI = {"mpi.hpp", "comm/mpi.hpp", "comm/rendezvous_mpi.hpp", "cuda/nccl_mpi.cuh"}
+MAY_SEE["tessera.hpp"] = BELOW_ENGINE | {"engine", "sharded.hpp"}
+MAY_SEE["cuda.cuh"] = {"tessera.hpp", "cuda"}
+FRONT_DOORS = {"tessera.hpp", "cuda.cuh"}
+NEEDS_MPI = {"bootstrap/mpi.hpp", "cuda/nccl/mpi.cuh"}
+
+# The rooms within engine/ and the most includes between them: each names what one room must know of another.
+ENGINE_ROOMS = {
+    "kernels": set(),
+    "memory": {"kernels"},
+    "step": {"kernels", "memory"},
+    "build": {"kernels", "memory", "step"},
+}
+MOST_BETWEEN_ENGINE_ROOMS = 10
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 TOOLKIT_HEADER = re.compile(r"^(cuda|cublas|curand|cub/|thrust/|nccl|nvtx|nvToolsExt|hip/)")
@@ -52,6 +63,12 @@ def room_of(name):
     return name.split("/")[0]
 
 
+def engine_room_of(name):
+    """The room within engine/, or nothing for a header elsewhere."""
+    parts = name.split("/")
+    return parts[1] if parts[0] == "engine" and len(parts) == 3 else ""
+
+
 class House:
     """The headers below ROOT/include/tessera, by their name below it, and the breaches found."""
 
@@ -71,7 +88,31 @@ class House:
             self.check_shape(name)
             self.check_code(name)
         self.check_circles()
+        self.check_rooms_are_there()
+        self.check_engine()
         return self.breaches
+
+    def check_rooms_are_there(self):
+        """MAY_SEE describes this tree: it knows no room that is not there."""
+        for room in sorted(set(MAY_SEE) - {room_of(name) for name in self.headers}):
+            self.breaches.append(f"arrows.py: there is no room '{room}' below {self.base}")
+
+    def between_engine_rooms(self):
+        """The includes from one of engine's rooms to another, as (includer, line, included)."""
+        return [(name, line, target) for name in sorted(self.edges) for line, target in self.edges[name]
+                if engine_room_of(name) and engine_room_of(target) and engine_room_of(name) != engine_room_of(target)]
+
+    def check_engine(self):
+        for name in sorted(self.headers):
+            if room_of(name) == "engine" and engine_room_of(name) not in ENGINE_ROOMS:
+                self.breach(name, 1, f"lies in none of engine's rooms: {', '.join(ENGINE_ROOMS)}")
+        between = self.between_engine_rooms()
+        for name, line, target in between:
+            here, there = engine_room_of(name), engine_room_of(target)
+            if there not in ENGINE_ROOMS.get(here, set()):
+                self.breach(name, line, f"engine/{here} may not look at engine/{there}")
+        if len(between) > MOST_BETWEEN_ENGINE_ROOMS:
+            self.breaches.append(f"{len(between)} includes between engine's rooms, {MOST_BETWEEN_ENGINE_ROOMS} at most")
 
     def check_shape(self, name):
         text = self.headers[name]
@@ -153,7 +194,10 @@ def main(root):
     breaches = house.check()
     for what in breaches:
         print(what)
-    print(f"{len(house.headers)} headers, {len(breaches)} breaches")
+    between = house.between_engine_rooms()
+    for name, _, target in between:
+        print(f"between engine's rooms: {name} -> {target}")
+    print(f"{len(house.headers)} headers, {len(between)} includes between engine's rooms, {len(breaches)} breaches")
     return 1 if breaches else 0
 
 

@@ -7,21 +7,27 @@ from pathlib import Path
 import arrows
 
 SOUND = {
-    "tessera.hpp": ["sharded.hpp"],
-    "mpi.hpp": ["tessera.hpp", "comm/mpi.hpp"],
-    "cuda.cuh": ["tessera.hpp", "cuda/executor.cuh"],
-    "sharded.hpp": ["engine/storage.hpp", "rule/adam.hpp"],
+    "tessera.hpp": ["sharded.hpp", "bootstrap/launch.hpp"],
+    "cuda.cuh": ["tessera.hpp", "cuda/exec/executor.cuh"],
+    "sharded.hpp": ["engine/memory/storage.hpp", "rule/adam.hpp"],
     "core/config.hpp": [],
     "core/math.hpp": ["core/config.hpp"],
     "layout/layout.hpp": ["core/math.hpp"],
     "layout/plan.hpp": ["layout/layout.hpp"],
     "rule/adam.hpp": ["core/math.hpp"],
+    "precision/precision.hpp": ["core/math.hpp"],
+    "stage/stage.hpp": [],
     "exec/host.hpp": ["core/math.hpp"],
-    "comm/local.hpp": ["exec/host.hpp", "core/math.hpp"],
-    "comm/mpi.hpp": ["exec/host.hpp"],
-    "engine/storage.hpp": ["comm/local.hpp", "layout/plan.hpp"],
-    "checkpoint/save.hpp": ["sharded.hpp"],
-    "cuda/executor.cuh": ["exec/host.hpp", "comm/local.hpp"],
+    "timeline/timeline.hpp": ["exec/host.hpp"],
+    "comm/local/local.hpp": ["exec/host.hpp", "core/math.hpp"],
+    "bootstrap/launch.hpp": ["core/math.hpp"],
+    "bootstrap/mpi.hpp": ["core/math.hpp"],
+    "engine/kernels/update.hpp": ["rule/adam.hpp"],
+    "engine/memory/storage.hpp": ["comm/local/local.hpp", "layout/plan.hpp", "engine/kernels/update.hpp"],
+    "engine/step/pass.hpp": ["engine/memory/storage.hpp"],
+    "model/step_time.hpp": ["engine/step/pass.hpp"],
+    "cuda/exec/executor.cuh": ["exec/host.hpp", "comm/local/local.hpp"],
+    "cuda/nccl/mpi.cuh": ["bootstrap/mpi.hpp"],
 }
 
 
@@ -58,26 +64,36 @@ class Planted(unittest.TestCase):
     def test_a_sound_house_has_no_breach(self):
         self.write("core/config.hpp", header([], "#if defined(__CUDACC__)\n#endif\n"))
         self.write("exec/host.hpp", header(["core/math.hpp"], '// #include "x.h" or __CUDACC__\n/* __NVCC__\n */\n'))
-        self.write("cuda/executor.cuh", header(["exec/host.hpp"], "#include <cuda_runtime.h>\n"))
-        self.write("comm/mpi.hpp", header(["exec/host.hpp"], "#include <mpi.h>\n"))
+        self.write("cuda/exec/executor.cuh", header(["exec/host.hpp"], "#include <cuda_runtime.h>\n"))
+        self.write("bootstrap/mpi.hpp", header(["core/math.hpp"], "#include <mpi.h>\n"))
         self.finds()
 
-    def test_brothers_are_blind_to_each_other(self):
+    def test_rooms_of_numbers_do_not_see_each_other(self):
         self.write("rule/adam.hpp", header(["layout/layout.hpp"]))
         self.finds("include/tessera/rule/adam.hpp:3: rule may not look at layout")
 
+    def test_the_wings_of_numbers_and_machine_do_not_see_each_other(self):
+        for name, target, what in [
+            ("comm/local/local.hpp", "layout/plan.hpp", "comm may not look at layout"),
+            ("exec/host.hpp", "precision/precision.hpp", "exec may not look at precision"),
+            ("bootstrap/launch.hpp", "rule/adam.hpp", "bootstrap may not look at rule"),
+            ("layout/plan.hpp", "comm/local/local.hpp", "layout may not look at comm"),
+            ("precision/precision.hpp", "exec/host.hpp", "precision may not look at exec"),
+        ]:
+            with self.subTest(what):
+                self.write(name, header([target]))
+                self.assertTrue(any(what in breach for breach in self.breaches()), self.breaches())
+                self.write(name, header(SOUND[name]))
+
     def test_core_looks_at_nothing(self):
         self.write("core/math.hpp", header(["stage/stage.hpp"]))
-        self.write("stage/stage.hpp", header([]))
-        (self.root / "tests" / "stage").mkdir()
-        (self.root / "tests" / "stage" / "stage.cpp").touch()
         self.finds("core may not look at stage")
 
     def test_nobody_looks_up(self):
         for name, target, what in [
-            ("comm/local.hpp", "engine/storage.hpp", "comm may not look at engine"),
-            ("engine/storage.hpp", "sharded.hpp", "engine may not look at sharded.hpp"),
-            ("sharded.hpp", "checkpoint/save.hpp", "sharded.hpp may not look at checkpoint"),
+            ("comm/local/local.hpp", "engine/memory/storage.hpp", "comm may not look at engine"),
+            ("engine/memory/storage.hpp", "sharded.hpp", "engine may not look at sharded.hpp"),
+            ("engine/memory/storage.hpp", "model/step_time.hpp", "engine may not look at model"),
             ("sharded.hpp", "tessera.hpp", "sharded.hpp may not look at tessera.hpp"),
         ]:
             with self.subTest(what):
@@ -85,17 +101,38 @@ class Planted(unittest.TestCase):
                 self.assertTrue(any(what in breach for breach in self.breaches()), self.breaches())
                 self.write(name, header(SOUND[name]))
 
+    def test_engine_rooms_look_down(self):
+        self.write("engine/kernels/update.hpp", header(["engine/step/report.hpp"]))
+        self.write("engine/step/report.hpp", header([]))
+        (self.root / "tests" / "engine" / "step" / "report.cpp").touch()
+        self.finds("engine/kernels may not look at engine/step")
+
+    def test_every_header_of_the_engine_lies_in_one_of_its_rooms(self):
+        self.write("engine/loose.hpp", header([]))
+        (self.root / "tests" / "engine" / "loose.cpp").touch()
+        self.finds("include/tessera/engine/loose.hpp:1: lies in none of engine's rooms")
+
+    def test_includes_between_engine_rooms_are_few(self):
+        for i in range(arrows.MOST_BETWEEN_ENGINE_ROOMS):
+            self.write(f"engine/step/part_{i}.hpp", header(["engine/memory/storage.hpp"]))
+            (self.root / "tests" / "engine" / "step" / f"part_{i}.cpp").touch()
+        self.finds("12 includes between engine's rooms, 10 at most")
+
+    def test_a_room_that_is_not_there_is_not_known(self):
+        (self.root / "include" / "tessera" / "stage" / "stage.hpp").unlink()
+        self.finds("there is no room 'stage'")
+
     def test_only_the_cuda_door_looks_at_cuda(self):
-        self.write("sharded.hpp", header(["cuda/executor.cuh"]))
+        self.write("sharded.hpp", header(["cuda/exec/executor.cuh"]))
         self.finds("sharded.hpp may not look at cuda", "a .hpp needs no .cuh")
 
     def test_cuda_does_not_look_at_the_engine(self):
-        self.write("cuda/executor.cuh", header(["engine/storage.hpp"]))
+        self.write("cuda/exec/executor.cuh", header(["engine/memory/storage.hpp"]))
         self.finds("cuda may not look at engine")
 
     def test_only_what_is_named_after_mpi_looks_at_mpi(self):
-        self.write("tessera.hpp", header(["comm/mpi.hpp"]))
-        self.finds("<tessera/comm/mpi.hpp>: only what is named after MPI")
+        self.write("tessera.hpp", header(["bootstrap/mpi.hpp"]))
+        self.finds("<tessera/bootstrap/mpi.hpp>: only what is named after MPI")
 
     def test_a_circle_is_shown(self):
         self.write("layout/layout.hpp", header(["layout/plan.hpp"]))

@@ -4,11 +4,11 @@
 #include <sstream>
 #include <vector>
 
-#include <tessera/comm/launch.hpp>
-#include <tessera/comm/rendezvous_file.hpp>
-#include <tessera/comm/rendezvous_tcp.hpp>
-#include <tessera/comm/simulated.hpp>
-#include <tessera/engine/step_time.hpp>
+#include <tessera/bootstrap/launch.hpp>
+#include <tessera/bootstrap/file.hpp>
+#include <tessera/bootstrap/tcp.hpp>
+#include <tessera/model/simulated.hpp>
+#include <tessera/model/step_time.hpp>
 #include <tessera/tessera.hpp>
 #include <tessera/timeline/trace_events.hpp>
 

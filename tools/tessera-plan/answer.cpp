@@ -30,7 +30,7 @@ Layout layers(const Question& question) {
   return layout;
 }
 
-// Of an element: what the norm reads, then what the fused update reads and writes (engine/update.hpp).
+// Of an element: what the norm reads, then what the fused update reads and writes (engine/kernels/update.hpp).
 double bytes_of_update(const Footprint& of) {
   const index_t norm = of.reduction_bytes;
   const index_t weight = of.master_bytes > 0 ? 2 * of.master_bytes : of.parameter_bytes;

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include <tessera/comm/network.hpp>
-#include <tessera/engine/step_time.hpp>
+#include <tessera/model/network.hpp>
+#include <tessera/model/step_time.hpp>
 #include <tessera/layout/options.hpp>
 #include <tessera/layout/plan.hpp>
 

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include <tessera/cuda/error.cuh>
+#include <tessera/cuda/runtime/error.cuh>
 
 namespace example::cuda {
 

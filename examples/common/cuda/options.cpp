@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include <tessera/comm/launch.hpp>
+#include <tessera/bootstrap/launch.hpp>
 #include <tessera/core/error.hpp>
 
 namespace example::cuda {

@@ -7,10 +7,10 @@
 #include <type_traits>
 #include <utility>
 
-#include <tessera/comm/recording.hpp>
-#include <tessera/cuda/error.cuh>
-#include <tessera/cuda/local.cuh>
-#include <tessera/cuda/nccl.cuh>
+#include <tessera/comm/decorators/recording.hpp>
+#include <tessera/cuda/runtime/error.cuh>
+#include <tessera/cuda/local/local.cuh>
+#include <tessera/cuda/nccl/nccl.cuh>
 
 #include "common/cuda/options.hpp"
 #include "common/options.hpp"

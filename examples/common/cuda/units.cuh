@@ -8,8 +8,8 @@
 #include <span>
 #include <type_traits>
 
-#include <tessera/cuda/error.cuh>
-#include <tessera/engine/views.hpp>
+#include <tessera/cuda/runtime/error.cuh>
+#include <tessera/engine/memory/views.hpp>
 #include <tessera/layout/layout.hpp>
 
 #include "common/cuda/layers.cuh"

@@ -1,0 +1,68 @@
+// How processes that know nothing of each other but their ranks find together: bytes of rank 0 (the id that a library
+// of collectives begins with) come to all, or every rank learns why they do not. No rank returns before all have come.
+// Two ways: bootstrap/tcp.hpp and bootstrap/file.hpp.
+#pragma once
+
+#include <cerrno>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include <tessera/core/duration.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/core/message.hpp>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera::rendezvous {
+
+/// Who this process is, and how long it waits for the others.
+struct Member {
+  int rank = 0;
+  int world = 1;
+  Duration timeout = Duration::seconds(600);
+
+  /// Throws OptionError.
+  void check() const {
+    if (world < 1) throw OptionError(message({"rendezvous: there must be at least 1 rank, not ", world}));
+    if (rank < 0 || rank >= world)
+      throw OptionError(message({"rendezvous: there is no rank ", rank, " among ", world}));
+    if (timeout <= Duration{}) throw OptionError("rendezvous: timeout must be greater than 0");
+  }
+};
+
+/// How long who finds nothing yet sleeps until it looks again: starting processes takes longer.
+inline constexpr Duration look_again = Duration::milliseconds(20);
+
+/// "ranks 1, 2 and 5 have": those that are not among the arrived; of many the first, and how many more. Empty if none.
+inline std::string missing(const List<bool>& arrived) {
+  constexpr int most = 8;
+  int count = 0;
+  for (const bool here : arrived) count += !here;
+  if (count == 0) return {};
+  const int named = count <= most ? count : most;
+  std::string who = count == 1 ? "rank " : "ranks ";
+  int so_far = 0;
+  for (std::size_t r = 0; so_far < named; ++r) {
+    if (arrived[r]) continue;
+    who += message({so_far == 0 ? "" : so_far + 1 == count ? " and " : ", ", r});
+    ++so_far;
+  }
+  if (count > named) who += message({" and ", count - named, count - named == 1 ? " other" : " others"});
+  return who + (count == 1 ? " has" : " have");
+}
+
+/// Why time is up at `place`: ranks that have never come or, where all have, those that are there no longer.
+inline std::string time_is_up(const List<bool>& came, const List<bool>& here, std::string_view place, Duration within) {
+  const std::string never = missing(came);
+  if (!never.empty()) return message({never, " not come to ", place, " within ", within.seconds(), " s"});
+  return message({missing(here), " come to ", place, " and left again before all ranks were there, within ",
+                  within.seconds(), " s: give all ranks the same timeout, and see what those that left say"});
+}
+
+/// What the system says of errno.
+inline std::string system_says(int error = errno) { return std::generic_category().message(error); }
+
+}  // namespace tessera::rendezvous

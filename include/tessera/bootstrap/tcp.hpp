@@ -1,0 +1,272 @@
+// A rendezvous over TCP: rank 0 listens, the others say who they are, and once all have come each is answered. They may
+// come in any order, before rank 0 too. Bytes go as they lie in memory, unencrypted: for the network of a cluster.
+//
+//     rank 0      listen ......... [all here] -> answer to each
+//     rank r      connect, hello .............   bytes, or why not
+#pragma once
+
+#include <array>
+#include <cstring>
+
+#include <tessera/bootstrap/file_limit.hpp>
+#include <tessera/bootstrap/rendezvous.hpp>
+#include <tessera/bootstrap/socket.hpp>
+
+namespace tessera::rendezvous {
+
+/// Where rank 0 listens. job: equal in all processes of one run (Launch::job); who comes with another is sent away.
+struct TcpPlace {
+  std::string host;
+  int port = 0;
+  std::uint64_t job = 0;
+
+  std::string text() const { return message({host, ":", port}); }
+};
+
+namespace tcp {
+
+// Two, so that nobody who is sent back its own hello takes it for an answer.
+inline constexpr std::array<char, 8> hello_magic{'t', 'e', 's', 's', 'h', 'e', 'l', '2'};
+inline constexpr std::array<char, 8> answer_magic{'t', 'e', 's', 's', 'a', 'n', 's', '2'};
+
+/// How long who has connected may take to say who it is.
+inline constexpr Duration introduction = Duration::seconds(3);
+
+/// How long rank 0 tries again for a port that is in use: another process's connection may have it for a moment.
+inline constexpr Duration port_patience = Duration::seconds(1);
+
+struct Hello {
+  std::array<char, 8> magic = hello_magic;
+  std::uint64_t job = 0;
+  std::int32_t rank = 0;
+  std::int32_t world = 0;
+  std::uint64_t bytes = 0;
+};
+
+enum class Verdict : std::uint32_t { good, disagreement, failure, another_job };
+
+/// Before the bytes, or before the text of what is wrong.
+struct Answer {
+  std::array<char, 8> magic = answer_magic;
+  Verdict verdict = Verdict::good;
+  std::uint32_t size = 0;
+};
+
+inline constexpr const char* what_differs =
+    "the world, the port, the user, TESSERA_JOB or what Slurm or torchrun set differs (docs/cuda.md, Starting "
+    "processes)";
+
+[[noreturn]] inline void raise(Verdict verdict, const std::string& why) {
+  if (verdict == Verdict::disagreement) throw AgreementError(why);
+  throw CommError(why);
+}
+
+/// A connection to rank 0.
+struct Guest {
+  Socket socket{};
+  Moment until{};  // by then it has introduced itself
+  std::array<std::byte, sizeof(Hello)> said{};
+  int size = 0;
+
+  bool introduced() const noexcept { return size == static_cast<int>(said.size()); }
+  Hello hello() const noexcept {
+    Hello hello;
+    std::memcpy(static_cast<void*>(&hello), said.data(), said.size());
+    return hello;
+  }
+};
+
+class Host {
+ public:
+  Host(const TcpPlace& place, const Member& me, std::span<const std::byte> bytes)
+      : place_(place),
+        me_(me),
+        bytes_(bytes),
+        deadline_(Moment::now() + me.timeout),
+        came_(static_cast<std::size_t>(me.world)) {
+    const Moment enough = Moment::now() + port_patience;
+    while (!(listening_ = Socket::listening(place.port))) {
+      if (errno == EADDRINUSE && Moment::now() < min(enough, deadline_)) {
+        sleep_until(Moment::now() + look_again);
+        continue;
+      }
+      throw CommError(message({"rank 0 cannot listen on port ", place.port, ": ", system_says(),
+                               ": choose another port, the same on every rank"}));
+    }
+  }
+
+  void serve() {
+    came_[0] = true;
+    while (true) {
+      List<bool> arrived(static_cast<std::size_t>(me_.world));
+      arrived[0] = true;
+      int here = 1;
+      for (const Guest& guest : guests_)
+        if (guest.introduced()) check(guest.hello(), arrived, here);
+      if (here == me_.world) break;
+      if (Moment::now() >= deadline_)
+        refuse(Verdict::failure, time_is_up(came_, arrived, "rank 0 at " + place_.text(), me_.timeout) +
+                                     (others_came_ ? message({"; one of another job came: ", what_differs}) : ""));
+      if (Moment::now() >= full_until_) refuse(Verdict::failure, no_file_for_more(here));
+      wait();
+    }
+    for (const Guest& guest : guests_)
+      if (guest.introduced()) answer(guest, Verdict::good, bytes_);
+  }
+
+ private:
+  // Of this job, but wrong in what it says: an error on all ranks.
+  void check(const Hello& hello, List<bool>& arrived, int& here) {
+    if (hello.world != me_.world || hello.rank < 1 || hello.rank >= me_.world)
+      refuse(Verdict::disagreement,
+             message({"rank 0 was started as one of ", me_.world, ", rank ", hello.rank, " as one of ", hello.world}));
+    if (hello.bytes != bytes_.size())
+      refuse(Verdict::disagreement, message({"rank 0 has ", bytes_.size(), " bytes for all, rank ", hello.rank,
+                                             " expects ", hello.bytes, ": run the same program on every rank"}));
+    if (arrived[static_cast<std::size_t>(hello.rank)])
+      refuse(Verdict::disagreement, message({"two processes say that they are rank ", hello.rank, " of ", me_.world}));
+    arrived[static_cast<std::size_t>(hello.rank)] = came_[static_cast<std::size_t>(hello.rank)] = true;
+    ++here;
+  }
+
+  [[noreturn]] void refuse(Verdict verdict, const std::string& why) {
+    for (const Guest& guest : guests_) answer(guest, verdict, std::as_bytes(std::span(why)));
+    raise(verdict, why);
+  }
+
+  // What does not arrive is not missed: its rank has left, and will say so itself.
+  void answer(const Guest& guest, Verdict verdict, std::span<const std::byte> with) const noexcept {
+    const Answer answer{.verdict = verdict, .size = static_cast<std::uint32_t>(with.size())};
+    const Moment soon = Moment::now() + Duration::seconds(1);
+    if (guest.socket.send(std::as_bytes(std::span(&answer, 1)), soon)) guest.socket.send(with, soon);
+  }
+
+  // Known guests first, so that one who left is forgotten before its successor introduces itself.
+  void wait() {
+    List<pollfd> polled(guests_.size() + 1);
+    Moment until = deadline_;
+    for (std::size_t i = 0; i < guests_.size(); ++i) {
+      polled[i] = {guests_[i].socket.handle(), POLLIN, 0};
+      if (!guests_[i].introduced()) until = min(until, guests_[i].until);
+    }
+    polled.back() = {listening_.handle(), POLLIN, 0};
+    if (full()) {  // no connection can be accepted: try again after a while
+      polled.back().fd = -1;
+      until = min(until, Moment::now() + look_again);
+    }
+    ::poll(polled.data(), polled.size(), Socket::milliseconds_to(until));
+    const Moment now = Moment::now();
+    List<Guest> stay;
+    for (std::size_t i = 0; i < guests_.size(); ++i)
+      if ((polled[i].revents == 0 || hear(guests_[i])) && (guests_[i].introduced() || now < guests_[i].until))
+        stay.push_back(std::move(guests_[i]));
+    guests_ = std::move(stay);
+    let_in();
+  }
+
+  // Accepts connections. Where this process may open no more files it raises the limit, then waits for some to close.
+  void let_in() {
+    int error;
+    do {
+      while (Socket next = listening_.accepted())
+        guests_.push_back({.socket = std::move(next), .until = Moment::now() + introduction});
+      error = errno;
+    } while (error == EMFILE && limit_.raise());
+    full_for_ = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ? error : 0;
+    if (!full_for_)
+      full_until_ = Moment::never();
+    else if (full_until_ == Moment::never())
+      full_until_ = Moment::now() + introduction + look_again;  // by then those who say nothing are gone
+  }
+
+  bool full() const noexcept { return full_for_ != 0; }
+
+  std::string no_file_for_more(int here) const {
+    const std::string why = message({"rank 0 at ", place_.text(), " has ", here, " of ", me_.world,
+                                     " ranks and can accept no more connections: ", system_says(full_for_)});
+    if (full_for_ != EMFILE) return why;
+    return message({why, " (EMFILE, the limit is ", limit_.count(),
+                    "): raise the hard limit of open files (ulimit -Hn) above the number of ranks"});
+  }
+
+  // False: whoever this was is gone, or is none of ours.
+  bool hear(Guest& guest) noexcept {
+    if (!guest.introduced()) {
+      const int got = guest.socket.receive_some(std::span(guest.said).subspan(static_cast<std::size_t>(guest.size)));
+      if (got < 0) return false;
+      guest.size += got;
+      if (!guest.introduced()) return true;
+    }
+    if (guest.hello().magic != hello_magic) return false;
+    if (guest.hello().job != place_.job) {
+      others_came_ = true;
+      answer(guest, Verdict::another_job, {});
+      return false;
+    }
+    std::byte more;
+    return guest.socket.receive_some({&more, 1}) == 0;
+  }
+
+  const TcpPlace& place_;
+  Member me_;
+  std::span<const std::byte> bytes_;
+  Moment deadline_;
+  List<bool> came_;           // some may have waited long enough, and left
+  bool others_came_ = false;  // ranks of another job
+  FileLimit limit_;
+  Socket listening_;
+  List<Guest> guests_;
+  int full_for_ = 0;  // why nobody more can be let in, an error of the system's
+  Moment full_until_ = Moment::never();
+};
+
+/// False, with the reason, if it is worth trying again.
+inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> bytes, Moment deadline,
+                std::string& why) {
+  const Socket socket = Socket::connected(place.host, place.port, deadline, why);
+  if (!socket) return false;
+  why = "who listens there does not answer, or is another program";
+  const Hello hello{.job = place.job, .rank = me.rank, .world = me.world, .bytes = bytes.size()};
+  Answer answer;
+  const std::span<Answer, 1> room(&answer, 1);
+  if (!socket.send(std::as_bytes(std::span(&hello, 1)), deadline) ||
+      !socket.receive(std::as_writable_bytes(room), deadline) || answer.magic != answer_magic)
+    return false;
+  if (answer.verdict == Verdict::another_job) {
+    why = message({"who listens there is of another job: ", what_differs});
+    return false;
+  }
+  if (answer.verdict == Verdict::good) return answer.size == bytes.size() && socket.receive(bytes, deadline);
+  std::string text(min<std::size_t>(answer.size, 4096), ' ');
+  if (!socket.receive(std::as_writable_bytes(std::span(text)), deadline)) return false;
+  raise(answer.verdict, text);
+}
+
+}  // namespace tcp
+
+/// Brings rank 0's `bytes` to all others, whose `bytes` have the same size. Blocks until all ranks have come. Throws,
+/// on every rank that has come, CommError that names those missing, AgreementError if two say they are the same rank
+/// or count different worlds. Exchanges in a row may use one place.
+inline void over_tcp(const TcpPlace& place, const Member& me, std::span<std::byte> bytes) {
+  me.check();
+  if (place.port < 1 || place.port > 65535)
+    throw OptionError(message({"rendezvous: there is no port ", place.port, ": 1 to 65535"}));
+  if (me.world == 1) return;
+  if (me.rank == 0) return tcp::Host(place, me, bytes).serve();
+  const Moment deadline = Moment::now() + me.timeout;
+  std::string why;
+  while (true) {
+    const Moment begin = Moment::now();
+    std::string reason;
+    if (tcp::ask(place, me, bytes, deadline, reason)) return;
+    const bool over = Moment::now() >= deadline;
+    // A try that the end of time has cut off in its first second tells less than the one before.
+    if (why.empty() || !over || deadline - begin > Duration::seconds(1)) why = reason;
+    if (over)
+      throw CommError(message({"rank ", me.rank, " of ", me.world, " found no rank 0 at ", place.text(), " within ",
+                               me.timeout.seconds(), " s: ", why}));
+    sleep_until(Moment::now() + look_again);
+  }
+}
+
+}  // namespace tessera::rendezvous

@@ -1,0 +1,174 @@
+// One queue of Local, as all ranks see it: who has joined which operation, and how an epoch ended. Bookkeeping only: no
+// threads and no lock; whoever calls holds the group's.
+//
+//     epoch 0   | op 0 | op 1 | op 2 ...      drop: all that everybody has joined is finished, the rest is forgotten,
+//     epoch 1   | op 0 | ...                  and the next epoch begins. Only the youngest epoch lives.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include <tessera/comm/local/call.hpp>
+#include <tessera/core/list.hpp>
+
+namespace tessera::local {
+
+/// A place in a channel: sequence number within an epoch.
+struct Place {
+  std::uint64_t epoch;
+  std::uint64_t sequence;
+
+  static constexpr int bits = 40;
+  static constexpr std::uint64_t never = (std::uint64_t{1} << bits) - 1;
+  std::uint64_t ticket() const noexcept { return epoch << bits | sequence; }
+  static Place of(std::uint64_t ticket) noexcept { return {ticket >> bits, ticket & never}; }
+};
+
+/// "rank 1", "ranks 1, 2 and 5"
+inline std::string text_of_ranks(const List<int>& ranks) {
+  std::string text = ranks.size() > 1 ? "ranks " : "rank ";
+  for (std::size_t i = 0; i < ranks.size(); ++i)
+    text += message({i == 0 ? "" : i + 1 < ranks.size() ? ", " : " and ", ranks[i]});
+  return text;
+}
+
+/// How an epoch ended.
+struct End {
+  std::uint64_t limit;  // this many operations were joined by all
+  int dropper;
+  bool left;             // for good, and not because of an exception
+  std::string why = {};  // empty: the dropper began it; else what had made it impossible to go on
+  bool has_lost = false;
+  Call lost = {};  // the first operation that cannot be
+
+  /// What a rank that still waits is told.
+  std::string text() const {
+    if (!why.empty()) return why;
+    const std::string which = has_lost ? message({" and does not join ", lost.text()}) : std::string();
+    if (left) return message({"rank ", dropper, " has left", which});
+    if (!has_lost) return message({"rank ", dropper, " dropped"});
+    return message({"rank ", dropper, " dropped pass ", lost.tag.pass, which});
+  }
+};
+
+struct Channel {
+  explicit Channel(int world, index_t queue = 0)
+      : number(queue), ring(world), epoch(world), posted(world), left(world), tracks(world) {}
+
+  const index_t number;  // of the ranks' queues, in the order in which each rank makes its own
+  Ring ring;             // of the live epoch, as are the four numbers that follow
+  std::uint64_t live = 0;
+  std::uint64_t full = 0;       // operations that all ranks have joined
+  std::uint64_t completed = 0;  // so many of them are done; the next one is at work if in_flight
+  bool in_flight = false;
+  List<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
+  List<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
+  List<std::uint64_t> posted;
+  List<char> left;
+  List<QueueTracks> tracks;  // a rank; null where it keeps no timeline
+  bool timed = false;        // some rank does
+
+  void time_on(int rank, const QueueTracks& on) noexcept {
+    tracks[rank] = on;
+    timed = timed || on.work || on.waits;
+  }
+
+  /// The next operation, which all have joined, is at work from now on, or has been done.
+  void begin(Operation& op) noexcept {
+    in_flight = true;
+    op.began = timed ? Moment::now() : Moment{};
+  }
+  void end(Operation& op) noexcept {
+    if (op.began != Moment{}) {
+      const Tag& tag = op.call.tag;
+      const Span span{name(op.call.kind), tag.what, tag.index, tag.pass, op.began, Moment::now()};
+      for (const QueueTracks& on : tracks)
+        if (on.work) on.work->add(span);
+    }
+    op.joined = 0;
+    in_flight = false;
+    ++completed;
+  }
+
+  /// Whether the ring has the operation of `place`, which the rank has joined and which is not done.
+  bool has(int rank, Place place) const noexcept {
+    return place.epoch == live && place.sequence >= completed && place.sequence < posted[rank];
+  }
+
+  /// The span of a wait for `place`, which is not done, from now to the end of what this returns.
+  Timed timed_wait(int rank, Place place) noexcept {
+    Span what{.kind = "wait"};
+    if (timed && has(rank, place)) {
+      const Tag& tag = ring[place.sequence].call.tag;
+      what = {"wait", tag.what, tag.index, tag.pass};
+    }
+    return Timed(tracks[rank].waits, what);
+  }
+
+  bool closed(std::uint64_t e) const noexcept { return e < ends.size(); }
+
+  /// Whether the operation of `place` is done.
+  bool is_completed(Place place) const noexcept {
+    return place.sequence < (place.epoch < live ? ends[place.epoch].limit : completed);
+  }
+
+  /// Ends the live epoch because `rank` drops it, or leaves for good. returned: the ranks whose function has returned.
+  void close(int rank, bool leaving, const List<char>& returned) {
+    End end{full, rank, leaving};
+    if (const Operation& next = ring.at(full, completed); next.joined > 0) {
+      end.lost = next.call;
+      end.has_lost = true;
+      if (const int gone = first_gone(returned, end.why); gone >= 0) end.dropper = gone;
+    }
+    ends.push_back(std::move(end));
+  }
+
+  /// Begins the epoch after the live one, whose operations in flight have been waited for.
+  void begin_epoch() noexcept {
+    ends[live].limit = completed;
+    ring.clear();
+    full = completed = 0;
+    ++live;
+  }
+
+  /// A rank that is gone and has not joined the live epoch's first incomplete operation, or -1.
+  int first_gone(const List<char>& returned, std::string& why) {
+    for (int r = 0; r < static_cast<int>(epoch.size()); ++r) {
+      if (epoch[r] == live && posted[r] > full) continue;
+      if (!returned[r] && !left[r]) continue;
+      why = message({"rank ", r, " has left", returned[r] ? " (its function has returned)" : "", " and does not join ",
+                     ring[full].call.text()});
+      return r;
+    }
+    return -1;
+  }
+
+  /// The rank that will never join what `place` waits for, and what it did; -1 if all still may.
+  int why_never(int rank, Place place, const List<char>& returned, std::string& why) {
+    if (closed(place.epoch) && place.sequence >= ends[place.epoch].limit) {
+      const End& end = ends[place.epoch];
+      why = end.dropper == rank ? "this rank dropped the collective that it waits for" : end.text();
+      return end.dropper;
+    }
+    if (place.epoch != live || place.sequence < full) return -1;
+    return first_gone(returned, why);
+  }
+
+  /// Whether `place` can only be done if some rank still calls something, as it may.
+  bool needs_a_call(int rank, Place place, const List<char>& returned) {
+    std::string why;
+    return place.epoch == live && place.sequence >= full && why_never(rank, place, returned, why) < 0;
+  }
+
+  /// "ranks 1 and 3 have not called all_reduce of 1 float (norm 5, pass 6) after 50 ms".
+  std::string missing(Duration timeout) {
+    List<int> who;
+    for (int r = 0; r < static_cast<int>(epoch.size()); ++r)
+      if (epoch[r] != live || posted[r] <= full) who.push_back(r);
+    return message({text_of_ranks(who), who.size() > 1 ? " have" : " has", " not called ", ring[full].call.text(),
+                    " after ", timeout.nanoseconds() / 1'000'000, " ms"});
+  }
+};
+
+}  // namespace tessera::local

@@ -1,0 +1,300 @@
+// What the ranks of one Local share: channels (one a queue), failures, and a worker thread a rank.
+// Everything is guarded by one mutex; memory is moved without holding it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <tessera/comm/local/channel.hpp>
+#include <tessera/comm/local/ranks.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/core/shared.hpp>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera::local {
+
+class Group {
+ public:
+  Group(int world, index_t inline_bytes) : world_(world), inline_bytes_(inline_bytes), ranks_(world), states_(world) {}
+  ~Group() { stop(); }
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+
+  int world() const noexcept { return world_; }
+
+  /// Throws std::system_error if the system gives no thread.
+  void start() {
+    for (int r = 0; r < world_; ++r) ranks_[r].worker = Thread([this, r] { work(r); });
+  }
+
+  void stop() {
+    fail("run_ranks has ended", false, -1);
+    {
+      const Lock lock(mutex_);
+      stopping_ = true;
+      for (Rank& rank : ranks_) rank.work_came.notify_all();
+    }
+    for (Rank& rank : ranks_) rank.worker.join();
+  }
+
+  /// The rank's next queue: the k-th of every rank are one channel.
+  Shared<Channel> open(int rank) {
+    const Lock lock(mutex_);
+    const std::size_t index = ranks_[rank].queues++;
+    while (channels_.size() <= index) channels_.push_back(Shared<Channel>::make(world_, std::ssize(channels_)));
+    return channels_[index];
+  }
+
+  void time_on(Channel& c, int rank, const QueueTracks& tracks) {
+    const Lock lock(mutex_);
+    c.time_on(rank, tracks);
+  }
+
+  /// Joins the rank's next operation. Does not wait for other ranks; the last to come does small ones on the spot.
+  /// Throws the group's failure, AgreementError if this call is not the others'.
+  std::uint64_t post(Channel& c, int rank, const Call& call, const Ends& ends) {
+    Lock lock(mutex_);
+    calm(rank);
+    states_.calls(rank, call);
+    if (failed_) fail_rank(lock, c, rank);
+    const std::uint64_t e = c.epoch[rank];
+    if (c.closed(e)) {
+      if (!c.ends[e].has_lost) c.ends[e].lost = call, c.ends[e].has_lost = true;
+      return Place{e, Place::never}.ticket();
+    }
+    const std::uint64_t sequence = c.posted[rank];
+    Operation& op = c.ring.at(sequence, c.completed);
+    if (op.joined == 0) {
+      op.call = call;
+      op.first = rank;
+    } else if (!op.call.same_as(call)) {
+      set_failure(
+          message({"rank ", op.first, " calls ", op.call.text(), ", rank ", rank, " calls ", call.text(), alike}),
+          true, rank);
+      fail_rank(lock, c, rank);
+    }
+    op.ranks[rank] = ends;
+    ++c.posted[rank];
+    if (++op.joined == world_) {
+      ++c.full;
+      dispatch(lock, c, rank);
+    }
+    return Place{e, sequence}.ticket();
+  }
+
+  bool done(const Channel& c, std::uint64_t ticket) const noexcept {
+    const Lock lock(mutex_);
+    return c.is_completed(Place::of(ticket));
+  }
+
+  /// Blocks until the ticket's operation is done. Throws what keeps it from ever being, AgreementError if that is that
+  /// every rank waits for another's call; then the channel is at rest and nothing touches this rank's memory.
+  void wait(Channel& c, int rank, std::uint64_t ticket, Duration timeout) {
+    Lock lock(mutex_);
+    const Place place = Place::of(ticket);
+    if (c.is_completed(place)) return;
+    const Timed timed = c.timed_wait(rank, place);
+    const RankStates::Wait wait(states_, rank, c, place);
+    fail_if_stuck();
+    const Moment deadline = Moment::now() + timeout;
+    while (!c.is_completed(place)) {
+      if (failed_) fail_rank(lock, c, rank);
+      Moment wake = deadline;
+      std::string why;
+      if (const int culprit = c.why_never(rank, place, states_.returned(), why); culprit >= 0) {
+        // A rank that leaves because of an exception will soon say which: that is the better message.
+        wake = ranks_[culprit].unwinding_until;
+        if (wake <= Moment::now()) {
+          drain(lock, c);
+          ranks_[rank].told = true;
+          throw CommError(why);
+        }
+      } else if (place.sequence < c.full) {
+        wake = Moment::never();  // it is only memory being moved, and will end
+      } else if (wake <= Moment::now()) {
+        set_failure(message({c.missing(timeout), ": ", states_.text()}), false, rank);
+        continue;
+      }
+      ranks_[rank].news.wait_until(lock, wake);
+    }
+  }
+
+  /// See CommunicationQueue. Afterwards nothing of this channel touches the rank's memory.
+  void drop(Channel& c, int rank, bool unwinding) {
+    Lock lock(mutex_);
+    end_epoch(lock, c, rank, unwinding, false);
+  }
+
+  /// The same, for good. Twice is once.
+  void leave(Channel& c, int rank, bool unwinding) {
+    Lock lock(mutex_);
+    if (c.left[rank]) return;
+    end_epoch(lock, c, rank, unwinding, !unwinding);
+    c.left[rank] = true;
+    c.time_on(rank, {});  // the timeline may end here too
+    notify();
+  }
+
+  /// The rank's function has returned.
+  void returned(int rank) {
+    const Lock lock(mutex_);
+    states_.returns(rank);
+    fail_if_stuck();
+    notify();
+  }
+
+  /// Ends the group: every rank's waits and later calls throw `why`. The first failure stays.
+  void fail(const std::string& why, bool disagreement, int rank) {
+    const Lock lock(mutex_);
+    set_failure(why, disagreement, rank);
+  }
+
+  /// Whether a CommError of this rank's only passes on what another rank did.
+  bool was_told(int rank) const {
+    const Lock lock(mutex_);
+    return ranks_[rank].told;
+  }
+
+ private:
+  static constexpr const char* alike = ": every rank must make the same calls in the same order; the group has ended";
+
+  struct Portioned {
+    Channel* channel;
+    Operation* operation;
+  };
+
+  struct Rank {
+    Thread worker;
+    Condition work_came;
+    List<Portioned> work;  // at most one a channel, so short
+    Condition news;
+    std::size_t queues = 0;
+    Moment unwinding_until{};
+    bool told = false;
+  };
+
+  void notify() noexcept {
+    for (Rank& rank : ranks_) rank.news.notify_all();
+  }
+
+  // A sign of life: the rank has caught its exception.
+  void calm(int rank) noexcept {
+    if (ranks_[rank].unwinding_until == Moment{}) return;
+    ranks_[rank].unwinding_until = {};
+    notify();
+  }
+
+  // --- failure ------------------------------------------------------------------------------------------------------
+
+  void set_failure(const std::string& why, bool disagreement, int rank) {
+    if (failed_) return;
+    failed_ = true;
+    failure_ = why;
+    disagreement_ = disagreement;
+    culprit_ = rank;
+    notify();
+  }
+
+  void fail_if_stuck() {
+    if (states_.stuck()) set_failure(message({"no rank can go on: ", states_.text(), alike}), true, -1);
+  }
+
+  [[noreturn]] void fail_rank(Lock& lock, Channel& c, int rank) {
+    drain(lock, c);
+    if (disagreement_) throw AgreementError(failure_);
+    ranks_[rank].told = ranks_[rank].told || culprit_ != rank;
+    throw CommError(failure_);
+  }
+
+  void end_epoch(Lock& lock, Channel& c, int rank, bool unwinding, bool leaving) {
+    if (unwinding) ranks_[rank].unwinding_until = Moment::now() + Duration::milliseconds(50);
+    const std::uint64_t e = c.epoch[rank];
+    if (!c.closed(e)) {
+      c.close(rank, leaving, states_.returned());
+      notify();
+    }
+    if (e == c.live) {
+      drain(lock, c);
+      if (e == c.live) c.begin_epoch();  // no one else was faster
+    }
+    c.posted[rank] = 0;
+    ++c.epoch[rank];
+    notify();
+  }
+
+  // Until nothing of the live epoch is at work or about to be: what is not joined by all never runs after an end.
+  void drain(Lock& lock, Channel& c) {
+    ++draining_;
+    while (c.in_flight || (!failed_ && c.completed < c.full)) drained_.wait(lock);
+    --draining_;
+  }
+
+  // --- work ---------------------------------------------------------------------------------------------------------
+
+  // Starts the next operation if all have joined it and the one before is done: that one may use what this one writes.
+  void dispatch(Lock& lock, Channel& c, int by) {
+    while (!failed_ && !c.in_flight && c.completed < c.full) {
+      Operation& op = c.ring[c.completed];
+      c.begin(op);
+      if (op.bytes() > inline_bytes_) {
+        op.portions_left = world_;
+        for (Rank& rank : ranks_) {
+          rank.work.push_back({&c, &op});
+          rank.work_came.notify_one();
+        }
+        return;
+      }
+      lock.unlock();
+      try {
+        for (int r = 0; r < world_; ++r) op.run(r);
+      } catch (const Error& error) {
+        lock.lock();
+        c.in_flight = false;
+        drained_.notify_all();
+        set_failure(message({"rank ", by, " failed: ", error.what()}), false, by);
+        throw;
+      }
+      lock.lock();
+      complete(c, op);
+    }
+  }
+
+  void complete(Channel& c, Operation& op) noexcept {
+    c.end(op);
+    notify();
+    if (draining_ > 0) drained_.notify_all();
+  }
+
+  void work(int rank) {
+    Lock lock(mutex_);
+    Rank& mine = ranks_[rank];
+    for (;;) {
+      while (mine.work.empty() && !stopping_) mine.work_came.wait(lock);
+      if (mine.work.empty()) return;
+      const Portioned item = mine.work[0];
+      mine.work.erase(0);
+      lock.unlock();
+      item.operation->run(rank);
+      lock.lock();
+      if (--item.operation->portions_left > 0) continue;
+      complete(*item.channel, *item.operation);
+      dispatch(lock, *item.channel, rank);
+    }
+  }
+
+  const int world_;
+  const index_t inline_bytes_;
+  mutable Mutex mutex_;
+  List<Rank> ranks_;
+  RankStates states_;
+  List<Shared<Channel>> channels_;
+  Condition drained_;
+  int draining_ = 0;
+  bool stopping_ = false;
+  bool failed_ = false;
+  bool disagreement_ = false;
+  int culprit_ = -1;
+  std::string failure_;
+};
+
+}  // namespace tessera::local

@@ -1,0 +1,236 @@
+// Ranks as threads of one process. Each has a worker of its own, so collectives progress while the rank computes; they
+// read the peers' memory directly, and sums are in the fixed tree of design section 4.3.
+#pragma once
+
+#include <exception>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/comm/local/group.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/exec/host.hpp>
+
+namespace tessera {
+
+namespace local {
+
+/// The collectives of a queue, each checked and then posted: what Local and CudaLocal have in common. Portions: what
+/// does each of them.
+template <class Queue, class Event, class Portions>
+class Posts {
+ public:
+  template <class In, class Out>
+  Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
+                       const Event& after = {}) {
+    check_slices("reduce_scatter", std::ssize(in), part, self().world(), std::ssize(out), self().rank());
+    return self().post({Collective::reduce_scatter, element_type<In>(), element_type<Out>(), std::ssize(in), part, 0,
+                        tag, Portions::template reduce_scatter<In, Out>, nullptr, scale},
+                       in.data(), out.data(), after);
+  }
+
+  template <class T>
+  Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
+    check_slices("all_gather", std::ssize(out), part, self().world(), std::ssize(in), self().rank());
+    return self().post({Collective::all_gather, element_type<T>(), element_type<T>(), std::ssize(out), part, 0, tag,
+                        Portions::template all_gather<T>},
+                       in.data(), out.data(), after);
+  }
+
+  template <class T>
+  Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
+    return self().post({Collective::all_reduce, element_type<T>(), element_type<T>(), std::ssize(inout), 0, 0, tag,
+                        Portions::template all_reduce<T>},
+                       inout.data(), inout.data(), after);
+  }
+
+  template <class T>
+  Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
+    check_all_to_all(std::ssize(in), std::ssize(out), self().world());
+    return self().post({Collective::all_to_all, element_type<T>(), element_type<T>(), std::ssize(in), 0, 0, tag,
+                        Portions::template all_to_all<T>},
+                       in.data(), out.data(), after);
+  }
+
+  template <class T>
+  Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
+    check_root(root, self().world());
+    return self().post({Collective::broadcast, element_type<T>(), element_type<T>(), std::ssize(inout), 0, root, tag,
+                        Portions::template broadcast<T>},
+                       inout.data(), inout.data(), after);
+  }
+
+ private:
+  Queue& self() noexcept { return static_cast<Queue&>(*this); }
+};
+
+/// Each rank's worker moves memory.
+struct HostPortions {
+  template <class In, class Out>
+  static constexpr Portion reduce_scatter = local::reduce_scatter<In, Out>;
+  template <class T>
+  static constexpr Portion all_gather = local::all_gather;
+  template <class T>
+  static constexpr Portion all_reduce = local::all_reduce<T>;
+  template <class T>
+  static constexpr Portion all_to_all = local::all_to_all;
+  template <class T>
+  static constexpr Portion broadcast = local::broadcast;
+};
+
+}  // namespace local
+
+struct LocalOptions {
+  /// Collectives that move no more than this, over all ranks, are done by the rank that comes last: waking one thread a
+  /// rank would cost more.
+  index_t inline_bytes = index_t{64} << 10;
+};
+
+/// One rank of a group made by run_ranks(). A handle: copies are the same rank.
+class Local {
+ public:
+  using Executor = Host;
+  static constexpr bool ordered = true;
+
+  /// For run_ranks().
+  Local(Shared<local::Group> group, int rank) : group_(std::move(group)), rank_(rank) {}
+
+  /// See CommunicationQueue. Compute on the host is synchronous, so an `after` that has not happened is waited for by
+  /// the thread that posts; nothing else blocks. One thread uses a queue at a time. Throws, from calls as from waits,
+  /// CommError once a rank has failed, AgreementError once ranks have called differently or, each with one thread, all
+  /// wait for what another is still to call.
+  class Queue final : public Completion, public local::Posts<Queue, HostEvent, local::HostPortions> {
+   public:
+    using Event = HostEvent;
+
+    Queue(const Queue&) = delete;
+    Queue& operator=(const Queue&) = delete;
+    ~Queue() { leave(); }
+
+    void drop() noexcept { group_->drop(*channel_, rank_, unwinding()); }
+    void leave() noexcept { group_->leave(*channel_, rank_, unwinding()); }
+
+    /// A collective's span begins when all ranks have called it and the one before is done, and ends with its event.
+    void time_on(const QueueTracks& tracks) { group_->time_on(*channel_, rank_, tracks); }
+
+    bool done(std::uint64_t ticket) const noexcept override { return group_->done(*channel_, ticket); }
+    void wait(std::uint64_t ticket) override { group_->wait(*channel_, rank_, ticket, timeout_); }
+
+   private:
+    friend Local;
+    friend local::Posts<Queue, HostEvent, local::HostPortions>;
+
+    Queue(Shared<local::Group> group, int rank, Duration timeout)
+        : group_(std::move(group)), channel_(group_->open(rank)), rank_(rank), timeout_(timeout) {}
+
+    Event post(const local::Call& call, const void* in, void* out, const Event& after) {
+      after.wait();
+      return {*this, group_->post(*channel_, rank_, call, {in, out})};
+    }
+
+    int world() const noexcept { return group_->world(); }
+    int rank() const noexcept { return rank_; }
+    bool unwinding() const noexcept { return std::uncaught_exceptions() > exceptions_; }
+
+    Shared<local::Group> group_;
+    Shared<local::Channel> channel_;
+    int rank_;
+    Duration timeout_;
+    int exceptions_ = std::uncaught_exceptions();
+  };
+
+  int rank() const noexcept { return rank_; }
+  int size() const noexcept { return group_->world(); }
+  Host executor() const { return Host{}; }
+  Queue queue(Duration timeout) const { return Queue(group_, rank_, timeout); }
+
+ private:
+  Shared<local::Group> group_;
+  int rank_;
+};
+
+namespace local {
+
+/// The errors of the ranks' functions, and which of them began it all.
+class Errors {
+ public:
+  /// Called in a catch block of the rank's thread.
+  void caught(Group& group, int rank) {
+    std::string what = "an exception that is no std::exception";
+    bool passed_on = false;
+    try {
+      throw;
+    } catch (const CommError& error) {
+      what = error.what();
+      passed_on = group.was_told(rank);
+    } catch (const PeerError& error) {
+      what = error.what();
+      passed_on = true;
+    } catch (const std::exception& error) {
+      what = error.what();
+    } catch (...) {
+    }
+    {
+      const Lock lock(mutex_);
+      if (!first_ || (first_passed_on_ && !passed_on)) {
+        first_ = std::current_exception();
+        first_passed_on_ = passed_on;
+      }
+    }
+    group.fail(message({"rank ", rank, " failed: ", what}), false, rank);
+  }
+
+  void rethrow() const {
+    if (first_) std::rethrow_exception(first_);
+  }
+
+ private:
+  Mutex mutex_;
+  std::exception_ptr first_;
+  bool first_passed_on_ = false;
+};
+
+/// Calls f(rank) on a thread a rank, and joins them. Rethrows the error of the rank that failed first.
+template <class F>
+void run(Group& group, F f) {
+  Errors errors;
+  List<Thread> threads;
+  threads.reserve(static_cast<std::size_t>(group.world()));
+  try {
+    for (int r = 0; r < group.world(); ++r)
+      threads.push_back(Thread([&, r] {
+        try {
+          f(r);
+          group.returned(r);
+        } catch (...) {
+          errors.caught(group, r);
+        }
+      }));
+  } catch (...) {  // no more threads: those that run must not wait for those that never will
+    group.fail("run_ranks could not start every rank", false, -1);
+    for (Thread& thread : threads) thread.join();
+    throw;
+  }
+  for (Thread& thread : threads) thread.join();
+  group.stop();
+  errors.rethrow();
+}
+
+}  // namespace local
+
+/// Calls f(Local&) on n threads, one a rank, and joins them. Rethrows the error of the rank that failed first, which
+/// the others learn of at once ("rank 2 failed: ..."). Throws OptionError if n < 1, std::system_error without threads.
+template <class F>
+void run_ranks(int n, F f, LocalOptions options = {}) {
+  if (n < 1) throw OptionError(message({"run_ranks: there must be at least 1 rank, not ", n}));
+  if (options.inline_bytes < 0) throw OptionError("run_ranks: inline_bytes must not be negative");
+  const auto group = Shared<local::Group>::make(n, options.inline_bytes);
+  group->start();
+  local::run(*group, [&](int rank) {
+    Local comm(group, rank);
+    f(comm);
+  });
+}
+
+}  // namespace tessera

@@ -1,0 +1,189 @@
+// Ranks as threads of one process whose buffers lie on one CUDA device, or on several that reach each other's memory.
+// Collectives are kernels that read the peers' memory directly; sums are in the fixed tree of design section 4.3. Not
+// to be captured in a graph: that all ranks have posted is a matter between threads.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <tessera/comm/local/local.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/core/shared.hpp>
+#include <tessera/cuda/collectives/collectives.cuh>
+#include <tessera/cuda/runtime/device.cuh>
+#include <tessera/cuda/runtime/event.cuh>
+#include <tessera/cuda/exec/executor.cuh>
+#include <tessera/cuda/local/line.cuh>
+
+namespace tessera {
+
+struct CudaLocalOptions {
+  /// Rank r runs on the (r mod size)-th of these; empty: on all devices that there are.
+  std::vector<int> devices;
+};
+
+/// One rank of a group made by run_cuda_ranks(). A handle: copies are the same rank.
+class CudaLocal {
+ public:
+  using Executor = Cuda;
+  static constexpr bool ordered = true;
+
+  /// For run_cuda_ranks().
+  CudaLocal(Shared<local::DeviceGroup> group, int rank, Cuda executor)
+      : group_(std::move(group)), rank_(rank), executor_(std::move(executor)) {}
+
+  /// See CommunicationQueue. Posting enqueues: the rank that comes last does it for all, on a stream that they share.
+  /// Executor::wait(event) waits for the peers' posting, as long as the timeout, and never for a device. An `after` of
+  /// another queue whose collective some rank has not posted yet is waited for by the thread that posts. `after` lives
+  /// as long as the buffers, until the event or drop(), which blocks until the stream is at rest, as does the end. One
+  /// thread uses a queue at a time. Throws, from calls as from waits, CommError once a rank has failed, AgreementError
+  /// once ranks have called differently or, each with one thread, all wait for what another is still to call; from
+  /// calls CudaError, and UsageError where `after` was captured in a graph.
+  class Queue final : public Completion, public local::Posts<Queue, CudaEvent, local::DevicePortions> {
+   public:
+    using Event = CudaEvent;
+
+    Queue(const Queue&) = delete;
+    Queue& operator=(const Queue&) = delete;
+    ~Queue() {
+      leave();
+      group_->close(line_);
+    }
+
+    void drop() noexcept {
+      group_->threads.drop(*channel_, rank_, unwinding());
+      line_->synchronize();  // what all had joined is enqueued: nothing touches this rank's memory behind it
+    }
+    void leave() noexcept {
+      group_->threads.leave(*channel_, rank_, unwinding());
+      line_->synchronize();
+    }
+
+    /// What is posted from now on runs behind what another stream of the rank's device was given so far.
+    void join(cudaStream_t producer) {
+      const device::Use use(group_->device_of(rank_));
+      line_->hold(CudaEvent(joined_.record(producer)));
+    }
+
+    /// Of the rendezvous alone.
+    bool done(std::uint64_t ticket) const noexcept override { return group_->threads.done(*channel_, ticket); }
+    void wait(std::uint64_t ticket) override { group_->threads.wait(*channel_, rank_, ticket, timeout_); }
+
+   private:
+    friend CudaLocal;
+    friend local::Posts<Queue, CudaEvent, local::DevicePortions>;
+
+    Queue(Shared<local::DeviceGroup> group, int rank, Duration timeout)
+        : group_(std::move(group)),
+          channel_(group_->threads.open(rank)),
+          line_(group_->open(rank)),
+          rank_(rank),
+          timeout_(timeout),
+          done_(line_->make_ring()),
+          joined_(producers(group_->device_of(rank))) {}
+
+    static EventRing producers(int device) {
+      const device::Use use(device);
+      return EventRing(1);
+    }
+
+    Event post(local::Call call, const void* in, void* out, const Event& after) {
+      if (after.captured())
+        throw UsageError(
+            message({call.text(), ": CudaLocal cannot be captured in a CUDA graph; CudaSelf and Nccl can"}));
+      call.context = line_.get();
+      const cudaEvent_t done = done_.next();
+      const local::Ends ends{in, out, after.after_rendezvous(), done};
+      return Event(done, this, group_->threads.post(*channel_, rank_, call, ends));
+    }
+
+    int world() const noexcept { return group_->threads.world(); }
+    int rank() const noexcept { return rank_; }
+    bool unwinding() const noexcept { return std::uncaught_exceptions() > exceptions_; }
+
+    Shared<local::DeviceGroup> group_;
+    Shared<local::Channel> channel_;
+    Shared<local::Line> line_;
+    int rank_;
+    Duration timeout_;
+    EventRing done_;
+    EventRing joined_;  // each is waited for as soon as it is recorded
+    int exceptions_ = std::uncaught_exceptions();
+  };
+
+  int rank() const noexcept { return rank_; }
+  int size() const noexcept { return group_->threads.world(); }
+  Cuda executor() const { return executor_; }
+  Queue queue(Duration timeout) const { return Queue(group_, rank_, timeout); }
+
+  /// The same rank, computing on the caller's stream, which is of the rank's device and outlives it.
+  CudaLocal on(cudaStream_t stream) const {
+    const device::Use use(executor_.device());
+    return CudaLocal(group_, rank_, Cuda(stream));
+  }
+
+ private:
+  Shared<local::DeviceGroup> group_;
+  int rank_;
+  Cuda executor_;
+};
+
+namespace local {
+
+/// The device of each of n ranks. Throws CudaError, OptionError.
+inline List<int> devices_of_ranks(int n, const std::vector<int>& wanted) {
+  int devices = 0;
+  cuda_check(cudaGetDeviceCount(&devices), "counting CUDA devices");
+  for (const int device : wanted)
+    if (device < 0 || device >= devices)
+      throw OptionError(message({"run_cuda_ranks: there is no CUDA device ", device, " among ", devices}));
+  List<int> of_ranks;
+  for (int r = 0; r < n; ++r)
+    of_ranks.push_back(wanted.empty() ? r % devices : wanted[static_cast<std::size_t>(r) % wanted.size()]);
+  return of_ranks;
+}
+
+/// Lets kernels on each of the devices use the memory of all others. Throws CudaError, OptionError.
+inline void reach_peers(const List<int>& devices) {
+  for (const int device : devices)
+    for (const int peer : devices) {
+      if (device == peer) continue;
+      int can = 0;
+      cuda_check(cudaDeviceCanAccessPeer(&can, device, peer), "asking whether a CUDA device reaches another");
+      if (!can)
+        throw OptionError(message({"run_cuda_ranks: CUDA device ", device, " cannot use the memory of device ", peer,
+                                   ": name devices that can in CudaLocalOptions::devices"}));
+      const device::Use use(device);
+      const cudaError_t result = cudaDeviceEnablePeerAccess(peer, 0);
+      if (result == cudaErrorPeerAccessAlreadyEnabled)
+        static_cast<void>(cudaGetLastError());
+      else
+        cuda_check(result, "letting a CUDA device use another's memory");
+    }
+}
+
+}  // namespace local
+
+/// Calls f(CudaLocal&) on n threads, one a rank, and joins them; each has its rank's device as current one, and an
+/// executor with a stream of its own. Errors as from run_ranks(); OptionError too if there are more than 64 ranks, no
+/// such device, or two that do not reach each other's memory (it names both); CudaError.
+template <class F>
+void run_cuda_ranks(int n, F f, const CudaLocalOptions& options = {}) {
+  if (n < 1 || n > collectives::most_ranks)
+    throw OptionError(message({"run_cuda_ranks: there must be 1 to ", collectives::most_ranks, " ranks, not ", n}));
+  const auto group = Shared<local::DeviceGroup>::make(local::devices_of_ranks(n, options.devices));
+  local::reach_peers(group->devices());
+  local::run(group->threads, [&](int rank) {
+    cuda_check(cudaSetDevice(group->device_of(rank)), "choosing a CUDA device");
+    CudaLocal comm(group, rank, Cuda());
+    f(comm);
+  });
+}
+
+}  // namespace tessera

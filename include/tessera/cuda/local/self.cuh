@@ -1,0 +1,130 @@
+// The communicator of a world of one rank on a CUDA device. Nothing is sent; what is copied or rounded runs on a stream
+// of the queue's own, and can be captured in a graph with the work around it.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/cuda/collectives/collectives.cuh>
+#include <tessera/cuda/runtime/device.cuh>
+#include <tessera/cuda/runtime/event.cuh>
+#include <tessera/cuda/exec/executor.cuh>
+#include <tessera/cuda/runtime/stream.cuh>
+
+namespace tessera {
+
+class CudaSelf {
+ public:
+  using Executor = Cuda;
+  static constexpr bool ordered = true;
+
+  /// See CommunicationQueue. Nothing blocks but drop() and the end.
+  class Queue {
+   public:
+    using Event = CudaEvent;
+
+    Queue(const Queue&) = delete;
+    Queue& operator=(const Queue&) = delete;
+    ~Queue() { drop(); }
+
+    template <class In, class Out>
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag,
+                         const Event& after = {}) {
+      check_slices("reduce_scatter", std::ssize(in), part, 1, std::ssize(out), 0);
+      return behind(after, [&] {
+        if (scale == 1 && std::is_same_v<In, Out> && static_cast<const void*>(in.data()) == out.data()) return;
+        const local::Ends ends{in.data(), out.data()};
+        collectives::reduce_scatter<In, Out>({.elements = std::ssize(in), .part = part, .scale = scale}, {&ends, 1},
+                                             share());
+      });
+    }
+
+    template <class T>
+    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag, const Event& after = {}) {
+      check_slices("all_gather", std::ssize(out), part, 1, std::ssize(in), 0);
+      return copy(in.data(), out, after);
+    }
+
+    template <class T>
+    Event all_reduce(std::span<T>, Tag, const Event& after = {}) {
+      return behind(after, [] {});
+    }
+
+    template <class T>
+    Event all_to_all(std::span<const T> in, std::span<T> out, Tag, const Event& after = {}) {
+      check_all_to_all(std::ssize(in), std::ssize(out), 1);
+      return copy(in.data(), out, after);
+    }
+
+    template <class T>
+    Event broadcast(std::span<T>, int root, Tag, const Event& after = {}) {
+      check_root(root, 1);
+      return behind(after, [] {});
+    }
+
+    /// What is posted from now on runs behind what another stream of the device was given so far.
+    void join(cudaStream_t producer) {
+      const device::Use use(device_);
+      Event(joined_.record(producer)).hold(stream_.get());
+    }
+
+    /// Blocks until the stream is at rest.
+    void drop() noexcept { cudaStreamSynchronize(stream_.get()); }
+
+   private:
+    friend CudaSelf;
+
+    explicit Queue(int device) : Queue(device, device::Use(device)) {}
+    Queue(int device, const device::Use&) : device_(device), multiprocessors_(device::multiprocessors(device)) {}
+
+    collectives::Share share() const noexcept {
+      static constexpr int rank = 0;
+      return {.stream = stream_.get(), .multiprocessors = multiprocessors_, .ranks = {&rank, 1}};
+    }
+
+    template <class T>
+    Event copy(const T* from, std::span<T> to, const Event& after) {
+      return behind(after, [&] {
+        if (to.empty() || to.data() == from) return;
+        cuda_check(cudaMemcpyAsync(to.data(), from, to.size_bytes(), cudaMemcpyDeviceToDevice, stream_.get()),
+                   "copying a rank's slice");
+      });
+    }
+
+    // Forked from `after`, behind which the buffers may be read and written, and joined by the event, behind all that
+    // the queue was given before: even where nothing is done, what came before may have written the same memory.
+    template <class Work>
+    Event behind(const Event& after, const Work& work) {
+      const device::Use use(device_);
+      after.hold(stream_.get());
+      work();
+      return Event(events_.record(stream_.get()));
+    }
+
+    int device_;
+    int multiprocessors_;
+    CudaStream stream_{StreamPriority::high};
+    EventRing events_;
+    EventRing joined_{1};  // each is waited for as soon as it is recorded
+  };
+
+  /// On a stream of its own of the current device. Throws CudaError.
+  CudaSelf() : CudaSelf(Cuda()) {}
+  /// Computes on the caller's stream of the current device, which outlives this.
+  explicit CudaSelf(cudaStream_t stream) : CudaSelf(Cuda(stream)) {}
+  explicit CudaSelf(Cuda executor) : executor_(std::move(executor)) {}
+
+  int rank() const noexcept { return 0; }
+  int size() const noexcept { return 1; }
+  Cuda executor() const { return executor_; }
+  Queue queue(Duration) const { return Queue(executor_.device()); }
+
+ private:
+  Cuda executor_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,188 @@
+// What the queues of one Nccl share: the parent communicator, a watchdog thread, and memory that NCCL knows of.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <nccl.h>
+
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <tessera/core/shared.hpp>
+#include <tessera/cuda/runtime/device.cuh>
+#include <tessera/cuda/runtime/memory.cuh>
+#include <tessera/cuda/nccl/line.cuh>
+#include <tessera/cuda/nccl/parent.cuh>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera::nccl {
+
+/// Looks at every line from time to time, on a thread of its own, which ends with it.
+class Watchdog {
+ public:
+  /// device: of the lines. Throws std::system_error if the system gives no thread.
+  explicit Watchdog(int device) : thread_([this, device] { watch(device); }) {}
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+  ~Watchdog() {
+    {
+      const Lock lock(mutex_);
+      stopping_ = true;
+      news_.notify_all();
+    }
+    thread_.join();
+  }
+
+  void add(Line& line) {
+    const Lock lock(mutex_);
+    lines_.push_back(&line);
+    news_.notify_all();
+  }
+  /// Afterwards the line is not looked at any more.
+  void remove(Line& line) noexcept {
+    const Lock lock(mutex_);
+    std::erase(lines_, &line);
+  }
+
+  template <class F>
+  void for_each_line(const F& f) {
+    const Lock lock(mutex_);
+    for (Line* const line : lines_) f(*line);
+  }
+
+ private:
+  // An error is found this much later than it could be, and a timeout by a quarter at most.
+  static std::int64_t between_looks(Duration timeout) noexcept {
+    return min(timeout.nanoseconds() / 4, Duration::milliseconds(100).nanoseconds());
+  }
+
+  void watch(int device) {
+    static_cast<void>(cudaSetDevice(device));
+    Lock lock(mutex_);
+    while (!stopping_) {
+      std::int64_t rest = Duration::seconds(3600).nanoseconds();  // a new line wakes it
+      for (Line* const line : lines_) {
+        line->look();
+        rest = min(rest, between_looks(line->timeout()));
+      }
+      bury();
+      news_.wait_until(lock, Moment::now() + Duration::nanoseconds(rest));
+    }
+  }
+
+  // All of the rank's queues end together: see abort().
+  void bury() {
+    std::string why;
+    for (Line* const line : lines_)
+      if (why.empty()) why = line->condemned_for();
+    if (why.empty()) return;
+    std::vector<Handle> dead;
+    for (Line* const line : lines_)
+      if (const Handle handle = line->give_up(why)) dead.push_back(handle);
+    abort(std::move(dead));
+  }
+
+  Mutex mutex_;
+  Condition news_;
+  bool stopping_ = false;
+  std::vector<Line*> lines_;
+  Thread thread_;
+};
+
+class Group {
+ public:
+  template <class... Arguments>
+  explicit Group(const Arguments&... arguments) : parent_(Shared<Parent>::make(arguments...)) {
+    watchdog_.emplace(parent_->device());
+  }
+
+  int device() const noexcept { return parent_->device(); }
+  int rank() const noexcept { return parent_->rank(); }
+  int world() const noexcept { return parent_->world(); }
+
+  /// The stream of who brings none.
+  cudaStream_t own_stream() {
+    if (!own_stream_) own_stream_.emplace();
+    return own_stream_->get();
+  }
+
+  std::shared_ptr<Line> open(Duration timeout) {
+    const device::Use use(device());
+    const auto line = std::make_shared<Line>(parent_, timeout);
+    const Lock lock(mutex_);
+    for (const Memory& each : memory_) line->enlist(each.begin, each.bytes);
+    watchdog_->add(*line);
+    return line;
+  }
+  /// Before the line's last owner lets it go, which may wait for it: the watchdog ends that.
+  void close(Line& line) noexcept {
+    line.drop();
+    watchdog_->remove(line);
+  }
+
+  /// Throws CommError. Until withdrawn, also if it throws.
+  void enlist(void* memory, std::size_t bytes) {
+    const Lock lock(mutex_);
+    memory_.push_back({memory, bytes});
+    watchdog_->for_each_line([&](Line& line) { line.enlist(memory, bytes); });
+  }
+  void withdraw(void* memory) noexcept {
+    const Lock lock(mutex_);
+    std::erase_if(memory_, [&](const Memory& each) { return each.begin == memory; });
+    watchdog_->for_each_line([&](Line& line) { line.withdraw(memory); });
+  }
+
+ private:
+  struct Memory {
+    void* begin;
+    std::size_t bytes;
+  };
+
+  Shared<Parent> parent_;
+  std::optional<CudaStream> own_stream_;
+  Mutex mutex_;
+  std::vector<Memory> memory_;
+  std::optional<Watchdog> watchdog_;
+};
+
+/// Memory of ncclMemAlloc, registered with every queue's communicator, so that NCCL moves it without copies of its own
+/// where the machine allows. Small buffers are plain device memory, on every rank the same ones: NCCL promises nothing
+/// of a collective that is given registered memory on some ranks and plain memory on others.
+class RegisteredMemory final : public DeviceMemory {
+ public:
+  explicit RegisteredMemory(std::shared_ptr<Group> group) : group_(std::move(group)) {}
+
+  /// Throws CommError too.
+  void* allocate(index_t bytes) override {
+    if (bytes < granule) return plain_.allocate(bytes);
+    const device::WhileCapturing allowed;
+    void* memory = nullptr;
+    check(ncclMemAlloc(&memory, static_cast<std::size_t>(bytes)),
+          "allocating memory by ncclMemAlloc (with NCCL_CUMEM_ENABLE=0 it calls cudaMalloc)");
+    try {
+      group_->enlist(memory, static_cast<std::size_t>(bytes));
+    } catch (...) {
+      free(memory, bytes);
+      throw;
+    }
+    return memory;
+  }
+
+  void free(void* memory, index_t bytes) noexcept override {
+    if (bytes < granule) return plain_.free(memory, bytes);
+    const device::WhileCapturing allowed;
+    cudaDeviceSynchronize();  // NCCL unmaps it without asking
+    group_->withdraw(memory);
+    ncclMemFree(memory);
+  }
+
+ private:
+  /// ncclMemAlloc rounds up to whole pages of the device's memory, which are this large: less would be mostly waste.
+  static constexpr index_t granule = index_t{2} << 20;
+
+  std::shared_ptr<Group> group_;
+  PlainDeviceMemory plain_;
+};
+
+}  // namespace tessera::nccl

@@ -1,0 +1,275 @@
+// What is behind a queue of Nccl: a communicator of its own and a stream, the collectives on their way, and what
+// becomes of them if they do not get done. The thread that posts, a watchdog and whoever waits meet here.
+//
+//     epoch 0                                   epoch 1
+//     [split] post post post ... failure, drop  [split] post ...       all ranks drop, all ranks split again
+#pragma once
+
+#include <cuda_runtime.h>
+#include <nccl.h>
+#include <sched.h>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <tessera/comm/local/call.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/core/shared.hpp>
+#include <tessera/cuda/runtime/device.cuh>
+#include <tessera/cuda/runtime/event.cuh>
+#include <tessera/cuda/nccl/error.cuh>
+#include <tessera/cuda/nccl/operations.cuh>
+#include <tessera/cuda/nccl/parent.cuh>
+#include <tessera/cuda/nccl/replays.cuh>
+#include <tessera/cuda/runtime/stream.cuh>
+#include <tessera/exec/event.hpp>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera::nccl {
+
+/// A failure ends the epoch: the communicator is aborted, so that the stream and whoever waits for it go on, and every
+/// call and wait throws CommError until drop().
+class Line final : public Completion {
+ public:
+  /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
+  Line(Shared<Parent> parent, Duration timeout)
+      : parent_(std::move(parent)), timeout_(timeout), handle_{parent_->split(timeout_)} {}
+  Line(const Line&) = delete;
+  Line& operator=(const Line&) = delete;
+  ~Line() {
+    if (condemned_) nccl::abort({condemned_});  // what no watchdog came to
+    drop();
+    end(retired_);
+  }
+
+  /// Enqueues one collective behind `after`: calls(turn) has it call NCCL and launch kernels. Does not wait for the
+  /// device; for other ranks only where NCCL makes its first connections, or after a drop().
+  template <class Calls>
+  CudaEvent post(const local::Call& call, const CudaEvent& after, const Calls& calls) {
+    const device::Use use(parent_->device());
+    open();
+    after.hold(stream_.get());
+    Turn turn{*this, call};
+    if (device::capture_of(stream_.get()) != 0) {
+      {
+        const Lock lock(mutex_);
+        handle_.captured = true;
+        replays_.begin(call, stream_.get());
+      }
+      calls(turn);
+      replays_.end(stream_.get());
+      return CudaEvent(captured_.record(stream_.get()), this, epoch_);
+    }
+    Operation* operation;
+    {
+      const Lock lock(mutex_);
+      operation = &operations_.begin(call);
+    }
+    cuda_check(cudaEventRecord(operation->began, stream_.get()), "recording an event");
+    calls(turn);
+    cuda_check(cudaEventRecord(operation->done, stream_.get()), "recording an event");
+    const cudaEvent_t done = operation->done;
+    {
+      const Lock lock(mutex_);
+      operations_.posted();
+    }
+    return CudaEvent(done, this, epoch_);
+  }
+
+  /// What is posted from now on runs behind what another stream of the device was given so far.
+  void join(cudaStream_t producer) {
+    const device::Use use(parent_->device());
+    CudaEvent(joined_.record(producer)).hold(stream_.get());
+  }
+
+  /// For what a collective does on the stream.
+  class Turn {
+   public:
+    /// calls(comm, stream, error): what NCCL is to do as one. Throws CommError.
+    template <class Calls>
+    void nccl(const Calls& calls) {
+      line_.run(call_, calls);
+    }
+    cudaStream_t stream() const noexcept { return line_.stream_.get(); }
+
+   private:
+    friend Line;
+    Turn(Line& line, const local::Call& call) : line_(line), call_(call) {}
+
+    Line& line_;
+    const local::Call& call_;
+  };
+
+  /// Ends the epoch: waits for what was posted, which the other ranks join or the timeout ends.
+  void drop() noexcept {
+    if (cudaStreamCaptureStatus status;
+        cudaStreamIsCapturing(stream_.get(), &status) == cudaSuccess && status == cudaStreamCaptureStatusNone)
+      cudaStreamSynchronize(stream_.get());
+    const Lock lock(mutex_);
+    for (Memory& each : memory_)  // it may be freed before the communicator is
+      if (handle_ && each.handle) ncclCommDeregister(handle_.comm, std::exchange(each.handle, nullptr));
+    end(std::exchange(retired_, std::exchange(handle_, {})));
+    operations_.forget();
+    failure_.clear();
+    ++epoch_;
+  }
+
+  /// The watchdog's: ends the epoch of a communicator that reports an error, or whose oldest collective takes too long.
+  void look() noexcept {
+    const Lock lock(mutex_);
+    if (!handle_) return;
+    try {
+      Operation* const oldest = operations_.oldest();
+      if (const ncclResult_t state = state_of(handle_.comm); failed(state)) {
+        abort((oldest ? oldest->text() : std::string("a queue without work")) + ": " + reason(state));
+      } else if (const std::string replayed = replays_.overdue(timeout_); !replayed.empty()) {
+        abort(late(replayed));
+      } else if (oldest && !oldest->waited_for) {
+        oldest->waited_for = Operations::happened(oldest->began);
+        oldest->since = Moment::now();
+      } else if (oldest && Moment::now() >= oldest->since + timeout_) {
+        abort(late(oldest->text()));
+      }
+    } catch (const CudaError& error) {
+      abort(error.what());
+    }
+  }
+
+  /// Why it has a communicator that is to be aborted; empty if it has none.
+  std::string condemned_for() {
+    const Lock lock(mutex_);
+    return condemned_ ? condemned_for_ : std::string();
+  }
+  /// Ends the epoch, if one is open, for what befell another queue, and hands over what is to be aborted, if anything.
+  Handle give_up(const std::string& why) {
+    const Lock lock(mutex_);
+    if (handle_) {
+      failure_ = why;
+      condemned_ = std::exchange(handle_, {});
+    }
+    return std::exchange(condemned_, {});
+  }
+
+  Duration timeout() const noexcept { return timeout_; }
+
+  /// Of posting alone: what was posted is on the stream.
+  bool done(std::uint64_t) const noexcept override { return true; }
+  /// Never blocks. Throws CommError if the ticket's epoch has failed.
+  void wait(std::uint64_t ticket) override {
+    const Lock lock(mutex_);
+    if (ticket == epoch_) throw_failure();
+  }
+
+  /// Memory that collectives will use, registered with the communicator of every epoch until it is withdrawn. Throws
+  /// CommError.
+  void enlist(void* memory, std::size_t bytes) {
+    const Lock lock(mutex_);
+    memory_.push_back({memory, bytes, nullptr});
+    enlist(memory_.back());
+  }
+  void withdraw(void* memory) noexcept {
+    const Lock lock(mutex_);
+    for (Memory& each : memory_)
+      if (each.begin == memory) {
+        if (handle_ && each.handle) ncclCommDeregister(handle_.comm, each.handle);
+        each = memory_.back();
+        return memory_.pop_back();
+      }
+  }
+
+ private:
+  struct Memory {
+    void* begin;
+    std::size_t bytes;
+    void* handle;
+  };
+
+  // Begins the next epoch, if none is open.
+  void open() {
+    {
+      const Lock lock(mutex_);
+      throw_failure();
+      if (handle_) return;
+    }
+    // Ranks that had not dropped learn of it from their timeout, and are that much later here.
+    const std::int64_t most = std::numeric_limits<std::int64_t>::max() / 3;
+    const ncclComm_t comm = parent_->split(Duration::nanoseconds(3 * min(timeout_.nanoseconds(), most)));
+    const Lock lock(mutex_);
+    end(std::exchange(retired_, {}));  // all have left it by now
+    handle_ = {comm};
+    for (Memory& each : memory_) enlist(each);
+  }
+
+  template <class Calls>
+  void run(const local::Call& call, const Calls& calls) {
+    const Moment deadline = Moment::now() + timeout_;
+    ncclResult_t result;
+    {
+      const Lock lock(mutex_);
+      throw_failure();
+      FirstError error;
+      error(ncclGroupStart());
+      calls(handle_.comm, stream_.get(), error);
+      error(ncclGroupEnd());
+      result = failed(error.get()) ? error.get() : state_of(handle_.comm);
+    }
+    // Usually it is done as soon as a thread of NCCL's own has launched it: sleeping would cost more.
+    const Moment soon = Moment::now() + Duration::milliseconds(0.3);
+    while (result == ncclInProgress && Moment::now() < deadline) {
+      if (Moment::now() < soon)
+        sched_yield();
+      else
+        pause();
+      const Lock lock(mutex_);
+      throw_failure();
+      result = state_of(handle_.comm);
+    }
+    if (result == ncclSuccess) return;
+    const Lock lock(mutex_);
+    throw_failure();
+    abort(result == ncclInProgress
+              ? message({call.text(), ": not all ranks have connected after ", timeout_.seconds(), " s"})
+              : message({call.text(), ": ", reason(result)}));
+    throw_failure();
+  }
+
+  void enlist(Memory& each) {
+    each.handle = nullptr;
+    if (handle_) check(ncclCommRegister(handle_.comm, each.begin, each.bytes, &each.handle), "registering memory");
+  }
+
+  void throw_failure() const {
+    if (!failure_.empty()) throw CommError(failure_);
+  }
+
+  std::string late(const std::string& what) const {
+    return message({what, ", was not done after ", timeout_.seconds(), " s: a rank is missing or called differently"});
+  }
+
+  // From now on calls and waits throw. The watchdog aborts the communicator, with those of the rank's other queues.
+  void abort(const std::string& why) {
+    failure_ = condemned_for_ = why + "; communicator aborted";
+    condemned_ = std::exchange(handle_, {});
+  }
+
+  Shared<Parent> parent_;
+  Duration timeout_;
+  CudaStream stream_{StreamPriority::high};
+  EventRing captured_;
+  EventRing joined_{1};  // each is waited for as soon as it is recorded
+  Mutex mutex_;          // guards what follows
+  Replays replays_;
+  Handle handle_;     // none: aborted, or dropped
+  Handle condemned_;  // to be aborted
+  std::string condemned_for_;
+  Handle retired_;  // of the epoch before, which ranks behind may still be at
+  Operations operations_;
+  std::string failure_;
+  std::uint64_t epoch_ = 0;  // written by the thread that posts alone
+  std::vector<Memory> memory_;
+};
+
+}  // namespace tessera::nccl

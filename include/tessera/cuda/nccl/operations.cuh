@@ -1,0 +1,108 @@
+// A queue's collectives that are on their way: what a watchdog must know to say which one does not get done.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include <tessera/comm/local/call.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/core/message.hpp>
+#include <tessera/cuda/runtime/error.cuh>
+#include <tessera/cuda/runtime/stream.cuh>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera::nccl {
+
+/// One that was given to the stream. It is waited for from `began` on: what lies before is this rank's own compute.
+///
+///     stream    --- after --- began | collective | done ---
+struct Operation {
+  Operation() = default;
+  Operation(Operation&& other) noexcept { swap(other); }
+  Operation& operator=(Operation&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Operation() {
+    if (began) cudaEventDestroy(began);
+    if (done) cudaEventDestroy(done);
+  }
+
+  void swap(Operation& other) noexcept {
+    std::swap(call, other.call);
+    std::swap(number, other.number);
+    std::swap(waited_for, other.waited_for);
+    std::swap(since, other.since);
+    std::swap(began, other.began);
+    std::swap(done, other.done);
+  }
+
+  /// "all_gather of 4096 float in parts of 1024 (parameters of bucket 3, pass 2), operation 17"
+  std::string text() const { return message({call.text(), ", operation ", number}); }
+
+  local::Call call;
+  std::uint64_t number = 0;
+  bool waited_for = false;
+  Moment since{};
+  cudaEvent_t began = nullptr;
+  cudaEvent_t done = nullptr;
+};
+
+/// Operations in their order, oldest first. Grows, never shrinks: steady state allocates nothing.
+class Operations {
+ public:
+  /// The next one, whose events are not recorded yet. On the current device. Throws CudaError.
+  Operation& begin(const local::Call& call) {
+    if (next_ - oldest_ == ring_.size()) retire();
+    if (next_ - oldest_ == ring_.size()) grow();
+    Operation& operation = at(next_);
+    if (!operation.began) {
+      cuda_check(cudaEventCreateWithFlags(&operation.began, cudaEventDisableTiming), "making a CUDA event");
+      cuda_check(cudaEventCreateWithFlags(&operation.done, cudaEventDisableTiming), "making a CUDA event");
+    }
+    operation.call = call;
+    operation.number = next_;
+    operation.waited_for = false;
+    return operation;
+  }
+  /// Its events are recorded.
+  void posted() noexcept { ++next_; }
+
+  /// The oldest that is not done; null: all are. Throws CudaError: the device has failed.
+  Operation* oldest() {
+    retire();
+    return oldest_ == next_ ? nullptr : &at(oldest_);
+  }
+
+  void forget() noexcept { oldest_ = next_; }
+
+  static bool happened(cudaEvent_t event) {
+    const device::WhileCapturing allowed;
+    const cudaError_t result = cudaEventQuery(event);
+    if (result != cudaErrorNotReady) cuda_check(result, "asking for an event");
+    return result == cudaSuccess;
+  }
+
+ private:
+  Operation& at(std::uint64_t number) noexcept { return ring_[number % ring_.size()]; }
+
+  void retire() {
+    while (oldest_ != next_ && happened(at(oldest_).done)) ++oldest_;
+  }
+
+  void grow() {
+    List<Operation> larger(2 * ring_.size());
+    for (std::uint64_t number = oldest_; number != next_; ++number)
+      larger[number % larger.size()] = std::move(at(number));
+    ring_ = std::move(larger);
+  }
+
+  List<Operation> ring_ = List<Operation>(64);
+  std::uint64_t oldest_ = 0;
+  std::uint64_t next_ = 0;
+};
+
+}  // namespace tessera::nccl

@@ -1,0 +1,195 @@
+// The communicator that the queues' own are split from: made from an id that all ranks were given, or a framework's.
+// Nothing is ever sent over it, so that it outlives what goes wrong on the others.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <nccl.h>
+
+#include <algorithm>
+#include <chrono>
+#include <future>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <tessera/core/duration.hpp>
+#include <tessera/core/message.hpp>
+#include <tessera/cuda/runtime/device.cuh>
+#include <tessera/cuda/nccl/error.cuh>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera::nccl {
+
+/// Never blocks by itself: calls that wait for other ranks return at once, and are asked for.
+inline ncclConfig_t never_blocking() {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  return config;
+}
+
+inline ncclResult_t state_of(ncclComm_t comm) {
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+  return failed(asked) ? asked : state;
+}
+
+/// Between two questions whether other ranks have come.
+inline void pause() noexcept { sleep_until(Moment::now() + Duration::milliseconds(0.05)); }
+
+/// Waits until what the communicator is at is done; ncclInProgress if it is not by then.
+inline ncclResult_t settled(ncclComm_t comm, Moment deadline) {
+  while (true) {
+    const ncclResult_t state = state_of(comm);
+    if (state != ncclInProgress || Moment::now() >= deadline) return state;
+    pause();
+  }
+}
+
+/// A communicator, and whether a graph may refer to it.
+struct Handle {
+  ncclComm_t comm = nullptr;
+  bool captured = false;
+
+  explicit operator bool() const noexcept { return comm != nullptr; }
+};
+
+// NCCL ends a communicator no sooner than the last graph that refers to it, and whoever ends or aborts it waits for
+// that. So a thread does that is waited for only as long as NCCL takes if there is no such graph any more: it may be
+// the caller's to destroy right afterwards.
+template <class End>
+void end_with_graphs(End end) noexcept {
+  try {
+    std::packaged_task<void()> task(std::move(end));
+    const std::future<void> over = task.get_future();
+    std::thread(std::move(task)).detach();
+    over.wait_for(std::chrono::milliseconds(200));
+  } catch (const std::system_error&) {  // no thread to be had: it is left as it is
+  }
+}
+
+/// Says goodbye to the other ranks, who do the same at about this time; who does not is not waited for longer than
+/// this. (A rank that leaves without may free memory that its neighbours still read from.)
+inline constexpr Duration goodbye = Duration::seconds(5);
+
+inline void end(Handle handle) noexcept {
+  const ncclComm_t comm = handle.comm;
+  if (!comm) return;
+  if (handle.captured) return end_with_graphs([comm] { ncclCommDestroy(comm); });
+  const bool said = !failed(ncclCommFinalize(comm)) && settled(comm, Moment::now() + goodbye) == ncclSuccess;
+  static_cast<void>(said ? ncclCommDestroy(comm) : ncclCommAbort(comm));
+}
+
+/// All at once: an abort may wait for the whole device, on which another one's collective may hang for the same reason.
+inline void abort(std::vector<Handle> handles) {
+  const bool captured = std::any_of(handles.begin(), handles.end(), [](const Handle& each) { return each.captured; });
+  auto abort_all = [handles = std::move(handles)] {
+    ncclGroupStart();
+    for (const Handle& each : handles) ncclCommAbort(each.comm);
+    ncclGroupEnd();
+  };
+  if (captured)
+    end_with_graphs(std::move(abort_all));
+  else
+    abort_all();
+}
+
+/// One thread at a time.
+class Parent {
+ public:
+  /// Blocks until all ranks have come, each on a device of its own, the current one. Throws CommError.
+  Parent(const ncclUniqueId& id, int rank, int world, Duration timeout)
+      : device_(device::current()), rank_(rank), world_(world), owned_(true) {
+    ncclConfig_t config = never_blocking();
+    ncclResult_t result = ncclCommInitRankConfig(&comm_, world, id, rank, &config);
+    if (!failed(result)) result = settled(comm_, Moment::now() + timeout);
+    if (result == ncclSuccess) return;
+    const std::string why = result == ncclInProgress
+                                ? message({"not all ranks have come within ", timeout.seconds(), " s"})
+                                : reason(result);
+    if (comm_) ncclCommAbort(comm_);
+    throw CommError(message({"rank ", rank, " of ", world, " could not join the communicator: ", why}));
+  }
+
+  /// A framework's, which outlives this and is only split. Throws CommError.
+  explicit Parent(ncclComm_t existing) : comm_(existing), owned_(false) {
+    check(ncclCommCuDevice(comm_, &device_), "asking a communicator for its device");
+    check(ncclCommUserRank(comm_, &rank_), "asking a communicator for its rank");
+    check(ncclCommCount(comm_, &world_), "asking a communicator for its size");
+  }
+
+  Parent(const Parent&) = delete;
+  Parent& operator=(const Parent&) = delete;
+  ~Parent() {
+    if (owned_) end({comm_});
+  }
+
+  int device() const noexcept { return device_; }
+  int rank() const noexcept { return rank_; }
+  int world() const noexcept { return world_; }
+
+  /// A communicator of the same ranks, of the current device, with resources of its own. All ranks split in the same
+  /// order; blocks until all have come. Throws CommError, from then on always.
+  ncclComm_t split(Duration timeout) {
+    if (!failure_.empty()) throw CommError(failure_);
+    const Moment deadline = Moment::now() + timeout;
+    auto child = std::make_unique<ncclComm_t>(nullptr);
+    const ncclResult_t result =
+        owned_ ? split(comm_, rank_, child.get(), deadline) : split_aside(child.get(), deadline);
+    if (result == ncclSuccess) return *child;
+    failure_ =
+        message({"rank ", rank_, " of ", world_, " could not make a queue: ",
+                 result == ncclInProgress ? message({"not all ranks have made theirs within ", timeout.seconds(), " s"})
+                                          : reason(result)});
+    if (owned_) {
+      ncclCommAbort(std::exchange(comm_, nullptr));
+      if (*child) ncclCommAbort(*child);
+    } else {
+      keep(std::move(child));
+    }
+    throw CommError(failure_);
+  }
+
+ private:
+  // ncclInProgress: not all ranks have come by then.
+  static ncclResult_t split(ncclComm_t comm, int rank, ncclComm_t* child, Moment deadline) {
+    ncclConfig_t config = never_blocking();
+    ncclResult_t result = ncclCommSplit(comm, 0, rank, child, &config);
+    if (!failed(result)) result = settled(comm, deadline);
+    return result == ncclSuccess ? settled(*child, deadline) : result;
+  }
+
+  // A framework's communicator may be a blocking one, which waits for the other ranks within NCCL: so the call has a
+  // thread of its own, which is left to it where they do not come.
+  ncclResult_t split_aside(ncclComm_t* child, Moment deadline) const {
+    std::promise<ncclResult_t> calling;
+    std::future<ncclResult_t> called = calling.get_future();
+    std::thread([comm = comm_, rank = rank_, device = device_, child, deadline,
+                 calling = std::move(calling)]() mutable {
+      const bool chosen = cudaSetDevice(device) == cudaSuccess;
+      calling.set_value(chosen ? split(comm, rank, child, deadline) : ncclUnhandledCudaError);
+    }).detach();
+    while (called.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
+      if (Moment::now() >= deadline) return ncclInProgress;
+    return called.get();
+  }
+
+  // For good: the framework's communicator may still be at it, and will write there.
+  static void keep(std::unique_ptr<ncclComm_t> child) {
+    static Mutex mutex;
+    static auto& kept = *new std::vector<std::unique_ptr<ncclComm_t>>;
+    const Lock lock(mutex);
+    kept.push_back(std::move(child));
+  }
+
+  ncclComm_t comm_ = nullptr;
+  int device_ = 0;
+  int rank_ = 0;
+  int world_ = 0;
+  bool owned_;
+  std::string failure_;
+};
+
+}  // namespace tessera::nccl

@@ -1,0 +1,91 @@
+// Collectives in CUDA graphs: which one a replay is at, told by the device, since events tell nothing of a graph's
+// launches.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <atomic>
+#include <cstdint>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <tessera/comm/local/call.hpp>
+#include <tessera/core/message.hpp>
+#include <tessera/cuda/runtime/device.cuh>
+#include <tessera/cuda/runtime/error.cuh>
+#include <tessera/cuda/runtime/stream.cuh>
+#include <tessera/exec/thread.hpp>
+
+namespace tessera::nccl {
+
+/// In pinned memory, written by a device that replays.
+struct ReplayMark {
+  unsigned long long turns = 0;  ///< odd: a collective has begun and is not done
+  unsigned long long at = 0;     ///< which, in the order of capture
+};
+
+// One thread after another writes it, past the device's caches.
+template <class Mark>
+__device__ void turn(Mark* mark) {
+  __stwt(&mark->turns, __ldcv(&mark->turns) + 1);
+}
+template <class Mark>
+__global__ void begin_replayed(Mark* mark, unsigned long long at) {
+  __stwt(&mark->at, at);
+  __threadfence_system();
+  turn(mark);
+}
+template <class Mark>
+__global__ void end_replayed(Mark* mark) {
+  turn(mark);
+}
+
+/// Of one stream, on which graphs are replayed one at a time.
+///
+///     captured    begin | collective | end | begin | collective | end | ...
+class Replays {
+ public:
+  /// On the current device. Throws CudaError.
+  Replays() {
+    const device::WhileCapturing allowed;
+    void* memory = nullptr;
+    cuda_check(cudaHostAlloc(&memory, sizeof(ReplayMark), cudaHostAllocDefault), "allocating pinned memory");
+    mark_ = new (memory) ReplayMark;
+  }
+  Replays(const Replays&) = delete;
+  Replays& operator=(const Replays&) = delete;
+  ~Replays() {
+    const device::WhileCapturing allowed;
+    cudaFreeHost(mark_);
+  }
+
+  /// Around what a capture takes of a collective, on the stream that is captured. Throws CudaError.
+  void begin(const local::Call& call, cudaStream_t stream) {
+    device::launch(begin_replayed<ReplayMark>, 1, 1, stream, mark_, static_cast<unsigned long long>(calls_.size()));
+    calls_.push_back(call);
+  }
+  void end(cudaStream_t stream) { device::launch(end_replayed<ReplayMark>, 1, 1, stream, mark_); }
+
+  /// The collective that a replay has been at since `timeout` ago or longer, as far as those who ask before can tell;
+  /// empty: none.
+  std::string overdue(Duration timeout) {
+    const unsigned long long turns = std::atomic_ref(mark_->turns).load();
+    const Moment now = Moment::now();
+    if (turns % 2 == 0 || turns != std::exchange(turns_, turns)) {
+      since_ = now;
+      return {};
+    }
+    if (now < since_ + timeout) return {};
+    return message({calls_.at(std::atomic_ref(mark_->at).load()).text(), ", replayed in a graph"});
+  }
+
+ private:
+  ReplayMark* mark_ = nullptr;
+  std::vector<local::Call> calls_;
+  unsigned long long turns_ = 0;
+  Moment since_{};
+};
+
+}  // namespace tessera::nccl

@@ -1,0 +1,71 @@
+// Where an executor's device memory comes from, and whether memory that a caller brings is of use to it.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+
+#include <tessera/core/error.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/core/message.hpp>
+#include <tessera/cuda/runtime/error.cuh>
+#include <tessera/cuda/runtime/stream.cuh>
+
+namespace tessera {
+
+/// A source of device memory. A communicator brings its own where its library wants memory that it made or registered.
+/// Buffers keep their source alive.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+
+  /// `bytes` > 0 bytes of the current device at a 256-byte border, of any contents. Throws CudaError, or what the
+  /// source throws.
+  virtual void* allocate(index_t bytes) = 0;
+  /// Of the current device too; work that was given before may still use them, and is waited for.
+  virtual void free(void* memory, index_t bytes) noexcept = 0;
+};
+
+/// cudaMalloc and cudaFree.
+class PlainDeviceMemory final : public DeviceMemory {
+ public:
+  void* allocate(index_t bytes) override {
+    const device::WhileCapturing allowed;
+    void* memory = nullptr;
+    cuda_check(cudaMalloc(&memory, static_cast<std::size_t>(bytes)), "allocating device memory");
+    return memory;
+  }
+  void free(void* memory, index_t) noexcept override {
+    const device::WhileCapturing allowed;
+    cudaFree(memory);
+  }
+};
+
+namespace device {
+
+inline cudaPointerAttributes attributes_of(const void* memory) {
+  cudaPointerAttributes attributes{};
+  cuda_check(cudaPointerGetAttributes(&attributes, memory), "asking what a pointer points to");
+  return attributes;
+}
+
+/// Throws BufferError unless the `bytes` bytes from `memory` on are memory of `device`, or managed. (Another device's
+/// might be reached too, at a tenth of the speed; NCCL refuses it.)
+inline void check_reachable(const char* name, const void* memory, index_t bytes, int device) {
+  if (bytes == 0) return;
+  const auto refuse = [&](MessagePart why) {
+    throw BufferError(message({name, ": ", why.word(), "; it must be memory of device ", device, " (cudaMalloc)"}));
+  };
+  if (!memory) refuse("the pointer is null");
+  const cudaPointerAttributes begin = attributes_of(memory);
+  if (begin.type != cudaMemoryTypeDevice && begin.type != cudaMemoryTypeManaged) refuse("it lies in the host's memory");
+  if (begin.type == cudaMemoryTypeDevice && begin.device != device)
+    refuse(message({"it lies on device ", begin.device}));
+  const cudaPointerAttributes end = attributes_of(static_cast<const char*>(memory) + bytes - 1);
+  if (end.type != begin.type || end.device != begin.device)
+    refuse(message({"its ", bytes, " bytes go beyond the memory that it begins in"}));
+}
+
+}  // namespace device
+
+}  // namespace tessera

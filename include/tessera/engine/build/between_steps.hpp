@@ -1,0 +1,121 @@
+// The calls between steps: they bring weights in from outside, say how many micro-batches a step has, trade weights for
+// evaluation, or wait until they are there.
+// Where ranks' weights differ, none have come in.
+#pragma once
+
+#include <tessera/engine/build/construction.hpp>
+#include <tessera/engine/build/initialize.hpp>
+#include <tessera/layout/options.hpp>
+
+namespace tessera {
+
+/// A base of Optimizer: Sharded.
+template <class Optimizer>
+class BetweenSteps {
+ public:
+  /// Sets every weight that this rank holds to value(tensor, i), i counting the tensor's elements row-major. `value` is
+  /// a function of its arguments alone, so that the weights are the same at every stage and world size, and is called in
+  /// the default floating-point environment; a few more values are asked for, by which ranks are compared. Optimizer
+  /// state and step count stay. Blocks until all ranks have come. Throws UsageError in the middle of a step, and
+  /// AgreementError on every rank where ranks' values differ.
+  template <class Value>
+  void initialize(Value value) {
+    Optimizer& of = optimizer();
+    require_outside("initialize");
+    bring_in([&](index_t step) {
+      of.weight_check_.require_same_function(step, value);
+      of.weights_.bring_in();
+      of.decision_.forget_weights();
+      tessera::initialize(of.sharding_, of.executor_, of.parameters_, of.state_, value);
+      of.weight_check_.came_in("initialize()", step, of.parameters_);
+    });
+  }
+
+  /// Takes what the caller wrote into its own parameter buffer (stage 3: this rank's shard) for the weights: finish(),
+  /// write, take_parameters(). What is written there without it counts for nothing. Master weights follow; optimizer
+  /// state and step count stay unless they are to be cleared. Blocks until all ranks have come. Throws UsageError in the
+  /// middle of a step or without finish() before, and AgreementError on every rank where ranks' weights differ.
+  void take_parameters(const TakeOptions& options = {}) {
+    Optimizer& of = optimizer();
+    require_outside("take_parameters");
+    of.weights_.require_own_weights();
+    bring_in([&](index_t step) {
+      of.weights_.bring_in();
+      of.weight_check_.came_in("take_parameters()", step, of.parameters_, options.clear_state);
+      of.decision_.forget_weights();
+      of.state_.start_from(of.parameters_);
+      if (!options.clear_state) return;
+      of.state_.clear();
+      of.decision_.forget_steps();
+      of.first_rules_ = of.rules_;
+    });
+  }
+
+  /// Says, before the first backward() of a step, that this step has `micro_batches` over all ranks, instead of
+  /// Options::micro_batches on each: fewer at the end of an epoch, or while a batch grows. The gradients' mean is over
+  /// them. The same on every rank. Throws UsageError in the middle of a step, and OptionError unless it is a multiple of
+  /// the ranks that memory was planned for.
+  void begin_step(index_t micro_batches) {
+    Optimizer& of = optimizer();
+    of.progress_.begin_step(micro_batches, of.comm_.size());
+    of.reduce_.begin_step(of.progress_.passes_in_step());
+  }
+
+  /// Between steps: what gather brings from here to end_evaluation() are the weights to evaluate or to save. For most
+  /// rules these are the trained ones; ScheduleFreeAdamW trains others, which end_evaluation() brings back to the bit.
+  /// The same on every rank; twice is once. Throws UsageError in the middle of a step, CommError, and to begin with
+  /// OptionError as step() does.
+  void begin_evaluation() {
+    check_rules(optimizer().rules_, optimizer().first_rules_);
+    set_evaluation("begin_evaluation", true);
+  }
+  void end_evaluation() { set_evaluation("end_evaluation", false); }
+
+  /// Waits until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is then
+  /// the model (stages 0 to 2). Blocks, or lets what is given to an asynchronous executor from now on wait. Afterwards
+  /// no collective of this optimizer is in flight. The report says whether an update of this rank made a parameter
+  /// infinite or NaN. Throws CommError.
+  auto finish() {
+    Optimizer& of = optimizer();
+    return of.guarded([&] {
+      of.parameters_.finish();
+      of.weights_.finished();
+      return typename Optimizer::FinishReport(of.decision_.first_non_finite_weight(), of.layout());
+    });
+  }
+
+ private:
+  Optimizer& optimizer() noexcept { return static_cast<Optimizer&>(*this); }
+
+  void require_outside(const char* call) {
+    optimizer().progress_.require_between_steps(call);
+    if (optimizer().evaluation_.open())
+      throw UsageError(message({call, "() during evaluation: call end_evaluation() first"}));
+  }
+
+  template <class Work>
+  void bring_in(Work work) {
+    Optimizer& of = optimizer();
+    of.guarded([&] {
+      of.parameters_.before_update();
+      work(of.progress_.steps());
+    });
+    of.weights_.came_in();
+  }
+
+  void set_evaluation(const char* call, bool evaluation) {
+    Optimizer& of = optimizer();
+    of.weights_.require_weights(call);
+    of.progress_.require_between_steps(call);
+    of.guarded([&] {
+      if (Optimizer::trades_weights && evaluation != of.evaluation_.open()) {
+        of.parameters_.post_all();  // may refuse: before anything changes
+        of.weights_.change();
+        of.weight_check_.forget();
+      }
+      of.evaluation_.set(evaluation, of.sharding_, of.rules_, of.state_, of.parameters_, of.progress_.steps());
+    });
+  }
+};
+
+}  // namespace tessera

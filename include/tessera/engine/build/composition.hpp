@@ -1,0 +1,53 @@
+// What policies make together, before any rank is built: whether they fit, and how many bytes a rank will hold.
+#pragma once
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/engine/memory/footprint.hpp>
+#include <tessera/layout/plan.hpp>
+#include <tessera/precision/precision.hpp>
+#include <tessera/rule/concept.hpp>
+#include <tessera/stage/stage.hpp>
+
+namespace tessera {
+
+/// What Sharded<Rule, Stage, Precision, Comm> is without ranks. Refuses to compile, in words, what cannot be composed.
+template <class Rule, class Stage, class Precision, class Comm>
+class Composition {
+  static_assert(UpdateRule<Rule>,
+                "Sharded<Rule, Stage, Precision, Comm>: the first argument must be an update rule, such as Adam");
+  static_assert(StagePolicy<Stage>,
+                "Sharded<Rule, Stage, Precision, Comm>: the second argument must be a stage, Stage0 to Stage3; sharded "
+                "parameters need sharded gradients, and those need sharded state");
+  static_assert(
+      PrecisionPolicy<Precision>,
+      "Sharded<Rule, Stage, Precision, Comm>: the third argument must be a precision, such as Fp32 or Bf16; its "
+      "Parameter is a floating-point type of 2 or 4 bytes, its Gradient, Reduction and State are ones of 1, "
+      "2, 4 or 8");
+  static_assert(Communicator<Comm>,
+                "Sharded<Rule, Stage, Precision, Comm>: the fourth argument must be a communicator, such as Local");
+
+ public:
+  /// All bytes that a rank will hold. Throws OptionError.
+  static constexpr Plan plan(const Layout& layout, int world, const Options& options = {}) {
+    options.check();
+    if (world < 1) throw OptionError(message({"plan: a world has at least 1 rank, not ", world}));
+    return plan_of(Sharding(layout, world, bucket_elements(options)), options);
+  }
+
+  /// How many elements the caller's buffers need.
+  static constexpr Required required(const Layout& layout, int world, const Options& options = {}) {
+    const Plan all = plan(layout, world, options);
+    return {all.parameters.elements, all.gradients.copies * all.gradients.elements};
+  }
+
+ protected:
+  static constexpr index_t bucket_elements(const Options& options) {
+    return options.bucket_bytes / static_cast<index_t>(sizeof(typename Precision::Gradient));
+  }
+
+  static constexpr Plan plan_of(const Sharding& sharding, const Options& options) {
+    return make_plan(sharding, options, footprint_of<Rule, Stage, Precision>(sums_of<Comm, Precision>()));
+  }
+};
+
+}  // namespace tessera

@@ -1,0 +1,216 @@
+// How an optimizer is built on all ranks or on none, so that a rank that cannot be does not leave the others waiting:
+//
+//     begin    what is wrong on this rank, what differs between ranks      one exchange, before anything is allocated
+//     make     the parts, and their memory
+//     end      whether all have theirs                                     one exchange
+#pragma once
+
+#include <time.h>
+#include <unistd.h>
+
+#include <exception>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/core/digest.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/engine/build/agreement.hpp>
+#include <tessera/engine/memory/storage.hpp>
+#include <tessera/engine/step/settings.hpp>
+#include <tessera/exec/rounding.hpp>
+#include <tessera/precision/precision.hpp>
+#include <tessera/rule/concept.hpp>
+
+namespace tessera {
+
+/// Throws OptionError for a hyperparameter that is out of range, or no longer as in `first`, the rules of the
+/// construction, where the state depends on it.
+template <class Rule>
+void check_rules(const std::vector<Rule>& rules, const std::vector<Rule>& first) {
+  for (std::size_t g = 0; g < rules.size(); ++g) {
+    rules[g].check();
+    if constexpr (ChecksChange<Rule>) rules[g].check_change(first[g]);
+  }
+}
+
+/// Throws OptionError or LayoutError for what no rank can be built from.
+template <class Rule, class Stage>
+void check_model(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
+  require_each_operation_rounded(rounds_each_operation<Rule>(Isa::baseline) && rounds_each_operation<Rule>(best_isa()));
+  options.check();
+  for (const Rule& rule : rules) rule.check();
+  const int given = static_cast<int>(rules.size());
+  if (given == 0) throw OptionError("no rules were given: an optimizer needs one a hyperparameter group");
+  for (const Tensor t : layout.tensors())
+    if (layout.group(t) >= given)
+      throw OptionError(message({"tensor '", layout.name(t), "' is of hyperparameter group ", layout.group(t), ", but ",
+                                 given, " rules were given"}));
+  if (given > layout.groups())
+    throw OptionError(message({given, " rules were given, but no tensor is of hyperparameter group ", given - 1,
+                               ": give one rule a group, the layout has ", layout.groups()}));
+  if (layout.is_flat() && NeedsTensorNorms<Rule>)
+    throw LayoutError(message({Rule::name, " takes norms of tensors: a flat layout has none, name them"}));
+  if (layout.is_flat() && Stage::shards_gradients)
+    throw LayoutError(
+        message({"a flat layout keeps its gradients in the caller's buffer: stages 0 and 1, not ", Stage::name}));
+}
+
+template <class Rule, class Stage, class Precision>
+Blueprint describe(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
+  Blueprint blueprint;
+  blueprint.set(0, "version", message({version}), static_cast<std::uint64_t>(version));
+  blueprint.set(1, "rule", Rule::name, state_floats<Rule>);
+  blueprint.set(2, "stage", Stage::name, 0);
+  blueprint.set(3, "precision", Precision::name, sizeof(typename Precision::Parameter));
+  blueprint.set(
+      4, "layout",
+      message({layout.parameters(), " parameters in ", layout.units(), " units (digest ", layout.digest(), ")"}),
+      layout.digest());
+  blueprint.set(5, "hyperparameter groups", message({rules.size()}), rules.size());
+  blueprint.set(6, "buffers handed in", "none", 0);
+  blueprint.set(7, "the weights they begin with", "none", 0);
+  blueprint.settings = digest_of(options, rules);
+  return blueprint;
+}
+
+/// A number that no other process has.
+inline std::uint64_t process_number() {
+  static const std::uint64_t drawn = [] {
+    timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return Digest{}.add(now.tv_sec).add(now.tv_nsec).add(std::int64_t{getpid()}).value();
+  }();
+  return drawn;
+}
+
+/// Throws BufferError for buffers of the caller's that cannot serve. Else notes in `blueprint` where they lie and,
+/// where all ranks must begin with the same whole parameters, what these are.
+template <class Stage, class Executor, class Parameter, class Gradient>
+void check_buffers(const Layout& layout, const Plan& plan, Executor& executor, std::span<Parameter> parameters,
+                   std::span<Gradient> gradients, Blueprint& blueprint) {
+  check_buffer(parameters, plan.parameters);
+  check_buffer(gradients, plan.gradients);
+  check_apart(parameters, gradients);
+  executor.check_reachable(plan.parameters.name, parameters.data(),
+                           std::ssize(parameters) * plan.parameters.element_bytes);
+  executor.check_reachable(plan.gradients.name, gradients.data(), std::ssize(gradients) * plan.gradients.element_bytes);
+  if (layout.is_flat() && plan.gradients.elements > 0 && !gradients.data())
+    throw BufferError("a flat layout's gradients are written by the caller: hand in the buffer, {.gradients = g}");
+  const auto memory = [](auto buffer) -> Blueprint::Memory {
+    const auto begin = reinterpret_cast<std::uintptr_t>(buffer.data());
+    return {process_number(), begin, begin + buffer.size_bytes()};
+  };
+  blueprint.memory = {memory(parameters), memory(gradients)};
+  if (parameters.data() || gradients.data())
+    blueprint.set(6, "buffers handed in",
+                  !gradients.data()    ? "parameters"
+                  : !parameters.data() ? "gradients"
+                                       : "parameters and gradients",
+                  0);
+  if (Stage::shards_parameters || !parameters.data()) return;
+  Digest digest;
+  for (const Unit u : layout.forward())
+    for (const Tensor t : layout.tensors(u)) {
+      const std::span<const Parameter> tensor(parameters.data() + layout.offset(t), to_size(layout.elements(t)));
+      digest.add(static_cast<std::int64_t>(executor.digest(tensor)));
+    }
+  blueprint.set(7, "the weights they begin with", message({"parameters of its own (digest ", digest.value(), ")"}),
+                digest.value());
+}
+
+/// One rank's side. The memory by which ranks meet is there from the beginning, so that one that has no more can say
+/// so.
+template <class Executor, class Queue>
+class Construction {
+ public:
+  Construction(Executor& executor, Queue& queue, int rank, int world)
+      : executor_(&executor),
+        queue_(&queue),
+        rank_(rank),
+        world_(world),
+        words_(Executor(executor).template allocate<std::uint64_t>(words * world)) {}  // not the optimizer's to count
+
+  /// Runs `check(blueprint)`, and tells all ranks what it threw. Every rank that has nothing to throw itself throws
+  /// PeerError where another one has, or AgreementError where blueprints or settings differ. Blocks until all ranks have
+  /// come.
+  template <class Rule, class Check>
+  void begin(Blueprint blueprint, const Options& options, const std::vector<Rule>& rules, Check check) {
+    std::exception_ptr problem;
+    try {
+      check(blueprint);
+    } catch (const Error& error) {
+      problem = std::current_exception();
+      blueprint.refuse(error.what());
+    }
+    try {
+      const List<Blueprint> ranks = meet(blueprint);
+      if (!problem && !settings_agree(ranks))
+        throw AgreementError(message({"ranks differ in ",
+                                      exchange_settings(options, rules, *executor_, *queue_, rank_, world_),
+                                      ": build the optimizer alike on every rank"}));
+    } catch (const AgreementError&) {
+      if (!problem) throw;
+    }
+    if (problem) std::rethrow_exception(problem);
+  }
+
+  /// A part of the optimizer. Where it throws, the other ranks hear of it: end() throws there. Blocks only then.
+  template <class Part, class... Arguments>
+  Part make(Arguments&&... arguments) {
+    try {
+      return Part(std::forward<Arguments>(arguments)...);
+    } catch (const std::exception& error) {
+      refuse(error.what());
+      throw;
+    }
+  }
+
+  /// Throws PeerError that names the first rank that could not make a part. Blocks until all ranks have come.
+  void end() {
+    meet(Blueprint{});
+    words_ = {};
+  }
+
+ private:
+  static constexpr index_t words = sizeof(Blueprint) / sizeof(std::uint64_t);
+  static_assert(sizeof(Blueprint) % sizeof(std::uint64_t) == 0);
+
+  void refuse(const char* why) noexcept {
+    try {
+      Blueprint mine;
+      mine.refuse(why);
+      meet(mine);
+    } catch (...) {  // what went wrong first says more
+    }
+  }
+
+  List<Blueprint> meet(const Blueprint& mine) {
+    const std::span<std::uint64_t> all = words_.span();
+    const std::span<std::uint64_t> own = all.subspan(to_size(rank_) * words, words);
+    List<Blueprint> ranks(world_);
+    ranks[rank_] = mine;
+    executor_->upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[rank_]));
+    const auto arrived = queue_->all_gather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0},
+                                            executor_->record());
+    executor_->wait(arrived);
+    executor_->download(std::span<const std::uint64_t>(all), reinterpret_cast<std::uint64_t*>(ranks.data()));
+    if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything
+    for (int r = 0; r < world_; ++r)
+      if (ranks[r].problem[0] != 0 && r != rank_)
+        throw PeerError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));
+    compare(ranks);
+    return ranks;
+  }
+
+  Executor* executor_;
+  Queue* queue_;
+  int rank_;
+  int world_;
+  typename Executor::template Buffer<std::uint64_t> words_;
+};
+
+}  // namespace tessera

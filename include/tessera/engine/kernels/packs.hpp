@@ -1,0 +1,80 @@
+// Elements that a device's loop does some at a time (cuda/exec/for_each.cuh), by accesses of 16 bytes: its compiler makes no
+// vectors of its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/math.hpp>
+
+namespace tessera {
+
+namespace packs {
+
+/// n elements that are read and written as one, by accesses of 16 bytes where they fill them.
+template <class T, int n>
+struct alignas(min<std::size_t>(n * sizeof(T), 16)) Pack {
+  T of[to_size(n)];
+};
+
+template <int n, class T>
+TESSERA_HD TESSERA_ALWAYS_INLINE bool aligned(const T* at) noexcept {
+  return reinterpret_cast<std::uintptr_t>(at) % alignof(Pack<T, n>) == 0;
+}
+
+/// The elements begin <= i < begin + n of arrays that have those at 0 <= i < end. at_once: all are there, and aligned
+/// in every array. Elements that are not there read as zeros.
+template <int n>
+struct Group {
+  index_t begin;
+  index_t end;
+  bool at_once;
+
+  template <class T>
+  TESSERA_HD TESSERA_ALWAYS_INLINE Pack<T, n> load(const T* from) const noexcept {
+    if constexpr (sizeof(T) == 2) {
+      return bits_as<Pack<T, n>>(load_pairs(from));
+    } else {
+      if (at_once) return *reinterpret_cast<const Pack<T, n>*>(from + begin);
+      Pack<T, n> pack{};
+      TESSERA_UNROLL
+      for (int k = 0; k < n; ++k)
+        if (has(k)) pack.of[k] = from[begin + k];
+      return pack;
+    }
+  }
+
+  template <class T>
+  TESSERA_HD TESSERA_ALWAYS_INLINE void store(T* to, const Pack<T, n>& pack) const noexcept {
+    if (at_once) {
+      *reinterpret_cast<Pack<T, n>*>(to + begin) = pack;
+    } else {
+      TESSERA_UNROLL
+      for (int k = 0; k < n; ++k)
+        if (has(k)) to[begin + k] = pack.of[k];
+    }
+  }
+
+  TESSERA_HD TESSERA_ALWAYS_INLINE bool has(int k) const noexcept { return 0 <= begin + k && begin + k < end; }
+
+ private:
+  // 16 bits at a time, put together: where the two ways meet a device then has the words that it loaded. Else it would
+  // take them apart before, and wait for one array before it asks for the next.
+  template <class T>
+  TESSERA_HD TESSERA_ALWAYS_INLINE Pack<std::uint32_t, n / 2> load_pairs(const T* from) const noexcept {
+    Pack<std::uint32_t, n / 2> pairs{};
+    if (at_once) {
+      __builtin_memcpy(&pairs, __builtin_assume_aligned(from + begin, alignof(Pack<T, n>)), sizeof pairs);
+      return pairs;
+    }
+    TESSERA_UNROLL
+    for (int k = 0; k < n; ++k)
+      if (has(k)) pairs.of[k / 2] |= std::uint32_t{bits_as<std::uint16_t>(from[begin + k])} << (16 * (k % 2));
+    return pairs;
+  }
+};
+
+}  // namespace packs
+
+}  // namespace tessera

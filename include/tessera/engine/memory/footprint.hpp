@@ -1,0 +1,63 @@
+// The policies as numbers: what the plan must know of rule, stage, precision and communicator.
+#pragma once
+
+#include <type_traits>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/engine/kernels/step_numbers.hpp>
+#include <tessera/engine/memory/tensor_norms.hpp>
+#include <tessera/layout/plan.hpp>
+#include <tessera/precision/precision.hpp>
+#include <tessera/rule/concept.hpp>
+
+namespace tessera {
+
+/// Whether the passes of a step are added where backward writes them, and reduced once (design section 4, point 2).
+template <class Stage>
+constexpr bool adds_passes(bool ordered) {
+  return !ordered && !Stage::shards_gradients;
+}
+
+/// What a plan must know of the communicator.
+struct Sums {
+  bool ordered = true;
+  bool staged = false;          ///< into the reduction type
+  bool partial_staged = false;  ///< into partial sums
+};
+
+template <class Comm, class Precision>
+constexpr Sums sums_of() {
+  using Gradient = typename Precision::Gradient;
+  return {Comm::ordered, stages_reductions<Comm, Gradient, typename Precision::Reduction>(),
+          stages_reductions<Comm, Gradient, float>()};
+}
+
+/// The policies as numbers, for the plan.
+template <class Rule, class Stage, class Precision>
+constexpr Footprint footprint_of(Sums sums = {}) {
+  using Parameter = typename Precision::Parameter;
+  using Reduction = typename Precision::Reduction;
+  return {.parameters_sharded = Stage::shards_parameters,
+          .gradients_sharded = Stage::shards_gradients,
+          .state_sharded = Stage::shards_state,
+          .reduced_in_place = std::is_same_v<typename Precision::Gradient, Reduction>,
+          .parameter_bytes = sizeof(Parameter),
+          .gradient_bytes = sizeof(typename Precision::Gradient),
+          .reduction_bytes = sizeof(Reduction),
+          .master_bytes = master_bytes<Precision>,
+          .state_floats = state_floats<Rule>,
+          .state_bytes = sizeof(typename Precision::State),
+          .training_weight_bytes =
+              HasEvaluationWeights<Rule> && !parameter_follows_master<Precision> ? index_t{sizeof(Parameter)} : 0,
+          .passes_added_in_place = adds_passes<Stage>(sums.ordered),
+          .sums_staged = sums.staged,
+          .partial_sums_staged = sums.partial_staged,
+          .agreement_words = AgreementWords::size(0, 0),
+          .agreement_words_per_rank = AgreementWords::size(1, 0) - AgreementWords::size(0, 0),
+          .agreement_words_per_unit = AgreementWords::size(0, 1) - AgreementWords::size(0, 0),
+          .norm_words = NeedsTensorNorms<Rule> ? norm_words : 0,
+          .step_bytes = sizeof(StepNumbers),
+          .rule_bytes = sizeof(StepRule<Rule>)};
+}
+
+}  // namespace tessera

@@ -1,0 +1,105 @@
+// Where backward writes gradients: the flat space (stages 0 and 1), or a few slots, each a bucket's room, that are
+// handed on as soon as the bucket's reduction has read them (stages 2 and 3).
+#pragma once
+
+#include <span>
+#include <string>
+
+#include <tessera/core/list.hpp>
+#include <tessera/engine/memory/gradient_slots.hpp>
+#include <tessera/engine/memory/storage.hpp>
+#include <tessera/engine/memory/views.hpp>
+
+namespace tessera {
+
+/// The whole gradient buffer: stages 0 and 1.
+template <class Executor, class Gradient>
+class WholeGradients {
+ public:
+  using Event = typename Executor::Event;
+
+  WholeGradients(const Sharding& sharding, Executor& executor, const Plan& plan, std::span<Gradient> of_caller)
+      : sharding_(&sharding),
+        executor_(&executor),
+        storage_(executor, plan.gradients, of_caller),
+        sent_(sharding.buckets()) {}
+
+  /// Room for bucket `b`, safe to write: peers have read what the last pass left there.
+  Gradient* open(int b, Unit) {
+    executor_->wait(sent_[b]);
+    return at(b);
+  }
+  Gradient* at(int b) const noexcept { return storage_.data() + sharding_->bucket(b).trainable.begin; }
+  void sent(int b, const Event& reduced) { sent_[b] = reduced; }
+  void settle() { sent_.fill(Event{}); }
+  void drop() { settle(); }
+
+  std::span<Gradient> all() const noexcept { return storage_.span(); }
+
+ private:
+  const Sharding* sharding_;
+  Executor* executor_;
+  Storage<Executor, Gradient> storage_;
+  List<Event> sent_;
+};
+
+/// A slot for each bucket that backward fills or that is on its way: stages 2 and 3.
+template <class Executor, class Gradient>
+class SlottedGradients {
+ public:
+  using Event = typename Executor::Event;
+
+  SlottedGradients(const Sharding& sharding, Executor& executor, const Plan& plan, std::span<Gradient>)
+      : sharding_(&sharding),
+        executor_(&executor),
+        storage_(executor, plan.gradient_slots),
+        slot_elements_(plan.gradient_slots.elements),
+        slots_(plan.gradient_slots.copies, sharding.buckets()) {}
+
+  /// Room for bucket `b`: its slot, or the one that was sent first, of any content. Throws UsageError if backward's
+  /// order needs more.
+  Gradient* open(int b, Unit unit) {
+    if (sharding_->bucket(b).trainable.empty()) return storage_.data();  // never departs, needs no slot
+    if (Slot* const slot = slots_.find(b)) return room(*slot);
+    Slot* const slot = slots_.take(b);
+    if (!slot) refuse(unit);
+    executor_->wait(slot->reduced);
+    return room(*slot);
+  }
+
+  Gradient* at(int b) noexcept {
+    const Slot* const slot = slots_.find(b);
+    return slot ? room(*slot) : nullptr;
+  }
+
+  void sent(int b, const Event& reduced) { slots_.send(b, reduced); }
+
+  /// All reductions have been waited for.
+  void settle() {
+    for (Slot& slot : slots_) slot.reduced = {};
+  }
+  void drop() { slots_.reset(); }
+
+ private:
+  using Slot = typename GradientSlots<Event>::Slot;
+
+  Gradient* room(const Slot& slot) const noexcept { return storage_.data() + slots_.index(slot) * slot_elements_; }
+
+  [[noreturn]] void refuse(Unit unit) const {
+    std::string held;
+    for (const Slot& slot : slots_)
+      held += message({held.empty() ? "'" : ", '",
+                       sharding_->layout().name(Unit{sharding_->bucket(slot.bucket).last_unit - 1}), "'"});
+    throw UsageError(message({"gradients('", sharding_->layout().name(unit), "'): all ", slots_.end() - slots_.begin(),
+                              " gradient slots are held by buckets that cannot depart yet (", held,
+                              "): buckets depart last unit first, so run backward in the order of layout.backward()"}));
+  }
+
+  const Sharding* sharding_;
+  Executor* executor_;
+  Storage<Executor, Gradient> storage_;
+  index_t slot_elements_;
+  GradientSlots<Event> slots_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,251 @@
+// Master weights and optimizer state of what this rank updates: its part where the stage shards state, else everything.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include <tessera/core/list.hpp>
+#include <tessera/engine/kernels/step_numbers.hpp>
+#include <tessera/engine/kernels/update.hpp>
+#include <tessera/engine/memory/storage.hpp>
+#include <tessera/engine/memory/tensor_norms.hpp>
+#include <tessera/layout/sharding.hpp>
+#include <tessera/precision/precision.hpp>
+
+namespace tessera {
+
+/// A fused update but for the numbers that are known only where the step is decided: scale, rule, scalars, random bits.
+template <class Rule, class Precision>
+struct UpdateOfStep {
+  using Element = FusedUpdate<Rule, Precision>;
+
+  Element element{};
+  const StepRule<Rule>* rule = nullptr;
+  StepNumbers* numbers = nullptr;
+  const TensorNorm* norm = nullptr;  ///< of the tensor; null if there is none, or not yet
+  std::uint64_t seed = 0;
+  const std::uint64_t* absent = nullptr;  ///< on how many ranks the unit had no gradient; null: on some it had
+  std::uint64_t world = 0;
+
+  static constexpr int pack_elements = Element::pack_elements;
+  index_t lead() const noexcept { return element.lead(); }
+
+  TESSERA_HD bool runs() const noexcept { return numbers->outcome.applied && !(absent && *absent == world); }
+
+  TESSERA_HD Element loaded() const noexcept {
+    Element complete = element;
+    complete.rule = rule->rule;
+    complete.scalars = rule->scalars;
+    complete.scale = numbers->outcome.gradient_scale;
+    complete.first_non_finite = &numbers->first_non_finite_weight.place;
+    if constexpr (requires { complete.weight.random; })
+      complete.weight.random = StepRandom(seed, numbers->outcome.steps);
+    if constexpr (NeedsTensorNorms<Rule>)
+      if (norm) complete.scalars = complete.rule.adapted(complete.scalars, norm->of_weights(), norm->of_measured());
+    return complete;
+  }
+};
+
+/// A loop over what `Body` makes of the update of a step.
+template <class Body, class Rule, class Precision>
+struct OfUpdate {
+  UpdateOfStep<Rule, Precision> update;
+
+  TESSERA_HD bool runs() const noexcept { return update.runs(); }
+  TESSERA_HD Body loaded() const noexcept { return Body{update.loaded()}; }
+};
+
+/// Takes a parameter for the weight itself.
+template <class Kept>
+struct StartWeight {
+  Kept weight;
+  TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
+    weight.store(i, static_cast<float>(weight.parameter[i]));
+  }
+};
+
+/// Control: StepDecision, whose numbers the updates read.
+template <class Rule, class Stage, class Precision, class Executor, class Control>
+class OptimizerState {
+ public:
+  using Parameter = typename Precision::Parameter;
+
+  using Kept = KeptWeight<Parameter, typename Precision::Master>;
+
+  /// decision: whose numbers the updates read, and by which they run or not. seed: of random rounding.
+  OptimizerState(const Sharding& sharding, int rank, Executor& executor, const Plan& plan,
+                 const Control& decision, std::uint64_t seed)
+      : sharding_(&sharding),
+        rank_(rank),
+        executor_(&executor),
+        decision_(&decision),
+        seed_(seed),
+        master_(executor, plan.master_weights),
+        state_(executor, plan.optimizer_state),
+        trained_(executor, plan.training_weights),
+        member_elements_(plan.optimizer_state.elements),
+        norms_(executor, plan) {
+    for (int b = 0; b < sharding.buckets(); ++b)
+      segments_.push_back(sharding.segments(sharding.bucket(b), updated(b), NeedsTensorNorms<Rule>));
+  }
+
+  /// What this rank updates of bucket `b`.
+  Range updated(int b) const {
+    return Stage::shards_state ? sharding_->trainable().owned(b, rank_) : sharding_->trainable().range(b);
+  }
+
+  /// The weights from `place` on, which must be in updated(b).
+  template <class Parameters>
+  Kept kept(int b, index_t place, Parameters& parameters) noexcept {
+    Kept kept;
+    kept.parameter = parameters.at(b, place);
+    if constexpr (requires { kept.master; }) kept.master = master_.data() + offset(b, place);
+    kept.place = place;
+    return kept;
+  }
+
+  /// Takes the parameters as they are for the weights: what is kept beside them follows.
+  template <class Parameters>
+  void start_from(Parameters& parameters) {
+    if constexpr (requires(Kept kept) { kept.master; })
+      for (int b = 0; b < sharding_->buckets(); ++b)
+        for (const Segment& segment : segments_[b]) {
+          executor_->for_each(segment.place.size(), StartWeight<Kept>{kept(b, segment.place.begin, parameters)});
+        }
+  }
+
+  /// As of a new optimizer.
+  void clear() {
+    executor_->for_each(std::ssize(state_.span()), Zero<typename Precision::State>{state_.data()});
+  }
+
+  /// Of what is kept of the tensor beside its parameters, where this rank keeps all of it. Blocks.
+  std::uint64_t digest(Tensor t) requires(!Stage::shards_state) {
+    Digest digest;
+    if (sharding_->layout().frozen(t)) return digest.value();
+    const Range place = sharding_->layout().place(t);
+    const auto add = [&](const auto* from) {
+      digest.add(static_cast<std::int64_t>(executor_->digest(std::span(from + place.begin, to_size(place.size())))));
+    };
+    if constexpr (requires(Kept kept) { kept.master; }) add(master_.data());
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s)
+      add(state_.data() + static_cast<index_t>(s) * member_elements_);
+    return digest.value();
+  }
+
+  /// Before the update of the first bucket: takes the norms of all tensors, over all ranks, if the rule needs them.
+  /// step: what the collective is tagged with. Throws CommError.
+  template <class Reduce, class Parameters, class Queue, class Absent>
+  void measure(Reduce& reduce, Parameters& parameters, Queue& queue, Absent absent, index_t step) {
+    if constexpr (NeedsTensorNorms<Rule>) {
+      norms_.clear();
+      for (int b = 0; b < sharding_->buckets(); ++b)
+        for (const Segment& segment : segments_[b]) {
+          auto update = update_of(b, segment, reduce, parameters);
+          const Unit unit = sharding_->layout().unit_of(segment.tensor);
+          if (absent(unit)) leave_alone_if_absent(update, unit);
+          const index_t n = segment.place.size();
+          const index_t lead = segment.place.begin % block;
+          TensorNorm* const norm = norms_.of(segment.tensor);
+          executor_->add_squares_of(n, lead, OfUpdate<WeightOf<Rule, Precision>, Rule, Precision>{update},
+                                    &norm->weights);
+          executor_->add_squares_of(n, lead, OfUpdate<MeasuredOf<Rule, Precision>, Rule, Precision>{update},
+                                    &norm->measured);
+        }
+      if constexpr (Stage::shards_state) norms_.exchange(queue, step);
+      norms_.finish();
+    }
+  }
+
+  /// One pass over bucket `b`, if the step is applied: unscale, rule, master, state, parameter. absent(unit): whether
+  /// this rank had no gradient of the unit in this step; where no rank had one, the unit stays as it is.
+  template <class Reduce, class Parameters, class Absent>
+  void update(int b, Reduce& reduce, Parameters& parameters, Absent absent) {
+    const auto run = [&](const Segment& segment, const Unit* unit) {
+      auto update = update_of(b, segment, reduce, parameters);
+      if constexpr (NeedsTensorNorms<Rule>) update.norm = norms_.of(segment.tensor);
+      if (unit) leave_alone_if_absent(update, *unit);
+      executor_->for_each(segment.place.size(), update);
+    };
+    for (const Segment& segment : segments_[b]) {
+      // A segment may span units. Only one that this rank had no gradient of can be absent on all, and stands apart.
+      Segment rest = segment;
+      const Layout& layout = sharding_->layout();
+      for (int i = layout.unit_of(segment.tensor).index; i < sharding_->bucket(b).last_unit; ++i) {
+        const Unit u{i};
+        if (layout.trainable(u).begin >= segment.place.end) break;
+        if (!absent(u)) continue;
+        const Range shared = intersect(layout.trainable(u), rest.place);
+        if (shared.empty()) continue;
+        if (rest.place.begin < shared.begin) run({{rest.place.begin, shared.begin}, segment.group, segment.tensor}, nullptr);
+        run({shared, segment.group, segment.tensor}, &u);
+        rest.place.begin = shared.end;
+      }
+      if (!rest.place.empty()) run(rest, nullptr);
+    }
+  }
+
+  /// Makes bucket `b`'s parameters those of evaluation; what is trained stays as it is, beside them.
+  template <class Parameters>
+  void begin_evaluation(int b, Parameters& parameters, const std::vector<Rule>& rules) {
+    for (const Segment& segment : segments_[b]) {
+      auto element = element_of(b, segment, parameters);
+      element.rule = rules[to_size(segment.group)];
+      executor_->for_each(segment.place.size(),
+                          BeginEvaluation<Rule, Precision>{element, trained_.data() + offset(b, segment.place.begin)});
+    }
+  }
+
+  /// Makes them again those that are trained.
+  template <class Parameters>
+  void end_evaluation(int b, Parameters& parameters) {
+    for (const Segment& segment : segments_[b]) {
+      const index_t begin = segment.place.begin;
+      executor_->for_each(segment.place.size(),
+                          EndEvaluation<Precision>{kept(b, begin, parameters), trained_.data() + offset(b, begin)});
+    }
+  }
+
+ private:
+  template <class Parameters>
+  FusedUpdate<Rule, Precision> element_of(int b, const Segment& segment, Parameters& parameters) {
+    const index_t begin = segment.place.begin;
+    FusedUpdate<Rule, Precision> element;
+    element.weight = kept(b, begin, parameters);
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s)
+      element.state[s] = state_.data() + static_cast<index_t>(s) * member_elements_ + offset(b, begin);
+    return element;
+  }
+
+  template <class Reduce, class Parameters>
+  UpdateOfStep<Rule, Precision> update_of(int b, const Segment& segment, Reduce& reduce, Parameters& parameters) {
+    auto element = element_of(b, segment, parameters);
+    element.gradient = reduce.at(b, segment.place.begin);
+    return {element, decision_->rule(segment.group), decision_->numbers(), nullptr, seed_};
+  }
+
+  void leave_alone_if_absent(UpdateOfStep<Rule, Precision>& update, Unit unit) const noexcept {
+    update.absent = decision_->absent(unit);
+    update.world = static_cast<std::uint64_t>(sharding_->world());
+  }
+
+  index_t offset(int b, index_t place) const {
+    return Stage::shards_state ? sharding_->trainable().shard_begin(b) + place - updated(b).begin : place;
+  }
+
+  const Sharding* sharding_;
+  int rank_;
+  Executor* executor_;
+  const Control* decision_;
+  std::uint64_t seed_;
+  Storage<Executor, typename Precision::Master> master_;
+  Storage<Executor, typename Precision::State> state_;
+  Storage<Executor, Parameter> trained_;  // parameters, during evaluation
+  index_t member_elements_;
+  TensorNorms<Executor> norms_;
+  List<List<Segment>> segments_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,247 @@
+// From the gradients of every rank and pass to their sum, each bucket on its own: design section 4, points 1 to 3.
+//
+// Ranks are summed by the communicator. Passes are merged as a binary counter counts, level l holding the sum of 2^l
+// passes; pass k lands in the level that it will fill (as many as k has trailing ones), where the fuller levels below
+// are added to it. Levels below keep their numbers until overwritten.
+//
+//     pass          0     1        2     3
+//     level 0       p0    .        p2    .
+//     level 1             p0+p1          .
+//     level 2                            (p0+p1)+(p2+p3)
+//
+// A sum that is rounded to 16 bits is scaled to the mean before (engine/kernels/partial_sums.hpp), by whoever rounds: the
+// communicator, or after the last of several passes this.
+//
+// Where the communicator's sums have no order to keep and gradients are whole, backward adds its passes in place, and
+// the last one is reduced.
+#pragma once
+
+#include <bit>
+#include <span>
+#include <type_traits>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/engine/memory/bucket_tag.hpp>
+#include <tessera/engine/memory/footprint.hpp>
+#include <tessera/engine/memory/gradient_check.hpp>
+#include <tessera/engine/memory/gradients.hpp>
+#include <tessera/engine/kernels/partial_sums.hpp>
+
+namespace tessera {
+
+template <class Comm, class Stage, class Precision>
+class Reduce {
+ public:
+  using Executor = typename Comm::Executor;
+  using Queue = typename Comm::Queue;
+  using Event = typename Executor::Event;
+  using Gradient = typename Precision::Gradient;
+  using Reduction = typename Precision::Reduction;
+  using Gradients = std::conditional_t<Stage::shards_gradients, SlottedGradients<Executor, Gradient>,
+                                       WholeGradients<Executor, Gradient>>;
+
+  /// The sum replaces the leaves in the caller's buffer, where it is whole and of the same type.
+  static constexpr bool in_place = !Stage::shards_gradients && std::is_same_v<Gradient, Reduction>;
+
+  /// Passes are added by backward.
+  static constexpr bool in_place_passes = adds_passes<Stage>(Comm::ordered);
+
+  Reduce(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan, int passes,
+         std::span<Gradient> of_caller, bool check_gradients = false)
+      : sharding_(&sharding),
+        rank_(rank),
+        executor_(&executor),
+        queue_(&queue),
+        gradients_(sharding, executor, plan, of_caller),
+        check_(sharding, executor, check_gradients && !Stage::shards_gradients),
+        reduced_(executor, plan.reduced_gradients),
+        partial_(executor, plan.partial_sums),
+        level_elements_(plan.partial_sums.elements),
+        staged_(executor, plan.staged_gradients),
+        events_(sharding.buckets()) {
+    if constexpr (StagingQueue<Queue>) queue.lend(std::as_writable_bytes(staged_.span()));
+    begin_step(passes);
+    note_gradients();
+  }
+
+  /// The step that begins has so many passes, at most as many as the plan has memory for.
+  void begin_step(int passes) noexcept {
+    passes_ = in_place_passes ? 1 : passes;
+    last_pass_ = passes - 1;
+    mean_ = mean_of<Reduction>(leaves(passes), Comm::ordered);
+  }
+
+  /// What the reduced gradients of this step are still to be divided by to be the mean over all micro-batches.
+  double divisor() const noexcept { return mean_.divisor; }
+
+  /// The caller of a flat layout writes anywhere in the buffer, from now on: it must be free, and is zeroed unless
+  /// this pass adds to another or the caller cleared it. options: the same in all passes of the step.
+  void begin_pass(int pass, const PassOptions& options = {}) {
+    if (Stage::shards_gradients && !options.zero)
+      throw UsageError(message({"backward({.zero = false}) at ", Stage::name, ": gradients are written into slots that "
+                                "hold anything before, stages 0 and 1 keep the caller's"}));
+    mean_ = mean_of<Reduction>(leaves(last_pass_ + 1) * options.sum_of, Comm::ordered);
+    adding_ = in_place_passes && pass > 0;
+    if (adding_ || !options.zero) return;
+    if constexpr (!Stage::shards_gradients)
+      if (sharding_->layout().is_flat()) {
+        for (int b = 0; b < sharding_->buckets(); ++b) {
+          gradients_.open(b, Unit{0});
+          check_.require_unwritten(b, gradients_.all(), Unit{0});
+        }
+        executor_->for_each(std::ssize(gradients_.all()), Zero<Gradient>{gradients_.all().data()});
+      }
+  }
+
+  /// Where backward writes the unit's gradients, safe to write. zero: clears them, and the gap behind the unit, which
+  /// is reduced along with the bucket.
+  Gradient* open(Unit unit, bool zero) {
+    const int b = sharding_->bucket_of(unit);
+    const Range bucket = sharding_->bucket(b).trainable;
+    const Range range = sharding_->layout().trainable(unit);
+    Gradient* const room = gradients_.open(b, unit) + (range.begin - bucket.begin);
+    if (!zero || adding_) return room;
+    if constexpr (!Stage::shards_gradients) check_.require_unwritten(b, gradients_.all(), unit);
+    executor_->for_each(min(round_up(range.end, block), bucket.end) - range.begin, Zero<Gradient>{room});
+    return room;
+  }
+
+  /// What departs from now on does so behind what the stream was given so far.
+  template <class Stream>
+  void join(const Stream& producer) {
+    if constexpr (in_place_passes)
+      executor_->join(producer);  // a later pass adds to the same gradients
+    else
+      queue_->join(producer);
+  }
+
+  /// Sends bucket `b` of `pass` on its way.
+  void depart(int b, int pass, index_t step) {
+    const Range range = sharding_->trainable().range(b);
+    if (range.empty() || (in_place_passes && pass < last_pass_)) return;
+    if (!in_place_passes && pass > 0) merge(b, pass - 1);
+    const Gradient* mine = gradients_.at(b);
+    const std::span<const Gradient> leaves(mine, to_size(range.size()));
+    const auto reduce_scatter = [&](auto out, float scale) {
+      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), scale,
+                                          bucket_tag("gradients of bucket", *sharding_, b, step), executor_->record());
+    };
+    if (passes_ == 1)
+      reduce_scatter(own(b), mean_.scale);
+    else
+      reduce_scatter(level(b, std::countr_one(static_cast<unsigned>(pass))), 1);
+    gradients_.sent(b, events_[b]);
+    if (passes_ == 1) share(b, step);
+    if constexpr (!Stage::shards_gradients)
+      if (pass < last_pass_) check_.note(b, gradients_.all());  // only read until then
+  }
+
+  /// After the last pass: waits for bucket `b`, folds its partial sums and rounds them, once.
+  void finish(int b, index_t step) {
+    if (passes_ == 1 || sharding_->trainable().range(b).empty()) return;
+    merge(b, passes_ - 1);
+    fold(b);
+    share(b, step);
+  }
+
+  /// This rank's part of the sum, complete, scaled and rounded.
+  std::span<const Reduction> sum(int b) {
+    executor_->wait(events_[b]);
+    return own(b);
+  }
+
+  /// Where the sum's element at `place` of the trainable space lies: anywhere at stage 0, in this rank's part else.
+  const Reduction* at(int b, index_t place) noexcept { return own(b).data() + (place - owned(b).begin); }
+
+  /// After the step has waited for all sums: nothing is on its way.
+  void settle() {
+    events_.fill(Event{});
+    gradients_.settle();
+    note_gradients();
+  }
+
+  /// Forgets the step so far.
+  void drop() {
+    events_.fill(Event{});
+    gradients_.drop();
+    check_.forget();
+  }
+
+ private:
+  void note_gradients() {
+    if constexpr (!Stage::shards_gradients)
+      for (int b = 0; b < sharding_->buckets(); ++b) check_.note(b, gradients_.all());
+  }
+
+  double leaves(int passes) const noexcept { return static_cast<double>(sharding_->world()) * passes; }
+
+  Range owned(int b) const { return sharding_->trainable().owned(b, rank_); }
+
+  std::span<Reduction> own(int b) noexcept {
+    const std::size_t size = to_size(owned(b).size());
+    if constexpr (in_place)
+      return {gradients_.all().data() + owned(b).begin, size};
+    else if constexpr (Stage::shards_state)
+      return {reduced_.data() + sharding_->trainable().shard_begin(b), size};
+    else
+      return {reduced_.data() + owned(b).begin, size};
+  }
+
+  std::span<float> level(int b, int l) noexcept {
+    return {partial_.data() + l * level_elements_ + sharding_->trainable().shard_begin(b),
+            static_cast<std::size_t>(owned(b).size())};
+  }
+
+  void merge(int b, int pass) {
+    executor_->wait(events_[b]);
+    const int filled = std::countr_one(static_cast<unsigned>(pass));
+    float* const sum = level(b, filled).data();
+    for (int l = 0; l < filled; ++l) {
+      const float* const older = level(b, l).data();
+      executor_->for_each(owned(b).size(), AddOlder{older, sum});
+    }
+  }
+
+  // What the counter holds after the last pass, from the last block to the first.
+  void fold(int b) {
+    int l = std::countr_zero(static_cast<unsigned>(passes_));
+    float* const sum = level(b, l).data();
+    for (++l; passes_ >> l; ++l) {
+      if (!((passes_ >> l) & 1)) continue;
+      const float* const older = level(b, l).data();
+      executor_->for_each(owned(b).size(), AddOlder{older, sum});
+    }
+    executor_->for_each(owned(b).size(), Round<Reduction>{sum, own(b).data(), mean_.scale});
+  }
+
+  // Stage 0 updates everything everywhere: the sum's parts go to all ranks, behind the reduction on the same queue.
+  void share(int b, index_t step) {
+    if constexpr (!Stage::shards_state) {
+      const Range range = sharding_->trainable().range(b);
+      const std::span<Reduction> all(own(b).data() - (owned(b).begin - range.begin), to_size(range.size()));
+      events_[b] =
+          queue_->all_gather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
+                             bucket_tag("reduced gradients of bucket", *sharding_, b, step), executor_->record());
+      if constexpr (in_place) gradients_.sent(b, events_[b]);
+    }
+  }
+
+  const Sharding* sharding_;
+  int rank_;
+  Executor* executor_;
+  Queue* queue_;
+  int passes_ = 1;  // that are reduced
+  int last_pass_ = 0;
+  Mean mean_;
+  bool adding_ = false;  // this pass to earlier ones
+  Gradients gradients_;
+  GradientCheck<Executor, Gradient> check_;
+  Storage<Executor, Reduction> reduced_;
+  Storage<Executor, float> partial_;
+  index_t level_elements_;
+  Storage<Executor, Gradient> staged_;
+  List<Event> events_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,143 @@
+// Parameters of stage 3: a rank holds its shard, and a fixed pool of slots in which buckets are gathered as they are
+// used, the next ones ahead of time. They stay until their slot is needed or the weights change.
+//
+//     shard    | part of bucket 0 | part of bucket 1 | ... | frozen part of bucket 0 | ...
+//     slot     | a bucket's trainable range, whole |.| its frozen range, whole |
+#pragma once
+
+#include <span>
+#include <string>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/engine/memory/bucket_tag.hpp>
+#include <tessera/engine/memory/gathered_pool.hpp>
+#include <tessera/engine/memory/storage.hpp>
+#include <tessera/engine/memory/views.hpp>
+
+namespace tessera {
+
+template <class Comm, class Parameter>
+class ShardedParameters {
+ public:
+  using Executor = typename Comm::Executor;
+  using Queue = typename Comm::Queue;
+
+  ShardedParameters(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan,
+                    const Options& options, std::span<Parameter> of_caller)
+      : sharding_(&sharding),
+        rank_(rank),
+        executor_(&executor),
+        queue_(&queue),
+        shard_(executor, plan.parameters, of_caller),
+        gathered_(executor, plan.gathered_buckets),
+        slot_elements_(plan.gathered_buckets.elements),
+        pool_(sharding, plan.gathered_buckets.copies, options.prefetch) {}
+
+  /// The unit's bucket, gathered; posts the next ones. Throws UsageError, before it posts the bucket's gather, if
+  /// Weights are alive in a slot that the schedule needs now.
+  Weights<Parameter> gather(Unit unit) {
+    const Layout& layout = sharding_->layout();
+    Slot& slot = pool_.gather(unit, [&](Slot& free) { post_gather(free); });
+    executor_->wait(slot.ready);
+    const Parameter* base = room(slot);
+    const Bucket& bucket = sharding_->bucket(slot.bucket);
+    return {{layout, unit, base + (layout.trainable(unit).begin - bucket.trainable.begin),
+             base + frozen_begin(bucket) + (layout.frozen(unit).begin - bucket.frozen.begin)},
+            &slot.leases};
+  }
+
+  /// A flat layout's range, which no slot holds.
+  std::span<const Parameter> gather(Range) {
+    throw UsageError("gather(begin, end) needs whole parameters: stages 0 to 2");
+  }
+
+  /// All that this rank holds of them.
+  std::span<const Parameter> shard() const noexcept { return shard_.span(); }
+
+  void begin_forward() noexcept { pool_.set_direction(1); }
+  void begin_backward() noexcept { pool_.set_direction(-1); }
+
+  /// Forgets what was gathered and how far this rank had come.
+  void drop() noexcept { pool_.drop(); }
+
+  /// Posts gathers whose slots were in use and are free by now. Others wait for them, so it is called before whatever
+  /// else is posted.
+  void post_unblocked() {
+    pool_.post_unblocked([&](Slot& free) { post_gather(free); });
+  }
+  /// The same. Throws UsageError if a slot is still in use.
+  void post_all() {
+    pool_.post_all([&](Slot& free) { post_gather(free); });
+  }
+
+  /// Waits for every gather of this rank. What came stays.
+  void finish() {
+    post_all();
+    for (Slot& slot : pool_) {
+      executor_->wait(slot.ready);
+      slot.ready = {};
+    }
+  }
+
+  /// Peers read this rank's shard until the gathers have ended: only then may it be written. What came is then of no
+  /// use.
+  void before_update() {
+    finish();
+    pool_.expire();
+  }
+
+  /// Where the element at `place` of the trainable space lies, which must be in held(b).
+  Parameter* at(int b, index_t place) noexcept {
+    return shard_.data() + sharding_->trainable().shard_begin(b) + (place - held(b).begin);
+  }
+  Range held(int b) const { return sharding_->trainable().owned(b, rank_); }
+  Range held_frozen(int b) const { return sharding_->frozen().owned(b, rank_); }
+  Parameter* at_frozen(int b, index_t place) noexcept { return frozen_part(b) + (place - held_frozen(b).begin); }
+
+  /// Nothing to send: the next forward gathers.
+  void publish(int, index_t) noexcept {}
+
+ private:
+  using Pool = GatheredPool<typename Executor::Event>;
+  using Slot = typename Pool::Slot;
+
+  static index_t frozen_begin(const Bucket& bucket) { return round_up(bucket.trainable.size(), block); }
+
+  Parameter* frozen_part(int b) noexcept {
+    return shard_.data() + sharding_->trainable().shard_elements() + sharding_->frozen().shard_begin(b);
+  }
+
+  Parameter* room(const Slot& slot) noexcept { return gathered_.data() + pool_.index(slot) * slot_elements_; }
+
+  // The slot was last read by compute that is already issued; `record` orders the gather after it. An earlier gather
+  // into the same slot, whose weights nobody asked for, precedes this one on the same queue; a bucket without elements
+  // keeps its event, which an update must wait for.
+  void post_gather(Slot& slot) {
+    const int b = slot.bucket;
+    const Bucket& bucket = sharding_->bucket(b);
+    Parameter* base = room(slot);
+    const auto all_gather = [&](const Parameter* mine, const Partition& of, Range own, Parameter* to,
+                                const char* what) {
+      const Range range = of.range(b);
+      if (range.empty()) return;
+      slot.ready = queue_->all_gather(std::span<const Parameter>(mine, to_size(own.size())),
+                                      std::span<Parameter>(to, to_size(range.size())), of.part(b),
+                                      bucket_tag(what, *sharding_, b, 0), executor_->record());
+    };
+    all_gather(shard_.data() + sharding_->trainable().shard_begin(b), sharding_->trainable(), held(b), base,
+               "parameters of bucket");
+    all_gather(frozen_part(b), sharding_->frozen(), held_frozen(b), base + frozen_begin(bucket),
+               "frozen parameters of bucket");
+  }
+
+  const Sharding* sharding_;
+  int rank_;
+  Executor* executor_;
+  Queue* queue_;
+  Storage<Executor, Parameter> shard_;
+  Storage<Executor, Parameter> gathered_;
+  index_t slot_elements_;
+  Pool pool_;
+};
+
+}  // namespace tessera

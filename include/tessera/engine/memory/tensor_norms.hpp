@@ -1,0 +1,84 @@
+// The norms of whole tensors, for rules that need them, however shards cut a tensor: exact sums of squares of
+// 64-element blocks of the flat space, which no border of a shard cuts, so that order and world size do not show.
+//
+//     | tensor 0: digits of the weights' squares | of the measured numbers' | tensor 1: ...
+#pragma once
+
+#include <cstdint>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/core/exact_sum.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/engine/memory/storage.hpp>
+#include <tessera/layout/layout.hpp>
+
+namespace tessera {
+
+/// Words of a tensor in the one all-reduce for all tensors.
+inline constexpr index_t norm_words = 2 * ExactSum::limbs;
+
+/// A tensor's two, in the executor's memory: sums of squares until finish(), then their roots.
+struct TensorNorm {
+  ExactSum weights;
+  ExactSum measured;
+
+  /// Once for all the elements of an update, each of which reads the roots: rounding an exact sum is long.
+  TESSERA_HD void finish() noexcept {
+    weights.set_digit(0, bits_as<std::uint64_t>(::sqrt(weights.value())));
+    measured.set_digit(0, bits_as<std::uint64_t>(::sqrt(measured.value())));
+  }
+  TESSERA_HD double of_weights() const noexcept { return bits_as<double>(weights.digit(0)); }
+  TESSERA_HD double of_measured() const noexcept { return bits_as<double>(measured.digit(0)); }
+};
+static_assert(sizeof(TensorNorm) == norm_words * sizeof(std::uint64_t));
+
+/// A loop over exact sums that lie one after another.
+struct NormaliseSums {
+  ExactSum* sums;
+  TESSERA_HD void operator()(index_t i) const noexcept { sums[i].normalise(); }
+};
+
+/// A loop over tensors.
+struct FinishNorms {
+  TensorNorm* norms;
+  TESSERA_HD void operator()(index_t i) const noexcept { norms[i].finish(); }
+};
+
+template <class Executor>
+class TensorNorms {
+ public:
+  TensorNorms(Executor& executor, const Plan& plan) : executor_(&executor), words_(executor, plan.tensor_norms) {}
+
+  void clear() { executor_->for_each(std::ssize(words_.span()), Zero<std::uint64_t>{words_.data()}); }
+
+  /// Where a tensor's squares are added.
+  TensorNorm* of(Tensor tensor) const noexcept { return reinterpret_cast<TensorNorm*>(words_.data()) + tensor.index; }
+
+  /// Sums over ranks, and waits. Throws CommError.
+  template <class Queue>
+  void exchange(Queue& queue, index_t step) {
+    if (words_.span().empty()) return;
+    if constexpr (!Executor::synchronous)  // else what was added is normalised
+      executor_->for_each(std::ssize(words_.span()) / ExactSum::limbs,
+                          NormaliseSums{reinterpret_cast<ExactSum*>(words_.data())});
+    executor_->wait(queue.all_reduce(words_.span(), Tag{"tensor norms of step", step, step}, executor_->record()));
+  }
+
+  /// When all is added.
+  void finish() {
+    const FinishNorms finish{of(Tensor{0})};
+    const index_t tensors = std::ssize(words_.span()) / norm_words;
+    if constexpr (Executor::synchronous)  // whose loops are vector code, which this is not
+      executor_->once([finish, tensors] {
+        for (index_t i = 0; i < tensors; ++i) finish(i);
+      });
+    else
+      executor_->for_each(tensors, finish);
+  }
+
+ private:
+  Executor* executor_;
+  Storage<Executor, std::uint64_t> words_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,198 @@
+// How far a step has come: which pass is open, what in it is ready, how many are done. Refuses calls at the wrong time,
+// and says what was missing. Moves nothing; tells the timeline.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <tessera/core/error.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/engine/step/rank_spans.hpp>
+#include <tessera/layout/options.hpp>
+#include <tessera/layout/readiness.hpp>
+
+namespace tessera {
+
+class StepProgress {
+ public:
+  StepProgress(const Sharding& sharding, int micro_batches, RankSpans spans = {})
+      : layout_(&sharding.layout()),
+        micro_batches_(micro_batches),
+        passes_in_step_(micro_batches),
+        readiness_(sharding),
+        zeroed_(layout_->units()),
+        has_gradient_(layout_->units()),
+        spans_(std::move(spans)) {}
+
+  /// Passes that are complete in this step, and all of them.
+  int passes() const noexcept { return passes_; }
+  int passes_in_step() const noexcept { return passes_in_step_; }
+  bool is_open(index_t pass) const noexcept { return open_ && pass == pass_; }
+  /// The same number on every rank for the same pass: what its collectives are tagged with.
+  index_t tag() const noexcept { return step_ * micro_batches_ + passes_; }
+  /// Of this rank in this step: each pass may write the sum of several.
+  index_t micro_batches() const noexcept { return index_t{passes_in_step_} * pass_options_.sum_of; }
+  /// Steps that have ended, applied or not.
+  index_t steps() const noexcept { return step_; }
+
+  /// What the rank is at from now on, for the timeline: the unit that the caller asks for, or a part of step().
+  void at(Unit unit) { spans_.compute(unit, tag()); }
+  void at(const char* part, const char* name = "", index_t index = -1) { spans_.begin(part, name, index); }
+
+  void require_new_pass(const PassOptions& options = {}) const {
+    if (open_) throw UsageError(message({"backward(): the last pass is still open: ", missing()}));
+    if (passes_ == passes_in_step_)
+      throw UsageError(message({"backward(): all ", passes_, " micro-batches of the step are done: call step()"}));
+    if (options.sum_of < 1) throw OptionError(message({"backward(): sum_of must be at least 1, is ", options.sum_of}));
+    if (!options.zero && passes_in_step_ > 1)
+      throw UsageError(message({"backward({.zero = false}) for one of ", passes_in_step_,
+                                " passes of a step: add all micro-batches up in one, with Options::micro_batches 1"}));
+    if (passes_ > 0 && options.sum_of != pass_options_.sum_of)
+      throw UsageError(message({"backward(): sum_of is ", options.sum_of, ", in the step's first pass it was ",
+                                pass_options_.sum_of, ": all passes of a step have the same"}));
+  }
+
+  /// The step that begins has so many micro-batches over all `world` ranks, and keeps them if it is dropped.
+  void begin_step(index_t micro_batches, int world) {
+    require_between_steps("begin_step");
+    const index_t most = index_t{micro_batches_} * world;
+    if (micro_batches < 1 || micro_batches > most || micro_batches % world != 0)
+      throw OptionError(message({"begin_step(", micro_batches, "): the micro-batches of a step over all ranks must be a "
+                                 "multiple of the ", world, " ranks, from ", world, " to ", most,
+                                 " (memory is planned for Options::micro_batches on each rank)"}));
+    passes_in_step_ = static_cast<int>(micro_batches / world);
+  }
+
+  /// The number by which the new pass is known.
+  index_t begin_pass(const PassOptions& options = {}) {
+    pass_options_ = options;
+    readiness_.begin();
+    zeroed_.fill(0);
+    if (passes_ == 0) {
+      has_gradient_.fill(0);
+      skipped_ = false;
+    }
+    open_ = true;
+    spans_.begin_backward(tag());
+    return ++pass_;
+  }
+
+  void require_unready(Unit unit) const {
+    const std::string_view name = layout_->name(unit);
+    if (layout_->is_flat()) throw UsageError("gradients(unit): a flat layout's gradients are the caller's buffer");
+    if (readiness_.ready(unit))
+      throw UsageError(message({"gradients('", name, "'): the unit is ready already in this pass"}));
+  }
+
+  /// Whether the unit's gradients were handed out in this pass.
+  bool zeroed(Unit unit) const noexcept { return zeroed_[unit.index] != 0; }
+  /// Whether the unit's gradients are to be cleared before the caller is given them.
+  bool clears(Unit unit) const noexcept { return pass_options_.zero && !zeroed(unit); }
+  void set_zeroed(Unit unit) noexcept { zeroed_[unit.index] = 1; }
+
+  void mark(Unit unit) {
+    const std::string_view name = layout_->name(unit);
+    if (layout_->is_flat()) throw UsageError("ready(unit): a flat layout is reported by ready(begin, end)");
+    if (!zeroed(unit) && !layout_->trainable(unit).empty())
+      throw UsageError(message({"ready('", name, "') without gradients('", name,
+                                "') in this pass: ask for them first, they are zeroed for you"}));
+    if (!readiness_.mark(unit)) throw UsageError(message({"ready('", name, "') a second time in this pass"}));
+    has_gradient_[unit.index] = 1;
+  }
+
+  /// Before skip(): the unit's gradients were not asked for in this pass.
+  void require_untouched(Unit unit) const {
+    const std::string_view name = layout_->name(unit);
+    if (layout_->is_flat()) throw UsageError("skip(unit): a flat layout has one unit, whose gradients are always there");
+    if (readiness_.ready(unit)) throw UsageError(message({"skip('", name, "'): the unit is ready already in this pass"}));
+    if (zeroed(unit))
+      throw UsageError(message({"skip('", name, "') after gradients('", name, "') in this pass: call ready instead"}));
+  }
+  void mark_skipped(Unit unit) {
+    readiness_.mark(unit);
+    skipped_ = true;
+  }
+  /// Whether this rank has had no gradient of the unit in any pass of this step.
+  bool absent(Unit unit) const noexcept { return skipped_ && has_gradient_[unit.index] == 0; }
+
+  void mark(Range range) {
+    if (!layout_->is_flat())
+      throw UsageError("ready(begin, end) is for flat layouts: this one has units, use ready(unit)");
+    require_range("ready", range);
+    if (!readiness_.mark(range))
+      throw UsageError(
+          message({"ready(", range.begin, ", ", range.end, "): part of it was ready already in this pass"}));
+  }
+
+  /// The bucket that departs now, or -1.
+  int depart() { return readiness_.depart(); }
+
+  /// Closes the pass if everything has departed; whether it did.
+  bool close_pass_if_complete() {
+    if (!readiness_.complete()) return false;
+    open_ = false;
+    ++passes_;
+    spans_.end_backward();
+    return true;
+  }
+
+  void require_complete() const {
+    if (open_) throw UsageError(message({"step() in the middle of a pass: ", missing()}));
+    if (passes_ != passes_in_step_)
+      throw UsageError(
+          message({"step() after ", passes_, " of ", passes_in_step_, " micro-batches",
+                   dropped_because_.empty() ? "" : "; a pass was dropped and the step with it: ", dropped_because_}));
+  }
+
+  void require_between_steps(const char* call) const {
+    if (open_ || passes_ > 0) throw UsageError(message({call, "() in the middle of a step"}));
+  }
+
+  void require_range(const char* call, Range range) const {
+    if (range.begin < 0 || range.begin > range.end || range.end > layout_->trainable_elements())
+      throw UsageError(message({call, "(", range.begin, ", ", range.end, ") is not within the buffer's ",
+                                layout_->trainable_elements(), " elements"}));
+  }
+
+  /// Returns the number of the step that has ended.
+  index_t end_step() noexcept {
+    spans_.end_step(step_);
+    passes_ = 0;
+    passes_in_step_ = micro_batches_;
+    dropped_because_.clear();
+    return step_++;
+  }
+
+  /// The step begins again from its first pass. Ranks cannot know how far each of them had come, but all of them know
+  /// how to start a step.
+  void drop() {
+    spans_.drop(step_);
+    if (open_) dropped_because_ = missing();
+    open_ = false;
+    passes_ = 0;
+  }
+
+ private:
+  std::string missing() const {
+    if (layout_->is_flat()) return "not all of its range was ready";
+    return message({"unit '", layout_->name(readiness_.first_missing()), "' was never ready"});
+  }
+
+  const Layout* layout_;
+  int micro_batches_;  // that memory is planned for
+  int passes_in_step_;
+  Readiness readiness_;
+  List<char> zeroed_;        // by unit, in this pass
+  List<char> has_gradient_;  // by unit, in some pass of this step
+  bool skipped_ = false;     // some unit in some pass of this step
+  index_t pass_ = 0;   // tells an old pass from the open one
+  index_t step_ = 0;
+  int passes_ = 0;
+  PassOptions pass_options_;
+  bool open_ = false;
+  std::string dropped_because_;
+  RankSpans spans_;
+};
+
+}  // namespace tessera

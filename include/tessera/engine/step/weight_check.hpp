@@ -1,0 +1,155 @@
+// Whether ranks have the same weights: asked where these come in from outside, and every so many steps
+// (Options::check_weights). Nothing here is part of a step without that option.
+//
+//     construction                the digest of parameters handed in whole        (engine/build/construction.hpp)
+//     initialize                  the function at a few elements of each tensor; then as take_parameters
+//     take_parameters             what is held whole: parameters at stages 0 to 2
+//     every k-th step's begin     the same; at stage 0 master weights and state too; and whether a parameter buffer was
+//                                 written that nothing took since the step before
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <tessera/core/digest.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/engine/step/exchange.hpp>
+#include <tessera/exec/float_environment.hpp>
+#include <tessera/layout/sharding.hpp>
+
+namespace tessera {
+
+template <class Stage, class Comm>
+class WeightCheck {
+ public:
+  using Executor = typename Comm::Executor;
+  using Queue = typename Comm::Queue;
+
+  /// room: [>= world] words, between steps. every: Options::check_weights.
+  WeightCheck(const Layout& layout, Executor& executor, Queue& queue, std::span<std::uint64_t> room, int rank,
+              int world, int every)
+      : layout_(&layout), executor_(&executor), exchange_(executor, queue, room, rank, world), every_(every) {}
+
+  /// Throws AgreementError, on every rank alike, where value(tensor, i) is not the same function on all. Blocks.
+  template <class Value>
+  void require_same_function(index_t step, Value& value) {
+    const index_t samples = max(least_samples, 64 / max(index_t{1}, index_t{layout_->tensors().size()}));
+    compare({"initialize()", "first weights", "the value must be a function of tensor and element alone", step},
+            [&](Tensor t) {
+              const DefaultFloatEnvironment ieee;
+              const index_t last = layout_->elements(t) - 1;
+              Digest digest;
+              for (index_t k = 0; last >= 0 && k < samples; ++k) {
+                const auto weight = static_cast<float>(value(t, last * k / (samples - 1)));
+                digest.add(index_t{bits_as<std::uint32_t>(weight)});
+              }
+              return digest.value();
+            });
+  }
+
+  /// The weights came in by `call`: throws AgreementError, on every rank alike, where ranks hold other ones, or clear
+  /// their state or not. Blocks.
+  template <class Parameters>
+  void came_in(const char* call, index_t step, Parameters& parameters, bool clear_state = false) {
+    const auto& clear = exchange_.all(clear_state, Tag{"clear_state", 0, step});
+    if (const int other = exchange_.differs(clear))
+      throw AgreementError(message({call, ": clear_state is ", clear[0] ? "true" : "false", " on rank 0 and ",
+                                    clear[0] ? "false" : "true", " on rank ", other, ": call it alike"}));
+    if constexpr (!Stage::shards_parameters)
+      compare({call, "parameters", "bring in the same weights on every rank", step},
+              [&](Tensor t) { return digest(parameters.tensor(t)); });
+    note(step, parameters);
+  }
+
+  /// Before the first pass of `step`: throws, on every rank alike, AgreementError where ranks hold other weights, and
+  /// UsageError where a rank's parameters were written since the step before. Blocks, if it is such a step.
+  template <class Parameters, class State>
+  void check(index_t step, Parameters& parameters, State& state) {
+    if (!due(step)) return;
+    parameters.post_all();
+    require_untouched(step, parameters);
+    constexpr const char* when = "Options::check_weights";
+    constexpr const char* remedy = "beginning the step again does not help, initialize() or take_parameters() does";
+    if constexpr (!Stage::shards_parameters)
+      compare({when, "parameters", remedy, step}, [&](Tensor t) { return digest(parameters.tensor(t)); });
+    if constexpr (!Stage::shards_state)
+      compare({when, "master weights or optimizer state", remedy, step}, [&](Tensor t) { return state.digest(t); });
+  }
+
+  /// What lies in the parameters is what belongs there, when `step` is the next. Blocks, if it is such a step.
+  template <class Parameters>
+  void note(index_t step, Parameters& parameters) {
+    left_is_known_ = due(step);
+    if (left_is_known_) left_ = held(parameters);
+  }
+
+  /// The parameters are about to change.
+  void forget() noexcept { left_is_known_ = false; }
+
+ private:
+  static constexpr index_t least_samples = 3;
+
+  struct Question {
+    const char* when;
+    const char* what;
+    const char* remedy;
+    index_t step;
+  };
+
+  bool due(index_t step) const noexcept { return every_ > 0 && step % every_ == 0; }
+
+  template <class T>
+  std::uint64_t digest(std::span<const T> values) {
+    return executor_->digest(values);
+  }
+
+  template <class Parameters>
+  std::uint64_t held(Parameters& parameters) {
+    if constexpr (Stage::shards_parameters) {
+      return digest(parameters.shard());
+    } else {
+      Digest all;
+      for (const Tensor t : layout_->tensors()) all.add(static_cast<std::int64_t>(digest(parameters.tensor(t))));
+      return all.value();
+    }
+  }
+
+  template <class Parameters>
+  void require_untouched(index_t step, Parameters& parameters) {
+    const auto& written = exchange_.all(left_is_known_ && held(parameters) != left_, Tag{"parameters written", 0, step});
+    for (std::size_t r = 0; r < written.size(); ++r)
+      if (written[r])
+        throw UsageError(message({"the parameter buffer of rank ", r, " was written since its weights came in or were "
+                                  "updated, and nothing took them: call finish(), write, call take_parameters()"}));
+  }
+
+  // Tensors are looked at one by one only where all of them together differ: halves of them.
+  template <class DigestOf>
+  void compare(const Question& ask, const DigestOf& digest_of) {
+    const auto all = [&](int begin, int end) -> const List<std::uint64_t>& {
+      Digest digest;
+      for (int t = begin; t < end; ++t) digest.add(static_cast<std::int64_t>(digest_of(Tensor{t})));
+      return exchange_.all(digest.value(), Tag{ask.what, begin, ask.step});
+    };
+    int begin = 0, end = layout_->tensors().size();
+    if (!exchange_.differs(all(begin, end))) return;
+    while (end - begin > 1) {
+      const int middle = begin + (end - begin) / 2;
+      (exchange_.differs(all(begin, middle)) ? end : begin) = middle;
+    }
+    const List<std::uint64_t>& ranks = all(begin, end);
+    const int other = exchange_.differs(ranks);
+    throw AgreementError(message({ask.when, ": ranks differ in the ", ask.what, " of '", layout_->name(Tensor{begin}),
+                                  "': rank 0 has digest ", ranks[0], ", rank ", other, " has ", ranks[other], ": ",
+                                  ask.remedy}));
+  }
+
+  const Layout* layout_;
+  Executor* executor_;
+  Exchange<Executor, Queue> exchange_;
+  int every_;
+  std::uint64_t left_ = 0;
+  bool left_is_known_ = false;
+};
+
+}  // namespace tessera

@@ -1,0 +1,274 @@
+// How long a step takes, from how long its computing and its collectives take: the engine's schedule, followed with
+// numbers in place of memory. Moves nothing and measures nothing.
+//
+//     compute   | F0 | F1 | F2 | B2 | B1 | B0 |.. waits ..| update |
+//     wire      | g0 | g1 | g2 |    | r2 | r1 | r0 | agree |  | g0 ...      stages 1 and 2
+//
+// It waits where the engine waits. tests/model/step_time.cpp runs the engine itself by such a clock and finds the same
+// seconds, to the last digits.
+#pragma once
+
+#include <span>
+
+#include <tessera/model/network.hpp>
+#include <tessera/core/list.hpp>
+#include <tessera/engine/memory/gathered_pool.hpp>
+#include <tessera/engine/memory/gradient_slots.hpp>
+#include <tessera/layout/plan.hpp>
+
+namespace tessera {
+
+/// Seconds that a rank computes for one unit: forward and backward of one micro-batch, and the update of what it owns.
+struct UnitSeconds {
+  double forward = 0;
+  double backward = 0;
+  double update = 0;
+};
+
+/// One step of many, from the end of one step() to the end of the next, as one rank sees it. Seconds.
+struct StepTime {
+  double seconds = 0;
+  double compute = 0;
+  double communication = 0;  ///< of all collectives, as if none ran beside another
+  double exposed = 0;        ///< what computing waited for them: seconds - compute
+  double sent_bytes = 0;     ///< by each rank, by algorithms that send nothing twice
+};
+
+/// A rank's clock, moved on by the training loop. Communication is a model too: one link a rank, on which collectives
+/// take turns as they are posted, all ranks alike and in step; no rank is slower than another.
+class StepClock {
+ public:
+  /// units: one a unit of the layout; a flat layout's one is spread evenly over its elements. All outlive the clock.
+  /// Throws OptionError if there are more or fewer, LayoutError for a flat layout at stages 2 and 3.
+  constexpr StepClock(const Sharding& sharding, const Footprint& of, const Options& options,
+                      std::span<const UnitSeconds> units, const Network& network)
+      : sharding_(sharding),
+        of_(of),
+        options_(options),
+        network_(network),
+        plan_(make_plan(sharding, options, of)),
+        reduced_(sharding.buckets()),
+        gathered_(sharding.buckets()),
+        gradient_slots_(plan_.gradient_slots.copies, sharding.buckets()),
+        pool_(sharding, plan_.gathered_buckets.copies, options.prefetch) {
+    const Layout& layout = sharding.layout();
+    if (static_cast<int>(units.size()) != layout.units())
+      throw OptionError(message(
+          {"step_time: the layout has ", layout.units(), " units, but seconds of ", units.size(), " were given"}));
+    if (layout.is_flat() && of.gradients_sharded)
+      throw LayoutError("step_time: a flat layout keeps its gradients in the caller's buffer: stages 0 and 1");
+    if (layout.is_flat())
+      for (int b = 0; b < sharding.buckets(); ++b) pieces_.push_back({b, part(units[0], b), {{Unit{0}, b}}});
+    else
+      for (const Unit u : layout.forward())
+        pieces_.push_back({sharding.bucket_of(u), units[to_size(u.index)], {{u, sharding.bucket_of(u)}}});
+    for (const Unit owner : layout.forward())
+      layout.for_each_user(
+          owner, [&](Unit user) { pieces_[user.index].uses.push_back({owner, sharding.bucket_of(owner)}); });
+  }
+
+  /// The loop of design section 1, once.
+  constexpr StepTime step() {
+    const double began = now_;
+    time_ = {};
+    left_behind_.clear();
+    double repeated = 0;
+    for (int pass = 0; pass < options_.micro_batches; ++pass) {
+      const double pass_began = now_;
+      const StepTime before = time_;
+      for (int p = 0; p < pieces(); ++p) {
+        gather(pieces_[p]);
+        compute(pieces_[p].seconds.forward);
+      }
+      backward();
+      if (!settled(now_ - pass_began)) continue;
+      const double more = options_.micro_batches - 1 - pass;  // passes like this one
+      repeated = more * (now_ - pass_began);
+      time_.compute += more * (time_.compute - before.compute);
+      time_.communication += more * (time_.communication - before.communication);
+      time_.exposed += more * (time_.exposed - before.exposed);
+      time_.sent_bytes += more * (time_.sent_bytes - before.sent_bytes);
+      break;
+    }
+    finish();
+    update();
+    time_.seconds = now_ - began + repeated;
+    return time_;
+  }
+
+ private:
+  struct Use {
+    Unit unit{};
+    int bucket = 0;
+  };
+  // What is computed without a wait in between: a unit, or what a flat layout has in one bucket.
+  struct Piece {
+    int bucket = 0;
+    UnitSeconds seconds{};
+    List<Use> uses{};  // the unit itself, then those that it is tied to
+  };
+  using Pool = GatheredPool<double>;
+
+  constexpr UnitSeconds part(const UnitSeconds& of, int b) const {
+    const double share = static_cast<double>(range(b).size()) /
+                         static_cast<double>(max(sharding_.layout().trainable_elements(), index_t{1}));
+    return {of.forward * share, of.backward * share, of.update * share};
+  }
+
+  constexpr int pieces() const { return static_cast<int>(pieces_.size()); }
+  constexpr Range range(int b) const { return sharding_.trainable().range(b); }
+
+  // Whether a pass has left behind what the one before it did: then all that follow take as long. What has ended counts
+  // for nothing, when it did. It makes the time of many micro-batches that of a few.
+  constexpr bool settled(double seconds) {
+    List<double> left;
+    const auto still = [&](double event) { left.push_back(event > now_ ? (event - now_) / seconds : 0); };
+    still(wire_);
+    for (const double reduced : reduced_) still(reduced);
+    for (const double gathered : gathered_) still(gathered);
+    for (const auto& slot : gradient_slots_) still(slot.reduced);
+    for (const Pool::Slot& slot : pool_) {
+      still(slot.ready);
+      left.push_back(slot.bucket);
+    }
+    bool same = left.size() == left_behind_.size();
+    for (std::size_t i = 0; same && i < left.size(); ++i) {
+      const double change = left[i] - left_behind_[i];
+      same = max(change, -change) <= 1e-11;
+    }
+    left_behind_ = left;
+    return same;
+  }
+
+  // Computing, waiting, sending.
+
+  constexpr void compute(double seconds) {
+    now_ += seconds;
+    time_.compute += seconds;
+  }
+
+  constexpr void wait(double event) {
+    if (event <= now_) return;
+    time_.exposed += event - now_;
+    now_ = event;
+  }
+
+  // When a collective posted now will have ended: all take turns on the rank's one link, whichever queue they are of
+  // (model/simulated.hpp).
+  constexpr double post(Collective kind, index_t bytes) {
+    const double world = sharding_.world();
+    const double seconds = network_.seconds(kind, static_cast<double>(bytes), sharding_.world());
+    time_.communication += seconds;
+    time_.sent_bytes += (kind == Collective::all_reduce ? 2 : 1) * (world - 1) / world * static_cast<double>(bytes);
+    return wire_ = max(wire_, now_) + seconds;
+  }
+
+  // Forward and backward: engine/step/pass.hpp.
+
+  constexpr void backward() {
+    if (sharding_.layout().is_flat())
+      for (int b = 0; b < sharding_.buckets(); ++b) open_gradients(b);
+    pool_.set_direction(-1);
+    for (int p = pieces() - 1; p >= 0; --p) {
+      const Piece& piece = pieces_[p];
+      gather(piece);
+      for (const Use& use : piece.uses) open_gradients(use.bucket);
+      compute(piece.seconds.backward);
+      if (p == 0 || pieces_[p - 1].bucket != piece.bucket) depart(piece.bucket);
+    }
+    pool_.set_direction(1);
+  }
+
+  // Gradients and their reduction: engine/memory/gradients.hpp, engine/memory/reduce.hpp.
+
+  constexpr void open_gradients(int b) {
+    if (range(b).empty()) return;
+    if (!of_.gradients_sharded) return wait(reduced_[b]);
+    if (gradient_slots_.find(b)) return;
+    const auto* const slot = gradient_slots_.take(b);
+    if (!slot) refuse("gradient slots");
+    wait(slot->reduced);
+  }
+
+  // The engine also waits here for the bucket's reduction of the pass before. That has ended: the room for these
+  // gradients was given free by it, or by a later one.
+  constexpr void depart(int b) {
+    if (range(b).empty()) return;
+    reduced_[b] = post(Collective::reduce_scatter, range(b).size() * of_.gradient_bytes);
+    if (of_.gradients_sharded) gradient_slots_.send(b, reduced_[b]);
+    if (options_.micro_batches == 1) share(b);
+  }
+
+  constexpr void share(int b) {
+    if (of_.state_sharded) return;
+    reduced_[b] = post(Collective::all_gather, range(b).size() * of_.reduction_bytes);
+  }
+
+  constexpr void finish() {
+    for (int b = sharding_.buckets() - 1; b >= 0; --b) {
+      if (options_.micro_batches == 1 || range(b).empty()) continue;
+      wait(reduced_[b]);
+      share(b);
+    }
+    for (const double reduced : reduced_) wait(reduced);
+    wait(post(Collective::all_reduce, plan_.agreement.bytes()));
+  }
+
+  constexpr void update() {
+    for (const double gathered : gathered_) wait(gathered);
+    for (const Pool::Slot& slot : pool_) wait(slot.ready);
+    pool_.expire();
+    if (of_.state_sharded && plan_.tensor_norms.bytes() > 0)
+      wait(post(Collective::all_reduce, plan_.tensor_norms.bytes()));
+    for (int p = 0; p < pieces(); ++p) {
+      const int b = pieces_[p].bucket;
+      compute(pieces_[p].seconds.update);
+      const bool complete = p + 1 == pieces() || pieces_[p + 1].bucket != b;
+      if (complete && of_.state_sharded && !of_.parameters_sharded && !range(b).empty())
+        gathered_[b] = post(Collective::all_gather, range(b).size() * of_.parameter_bytes);
+    }
+  }
+
+  // Parameters: engine/memory/whole_parameters.hpp, engine/memory/sharded_parameters.hpp.
+
+  constexpr void gather(const Piece& piece) {
+    const auto post_gather = [&](Pool::Slot& slot) {
+      for (const Range part : {range(slot.bucket), sharding_.frozen().range(slot.bucket)})
+        if (!part.empty()) slot.ready = post(Collective::all_gather, part.size() * of_.parameter_bytes);
+    };
+    for (const Use& use : piece.uses)
+      wait(of_.parameters_sharded ? pool_.gather(use.unit, post_gather).ready : gathered_[use.bucket]);
+  }
+
+  [[noreturn]] static void refuse(const char* what) {
+    throw LayoutError(message({"step_time: a unit and those that it is tied to need more ", what, " than there are"}));
+  }
+
+  const Sharding& sharding_;
+  const Footprint& of_;
+  const Options& options_;
+  const Network& network_;
+  Plan plan_;
+  List<Piece> pieces_;
+  StepTime time_;
+  double now_ = 0;
+  double wire_ = 0;       // when the last collective ends
+  List<double> reduced_;  // by bucket, when its last collective ends
+  List<double> gathered_;
+  GradientSlots<double> gradient_slots_;
+  Pool pool_;
+  List<double> left_behind_;  // by the pass before
+};
+
+/// The time of a step in the long run, where each begins with the gathers of the one before on their way.
+/// Throws OptionError if `units` are not as many as the layout's, or for what is wrong with options or network.
+constexpr StepTime step_time(const Sharding& sharding, const Footprint& of, const Options& options,
+                             std::span<const UnitSeconds> units, const Network& network) {
+  options.check();
+  network.check();
+  StepClock clock(sharding, of, options, units, network);
+  clock.step();  // leaves behind what every step leaves behind: its reductions have ended, its gathers have begun
+  return clock.step();
+}
+
+}  // namespace tessera

@@ -1,0 +1,70 @@
+#include <doctest/doctest.h>
+
+#include <arpa/inet.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include <tessera/bootstrap/address.hpp>
+
+namespace tessera {
+namespace {
+
+Moment soon(double milliseconds = 5000) { return Moment::now() + Duration::milliseconds(milliseconds); }
+
+TEST_CASE("numbers are an address as they are, and nothing is looked up for them") {
+  std::string why;
+  const auto never = [](const char*, const char*, const addrinfo* hints, addrinfo** found) {
+    CHECK(hints->ai_flags == AI_NUMERICHOST);
+    return ::getaddrinfo("127.0.0.1", "4711", hints, found);
+  };
+  const List<Address> four = addresses_of("127.0.0.1", 4711, soon(), why, never);
+  REQUIRE(four.size() == 1);
+  CHECK(four[0].text() == "127.0.0.1");
+  CHECK(four[0].port() == 4711);
+  const List<Address> six = addresses_of("::1", 4712, soon(), why);
+  REQUIRE(six.size() == 1);
+  CHECK(six[0].text() == "::1");
+  CHECK(six[0].port() == 4712);
+}
+
+TEST_CASE("addresses are equal in family, number and port") {
+  std::string why;
+  const auto of = [&](const char* host, int port) { return addresses_of(host, port, soon(), why)[0]; };
+  CHECK(of("127.0.0.1", 1) == of("127.0.0.1", 1));
+  CHECK_FALSE(of("127.0.0.1", 1) == of("127.0.0.1", 2));
+  CHECK_FALSE(of("127.0.0.1", 1) == of("127.0.0.2", 1));
+  CHECK_FALSE(of("127.0.0.1", 1) == of("::1", 1));
+  CHECK(of("::1", 1) == of("::1", 1));
+  CHECK_FALSE(of("::1", 1) == of("::2", 1));
+}
+
+TEST_CASE("a name is looked up, and why it has no address is said") {
+  std::string why;
+  CHECK_FALSE(addresses_of("localhost", 1, soon(), why).empty());
+  CHECK(why == "");
+  CHECK(addresses_of("no such host", 1, soon(), why).empty());
+  CHECK(why != "");
+}
+
+TEST_CASE("a system that does not answer is not waited for longer than allowed") {
+  static std::atomic<bool> go_on, over;
+  go_on = over = false;
+  std::string why;
+  const Moment begin = Moment::now();
+  const auto hangs = [](const char*, const char*, const addrinfo* hints, addrinfo**) -> int {
+    if (hints->ai_flags == AI_NUMERICHOST) return EAI_NONAME;
+    while (!go_on) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    over = true;
+    return EAI_AGAIN;
+  };
+  CHECK(addresses_of("name", 1, soon(50), why, hangs).empty());
+  CHECK((Moment::now() - begin).seconds() < 5);
+  CHECK(why == "the system takes too long to look up the name");
+  go_on = true;
+  while (!over) std::this_thread::yield();
+}
+
+}  // namespace
+}  // namespace tessera

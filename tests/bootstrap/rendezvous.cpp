@@ -1,0 +1,50 @@
+#include <doctest/doctest.h>
+
+#include <tessera/bootstrap/rendezvous.hpp>
+
+namespace tessera {
+namespace {
+
+TEST_CASE("who is missing is named") {
+  List<bool> here(4);
+  here[0] = here[2] = here[3] = true;
+  CHECK(rendezvous::missing(here) == "rank 1 has");
+  here[3] = false;
+  CHECK(rendezvous::missing(here) == "ranks 1 and 3 have");
+  here[2] = false;
+  CHECK(rendezvous::missing(here) == "ranks 1, 2 and 3 have");
+}
+
+TEST_CASE("of many that are missing the first are named, and the others counted") {
+  List<bool> here(1'000'001);
+  here[0] = true;
+  CHECK(rendezvous::missing(here) == "ranks 1, 2, 3, 4, 5, 6, 7, 8 and 999992 others have");
+  List<bool> nine(10);
+  nine[4] = true;
+  CHECK(rendezvous::missing(nine) == "ranks 0, 1, 2, 3, 5, 6, 7, 8 and 1 other have");
+  nine[9] = true;
+  CHECK(rendezvous::missing(nine) == "ranks 0, 1, 2, 3, 5, 6, 7 and 8 have");
+}
+
+TEST_CASE("when time is up somebody is named: who never came, or else who left again") {
+  List<bool> came(3), here(3), all(3);
+  came[0] = came[1] = here[0] = true;
+  all.fill(true);
+  CHECK(rendezvous::missing(all) == "");
+  CHECK(rendezvous::time_is_up(came, here, "the file f", Duration::seconds(2)) ==
+        "rank 2 has not come to the file f within 2 s");
+  CHECK(rendezvous::time_is_up(all, here, "the file f", Duration::seconds(2)) ==
+        "ranks 1 and 2 have come to the file f and left again before all ranks were there, within 2 s: give all ranks "
+        "the same timeout, and see what those that left say");
+}
+
+TEST_CASE("a member that cannot be is refused") {
+  CHECK_NOTHROW(rendezvous::Member{.rank = 3, .world = 4}.check());
+  CHECK_THROWS_AS((rendezvous::Member{.rank = 4, .world = 4}.check()), OptionError);
+  CHECK_THROWS_AS((rendezvous::Member{.rank = -1, .world = 4}.check()), OptionError);
+  CHECK_THROWS_AS((rendezvous::Member{.rank = 0, .world = 0}.check()), OptionError);
+  CHECK_THROWS_AS((rendezvous::Member{.rank = 0, .world = 1, .timeout = Duration{}}.check()), OptionError);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,107 @@
+#include <doctest/doctest.h>
+
+#include <array>
+
+#include <tessera/bootstrap/socket.hpp>
+#include <tessera/core/math.hpp>
+
+namespace tessera {
+namespace {
+
+Moment soon(double milliseconds = 5000) { return Moment::now() + Duration::milliseconds(milliseconds); }
+
+TEST_CASE("bytes go from one socket to the other, and the end is noticed") {
+  const Socket listening = Socket::listening(0);
+  REQUIRE(listening);
+  CHECK_FALSE(listening.accepted());
+  std::string why;
+  Socket mine = Socket::connected("localhost", listening.port(), soon(), why);
+  REQUIRE(mine);
+  REQUIRE(listening.ready(POLLIN, soon()));
+  const Socket theirs = listening.accepted();
+  REQUIRE(theirs);
+
+  std::array<std::byte, 3> sent{std::byte{1}, std::byte{2}, std::byte{3}}, got{};
+  CHECK(theirs.receive_some(got) == 0);
+  CHECK(mine.send(sent, soon()));
+  CHECK(theirs.receive(got, soon()));
+  CHECK(got == sent);
+  CHECK_FALSE(theirs.receive(got, soon(20)));
+  mine = Socket();
+  CHECK_FALSE(theirs.receive(got, soon()));
+  CHECK(theirs.receive_some(got) == -1);
+}
+
+TEST_CASE("why there is no connection is said") {
+  int port;
+  {
+    const Socket listening = Socket::listening(0);
+    port = listening.port();
+    CHECK_FALSE(Socket::listening(port));
+    CHECK(errno == EADDRINUSE);
+  }
+  std::string why;
+  CHECK_FALSE(Socket::connected("localhost", port, soon(), why));
+  CHECK(why.ends_with("127.0.0.1: Connection refused"));  // ::1 too where the machine has it
+  CHECK_FALSE(Socket::connected("no such host", port, soon(), why));
+  CHECK(why != "");
+  CHECK_FALSE(why.ends_with("Connection refused"));
+}
+
+List<Address> both(const Address& first, const Address& second) { return {first, second}; }
+
+TEST_CASE("an address that does not answer takes some seconds, not all the time that there is") {
+  // A connection more than a listener takes is not refused: nothing answers.
+  const Socket silent(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  std::string why;
+  const Address any = addresses_of("127.0.0.2", 0, soon(), why)[0];
+  REQUIRE(::bind(silent.handle(), any.get(), any.size) == 0);
+  REQUIRE(::listen(silent.handle(), 0) == 0);
+  List<Address> full;
+  full.push_back(silent.here());
+  List<Socket> taken;
+  for (int i = 0; i < 16; ++i) {
+    taken.push_back(Socket::connected(full, soon(100), why));
+    if (!taken.back()) break;
+  }
+  REQUIRE_FALSE(taken.back());
+  CHECK(why == "127.0.0.2: Connection timed out");
+
+  const Socket listening = Socket::listening(0);
+  const Address good = addresses_of("127.0.0.1", listening.port(), soon(), why)[0];
+  const Moment begin = Moment::now();
+  CHECK(Socket::connected(both(silent.here(), good), soon(60000), why));
+  CHECK((Moment::now() - begin).seconds() >= Socket::patience.seconds() * 0.99);
+  CHECK((Moment::now() - begin).seconds() < 40);
+}
+
+TEST_CASE("a connection to itself is none, and leaves the port free") {
+  std::string why;
+  const Address any = addresses_of("127.0.0.1", 0, soon(), why)[0];
+  int port = 0;
+  {
+    const Socket alone(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    REQUIRE(::bind(alone.handle(), any.get(), any.size) == 0);
+    port = alone.port();
+    CHECK(alone.connect(alone.here(), soon()) == ECONNREFUSED);
+  }
+  CHECK(Socket::listening(port));
+}
+
+TEST_CASE("who tries again and again for a port that the system gives to connections is never connected to itself") {
+  // Linux gives ports of one parity to connections, those of the other to who binds port 0. Without the look at both
+  // ends some hundreds or thousands of tries were enough.
+  const int bound = Socket::listening(0).port();
+  std::string why;
+  const Moment enough = soon(20000);
+  int itself = 0;
+  for (const int port : {bound, bound ^ 1}) {
+    const List<Address> there = addresses_of("127.0.0.1", port, enough, why);
+    for (int i = 0; i < 20000 && Moment::now() < enough; ++i)
+      if (const Socket open = Socket::connected(there, enough, why)) itself += open.here() == open.there();
+  }
+  CHECK(itself == 0);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,86 @@
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <vector>
+
+#include <tessera/comm/tree.hpp>
+#include <tessera/cuda/collectives/staged_sum.cuh>
+#include <tessera/cuda/runtime/stream.cuh>
+
+#include "cuda/ranks.hpp"
+
+namespace tessera {
+namespace {
+
+template <class In>
+In made_up(int rank, index_t i) {
+  return In(std::sin(static_cast<float>(rank * 101 + i * 3)) * (rank % 3 == 0 ? 1000.0f : 0.01f));
+}
+
+template <class T>
+bool same(const T& a, const T& b) {
+  return static_cast<float>(a) == static_cast<float>(b);
+}
+
+// The sum of `n` elements of each of `ranks`, staged every `stride`, `shift` elements behind an aligned border; in
+// place: where this rank's own lie.
+template <class In, class Out>
+bool right(int ranks, int rank, index_t n, index_t stride, index_t shift, bool in_place) {
+  std::vector<In> staged(static_cast<std::size_t>(shift + ranks * stride), In(-1.0f)), own(staged);
+  std::vector<std::vector<In>> leaves(static_cast<std::size_t>(ranks));
+  for (int r = 0; r < ranks; ++r)
+    for (index_t i = 0; i < n; ++i) {
+      const In value = made_up<In>(r, i);
+      leaves[static_cast<std::size_t>(r)].push_back(value);
+      (r == rank ? own[static_cast<std::size_t>(shift + i)]
+                 : staged[static_cast<std::size_t>(shift + r * stride + i)]) = value;
+    }
+  const float scale = 1 / static_cast<float>(ranks);
+  std::vector<Out> wanted(static_cast<std::size_t>(n));
+  sum_in_tree(
+      ranks, n, [&](int r) { return leaves[static_cast<std::size_t>(r)].data(); }, wanted.data(), scale);
+
+  const CudaStream stream;
+  testing::DeviceMemory<In> of_others(staged), mine(own);
+  testing::DeviceMemory<Out> out(std::vector<Out>(static_cast<std::size_t>(n + 1), Out(-1.0f)));
+  Out* const to = in_place ? reinterpret_cast<Out*>(mine.out().data() + shift) : out.out().data();
+  collectives::staged_sum<In, Out>(
+      {of_others.in().data() + shift, mine.in().data() + shift, to, stride, n, rank, ranks, scale},
+      {.stream = stream.get(), .multiprocessors = 2, .ranks = {}});
+  REQUIRE(cudaStreamSynchronize(stream.get()) == cudaSuccess);
+  bool all = true;
+  if (in_place) {
+    const std::vector<In> sums = mine.get();
+    for (index_t i = 0; i < n; ++i)
+      all &= static_cast<float>(sums[static_cast<std::size_t>(shift + i)]) ==
+             static_cast<float>(wanted[static_cast<std::size_t>(i)]);
+  } else {
+    const std::vector<Out> sums = out.get();
+    for (index_t i = 0; i < n; ++i) all &= same(sums[static_cast<std::size_t>(i)], wanted[static_cast<std::size_t>(i)]);
+    all &= same(sums.back(), Out(-1.0f));
+  }
+  return all;
+}
+
+TEST_CASE("staged numbers are summed in the fixed tree, scaled and rounded once, of any number of ranks") {
+  for (const int ranks : {1, 2, 3, 4, 5, 7, 8, 13, 63, 64, 65, 130, 200}) {
+    CAPTURE(ranks);
+    CHECK(right<float, float>(ranks, ranks / 2, 100, 128, 0, false));
+    CHECK(right<bfloat16, float>(ranks, 0, 100, 128, 0, false));
+    CHECK(right<bfloat16, bfloat16>(ranks, ranks - 1, 70, 128, 0, true));
+  }
+}
+
+TEST_CASE("sums may be in place, and arrays may lie anywhere") {
+  for (const int ranks : {1, 3, 4})
+    for (const index_t shift : {0, 1})
+      for (const index_t n : {0, 1, 7, 300}) {
+        CHECK(right<float, float>(ranks, 0, n, 300, shift, true));
+        CHECK(right<float16, float>(ranks, ranks - 1, n, 301, shift, false));
+        CHECK(right<double, double>(ranks, 0, n, 300, shift, false));
+      }
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,325 @@
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <tessera/cuda/local/local.cuh>
+
+#include "comm/local/cases.hpp"
+#include "cuda/ranks.hpp"
+
+namespace tessera {
+namespace {
+
+static_assert(Communicator<CudaLocal> && CudaLocal::ordered);
+static_assert(!std::movable<CudaLocal::Queue>);
+
+namespace cases = local_cases;
+using cases::Floats;
+using testing::delay;
+using Memory = testing::DeviceMemory<float>;
+
+// The ranks on one device, and on as many as there are.
+struct OnDevice {
+  using Comm = CudaLocal;
+  template <class T>
+  using Memory = testing::DeviceMemory<T>;
+
+  template <class F>
+  static void run_once(int world, F f) {
+    run_cuda_ranks(world, f, {.devices = {0}});
+  }
+  template <class F>
+  static void run(int world, F f) {
+    run_once(world, f);
+    if (world > 1 && devices() > 1) run_cuda_ranks(world, f);
+  }
+
+  static int devices() {
+    int count = 0;
+    REQUIRE(cudaGetDeviceCount(&count) == cudaSuccess);
+    return count;
+  }
+};
+
+TEST_CASE("reduce_scatter sums in the fixed tree, whole, ragged, short, empty and in place") {
+  cases::reduce_scatter_sums_in_the_tree<OnDevice>();
+}
+TEST_CASE("bfloat16 is summed in float and rounded once") { cases::bfloat16_is_summed_in_float<OnDevice>(); }
+TEST_CASE("sums are scaled in float before they are rounded, in place too") {
+  cases::sums_are_scaled_in_float_before_they_are_rounded<OnDevice>();
+}
+TEST_CASE("all_gather puts every slice at its place and truncates the last ones, in place too") {
+  cases::all_gather_puts_every_slice_at_its_place<OnDevice>();
+}
+TEST_CASE("all_reduce sums floats in the tree, and integers modulo 2^64") {
+  cases::all_reduce_sums_floats_and_integers<OnDevice>();
+}
+TEST_CASE("all_to_all transposes, and broadcast copies the root's") {
+  cases::all_to_all_transposes_and_broadcast_copies<OnDevice>();
+}
+TEST_CASE("posting does not wait for other ranks, and operations run in the order issued") {
+  cases::posting_does_not_wait<OnDevice>();
+}
+TEST_CASE("a collective starts after the event that it is given") {
+  cases::a_collective_starts_after_its_event<OnDevice>();
+}
+TEST_CASE("two queues used in opposite order by two ranks do not deadlock") {
+  cases::queues_in_opposite_order_do_not_deadlock<OnDevice>();
+}
+TEST_CASE("a rank that calls something else gives every rank an error that names both ranks and both calls") {
+  cases::another_call_is_named_to_every_rank<OnDevice>();
+}
+TEST_CASE("another root is found as well") { cases::another_root_is_found<OnDevice>(); }
+TEST_CASE("a wait longer than the timeout names who is missing and where each rank is, to everybody") {
+  cases::a_long_wait_names_who_is_missing_and_where_each_rank_is<OnDevice>();
+}
+TEST_CASE("ranks that all wait for each other's calls are told so at once, and where each of them waits") {
+  cases::ranks_that_all_wait_for_each_other_are_told_at_once<OnDevice>();
+}
+TEST_CASE("a rank that throws wakes the others at once, with its name and message, and its error comes out") {
+  cases::a_rank_that_throws_wakes_the_others<OnDevice>();
+}
+TEST_CASE("the error of a rank that only heard of another's is not taken for the cause") {
+  cases::who_only_heard_of_an_error_is_not_its_cause<OnDevice>();
+}
+TEST_CASE("a rank that returns while others wait for it is named") { cases::a_rank_that_returns_is_named<OnDevice>(); }
+TEST_CASE("a queue that is destroyed has left, which its peers are told") {
+  cases::a_queue_that_ends_has_left<OnDevice>();
+}
+TEST_CASE("a rank that leaves a queue is said to have left, whether or not it had joined what others wait for") {
+  cases::who_leaves_a_queue_is_said_to_have_left<OnDevice>();
+}
+TEST_CASE("a dropped epoch is named to those still in it, and the next one is clean") {
+  cases::a_dropped_epoch_is_named_and_the_next_is_clean<OnDevice>();
+}
+TEST_CASE("ranks may all drop, each at another place, and start again together") {
+  cases::ranks_may_all_drop_and_start_again<OnDevice>();
+}
+TEST_CASE("a rank that caught its own exception after dropping does not leave the others waiting") {
+  cases::a_rank_that_caught_its_own_error_goes_on<OnDevice>();
+}
+TEST_CASE("a queue may be destroyed while its collectives are in flight, and buffers after it") {
+  cases::a_queue_may_end_with_collectives_in_flight<OnDevice>();
+}
+TEST_CASE("after a failure every later call of every rank throws it") {
+  cases::after_a_failure_every_call_throws_it<OnDevice>();
+}
+TEST_CASE("what does not fit is refused before anything is sent") { cases::what_does_not_fit_is_refused<OnDevice>(); }
+
+// --- what a device adds ---------------------------------------------------------------------------------------------
+
+struct Fill {
+  float* to;
+  float value;
+  TESSERA_HD void operator()(index_t i) const noexcept { to[i] = value; }
+};
+
+struct Copy {
+  const float* from;
+  float* to;
+  TESSERA_HD void operator()(index_t i) const noexcept { to[i] = from[i]; }
+};
+
+// Runs f(comm, executor, late) with each rank in turn as the one whose compute stream is late from late() on, on one
+// device and on several.
+template <class F>
+void with_each_rank_late(F f) {
+  const testing::SeveralDevices several;
+  for (int late = 0; late < 4; ++late)
+    OnDevice::run(4, [&](CudaLocal& comm) {
+      Cuda executor = comm.executor();
+      f(comm, executor, [&] {
+        if (comm.rank() == late) delay(executor.stream());
+      });
+    });
+}
+
+TEST_CASE("no device begins before what every rank computed is there") {
+  with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
+    Memory x(Floats(3000, 100)), out(Floats(3000));
+    auto queue = comm.queue(cases::seconds(30));
+    late();
+    executor.for_each(3000, Fill{x.out().data(), 1.0f + comm.rank()});
+    const CudaEvent event = queue.all_reduce(x.out(), {"x", 0, 0}, executor.record());
+    executor.wait(event);
+    executor.for_each(3000, Copy{x.in().data(), out.out().data()});
+    executor.record().wait();
+    CHECK(out.get() == Floats(3000, 10));
+  });
+}
+
+TEST_CASE("a rank's input is its own again only when every device has read it") {
+  with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
+    const index_t part = 700;
+    Memory in(Floats(4 * part, 1.0f + comm.rank())), out{Floats(part)};
+    auto queue = comm.queue(cases::seconds(30));
+    late();
+    executor.wait(queue.reduce_scatter(in.in(), out.out(), part, 1, {"g", 0, 0}, executor.record()));
+    executor.for_each(4 * part, Fill{in.out().data(), 1000});
+    executor.record().wait();
+    CHECK(out.get() == Floats(part, 10));
+  });
+}
+
+TEST_CASE("a collective begins when the one before has ended on every device, though nobody waits in between") {
+  with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
+    const index_t part = 700;
+    Memory vector(Floats(4 * part, 1.0f + comm.rank())), slice{Floats(part)};
+    auto queue = comm.queue(cases::seconds(30));
+    late();
+    CudaEvent event = executor.record();
+    for (int round = 0; round < 3; ++round) {
+      queue.reduce_scatter(vector.in(), slice.out(), part, 1, {"g", round, 0}, event);
+      event = queue.all_gather(slice.in(), vector.out(), part, {"p", round, 0});
+    }
+    event.wait();
+    CHECK(vector.get() == Floats(4 * part, 160));  // 10, then four times as much, twice
+  });
+}
+
+// Where the ranks' threads meet. A stream goes on behind hold() only when they have; if they wait for it in turn, in
+// vain.
+struct Meeting {
+  int ranks;
+  std::atomic<int> came = 0;
+  std::atomic<bool> in_vain = false;
+
+  void come() {
+    ++came;
+    while (came < ranks) std::this_thread::yield();
+  }
+  static void hold(void* meeting) {
+    Meeting& self = *static_cast<Meeting*>(meeting);
+    for (int ms = 0; ms < 5000 && self.came < self.ranks; ++ms) std::this_thread::sleep_for(cases::milliseconds(1));
+    if (self.came < self.ranks) self.in_vain = true;
+  }
+};
+
+TEST_CASE("posting waits for no device, and waiting for an event only for the other ranks' posting") {
+  Meeting ready{2}, posted{2};
+  OnDevice::run_once(2, [&](CudaLocal& comm) {
+    Cuda executor = comm.executor();
+    Memory x(Floats(100, 1));
+    auto queue = comm.queue(cases::seconds(30));
+    const auto double_and_sum = [&] {
+      executor.for_each(100, Fill{x.out().data(), 2});
+      const CudaEvent event = queue.all_reduce(x.out(), {"x", 0, 0}, executor.record());
+      executor.wait(event);
+      return event;
+    };
+    double_and_sum().wait();  // the runtime may wait for the device when it loads a kernel
+    ready.come();
+    REQUIRE(cudaLaunchHostFunc(executor.stream(), Meeting::hold, &posted) == cudaSuccess);
+    const CudaEvent event = double_and_sum();
+    posted.come();
+    event.wait();
+    CHECK(event.done());
+    CHECK(x.get() == Floats(100, 4));
+  });
+  CHECK_FALSE(posted.in_vain);
+}
+
+TEST_CASE("behind a drop nothing of this rank's memory is touched, though what all had joined was not done yet") {
+  with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
+    Memory x(Floats(2000, 1));
+    auto queue = comm.queue(cases::seconds(30));
+    late();
+    const CudaEvent event = queue.all_reduce(x.out(), {"x", 0, 0}, executor.record());
+    executor.wait(event);  // all have joined it
+    queue.drop();
+    CHECK(event.done());
+    CHECK(x.get() == Floats(2000, 4));
+  });
+}
+
+TEST_CASE("a rank may compute on a stream of the caller's") {
+  run_cuda_ranks(2, [](CudaLocal& given) {
+    cudaStream_t stream = nullptr;
+    REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+    {
+      CudaLocal comm = given.on(stream);
+      CHECK(comm.rank() == given.rank());
+      CHECK(comm.executor().stream() == stream);
+      CHECK(comm.executor().device() == given.executor().device());
+      Memory x(Floats(100, 1));
+      auto queue = comm.queue(cases::seconds(30));
+      delay(stream);
+      comm.executor().for_each(100, Fill{x.out().data(), 2});
+      queue.all_reduce(x.out(), {"x", 0, 0}, comm.executor().record()).wait();
+      CHECK(x.get() == Floats(100, 4));
+    }
+    cudaStreamDestroy(stream);
+  });
+}
+
+TEST_CASE("ranks are dealt to the devices, those that are named or all that there are") {
+  const testing::SeveralDevices several;
+  const int count = OnDevice::devices();
+  run_cuda_ranks(5, [&](CudaLocal& comm) {
+    int current = -1;
+    CHECK(cudaGetDevice(&current) == cudaSuccess);
+    CHECK(current == comm.rank() % count);
+    CHECK(comm.executor().device() == current);
+  });
+  run_cuda_ranks(3, [&](CudaLocal& comm) { CHECK(comm.executor().device() == count - 1); }, {.devices = {count - 1}});
+}
+
+TEST_CASE("on several devices every collective has the bits that it has on one") {
+  const testing::SeveralDevices several;
+  cases::reduce_scatter_sums_in_the_tree<OnDevice>();
+  cases::sums_are_scaled_in_float_before_they_are_rounded<OnDevice>();
+  cases::all_gather_puts_every_slice_at_its_place<OnDevice>();
+  cases::all_reduce_sums_floats_and_integers<OnDevice>();
+  cases::all_to_all_transposes_and_broadcast_copies<OnDevice>();
+}
+
+TEST_CASE("more ranks than a kernel of their own is made for sum in the same tree") {
+  for (const int world : {9, 16, collectives::most_ranks})
+    OnDevice::run_once(world, [&](CudaLocal& comm) {
+      auto queue = comm.queue(cases::seconds(30));
+      const index_t part = 4, elements = world * part - 3;
+      Floats values;
+      for (index_t i = 0; i < elements; ++i) values.push_back(cases::made_up(comm.rank(), i));
+      Memory in(values), out(Floats(part, -1));
+      queue.reduce_scatter(in.in(), out.out(), part, 1, {"g", 0, 0}).wait();
+      const Slice own(elements, part, comm.rank());
+      const Floats sums = out.get();
+      bool right = true;
+      for (index_t i = 0; i < own.size; ++i) right &= sums[i] == cases::sum_at(world, own.begin + i);
+      CHECK(right);
+    });
+}
+
+TEST_CASE("what a graph captures is refused, for other threads take part in it") {
+  run_cuda_ranks(1, [](CudaLocal& comm) {
+    Cuda executor = comm.executor();
+    Memory x(Floats(4));
+    auto queue = comm.queue(cases::seconds(30));
+    REQUIRE(cudaStreamBeginCapture(executor.stream(), cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+    const CudaEvent captured = executor.record();
+    CHECK_THROWS_WITH_AS(queue.all_reduce(x.out(), {"norm of step", 5, 6}, captured),
+                         "all_reduce of 4 float (norm of step 5, pass 6): CudaLocal cannot be captured in a CUDA "
+                         "graph; CudaSelf and Nccl can",
+                         UsageError);
+    cudaGraph_t graph = nullptr;
+    REQUIRE(cudaStreamEndCapture(executor.stream(), &graph) == cudaSuccess);
+    cudaGraphDestroy(graph);
+  });
+}
+
+TEST_CASE("run_cuda_ranks refuses too few and too many ranks, and devices that do not exist") {
+  CHECK_THROWS_WITH_AS(run_cuda_ranks(0, [](CudaLocal&) {}), "run_cuda_ranks: there must be 1 to 64 ranks, not 0",
+                       OptionError);
+  CHECK_THROWS_WITH_AS(run_cuda_ranks(65, [](CudaLocal&) {}), "run_cuda_ranks: there must be 1 to 64 ranks, not 65",
+                       OptionError);
+  const int count = OnDevice::devices();
+  CHECK_THROWS_WITH_AS(run_cuda_ranks(2, [](CudaLocal&) {}, {.devices = {0, count}}),
+                       doctest::Contains(("there is no CUDA device " + std::to_string(count)).c_str()), OptionError);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,134 @@
+// Run by mpirun on some ranks, and as it is, alone. Processes have no NCCL in common in the emulation: what ranks do
+// together is tested there up to where NCCL begins, and all of it on a machine with a device a rank.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+#include <mpi.h>
+#include <nccl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include <tessera/cuda/nccl/mpi.cuh>
+
+#include "cuda/ranks.hpp"
+#include "memory_limit.hpp"
+#include "page.hpp"
+
+// [mpi]
+tessera::Nccl start() {
+  MPI_Comm node;  // the ranks of this machine
+  MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  int local_rank = 0;
+  MPI_Comm_rank(node, &local_rank);
+  MPI_Comm_free(&node);
+  cudaSetDevice(local_rank);
+  return tessera::nccl_from_mpi(MPI_COMM_WORLD);
+}
+// [end]
+
+namespace tessera {
+namespace {
+
+using Floats = std::vector<float>;
+
+constexpr Duration patient = Duration::seconds(30);
+
+struct Place {
+  int rank = 0, size = 1;
+};
+
+Place place_in(MPI_Comm communicator) {
+  Place place;
+  MPI_Comm_rank(communicator, &place.rank);
+  MPI_Comm_size(communicator, &place.size);
+  return place;
+}
+
+// The sum over all ranks of 1.
+float sum_of_ones(const Nccl& comm) {
+  auto queue = comm.queue(patient);
+  testing::DeviceMemory<float> x(Floats(1, 1.0f));
+  queue.all_reduce(x.out(), {"x", 0, 0}).wait();
+  return x.get()[0];
+}
+
+TEST_CASE("each process alone is a world of one") {
+  const Nccl comm = nccl_from_mpi(MPI_COMM_SELF, patient);
+  CHECK(comm.rank() == 0);
+  CHECK(comm.size() == 1);
+  CHECK(sum_of_ones(comm) == 1);
+}
+
+TEST_CASE("ranks of MPI are ranks of NCCL, as docs/cuda.md starts them") {
+  CHECK(testing::page_shows("docs/cuda.md", "tests/cuda/nccl/mpi.cu", "mpi"));
+  const Place me = place_in(MPI_COMM_WORLD);
+  int devices = 0;
+  cuda_check(cudaGetDeviceCount(&devices), "counting CUDA devices");
+  if (devices < me.size) return;
+  const Nccl comm = start();
+  CHECK(comm.rank() == me.rank);
+  CHECK(comm.size() == me.size);
+  CHECK(sum_of_ones(comm) == static_cast<float>(me.size));
+}
+
+#if defined(TESSERA_EMULATED_CUDA)
+
+TEST_CASE("ranks that MPI has brought together wait for each other in NCCL as long as the timeout") {
+  const Place me = place_in(MPI_COMM_WORLD);
+  if (me.size == 1) return;
+  CHECK_THROWS_WITH_AS(nccl_from_mpi(MPI_COMM_WORLD, Duration::milliseconds(200)),
+                       doctest::Contains("not all ranks have come within 0.2 s"), CommError);
+}
+
+TEST_CASE("a rank without a device is named to all, and none waits for it") {
+  const Place me = place_in(MPI_COMM_WORLD);
+  for (const int without : {me.size - 1, 0}) {
+    if (me.rank == without) emulated::broken(cudaErrorNoDevice);
+    std::string error, told;
+    try {
+      nccl_from_mpi(MPI_COMM_WORLD);
+    } catch (const CudaError& own) {
+      error = own.what();
+    } catch (const PeerError& of_peer) {
+      error = of_peer.what();
+      told = message({"rank ", without, " of ", me.size, " could not begin: "});
+    }
+    emulated::broken(cudaSuccess);
+    CHECK(told.empty() == (me.rank == without));
+    CHECK(error.find(told) == 0);
+    CHECK(error.find("there is no CUDA device") != std::string::npos);
+  }
+}
+
+#endif
+
+TEST_CASE("a timeout that cannot be is refused on every rank, though one alone gave it") {
+  const Place me = place_in(MPI_COMM_WORLD);
+  const auto start = [&] { nccl_from_mpi(MPI_COMM_WORLD, me.rank == 0 ? Duration{} : patient); };
+  if (me.rank == 0)
+    CHECK_THROWS_WITH_AS(start(), "rendezvous: timeout must be greater than 0", OptionError);
+  else
+    CHECK_THROWS_WITH_AS(start(), doctest::Contains("could not begin: rendezvous: timeout must be"), PeerError);
+}
+
+}  // namespace
+}  // namespace tessera
+
+int main(int argc, char** argv) {
+  int devices = 0;
+  if (const cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess || devices == 0) {
+    std::printf("skipped: there is no CUDA device (%s)\n", cudaGetErrorString(error));
+    return 77;
+  }
+#if !defined(__CUDACC__)  // not tried where a driver maps memory of its own
+  tessera::limit_memory();
+#endif
+  alarm(100);  // a rank whose peer has failed would wait for it
+  MPI_Init(&argc, &argv);
+  const int failed = doctest::Context(argc, argv).run();
+  MPI_Finalize();
+  return failed;
+}

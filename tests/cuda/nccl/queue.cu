@@ -1,0 +1,340 @@
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+#include <nccl.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <tessera/cuda/nccl/queue.cuh>
+
+#include "comm/local/cases.hpp"
+#include "cuda/nccl_ranks.hpp"
+#include "cuda/ranks.hpp"
+
+namespace tessera {
+namespace {
+
+namespace cases = local_cases;
+using cases::contains;
+using cases::Floats;
+using testing::errors_of_ranks;
+using testing::run_nccl_ranks;
+using AnyOrder = testing::OverNccl<Nccl>;
+using Memory = testing::DeviceMemory<float>;
+
+constexpr Duration patient = Duration::seconds(30);
+
+static_assert(CommunicationQueue<nccl::Queue, CudaEvent>);
+
+// Sums of small integers have no order.
+template <class T>
+std::vector<T> counted(index_t n, int rank) {
+  std::vector<T> values;
+  for (index_t i = 0; i < n; ++i) values.push_back(T(static_cast<float>((i * 7 + rank * 3) % 16)));
+  return values;
+}
+template <class T>
+T sum_of_counted(index_t i, int world) {
+  float sum = 0;
+  for (int r = 0; r < world; ++r) sum += static_cast<float>((i * 7 + r * 3) % 16);
+  return T(sum);
+}
+
+template <class In, class Out>
+void check_reduce_scatter(Nccl& comm, float scale = 1) {
+  auto queue = comm.queue(patient);
+  auto staging = comm.executor().allocate<float>(8 * 300);
+  queue.lend(std::as_writable_bytes(staging.span()));
+  const auto made = comm.executor().record();
+  bool right = true;
+  cases::for_every_size(comm.size(), [&](index_t part, index_t elements) {
+    const Slice own(elements, part, comm.rank());
+    testing::DeviceMemory<In> in(counted<In>(elements, comm.rank()));
+    testing::DeviceMemory<Out> out(std::vector<Out>(static_cast<std::size_t>(part), Out(-1.0f)));
+    queue.reduce_scatter(in.in(), out.out(), part, scale, {"g", part, elements}, made).wait();
+    const auto sums = out.get();
+    for (index_t i = 0; i < part; ++i) {
+      const Out wanted = i < own.size ? Out(scale * sum_of_counted<float>(own.begin + i, comm.size())) : Out(-1.0f);
+      right &= static_cast<float>(sums[static_cast<std::size_t>(i)]) == static_cast<float>(wanted);
+    }
+    if constexpr (std::same_as<In, Out>) {
+      queue.reduce_scatter(in.in(), in.out().subspan(own.begin, own.size), part, 1, {"in place", 0, 0}).wait();
+      const auto all = in.get(), before = counted<In>(elements, comm.rank());
+      for (index_t i = 0; i < elements; ++i) {
+        const bool mine = i >= own.begin && i < own.begin + own.size;
+        const In wanted = mine ? sum_of_counted<In>(i, comm.size()) : before[static_cast<std::size_t>(i)];
+        right &= static_cast<float>(all[static_cast<std::size_t>(i)]) == static_cast<float>(wanted);
+      }
+    }
+  });
+  CHECK(right);
+}
+
+TEST_CASE("reduce_scatter sums every type, whole, ragged, short, empty and in place") {
+  for (int world = 1; world <= 4; ++world)
+    run_nccl_ranks(world, [](Nccl& comm) {
+      check_reduce_scatter<float, float>(comm);
+      check_reduce_scatter<bfloat16, bfloat16>(comm);
+      check_reduce_scatter<float16, float16>(comm);
+      check_reduce_scatter<bfloat16, float>(comm);
+      check_reduce_scatter<float16, float>(comm);
+    });
+}
+
+TEST_CASE("reduce_scatter multiplies by its scale, in NCCL's sum what each rank brings") {
+  for (int world = 1; world <= 3; ++world)
+    run_nccl_ranks(world, [](Nccl& comm) {
+      check_reduce_scatter<float, float>(comm, 0.25f);
+      check_reduce_scatter<bfloat16, bfloat16>(comm, 0.25f);
+      check_reduce_scatter<float16, float16>(comm, 0.25f);
+      check_reduce_scatter<float16, float>(comm, 0.25f);
+    });
+  run_nccl_ranks(4, [](Nccl& comm) {
+    auto queue = comm.queue(patient);
+    testing::DeviceMemory<float16> large(std::vector<float16>(256, float16(60000.0f)));
+    testing::DeviceMemory<float16> mean(std::vector<float16>(64));
+    queue.reduce_scatter(large.in(), mean.out(), 64, 0.25f, {"g", 0, 0}, comm.executor().record()).wait();
+    bool right = true;
+    for (const float16 x : mean.get()) right &= static_cast<float>(x) == 60000.0f;  // whose sum is infinite
+    CHECK(right);
+  });
+}
+
+TEST_CASE("all_reduce sums floats and integers modulo 2^64") {
+  run_nccl_ranks(3, [](Nccl& comm) {
+    auto queue = comm.queue(patient);
+    for (const index_t n : {0, 1, 1000}) {
+      const auto size = static_cast<std::size_t>(n);
+      Memory x(counted<float>(n, comm.rank()));
+      testing::DeviceMemory<double> y(std::vector<double>(size, 0.5 + comm.rank()));
+      testing::DeviceMemory<std::uint64_t> u(std::vector<std::uint64_t>(size, ~std::uint64_t{0}));
+      testing::DeviceMemory<std::int64_t> s(std::vector<std::int64_t>(size, -comm.rank()));
+      queue.all_reduce(x.out(), {"x", 0, 0});
+      queue.all_reduce(y.out(), {"y", 0, 0});
+      queue.all_reduce(u.out(), {"u", 0, 0});
+      queue.all_reduce(s.out(), {"s", 0, 0}).wait();
+      bool right = y.get() == std::vector<double>(size, 4.5) && s.get() == std::vector<std::int64_t>(size, -3) &&
+                   u.get() == std::vector<std::uint64_t>(size, std::uint64_t{0} - 3);
+      const Floats sums = x.get();
+      for (index_t i = 0; i < n; ++i) right &= sums[static_cast<std::size_t>(i)] == sum_of_counted<float>(i, 3);
+      CHECK(right);
+    }
+  });
+}
+
+TEST_CASE("all_gather puts every slice at its place and truncates the last ones, in place too") {
+  cases::all_gather_puts_every_slice_at_its_place<AnyOrder>();
+}
+TEST_CASE("all_to_all transposes, and broadcast copies the root's") {
+  cases::all_to_all_transposes_and_broadcast_copies<AnyOrder>();
+}
+TEST_CASE("posting does not wait for other ranks, and operations run in the order issued") {
+  cases::posting_does_not_wait<AnyOrder>();
+}
+TEST_CASE("a collective starts after the event that it is given") {
+  cases::a_collective_starts_after_its_event<AnyOrder>();
+}
+TEST_CASE("what does not fit is refused before anything is sent") { cases::what_does_not_fit_is_refused<AnyOrder>(); }
+
+struct Fill {
+  float* first;
+  float value;
+  TESSERA_HD void operator()(index_t i) const noexcept { first[i] = value; }
+};
+struct Double {
+  float* first;
+  TESSERA_HD void operator()(index_t i) const noexcept { first[i] *= 2; }
+};
+
+// Nothing between the first write and the last read waits on the host.
+TEST_CASE("a collective waits for the compute stream, and that for the collective, however late either is") {
+  for (int round = 0; round < 10; ++round)
+    run_nccl_ranks(2, [&](Nccl& nccl) {
+      const CudaStream compute;
+      const Nccl comm = nccl.on(compute.get());
+      Cuda executor = comm.executor();
+      CHECK(executor.stream() == compute.get());
+      auto queue = comm.queue(patient);
+      auto x = executor.allocate<float>(1000);
+      if (round % 2 == 0) testing::delay(compute.get());
+      executor.for_each(1000, Fill{x.span().data(), 1.0f + static_cast<float>(comm.rank())});
+      executor.wait(queue.all_reduce(x.span(), {"x", 0, 0}, executor.record()));
+      executor.for_each(1000, Double{x.span().data()});
+      Floats got(1000);
+      executor.download(std::as_const(x).span(), got.data());
+      CHECK(got == Floats(1000, 6.0f));
+    });
+}
+
+TEST_CASE("a rank that calls something else, or nothing, gives the others an error that names their call") {
+  for (const bool missing : {true, false}) {
+    const auto errors = errors_of_ranks(3, [&](Nccl& comm) {
+      Memory x(Floats(4096)), y(Floats(1366));
+      const bool odd = comm.rank() == 2;
+      auto queue = comm.queue(testing::impatient);
+      queue.all_reduce(x.out(), {"warm", 0, 0}).wait();
+      if (odd) {
+        if (!missing) CHECK_THROWS_AS(queue.all_reduce(x.out(), {"norm", 0, 0}).wait(), CommError);
+        return;
+      }
+      queue.all_gather(y.in(), x.out(), 1366, {"parameters of bucket", 3, 2}).wait();
+    });
+    for (std::size_t r = 0; r < 2 && r < errors.size(); ++r)
+      CHECK(
+          errors[r] ==
+          message({"all_gather of 4096 float in parts of 1366 (parameters of bucket 3, pass 2), operation 1, was not "
+                   "done after ",
+                   testing::impatient.seconds(), " s: a rank is missing or called differently; communicator aborted"}));
+  }
+}
+
+TEST_CASE("after a failure every call and every wait throws it, and after every rank's drop all is clean") {
+  std::atomic<int> gone = 0;
+  run_nccl_ranks(3, [&](Nccl& comm) {
+    auto queue = comm.queue(comm.rank() == 0 ? patient : testing::impatient);
+    Memory x(Floats(10, 1.0f)), lost(Floats(10, 1.0f));
+    queue.all_reduce(x.out(), {"x", 0, 0}).wait();
+    if (comm.rank() == 0) {
+      while (gone < 2) std::this_thread::yield();
+    } else {
+      const auto event = queue.all_reduce(lost.out(), {"x", 1, 0});
+      std::string first, second;
+      try {
+        event.wait();
+      } catch (const CommError& error) {
+        first = error.what();
+      }
+      try {
+        queue.all_reduce(lost.out(), {"x", 2, 0});
+      } catch (const CommError& error) {
+        second = error.what();
+      }
+      CHECK(contains(first, "all_reduce of 10 float (x 1, pass 0), operation 1, was not done"));
+      CHECK(first == second);
+      CHECK_THROWS_AS(Cuda(comm.executor()).wait(event), CommError);
+      ++gone;
+    }
+    queue.drop();
+    queue.all_reduce(x.out(), {"x", 3, 0}).wait();
+    CHECK(x.get() == Floats(10, 9.0f));
+  });
+}
+
+TEST_CASE("a drop waits for what the others still join, and needs no failure") {
+  run_nccl_ranks(2, [](Nccl& comm) {
+    auto queue = comm.queue(patient);
+    Memory x(Floats(10, 1.0f));
+    for (int round = 0; round < 3; ++round) {
+      if (comm.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      const auto event = queue.all_reduce(x.out(), {"x", round, 0});
+      queue.drop();
+      CHECK(event.done());
+    }
+    CHECK(x.get() == Floats(10, 8.0f));
+  });
+}
+
+TEST_CASE("two queues progress independently of each other") {
+  run_nccl_ranks(2, [](Nccl& comm) {
+    auto first = comm.queue(patient), second = comm.queue(patient);
+    Memory x(Floats(10, 1.0f)), y(Floats(10, 1.0f));
+    CudaEvent one;
+    if (comm.rank() == 0) one = first.all_reduce(x.out(), {"x", 0, 0});
+    second.all_reduce(y.out(), {"y", 0, 0}).wait();
+    if (comm.rank() == 1) one = first.all_reduce(x.out(), {"x", 0, 0});
+    one.wait();
+    CHECK(x.get() == y.get());
+  });
+}
+
+TEST_CASE("collectives are captured in a graph that may be launched time after time") {
+  run_nccl_ranks(2, [](Nccl& nccl) {
+    const CudaStream compute;
+    const Nccl comm = nccl.on(compute.get());
+    Cuda executor = comm.executor();
+    auto queue = comm.queue(patient);
+    auto staging = executor.allocate<float>(200);
+    queue.lend(std::as_writable_bytes(staging.span()));
+    auto x = executor.allocate<float>(100);
+    auto narrow = executor.allocate<bfloat16>(200);
+    auto sum = executor.allocate<float>(100);
+    executor.upload(narrow.span(), std::vector<bfloat16>(200, bfloat16(2.0f)).data());
+    const auto step = [&] {
+      executor.wait(queue.all_reduce(x.span(), {"x", 0, 0}, executor.record()));
+      executor.wait(
+          queue.reduce_scatter(std::as_const(narrow).span(), sum.span(), 100, 1, {"g", 0, 0}, executor.record()));
+    };
+    step();  // connects
+    executor.upload(x.span(), Floats(100, 1.0f).data());
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    cuda_check(cudaStreamBeginCapture(compute.get(), cudaStreamCaptureModeThreadLocal), "capturing");
+    step();
+    cuda_check(cudaStreamEndCapture(compute.get(), &graph), "capturing");
+    cuda_check(cudaGraphInstantiate(&executable, graph, 0), "instantiating");
+    for (int launch = 0; launch < 3; ++launch) cuda_check(cudaGraphLaunch(executable, compute.get()), "launching");
+    Floats got(100), sums(100);
+    executor.download(std::as_const(x).span(), got.data());
+    executor.download(std::as_const(sum).span(), sums.data());
+    CHECK(got == Floats(100, 8.0f));
+    CHECK(sums == Floats(100, 4.0f));
+    cudaGraphExecDestroy(executable);
+    cudaGraphDestroy(graph);
+  });
+}
+
+// NCCL ends no communicator before the graphs that refer to it.
+TEST_CASE("a graph may be destroyed after the queue whose collectives it has: neither drop nor end waits for it") {
+  const std::size_t before = testing::communicators();
+  std::vector<cudaGraph_t> graphs(2);
+  run_nccl_ranks(2, [&](Nccl& nccl) {
+    const CudaStream compute;
+    const Nccl comm = nccl.on(compute.get());
+    Cuda executor = comm.executor();
+    auto queue = comm.queue(patient);
+    auto x = executor.allocate<float>(100);
+    const auto sum = [&] { executor.wait(queue.all_reduce(x.span(), {"x", 0, 0}, executor.record())); };
+    sum();
+    executor.record().wait();
+    cuda_check(cudaStreamBeginCapture(compute.get(), cudaStreamCaptureModeThreadLocal), "capturing");
+    sum();
+    cuda_check(cudaStreamEndCapture(compute.get(), &graphs[static_cast<std::size_t>(comm.rank())]), "capturing");
+    const Moment begin = Moment::now();
+    queue.drop();
+    sum();
+    queue.drop();
+    sum();  // by now the first epoch's communicator is of no use
+    executor.record().wait();
+    CHECK(Moment::now() - begin < nccl::goodbye);
+  });
+  for (const cudaGraph_t graph : graphs)
+    if (graph) cudaGraphDestroy(graph);
+  while (testing::communicators() > before) std::this_thread::yield();  // on threads that nobody waits for
+}
+
+TEST_CASE("a failure is told at once, though a graph still refers to the communicator that is aborted") {
+  const std::size_t before = testing::communicators();
+  std::vector<cudaGraph_t> graphs(2);
+  const auto errors = errors_of_ranks(2, [&](Nccl& nccl) {
+    const CudaStream compute;
+    const Nccl comm = nccl.on(compute.get());
+    Cuda executor = comm.executor();
+    auto x = executor.allocate<float>(100);
+    auto queue = comm.queue(testing::impatient);
+    const auto sum = [&] { return queue.all_reduce(x.span(), {"x", 0, 0}, executor.record()); };
+    sum().wait();
+    cuda_check(cudaStreamBeginCapture(compute.get(), cudaStreamCaptureModeThreadLocal), "capturing");
+    executor.wait(sum());
+    cuda_check(cudaStreamEndCapture(compute.get(), &graphs[static_cast<std::size_t>(comm.rank())]), "capturing");
+    if (comm.rank() == 0) sum().wait();
+  });
+  if (!errors.empty()) CHECK(contains(errors[0], "was not done after"));
+  for (const cudaGraph_t graph : graphs)
+    if (graph) cudaGraphDestroy(graph);
+  while (testing::communicators() > before) std::this_thread::yield();  // on threads that nobody waits for
+}
+
+}  // namespace
+}  // namespace tessera

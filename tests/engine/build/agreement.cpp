@@ -1,0 +1,34 @@
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include <tessera/engine/build/agreement.hpp>
+
+namespace tessera {
+namespace {
+
+Blueprint blueprint(std::string_view stage, std::uint64_t layout) {
+  Blueprint made;
+  made.set(0, "stage", stage, 0);
+  made.set(1, "layout", "some units", layout);
+  return made;
+}
+
+TEST_CASE("blueprints that are alike agree, and the first that differs is named with both values") {
+  CHECK_NOTHROW(compare(List{blueprint("Stage1", 5), blueprint("Stage1", 5)}));
+  CHECK_THROWS_WITH_AS(compare(List{blueprint("Stage1", 5), blueprint("Stage1", 5), blueprint("Stage2", 5)}),
+                       doctest::Contains("ranks differ in stage: rank 0 has Stage1, rank 2 has Stage2"),
+                       AgreementError);
+  CHECK_THROWS_WITH_AS(compare(List{blueprint("Stage1", 5), blueprint("Stage1", 6)}),
+                       doctest::Contains("ranks differ in layout"), AgreementError);
+}
+
+TEST_CASE("a text longer than its room is cut, not written beyond it") {
+  Blueprint long_text = blueprint(std::string(1000, 'x'), 5);
+  long_text.refuse(std::string(5000, 'y'));
+  CHECK(std::string(long_text.parts[0].text.data()).size() == long_text.parts[0].text.size() - 1);
+  CHECK(std::string(long_text.problem.data()).size() == long_text.problem.size() - 1);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,50 @@
+#include <doctest/doctest.h>
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#include <tessera/comm/self.hpp>
+#include <tessera/engine/build/composition.hpp>
+#include <tessera/engine/build/initialize.hpp>
+#include <tessera/engine/memory/optimizer_state.hpp>
+#include <tessera/engine/memory/whole_parameters.hpp>
+#include <tessera/engine/step/step_decision.hpp>
+#include <tessera/precision/precision.hpp>
+#include <tessera/rule/adam.hpp>
+#include <tessera/stage/stage.hpp>
+
+namespace tessera {
+namespace {
+
+TEST_CASE("each weight is asked for once, and is the same for the parameter and its master") {
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {100});
+  layout.add_tensor("frozen", {3}, {.frozen = true});
+  const Sharding sharding(layout, 1, 1000);
+  Self self;
+  Host host;
+  auto queue = self.queue(Duration::seconds(1));
+  const Plan plan = make_plan(sharding, {}, footprint_of<Adam, Stage1, Bf16>());
+  WholeParameters<Self, bfloat16, true> parameters(sharding, 0, host, queue, plan, {}, {});
+  StepDecision<Adam, Host> decision(host, plan, 0, 1, layout.units(), {}, false);
+  OptimizerState<Adam, Stage1, Bf16, Host, StepDecision<Adam, Host>> state(sharding, 0, host, plan, decision, 0);
+
+  std::map<std::pair<int, index_t>, int> asked;
+  int count = 0;
+  auto value = [&](Tensor t, index_t i) {
+    ++asked[{t.index, i}];
+    return 1 + 1e-3f * static_cast<float>(++count);  // not a function of its arguments, on purpose
+  };
+  initialize(sharding, host, parameters, state, value);
+  CHECK(asked.size() == 103);
+  for (const auto& [element, times] : asked) CHECK(times == 1);
+  for (index_t i = 0; i < 100; ++i)
+    CHECK(static_cast<float>(*parameters.at(0, i)) ==
+          static_cast<float>(bfloat16(state.kept(0, i, parameters).load(0))));
+  CHECK(static_cast<float>(*parameters.at_frozen(0, 2)) > 1);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,45 @@
+#include <doctest/doctest.h>
+
+#include <tessera/comm/local/local.hpp>
+#include <tessera/engine/memory/footprint.hpp>
+#include <tessera/rule/adam.hpp>
+#include <tessera/rule/schedule_free_adamw.hpp>
+#include <tessera/rule/sgd.hpp>
+#include <tessera/stage/stage.hpp>
+
+namespace tessera {
+namespace {
+
+TEST_CASE("the footprint of the policies is their types' sizes") {
+  constexpr Footprint adam = footprint_of<Adam, Stage2, Bf16>();
+  static_assert(adam.parameter_bytes == 2 && adam.gradient_bytes == 2 && adam.master_bytes == 4);
+  static_assert(adam.state_floats == 2 && adam.agreement_words_per_unit == 1 && adam.reduced_in_place);
+  static_assert(adam.state_sharded && adam.gradients_sharded && !adam.parameters_sharded);
+  CHECK(footprint_of<Sgd, Stage0, Fp32>().master_bytes == 0);
+}
+
+TEST_CASE("parameters are kept during evaluation where nothing beside them tells what they were") {
+  static_assert(footprint_of<Adam, Stage2, Fp32>().training_weight_bytes == 0);
+  static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Fp32>().training_weight_bytes == 4);
+  static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Bf16Remainder>().training_weight_bytes == 2);
+  static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Bf16Stochastic>().training_weight_bytes == 2);
+  static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Bf16>().training_weight_bytes == 0);
+  static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Fp16>().training_weight_bytes == 0);
+}
+
+TEST_CASE("passes are added by backward where sums have no order and gradients are whole") {
+  CHECK(adds_passes<Stage0>(false));
+  CHECK(adds_passes<Stage1>(false));
+  CHECK_FALSE(adds_passes<Stage2>(false));
+  CHECK_FALSE(adds_passes<Stage0>(true));
+}
+
+TEST_CASE("the sums of ranks that are threads are ordered and need no workspace") {
+  constexpr Sums sums = sums_of<Local, Bf16>();
+  CHECK(sums.ordered);
+  CHECK_FALSE(sums.staged);
+  CHECK_FALSE(sums.partial_staged);
+}
+
+}  // namespace
+}  // namespace tessera

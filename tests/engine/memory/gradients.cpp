@@ -1,0 +1,67 @@
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include <tessera/engine/memory/gradients.hpp>
+#include <tessera/exec/host.hpp>
+
+namespace tessera {
+namespace {
+
+Layout units(int count) {
+  Layout layout;
+  for (int u = 0; u < count; ++u) {
+    layout.add_unit("u" + std::to_string(u));
+    layout.add_tensor("w", {70});
+  }
+  return layout;
+}
+
+Plan plan_with(const Sharding& sharding, bool sharded) {
+  Footprint footprint;
+  footprint.gradients_sharded = footprint.state_sharded = sharded;
+  return make_plan(sharding, {}, footprint);
+}
+
+TEST_CASE("whole gradients lie in the flat space, in the caller's buffer") {
+  const Sharding sharding(units(2), 1, 1);
+  Host host;
+  std::vector<float> buffer(sharding.layout().trainable_elements());
+  WholeGradients<Host, float> gradients(sharding, host, plan_with(sharding, false), buffer);
+  CHECK(gradients.open(1, Unit{1}) == buffer.data() + 128);
+  CHECK(gradients.at(0) == buffer.data());
+  CHECK(host.allocated_bytes() == 0);
+}
+
+TEST_CASE("a slot is a bucket's until it is sent, then the next one's, the longest sent first") {
+  const Sharding sharding(units(4), 1, 1);
+  Host host;
+  SlottedGradients<Host, float> gradients(sharding, host, plan_with(sharding, true), {});
+  float* const first = gradients.open(3, Unit{3});
+  CHECK(gradients.open(3, Unit{3}) == first);
+  float* const second = gradients.open(2, Unit{2});
+  CHECK(second != first);
+  CHECK(gradients.at(3) == first);
+  gradients.sent(3, {});
+  CHECK(gradients.at(3) == nullptr);
+  gradients.sent(2, {});
+  float* const reused = gradients.open(1, Unit{1});
+  CHECK(reused == first);
+  CHECK(gradients.open(0, Unit{0}) == second);
+}
+
+TEST_CASE("when all slots wait for their turn another bucket is refused, with the names of those that hold them") {
+  const Sharding sharding(units(3), 1, 1);
+  Host host;
+  SlottedGradients<Host, float> gradients(sharding, host, plan_with(sharding, true), {});
+  gradients.open(0, Unit{0});
+  gradients.open(1, Unit{1});
+  CHECK_THROWS_WITH_AS(gradients.open(2, Unit{2}), doctest::Contains("gradients('u2')"), UsageError);
+  CHECK_THROWS_WITH_AS(gradients.open(2, Unit{2}), doctest::Contains("'u0', 'u1'"), UsageError);
+  gradients.drop();
+  CHECK(gradients.open(2, Unit{2}) != nullptr);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,299 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <vector>
+
+#include <tessera/comm/local/local.hpp>
+#include <tessera/comm/decorators/recording.hpp>
+#include <tessera/comm/self.hpp>
+#include <tessera/engine/build/composition.hpp>
+#include <tessera/engine/memory/reduce.hpp>
+#include <tessera/precision/precision.hpp>
+#include <tessera/rule/sgd.hpp>
+#include <tessera/stage/stage.hpp>
+
+#include "drops_first.hpp"
+#include "native.hpp"
+#include "reference/reference.hpp"
+#include "training.hpp"
+
+namespace tessera {
+namespace {
+
+using testing::Native;
+
+constexpr index_t n = 200;
+
+index_t not_of_reduce(const Plan& plan) {
+  return plan.parameters.bytes() + plan.master_weights.bytes() + plan.optimizer_state.bytes() +
+         plan.gathered_buckets.bytes() + plan.agreement.bytes() + plan.tensor_norms.bytes() +
+         plan.step_numbers.bytes() + plan.step_rules.bytes();
+}
+
+// Local, if its reductions needed memory for all ranks' numbers: they fill it.
+class Staging {
+ public:
+  using Executor = Host;
+  static constexpr bool ordered = true;
+
+  template <class In, class Out>
+  static constexpr bool stages = std::is_same_v<Out, float>;
+
+  class Queue {
+   public:
+    using Event = HostEvent;
+
+    explicit Queue(Local& comm, Duration timeout) : queue_(comm.queue(timeout)), world_(comm.size()) {}
+
+    void lend(std::span<std::byte> staging) noexcept { staging_ = staging; }
+
+    template <class In, class Out>
+    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
+                         const Event& after = {}) {
+      const index_t needed = stages<In, Out> && world_ > 1 ? world_ * part * static_cast<index_t>(sizeof(In)) : 0;
+      if (std::ssize(staging_) < needed) throw BufferError("too little was lent");
+      std::fill(staging_.begin(), staging_.end(), std::byte{0xff});
+      return queue_.reduce_scatter(in, out, part, scale, tag, after);
+    }
+    template <class T>
+    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
+      return queue_.all_gather(in, out, part, tag, after);
+    }
+    void drop() noexcept { queue_.drop(); }
+
+   private:
+    Local::Queue queue_;
+    int world_;
+    std::span<std::byte> staging_;
+  };
+
+  explicit Staging(Local comm) : comm_(std::move(comm)) {}
+  int rank() const { return comm_.rank(); }
+  Queue queue(Duration timeout) { return Queue(comm_, timeout); }
+
+ private:
+  Local comm_;
+};
+
+// Every rank's part of the sum over `world` ranks and `passes` passes of gradients up to `size`, put together.
+template <class Stage, class Precision, class Comm = Local>
+std::vector<float> reduced(int world, int passes, float size = 1) {
+  std::vector<float> all(n);
+  Layout layout;
+  layout.add_unit("only");
+  layout.add_tensor("w", {n});
+  run_ranks(world, [&](Local& local) {
+    Comm comm(local);
+    const Sharding sharding(layout, world, 1000);
+    Host host;
+    auto queue = comm.queue(Duration::seconds(10));
+    const Plan plan = make_plan(sharding, {.micro_batches = passes},
+                                footprint_of<Sgd, Stage, Precision>(sums_of<Comm, Precision>()));
+    Reduce<Comm, Stage, Precision> reduce(sharding, comm.rank(), host, queue, plan, passes, {});
+    CHECK(host.allocated_bytes() == plan.bytes() - not_of_reduce(plan));
+    const testing::DropsFirst drops_first(queue);
+    for (int k = 0; k < passes; ++k) {
+      auto* const leaf = reduce.open(Unit{0}, true);
+      const int j = k * world + comm.rank();
+      for (index_t i = 0; i < n; ++i)
+        leaf[i] = typename Precision::Gradient(size * testing::made_up_gradient(0, j, Tensor{0}, i));
+      reduce.depart(0, k, k);
+    }
+    reduce.finish(0, 0);
+    const auto sum = reduce.sum(0);
+    const Range own = sharding.trainable().owned(0, comm.rank());
+    REQUIRE(static_cast<index_t>(sum.size()) == own.size());
+    for (index_t i = own.begin; i < own.end; ++i) all[i] = static_cast<float>(sum[i - own.begin]);
+    if (!Stage::shards_state)
+      for (index_t i = 0; i < own.begin; ++i)
+        CHECK(static_cast<float>(*reduce.at(0, i)) != 0);  // the others' parts have come too
+  });
+  return all;
+}
+
+float as_it_is(float x) { return x; }
+
+// rounded: to the type of gradients and of their sum.
+std::vector<float> expected(int world, int passes, float (*rounded)(float), float size = 1) {
+  std::vector<reference::Floats> leaves;
+  for (int j = 0; j < world * passes; ++j) {
+    leaves.emplace_back();
+    for (index_t i = 0; i < n; ++i) {
+      leaves.back().push_back(rounded(size * testing::made_up_gradient(0, j, Tensor{0}, i)));
+    }
+  }
+  auto sum = reference::reduced(leaves, static_cast<std::size_t>(world));
+  if (rounded != as_it_is)
+    for (float& x : sum) x = rounded(x * (1.0f / static_cast<float>(world * passes)));
+  return sum;
+}
+
+TEST_CASE("the sum over ranks and passes is the reference's tree to the bit; in 16 bits it is the mean, rounded once") {
+  for (int world = 1; world <= 5; ++world)
+    for (int passes = 1; passes <= 8; ++passes) {
+      CAPTURE(world);
+      CAPTURE(passes);
+      CHECK(reduced<Stage0, Fp32>(world, passes) == expected(world, passes, as_it_is));
+      CHECK(reduced<Stage2, Fp32>(world, passes) == expected(world, passes, as_it_is));
+      CHECK(reduced<Stage1, Bf16>(world, passes) == expected(world, passes, reference::to_bf16));
+      CHECK(reduced<Stage3, Bf16>(world, passes) == expected(world, passes, reference::to_bf16));
+      const float large = 65504;  // the sums are beyond float16
+      CHECK(reduced<Stage1, Fp16>(world, passes, large) == expected(world, passes, reference::to_fp16, large));
+      CHECK(reduced<Stage3, Fp16>(world, passes, large) == expected(world, passes, reference::to_fp16, large));
+    }
+}
+
+TEST_CASE("a library's sums have the mean's range in float16, and are not scaled in bfloat16") {
+  for (const int world : {1, 2, 4})
+    for (const int passes : {1, 2, 4}) {
+      // Stages 0 and 1 add passes in float16 themselves.
+      const float size = 65504;
+      CHECK(reduced<Stage2, Fp16, Native>(world, passes, size) == expected(world, passes, reference::to_fp16, size));
+      if (passes == 1)
+        CHECK(reduced<Stage1, Fp16, Native>(world, 1, size) == expected(world, 1, reference::to_fp16, size));
+      auto mean = reduced<Stage2, Bf16, Native>(world, passes);
+      for (float& x : mean) x /= static_cast<float>(world * passes);
+      CHECK(mean == expected(world, passes, reference::to_bf16));
+    }
+}
+
+Layout three_units() {
+  Layout layout;
+  for (const char* name : {"a", "b", "c"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {70});
+  }
+  return layout;
+}
+
+// A world of one, a bucket a unit.
+template <class Stage, class Precision>
+struct Alone {
+  Sharding sharding;
+  Host host;
+  Recording<Self> comm{Self{}};
+  typename Recording<Self>::Queue queue = comm.queue(Duration::seconds(10));
+  Plan plan;
+  Reduce<Recording<Self>, Stage, Precision> reduce;
+
+  explicit Alone(const Layout& layout, int passes = 1, std::span<typename Precision::Gradient> buffer = {})
+      : sharding(layout, 1, 1),
+        plan(make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>())),
+        reduce(sharding, 0, host, queue, plan, passes, buffer) {}
+};
+
+TEST_CASE("a communicator that stages its sums is lent what the plan counts for it") {
+  for (int world = 1; world <= 3; ++world)
+    for (const int passes : {1, 3}) {
+      CHECK(reduced<Stage0, Fp32, Staging>(world, passes) == expected(world, passes, as_it_is));
+      CHECK(reduced<Stage2, Bf16, Staging>(world, passes) == expected(world, passes, reference::to_bf16));
+      CHECK(reduced<Stage3, Bf16ReduceFp32, Staging>(world, passes).size() == n);
+    }
+}
+
+TEST_CASE("a dropped step gives its slots back") {
+  Alone<Stage2, Fp32> alone(three_units());
+  alone.reduce.open(Unit{2}, true);
+  alone.reduce.open(Unit{1}, true);
+  CHECK_THROWS_AS(alone.reduce.open(Unit{0}, true), UsageError);
+  alone.reduce.drop();
+  CHECK_NOTHROW(alone.reduce.open(Unit{0}, true));
+}
+
+template <class Stage>
+void check_reduction_after_drop() {
+  run_ranks(2, [&](Local& comm) {
+    Layout layout;
+    layout.add_unit("only");
+    layout.add_tensor("w", {n});
+    const Sharding sharding(layout, 2, 1);
+    Host host;
+    auto queue = comm.queue(Duration::seconds(10));
+    const Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Fp32>());
+    Reduce<Local, Stage, Fp32> reduce(sharding, comm.rank(), host, queue, plan, 1, {});
+    const testing::DropsFirst drops_first(queue);
+    std::fill_n(reduce.open(Unit{0}, true), n, 100.0f);
+    if (comm.rank() == 0) reduce.depart(0, 0, 0);  // never joined by the other
+    queue.drop();
+    reduce.drop();
+    CHECK_NOTHROW(reduce.sum(0));
+    float* room = nullptr;
+    CHECK_NOTHROW(room = reduce.open(Unit{0}, true));
+    REQUIRE(room != nullptr);
+    std::fill_n(room, n, 1.0f + static_cast<float>(comm.rank()));
+    reduce.depart(0, 0, 1);
+    bool right = true;
+    for (const float x : reduce.sum(0)) right &= x == 3;
+    CHECK(right);
+  });
+}
+
+TEST_CASE("what was on its way when a step was dropped is waited for by nobody, and the next step is clean") {
+  check_reduction_after_drop<Stage0>();
+  check_reduction_after_drop<Stage1>();
+  check_reduction_after_drop<Stage2>();
+}
+
+TEST_CASE("opening a unit clears it and the gap behind it, or leaves both alone") {
+  std::vector<float> buffer(198, 7.0f);  // units at 0, 128 and, to the end, 128 + 70
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {70});
+  layout.add_unit("b");
+  layout.add_tensor("w", {70});
+  const Sharding sharding(layout, 1, 1000);  // both in one bucket
+  Host host;
+  Self self;
+  auto queue = self.queue(Duration::seconds(10));
+  Reduce<Self, Stage1, Fp32> reduce(sharding, 0, host, queue,
+                                    make_plan(sharding, {}, footprint_of<Sgd, Stage1, Fp32>()), 1, buffer);
+  CHECK(reduce.open(Unit{0}, false) == buffer.data());
+  CHECK(buffer == std::vector<float>(198, 7.0f));
+  reduce.open(Unit{0}, true);
+  for (index_t i = 0; i < 198; ++i) CHECK(buffer[i] == (i < 128 ? 0.0f : 7.0f));
+  CHECK(reduce.open(Unit{1}, true) == buffer.data() + 128);
+  CHECK(buffer == std::vector<float>(198));
+}
+
+TEST_CASE("a pass of a flat layout begins with all of the caller's buffer cleared") {
+  std::vector<float> buffer(300, 7.0f);
+  Alone<Stage1, Fp32> alone(Layout::flat(300), 1, buffer);
+  alone.reduce.begin_pass(0);
+  CHECK(buffer == std::vector<float>(300));
+}
+
+TEST_CASE("the sum replaces the gradients in the caller's buffer where types allow, and has room of its own else") {
+  std::vector<float> buffer(three_units().trainable_elements());
+  Alone<Stage0, Fp32> whole(three_units(), 1, buffer);
+  CHECK(whole.reduce.sum(1).data() == buffer.data() + 128);
+  CHECK(whole.reduce.at(1, 130) == buffer.data() + 130);
+  CHECK(whole.host.allocated_bytes() == 0);
+  Alone<Stage2, Fp32> slotted(three_units());
+  CHECK(slotted.host.allocated_bytes() == slotted.plan.gradient_slots.bytes() + slotted.plan.reduced_gradients.bytes());
+}
+
+TEST_CASE("a bucket sends one reduction a pass, and at stage 0 one gather a step; an empty one sends nothing") {
+  Layout layout = three_units();
+  layout.add_unit("nothing");
+  const auto sent = [&]<class Stage>(Stage) {
+    Alone<Stage, Fp32> alone(layout, 3);
+    for (int pass = 0; pass < 3; ++pass)
+      for (int u = 3; u >= 0; --u) {
+        alone.reduce.open(Unit{u}, true);
+        alone.reduce.depart(u, pass, pass);
+      }
+    for (int b = 3; b >= 0; --b) alone.reduce.finish(b, 0);
+    std::vector<int> count(2);
+    for (const Record& record : alone.comm.log()) {
+      ++count[record.kind == Collective::all_gather];
+      CHECK(record.tag.index != 3);
+    }
+    return count;
+  };
+  CHECK(sent(Stage0{}) == std::vector<int>{9, 3});
+  CHECK(sent(Stage1{}) == std::vector<int>{9, 0});
+  CHECK(sent(Stage2{}) == std::vector<int>{9, 0});
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,35 @@
+#include <doctest/doctest.h>
+
+#include <vector>
+
+#include <tessera/comm/local/local.hpp>
+#include <tessera/engine/step/exchange.hpp>
+
+namespace tessera {
+namespace {
+
+TEST_CASE("every rank has every rank's word, any number of times") {
+  run_ranks(3, [](Local& comm) {
+    Host host;
+    auto room = host.allocate<std::uint64_t>(5);
+    auto queue = comm.queue(Duration::seconds(10));
+    Exchange exchange(host, queue, room.span(), comm.rank(), 3);
+    for (std::uint64_t round = 0; round < 5; ++round) {
+      const auto& words =
+          exchange.all(10 * round + static_cast<std::uint64_t>(comm.rank()), Tag{"words", 0, static_cast<index_t>(round)});
+      CHECK(std::vector<std::uint64_t>(words.begin(), words.end()) ==
+            std::vector<std::uint64_t>{10 * round, 10 * round + 1, 10 * round + 2});
+    }
+    CHECK(room.span()[3] == 0);
+  });
+}
+
+TEST_CASE("the first rank that differs from rank 0 is found") {
+  using Words = Exchange<Host, Local::Queue>;
+  CHECK(Words::differs({7}) == 0);
+  CHECK(Words::differs({7, 7, 7}) == 0);
+  CHECK(Words::differs({7, 7, 8, 9}) == 2);
+}
+
+}  // namespace
+}  // namespace tessera

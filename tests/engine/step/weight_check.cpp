@@ -1,0 +1,162 @@
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include <tessera/comm/local/local.hpp>
+#include <tessera/engine/step/weight_check.hpp>
+#include <tessera/stage/stage.hpp>
+
+namespace tessera {
+namespace {
+
+Layout five_tensors() {
+  Layout layout;
+  for (const char* unit : {"a", "b"}) {
+    layout.add_unit(unit);
+    layout.add_tensor("w", {100});
+    layout.add_tensor("empty", {0});
+  }
+  layout.add_tensor("frozen", {3}, {.frozen = true});
+  return layout;
+}
+
+// What a rank holds, all of it whole or a shard.
+struct Parameters {
+  const Layout* layout;
+  std::vector<float> all = std::vector<float>(static_cast<std::size_t>(layout->parameter_elements()), 1.0f);
+
+  std::span<const float> tensor(Tensor t) const {
+    return std::span(all).subspan(static_cast<std::size_t>(layout->offset(t)), static_cast<std::size_t>(layout->elements(t)));
+  }
+  std::span<const float> shard() const { return all; }
+  void post_all() {}
+};
+
+struct State {
+  int differs = -1;
+  std::uint64_t digest(Tensor t) const { return t.index == differs; }
+};
+
+// f(check, rank) on every rank; what each said.
+template <class Stage, class F>
+std::vector<std::string> errors_of(int world, int every, const Layout& layout, F f) {
+  std::vector<std::string> errors(static_cast<std::size_t>(world));
+  run_ranks(world, [&](Local& comm) {
+    Host host;
+    auto room = host.allocate<std::uint64_t>(world);
+    auto queue = comm.queue(Duration::seconds(10));
+    WeightCheck<Stage, Local> check(layout, host, queue, room.span(), comm.rank(), world, every);
+    std::string& error = errors[static_cast<std::size_t>(comm.rank())];
+    try {
+      f(check, comm.rank());
+    } catch (const AgreementError& e) {
+      error = std::string("agreement: ") + e.what();
+    } catch (const UsageError& e) {
+      error = std::string("usage: ") + e.what();
+    }
+  });
+  for (const std::string& error : errors) CHECK(error == errors[0]);
+  return errors;
+}
+
+TEST_CASE("of many tensors the first that differs is named, on all ranks, with both digests") {
+  const Layout layout = five_tensors();
+  for (const Tensor changed : layout.tensors()) {
+    if (layout.elements(changed) == 0) continue;
+    const auto error = errors_of<Stage1>(4, 0, layout, [&](auto& check, int rank) {
+      Parameters parameters{&layout};
+      const auto change = [&](Tensor t) { parameters.all[static_cast<std::size_t>(layout.offset(t)) + 1] = 2; };
+      if (rank == 2)
+        for (int t = changed.index; t < layout.tensors().size(); ++t)
+          if (layout.elements(Tensor{t}) > 0) change(Tensor{t});
+      check.came_in("take_parameters()", 0, parameters);
+    })[0];
+    CAPTURE(error);
+    const std::string name = layout.name(changed);
+    CHECK(error.starts_with("agreement: take_parameters(): ranks differ in the parameters of '" + name +
+                            "': rank 0 has digest "));
+    CHECK(error.find(", rank 2 has ") != std::string::npos);
+  }
+  CHECK(errors_of<Stage1>(4, 0, layout, [&](auto& check, int) {
+          Parameters parameters{&layout};
+          check.came_in("take_parameters()", 0, parameters);
+        })[0].empty());
+}
+
+TEST_CASE("padding between units is no weight") {
+  const Layout layout = five_tensors();
+  CHECK(errors_of<Stage0>(2, 0, layout, [&](auto& check, int rank) {
+          Parameters parameters{&layout};
+          parameters.all[100] = static_cast<float>(rank);
+          check.came_in("take_parameters()", 0, parameters);
+        })[0].empty());
+}
+
+TEST_CASE("ranks of which one clears its state are told apart, at stage 3 too") {
+  const Layout layout = five_tensors();
+  const auto error = errors_of<Stage3>(3, 0, layout, [&](auto& check, int rank) {
+    Parameters parameters{&layout};
+    check.came_in("take_parameters()", 0, parameters, rank == 1);
+  })[0];
+  CHECK(error == "agreement: take_parameters(): clear_state is false on rank 0 and true on rank 1: call it alike");
+}
+
+TEST_CASE("functions are told apart by a few elements of each tensor, the first and the last among them") {
+  const Layout layout = five_tensors();
+  for (const index_t element : {0, 99}) {
+    const auto error = errors_of<Stage3>(3, 0, layout, [&](auto& check, int rank) {
+      auto value = [&](Tensor t, index_t i) { return rank == 1 && t.index == 2 && i == element ? 1.0f : 0.0f; };
+      check.require_same_function(0, value);
+    })[0];
+    CHECK(error.find("initialize(): ranks differ in the first weights of 'b.w': rank 0 has") != std::string::npos);
+  }
+  int asked = 0;
+  CHECK(errors_of<Stage3>(1, 0, layout, [&](auto& check, int) {
+          auto value = [&](Tensor t, index_t i) {
+            ++asked;
+            CHECK(i >= 0);
+            CHECK(i < layout.elements(t));
+            return static_cast<float>(i);
+          };
+          check.require_same_function(0, value);
+        })[0].empty());
+  CHECK(asked <= 64);
+}
+
+TEST_CASE("every so many steps what ranks hold whole is compared: at stage 0 what lies beside the parameters too") {
+  const Layout layout = five_tensors();
+  const auto run = [&]<class Stage>(Stage, index_t step) {
+    return errors_of<Stage>(3, 4, layout, [&](auto& check, int rank) {
+      State state{rank == 1 ? 2 : -1};
+      Parameters parameters{&layout};
+      check.check(step, parameters, state);
+    })[0];
+  };
+  CHECK(run(Stage0{}, 8).find("ranks differ in the master weights or optimizer state of 'b.w': rank 0 has digest ") !=
+        std::string::npos);
+  CHECK(run(Stage0{}, 7).empty());
+  CHECK(run(Stage1{}, 8).empty());
+}
+
+TEST_CASE("parameters that were written since the step before are found, on all ranks, at stage 3 too") {
+  const Layout layout = five_tensors();
+  const auto run = [&]<class Stage>(Stage, index_t step, bool forget) {
+    return errors_of<Stage>(3, 2, layout, [&](auto& check, int rank) {
+      Parameters parameters{&layout};
+      State state;
+      check.note(step, parameters);
+      if (rank == 2) parameters.all[7] = 5;
+      if (forget) check.forget();
+      check.check(step, parameters, state);
+    })[0];
+  };
+  CHECK(run(Stage3{}, 2, false).starts_with("usage: the parameter buffer of rank 2 was written"));
+  CHECK(run(Stage1{}, 2, false).starts_with("usage: the parameter buffer of rank 2 was written"));
+  CHECK(run(Stage1{}, 3, false).empty());
+  CHECK(run(Stage3{}, 2, true).empty());
+  CHECK(run(Stage1{}, 2, true).starts_with("agreement: Options::check_weights: ranks differ"));
+}
+
+}  // namespace
+}  // namespace tessera
