@@ -160,7 +160,7 @@ class Measurement {
     auto numbers = executor_.template allocate<StepNumbers>(1);
     StepNumbers decided;
     decided.outcome.applied = true;
-    const StepRule<AdamW> rule{AdamW{}, AdamW{}.at(10)};
+    const StepRule<AdamW> rule{AdamW{}, AdamW{}.scalars(10)};
     executor_.upload(numbers.span(), &decided);
     executor_.upload(rules.span(), &rule);
     auto gradient = executor_.template allocate<float>(owned), weight = executor_.template allocate<float>(owned),

@@ -88,7 +88,7 @@ Line measure(const char* precision, index_t n, int threads, int repeats) {
   FusedUpdate<AdamW, Precision> update{.gradient = gradient.span().data(),
                                        .state = {m.span().data(), v.span().data()},
                                        .rule = rule,
-                                       .scalars = rule.at(10),
+                                       .scalars = rule.scalars(10),
                                        .scale = 0.5f};
   if constexpr (sizeof(Parameter) == 2)
     update.weight = {parameter.span().data(), weight.span().data()};

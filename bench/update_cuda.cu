@@ -76,7 +76,7 @@ UpdateRates measure(std::int64_t elements, int repeats) {
 
   // What step() leaves on the device for its updates.
   const AdamW rule{};
-  const StepRule<AdamW> step_rule{rule, rule.at(10)};
+  const StepRule<AdamW> step_rule{rule, rule.scalars(10)};
   StepNumbers step_numbers;
   step_numbers.outcome.applied = true;
   step_numbers.outcome.gradient_scale = 0.5f;

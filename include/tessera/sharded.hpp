@@ -141,7 +141,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
   Report step() {
     weights_.require_weights("step");
     progress_.require_complete();
-    options_.check();
+    options_.validate();
     check_rules(rules_, first_rules_);
     progress_.at("norm");
     return guarded([&] {

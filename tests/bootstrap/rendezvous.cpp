@@ -39,11 +39,11 @@ TEST_CASE("when time is up somebody is named: who never came, or else who left a
 }
 
 TEST_CASE("a member that cannot be is refused") {
-  CHECK_NOTHROW(rendezvous::Member{.rank = 3, .world = 4}.check());
-  CHECK_THROWS_AS((rendezvous::Member{.rank = 4, .world = 4}.check()), OptionError);
-  CHECK_THROWS_AS((rendezvous::Member{.rank = -1, .world = 4}.check()), OptionError);
-  CHECK_THROWS_AS((rendezvous::Member{.rank = 0, .world = 0}.check()), OptionError);
-  CHECK_THROWS_AS((rendezvous::Member{.rank = 0, .world = 1, .timeout = Duration{}}.check()), OptionError);
+  CHECK_NOTHROW(rendezvous::Member{.rank = 3, .world = 4}.validate());
+  CHECK_THROWS_AS((rendezvous::Member{.rank = 4, .world = 4}.validate()), OptionError);
+  CHECK_THROWS_AS((rendezvous::Member{.rank = -1, .world = 4}.validate()), OptionError);
+  CHECK_THROWS_AS((rendezvous::Member{.rank = 0, .world = 0}.validate()), OptionError);
+  CHECK_THROWS_AS((rendezvous::Member{.rank = 0, .world = 1, .timeout = Duration{}}.validate()), OptionError);
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ struct Memory {
     if constexpr (requires { element.weight.random; }) element.weight.random = StepRandom(7, step);
     for (std::size_t s = 0; s < state_floats<Rule>; ++s) element.state[s] = state.data + s * elements;
     element.rule = rule;
-    element.scalars = rule.at(step);
+    element.scalars = rule.scalars(step);
     element.scale = 0.5f;
     return element;
   }
@@ -104,7 +104,7 @@ void check() {
   for (index_t step = 1; step <= 5; ++step) {
     const FusedUpdate<Rule, Precision> on_host = host.update(Rule{}, step), on_device = device.update(Rule{}, step);
     if constexpr (NeedsTensorNorms<Rule>) {  // its moments move where its direction is measured
-      for (index_t i = 0; i < elements; ++i) on_host.measured(i);
+      for (index_t i = 0; i < elements; ++i) on_host.norm_input(i);
       launch(4, 128, for_each<MeasuredOf<Rule, Precision>>, elements, MeasuredOf<Rule, Precision>{on_device});
     }
     vectorize(0, elements, on_host);

@@ -58,7 +58,7 @@ struct Arrays {
       if constexpr (requires { update.weight.random; }) update.weight.random = StepRandom(7, step);
       update.weight.place = begin;
       for (index_t s = 0; s < states; ++s) update.state[s] = state.data() + s * 128 + at[2] + begin;
-      update.scalars = update.rule.at(step);
+      update.scalars = update.rule.scalars(step);
       update.scale = 0.37f;
       device::for_each(end - begin, update, 1, stream.get());
     }

@@ -32,7 +32,7 @@ void update(tessera::Isa isa, std::vector<std::uint32_t>& seen) {
                                                  .weight = {parameter.data()},
                                                  .state = {m.data(), v.data()},
                                                  .rule = rule,
-                                                 .scalars = rule.at(step),
+                                                 .scalars = rule.scalars(step),
                                                  .scale = 0.3f};
     if constexpr (sizeof(Parameter) == 2) update.weight.master = weight.data();
     tessera::vectorize_as(isa, 0, n, update);

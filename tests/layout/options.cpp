@@ -9,22 +9,22 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("the defaults are in range") { CHECK_NOTHROW(Options{}.check()); }
+TEST_CASE("the defaults are in range") { CHECK_NOTHROW(Options{}.validate()); }
 
 TEST_CASE("an option out of its range is named") {
-  CHECK_THROWS_WITH_AS(Options{.micro_batches = 0}.check(), doctest::Contains("micro_batches"), OptionError);
-  CHECK_THROWS_WITH_AS(Options{.clip_norm = 0}.check(), doctest::Contains("clip_norm"), OptionError);
-  CHECK_THROWS_WITH_AS(Options{.clip_norm = std::nan("")}.check(), doctest::Contains("clip_norm"), OptionError);
-  CHECK_THROWS_WITH_AS(Options{.bucket_bytes = 0}.check(), doctest::Contains("bucket_bytes"), OptionError);
-  CHECK_THROWS_WITH_AS(Options{.prefetch = -1}.check(), doctest::Contains("prefetch"), OptionError);
-  CHECK_THROWS_WITH_AS(Options{.check_weights = -1}.check(), doctest::Contains("check_weights"), OptionError);
-  CHECK_THROWS_WITH_AS(Options{.timeout = Duration{}}.check(), doctest::Contains("timeout"),
+  CHECK_THROWS_WITH_AS(Options{.micro_batches = 0}.validate(), doctest::Contains("micro_batches"), OptionError);
+  CHECK_THROWS_WITH_AS(Options{.clip_norm = 0}.validate(), doctest::Contains("clip_norm"), OptionError);
+  CHECK_THROWS_WITH_AS(Options{.clip_norm = std::nan("")}.validate(), doctest::Contains("clip_norm"), OptionError);
+  CHECK_THROWS_WITH_AS(Options{.bucket_bytes = 0}.validate(), doctest::Contains("bucket_bytes"), OptionError);
+  CHECK_THROWS_WITH_AS(Options{.prefetch = -1}.validate(), doctest::Contains("prefetch"), OptionError);
+  CHECK_THROWS_WITH_AS(Options{.check_weights = -1}.validate(), doctest::Contains("check_weights"), OptionError);
+  CHECK_THROWS_WITH_AS(Options{.timeout = Duration{}}.validate(), doctest::Contains("timeout"),
                        OptionError);
 }
 
 TEST_CASE("a loss scale that as a float is not a normal number is refused") {
   const auto refuses = [](const LossScale& scale, const char* text) {
-    CHECK_THROWS_WITH_AS((Options{.loss_scale = scale}.check()), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS((Options{.loss_scale = scale}.validate()), doctest::Contains(text), OptionError);
   };
   for (const double bad : {0.0, -1.0, 1e-50, 1e-40, 0x1p-127, 1.17e-38, 3.5e38, HUGE_VAL, std::nan("")}) {
     CAPTURE(bad);
@@ -34,13 +34,13 @@ TEST_CASE("a loss scale that as a float is not a normal number is refused") {
   refuses({.initial = 1, .least = 2}, "at most the initial scale, is 2");
   for (const double good : {0x1p-126, 1e-30, 0x1p127, 3.4e38}) {
     CAPTURE(good);
-    CHECK_NOTHROW(Options{.loss_scale = {.initial = good, .least = good}}.check());
+    CHECK_NOTHROW(Options{.loss_scale = {.initial = good, .least = good}}.validate());
   }
 }
 
 TEST_CASE("every other option of a loss scale that is out of its range is named") {
   const auto refuses = [](const LossScale& scale, const char* text) {
-    CHECK_THROWS_WITH_AS(scale.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(scale.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {1.0, 0.5, HUGE_VAL, std::nan("")})
     refuses({.growth_factor = bad}, "loss_scale.growth_factor must be greater than 1, is ");

@@ -70,24 +70,24 @@ TEST_CASE("the default network costs nothing, and a buffer without bytes its lat
 TEST_CASE("numbers out of their range are refused by name") {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
   for (const double latency : {-1.0, nan, infinity}) {
-    CHECK_THROWS_WITH_AS((Network{.within = {.latency = latency}}.check()), doctest::Contains("latency within nodes"),
+    CHECK_THROWS_WITH_AS((Network{.within = {.latency = latency}}.validate()), doctest::Contains("latency within nodes"),
                          OptionError);
-    CHECK_THROWS_WITH_AS((Network{.between = {.latency = latency}}.check()), doctest::Contains("latency between nodes"),
+    CHECK_THROWS_WITH_AS((Network{.between = {.latency = latency}}.validate()), doctest::Contains("latency between nodes"),
                          OptionError);
   }
   for (const double bandwidth : {0.0, -1.0, nan})
-    CHECK_THROWS_WITH_AS((Network{.between = {.bandwidth = bandwidth}}.check()),
+    CHECK_THROWS_WITH_AS((Network{.between = {.bandwidth = bandwidth}}.validate()),
                          doctest::Contains("bandwidth between nodes must be greater than 0"), OptionError);
-  CHECK_THROWS_WITH_AS((Network{.ranks_a_node = 0}.check()), "network: a node has at least 1 rank, not 0", OptionError);
-  CHECK_THROWS_WITH_AS(one_node.check(0), "network: a world has at least 1 rank, not 0", OptionError);
+  CHECK_THROWS_WITH_AS((Network{.ranks_a_node = 0}.validate()), "network: a node has at least 1 rank, not 0", OptionError);
+  CHECK_THROWS_WITH_AS(one_node.validate(0), "network: a world has at least 1 rank, not 0", OptionError);
 }
 
 TEST_CASE("ranks that do not fill their nodes are refused") {
-  CHECK_THROWS_WITH_AS(nodes_of_4.check(6), "network: 6 ranks do not fill nodes of 4: use a multiple of it",
+  CHECK_THROWS_WITH_AS(nodes_of_4.validate(6), "network: 6 ranks do not fill nodes of 4: use a multiple of it",
                        OptionError);
   CHECK_THROWS_AS(nodes_of_4.seconds(Collective::all_gather, 1, 6), OptionError);
-  CHECK_NOTHROW(nodes_of_4.check(3));
-  CHECK_NOTHROW(nodes_of_4.check(12));
+  CHECK_NOTHROW(nodes_of_4.validate(3));
+  CHECK_NOTHROW(nodes_of_4.validate(12));
 }
 
 }  // namespace

@@ -12,7 +12,6 @@ struct NoReduction {
   [[maybe_unused]] static constexpr const char* name = "wrong";
   using Parameter = float;
   using Gradient = float;
-  using Accumulation = float;
   using Master = float;
   using State = float;
 };
@@ -29,10 +28,7 @@ static_assert(scales_loss<Fp16> && scales_loss<Fp16ReduceFp32> && !scales_loss<F
 struct HalfRemainder : Fp16 {
   using Master = Remainder;
 };
-struct DoubleSums : Fp32 {
-  using Accumulation = double;
-};
-static_assert(!PrecisionPolicy<HalfRemainder> && !PrecisionPolicy<DoubleSums>);
+static_assert(!PrecisionPolicy<HalfRemainder>);
 static_assert(!PrecisionPolicy<NoReduction>);
 static_assert(!PrecisionPolicy<PointerParameters>);
 static_assert(!PrecisionPolicy<float>);

@@ -14,7 +14,7 @@ TEST_CASE("the first step of Adadelta is the root of epsilon, in the units of th
   for (const float gradient : {-8.0f, 0.25f}) {
     Adadelta::State state{};
     const double delta = std::copysign(1e-3 / std::sqrt(0.25), gradient);
-    CHECK(rule(1.0f, gradient, state, rule.at(1)) == doctest::Approx(1 - delta).epsilon(1e-6));
+    CHECK(rule(1.0f, gradient, state, rule.scalars(1)) == doctest::Approx(1 - delta).epsilon(1e-6));
     CHECK(state.square_avg == 0.25f * gradient * gradient);
     CHECK(state.acc_delta == doctest::Approx(0.25 * delta * delta).epsilon(1e-4));
   }
@@ -23,7 +23,7 @@ TEST_CASE("the first step of Adadelta is the root of epsilon, in the units of th
 TEST_CASE("Adadelta's next step is as large as the steps before, and lr scales it without being remembered") {
   Adadelta::State state{.square_avg = 4, .acc_delta = 9};
   const Adadelta rule{.lr = 0.5, .rho = 0.0, .epsilon = 0};
-  CHECK(rule(0.0f, 2.0f, state, rule.at(9)) == -1.5f);  // sqrt(9) / sqrt(4) * 2 * 0.5
+  CHECK(rule(0.0f, 2.0f, state, rule.scalars(9)) == -1.5f);  // sqrt(9) / sqrt(4) * 2 * 0.5
   CHECK(state.square_avg == 4.0f);
   CHECK(state.acc_delta == 9.0f);
 }
@@ -31,13 +31,13 @@ TEST_CASE("Adadelta's next step is as large as the steps before, and lr scales i
 TEST_CASE("Adadelta's epsilon stands inside both roots") {
   Adadelta::State state{};
   const Adadelta rule{.lr = 1, .rho = 0.0, .epsilon = 3};
-  CHECK(rule(0.0f, 3.0f, state, rule.at(1)) == -1.5f);  // sqrt(0 + 3) / sqrt(9 + 3) * 3
+  CHECK(rule(0.0f, 3.0f, state, rule.scalars(1)) == -1.5f);  // sqrt(0 + 3) / sqrt(9 + 3) * 3
 }
 
 TEST_CASE("weight decay of Adadelta is part of the gradient") {
   const Adadelta rule{.rho = 0.75, .weight_decay = 0.5};
   Adadelta::State state{};
-  CHECK(rule(2.0f, 0.0f, state, rule.at(1)) == doctest::Approx(2 - 0.002).epsilon(1e-6));
+  CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.002).epsilon(1e-6));
   CHECK(state.square_avg == 0.25f);
 }
 
@@ -50,12 +50,12 @@ TEST_CASE("every setting of Adadelta has the bits of the serial reference") {
 }
 
 TEST_CASE("every hyperparameter of Adadelta that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(Adadelta{}.check());
-  CHECK_NOTHROW(Adadelta{.lr = 0, .rho = 0, .epsilon = 0, .weight_decay = 0}.check());
+  CHECK_NOTHROW(Adadelta{}.validate());
+  CHECK_NOTHROW(Adadelta{.lr = 0, .rho = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double Adadelta::*field, double value, const char* text) {
     Adadelta rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

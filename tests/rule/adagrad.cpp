@@ -13,10 +13,10 @@ TEST_CASE("the first step of Adagrad moves by the learning rate against the grad
   const Adagrad rule{.lr = 0.5};
   for (const float gradient : {-8.0f, 0.25f}) {
     Adagrad::State state{};
-    const float first = rule(1.0f, gradient, state, rule.at(1));
+    const float first = rule(1.0f, gradient, state, rule.scalars(1));
     CHECK(first == doctest::Approx(1 - std::copysign(0.5, gradient)));
     CHECK(state.sum == gradient * gradient);
-    const float second = rule(first, gradient, state, rule.at(2));
+    const float second = rule(first, gradient, state, rule.scalars(2));
     CHECK(second == doctest::Approx(first - std::copysign(0.5 / std::sqrt(2.0), gradient)));
     CHECK(state.sum == 2 * gradient * gradient);
   }
@@ -25,24 +25,24 @@ TEST_CASE("the first step of Adagrad moves by the learning rate against the grad
 TEST_CASE("Adagrad's initial value is added by the first step and by no other") {
   const Adagrad rule{.lr = 1, .initial_accumulator_value = 7};
   Adagrad::State state{};
-  CHECK(rule(0.0f, 3.0f, state, rule.at(1)) == doctest::Approx(-3.0 / 4));
+  CHECK(rule(0.0f, 3.0f, state, rule.scalars(1)) == doctest::Approx(-3.0 / 4));
   CHECK(state.sum == 16.0f);
-  CHECK(rule(0.0f, 3.0f, state, rule.at(2)) == doctest::Approx(-3.0 / 5));
+  CHECK(rule(0.0f, 3.0f, state, rule.scalars(2)) == doctest::Approx(-3.0 / 5));
   CHECK(state.sum == 25.0f);
 }
 
 TEST_CASE("Adagrad's learning rate decays from the second step on, to any step") {
   const Adagrad rule{.lr = 0.5, .lr_decay = 0.25};
-  CHECK(rule.at(1).step_size == 0.5f);
-  CHECK(rule.at(2).step_size == 0.5f / 1.25f);
-  CHECK(rule.at(5).step_size == 0.25f);
-  CHECK(rule.at(index_t{1} << 62).step_size == doctest::Approx(std::ldexp(1.0, -61)));
+  CHECK(rule.scalars(1).step_size == 0.5f);
+  CHECK(rule.scalars(2).step_size == 0.5f / 1.25f);
+  CHECK(rule.scalars(5).step_size == 0.25f);
+  CHECK(rule.scalars(index_t{1} << 62).step_size == doctest::Approx(std::ldexp(1.0, -61)));
 }
 
 TEST_CASE("weight decay of Adagrad is part of the gradient, whose size then does not matter at first") {
   const Adagrad rule{.lr = 0.1, .weight_decay = 0.5};
   Adagrad::State state{};
-  CHECK(rule(2.0f, 0.0f, state, rule.at(1)) == doctest::Approx(2 - 0.1));
+  CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.1));
 }
 
 TEST_CASE("every setting of Adagrad has the bits of the serial reference") {
@@ -63,13 +63,13 @@ TEST_CASE("every setting of Adagrad has the bits of the serial reference") {
 }
 
 TEST_CASE("every hyperparameter of Adagrad that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(Adagrad{}.check());
+  CHECK_NOTHROW(Adagrad{}.validate());
   CHECK_NOTHROW(
-      Adagrad{.lr = 0, .lr_decay = 0, .weight_decay = 0, .initial_accumulator_value = 0, .epsilon = 0}.check());
+      Adagrad{.lr = 0, .lr_decay = 0, .weight_decay = 0, .initial_accumulator_value = 0, .epsilon = 0}.validate());
   const auto refuses = [](double Adagrad::*field, double value, const char* text) {
     Adagrad rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

@@ -13,7 +13,7 @@ TEST_CASE("the first step of Adam moves by the learning rate against the gradien
   const Adam rule{.lr = 0.001, .weight_decay = 0};
   for (const float gradient : {-7.0f, 0.02f}) {
     Adam::State state{};
-    CHECK(rule(1.0f, gradient, state, rule.at(1)) == doctest::Approx(1 - std::copysign(0.001, gradient)).epsilon(1e-6));
+    CHECK(rule(1.0f, gradient, state, rule.scalars(1)) == doctest::Approx(1 - std::copysign(0.001, gradient)).epsilon(1e-6));
     CHECK(state.m == doctest::Approx(0.1 * gradient));
     CHECK(state.v == doctest::Approx(0.001 * gradient * gradient));
   }
@@ -22,7 +22,7 @@ TEST_CASE("the first step of Adam moves by the learning rate against the gradien
 TEST_CASE("weight decay of Adam is part of the gradient, whose size then does not matter") {
   const Adam rule{.lr = 0.1, .weight_decay = 0.5};
   Adam::State state{};
-  const float moved = rule(2.0f, 0.0f, state, rule.at(1));
+  const float moved = rule(2.0f, 0.0f, state, rule.scalars(1));
   CHECK(moved == doctest::Approx(2 - 0.1));
 }
 
@@ -40,12 +40,12 @@ TEST_CASE("every setting of Adam has the bits of the serial reference") {
 }
 
 TEST_CASE("every hyperparameter of Adam that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(Adam{}.check());
-  CHECK_NOTHROW(Adam{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.check());
+  CHECK_NOTHROW(Adam{}.validate());
+  CHECK_NOTHROW(Adam{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double Adam::*field, double value, const char* text) {
     Adam rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

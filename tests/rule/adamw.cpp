@@ -13,7 +13,7 @@ TEST_CASE("the first step of AdamW moves by the learning rate against the gradie
   const AdamW rule{.lr = 0.001, .weight_decay = 0};
   for (const float gradient : {-7.0f, 0.02f}) {
     AdamW::State state{};
-    CHECK(rule(1.0f, gradient, state, rule.at(1)) == doctest::Approx(1 - std::copysign(0.001, gradient)).epsilon(1e-6));
+    CHECK(rule(1.0f, gradient, state, rule.scalars(1)) == doctest::Approx(1 - std::copysign(0.001, gradient)).epsilon(1e-6));
     CHECK(state.m == doctest::Approx(0.1 * gradient));
     CHECK(state.v == doctest::Approx(0.001 * gradient * gradient));
   }
@@ -22,7 +22,7 @@ TEST_CASE("the first step of AdamW moves by the learning rate against the gradie
 TEST_CASE("weight decay of AdamW shrinks the weight beside the gradient") {
   const AdamW rule{.lr = 0.1, .weight_decay = 0.5};
   AdamW::State state{};
-  const float moved = rule(2.0f, 0.0f, state, rule.at(1));
+  const float moved = rule(2.0f, 0.0f, state, rule.scalars(1));
   CHECK(moved == doctest::Approx(2 * (1 - 0.1 * 0.5)));
 }
 
@@ -40,12 +40,12 @@ TEST_CASE("every setting of AdamW has the bits of the serial reference") {
 }
 
 TEST_CASE("every hyperparameter of AdamW that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(AdamW{}.check());
-  CHECK_NOTHROW(AdamW{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.check());
+  CHECK_NOTHROW(AdamW{}.validate());
+  CHECK_NOTHROW(AdamW{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double AdamW::*field, double value, const char* text) {
     AdamW rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

@@ -13,7 +13,7 @@ TEST_CASE("the first step of AMSGrad moves by the learning rate against the grad
   const AMSGrad rule{.lr = 0.001};
   for (const float gradient : {-7.0f, 0.02f}) {
     AMSGrad::State state{};
-    CHECK(rule(1.0f, gradient, state, rule.at(1)) == doctest::Approx(1 - std::copysign(0.001, gradient)).epsilon(1e-6));
+    CHECK(rule(1.0f, gradient, state, rule.scalars(1)) == doctest::Approx(1 - std::copysign(0.001, gradient)).epsilon(1e-6));
     CHECK(state.m == doctest::Approx(0.1 * gradient));
     CHECK(state.v == doctest::Approx(0.001 * gradient * gradient));
     CHECK(state.v_max == state.v);
@@ -23,7 +23,7 @@ TEST_CASE("the first step of AMSGrad moves by the learning rate against the grad
 TEST_CASE("AMSGrad divides by the largest second moment so far, which a small gradient does not lower") {
   const AMSGrad rule{.lr = 1, .beta1 = 0, .beta2 = 0.5, .epsilon = 0};
   AMSGrad::State state{.m = 0, .v = 8, .v_max = 64};
-  const AMSGrad::Scalars late = rule.at(1000);
+  const AMSGrad::Scalars late = rule.scalars(1000);
   CHECK(rule(0.0f, 2.0f, state, late) == -2.0f / 8);
   CHECK(state.v == 6.0f);
   CHECK(state.v_max == 64.0f);
@@ -35,7 +35,7 @@ TEST_CASE("AMSGrad divides by the largest second moment so far, which a small gr
 TEST_CASE("weight decay of AMSGrad is part of the gradient, whose size then does not matter") {
   const AMSGrad rule{.lr = 0.1, .weight_decay = 0.5};
   AMSGrad::State state{};
-  CHECK(rule(2.0f, 0.0f, state, rule.at(1)) == doctest::Approx(2 - 0.1));
+  CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.1));
 }
 
 TEST_CASE("every setting of AMSGrad has the bits of the serial reference") {
@@ -52,12 +52,12 @@ TEST_CASE("every setting of AMSGrad has the bits of the serial reference") {
 }
 
 TEST_CASE("every hyperparameter of AMSGrad that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(AMSGrad{}.check());
-  CHECK_NOTHROW(AMSGrad{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.check());
+  CHECK_NOTHROW(AMSGrad{}.validate());
+  CHECK_NOTHROW(AMSGrad{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double AMSGrad::*field, double value, const char* text) {
     AMSGrad rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

@@ -26,7 +26,7 @@ TEST_CASE("the shipped rules conform and what is not a rule does not") {
   static_assert(UpdateRule<Sgd> && UpdateRule<Adam> && UpdateRule<AdamW>);  // the others in their own tests
   static_assert(!UpdateRule<Throwing> && !UpdateRule<NoState> && !UpdateRule<Unnamed> && !UpdateRule<int>);
   static_assert(PlainFloats<Nothing> && !PlainFloats<Integers> && !PlainFloats<Mixed> && !PlainFloats<Doubles>);
-  CHECK_THROWS_WITH_AS(AdamW{.beta1 = 1.5}.check(), "AdamW: beta1 must be in [0, 1), is 1.5", OptionError);
-  CHECK_THROWS_AS(Sgd{.lr = __builtin_nan("")}.check(), OptionError);
+  CHECK_THROWS_WITH_AS(AdamW{.beta1 = 1.5}.validate(), "AdamW: beta1 must be in [0, 1), is 1.5", OptionError);
+  CHECK_THROWS_AS(Sgd{.lr = __builtin_nan("")}.validate(), OptionError);
 }
 }  // namespace tessera

@@ -14,15 +14,15 @@ static_assert(UpdateRule<Lamb> && NeedsTensorNorms<Lamb>);
 TEST_CASE("Lamb's step is as long as the learning rate's share of the weights, in the direction of Adam's") {
   const Lamb rule{.lr = 0.25, .epsilon = 0};
   Lamb::State state{};
-  const Lamb::Scalars scalars = rule.at(1);
-  CHECK(rule.measured(3, 8, state, scalars) == doctest::Approx(1));  // Adam's first direction is the sign
-  CHECK(rule(3, 8, state, rule.adapted(scalars, 6, 2)) == doctest::Approx(3 - 0.25 * 6 / 2));
+  const Lamb::Scalars scalars = rule.scalars(1);
+  CHECK(rule.norm_input(3, 8, state, scalars) == doctest::Approx(1));  // Adam's first direction is the sign
+  CHECK(rule(3, 8, state, rule.with_trust_ratio(scalars, 6, 2)) == doctest::Approx(3 - 0.25 * 6 / 2));
 }
 
 TEST_CASE("without a norm of weights or direction Lamb's ratio is 1") {
   const Lamb rule{.lr = 0.25};
-  CHECK(rule.adapted(rule.at(1), 0, 2).step_size == 0.25f);
-  CHECK(rule.adapted(rule.at(1), 2, 0).step_size == 0.25f);
+  CHECK(rule.with_trust_ratio(rule.scalars(1), 0, 2).step_size == 0.25f);
+  CHECK(rule.with_trust_ratio(rule.scalars(1), 2, 0).step_size == 0.25f);
 }
 
 TEST_CASE("Lamb follows algorithm 2 of You et al. in float64 for 100 steps") {
@@ -44,10 +44,10 @@ TEST_CASE("Lamb follows algorithm 2 of You et al. in float64 for 100 steps") {
         r[i] = m[i] / (1 - std::pow(0.9, t)) / (std::sqrt(v[i] / (1 - std::pow(0.999, t))) + 1e-6) +
                weight_decay * expected[i];
         w2 += expected[i] * expected[i], r2 += r[i] * r[i];
-        const double ours = rule.measured(weight[i], g[i], state[i], rule.at(t));
+        const double ours = rule.norm_input(weight[i], g[i], state[i], rule.scalars(t));
         ours_w2 += static_cast<double>(weight[i]) * weight[i], ours_r2 += ours * ours;
       }
-      const Lamb::Scalars adapted = rule.adapted(rule.at(t), std::sqrt(ours_w2), std::sqrt(ours_r2));
+      const Lamb::Scalars adapted = rule.with_trust_ratio(rule.scalars(t), std::sqrt(ours_w2), std::sqrt(ours_r2));
       for (int i = 0; i < elements; ++i) {
         expected[i] -= 0.01 * std::sqrt(w2 / r2) * r[i];
         weight[i] = rule(weight[i], g[i], state[i], adapted);
@@ -58,11 +58,11 @@ TEST_CASE("Lamb follows algorithm 2 of You et al. in float64 for 100 steps") {
 }
 
 TEST_CASE("every hyperparameter of Lamb that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(Lamb{}.check());
+  CHECK_NOTHROW(Lamb{}.validate());
   const auto refuses = [](double Lamb::*field, double value, const char* text) {
     Lamb rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

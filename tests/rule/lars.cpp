@@ -11,16 +11,16 @@ static_assert(UpdateRule<Lars> && NeedsTensorNorms<Lars>);
 TEST_CASE("Lars's rate is the weights' norm over the gradient's, each tensor's own") {
   const Lars rule{.lr = 0.5, .momentum = 0, .trust_coefficient = 0.25};
   Lars::State state{};
-  const Lars::Scalars scalars = rule.adapted(rule.at(1), 8, 2);
+  const Lars::Scalars scalars = rule.with_trust_ratio(rule.scalars(1), 8, 2);
   CHECK(scalars.rate == 0.5f * 0.25f * 8 / 2);
-  CHECK(rule.measured(3, 2, state, rule.at(1)) == 2);
+  CHECK(rule.norm_input(3, 2, state, rule.scalars(1)) == 2);
   CHECK(rule(3, 2, state, scalars) == 3 - scalars.rate * 2);
 }
 
 TEST_CASE("weight decay of Lars counts in the rate and in the step") {
   const Lars rule{.lr = 1, .momentum = 0, .weight_decay = 0.5, .trust_coefficient = 1};
   Lars::State state{};
-  const Lars::Scalars scalars = rule.adapted(rule.at(1), 4, 2);
+  const Lars::Scalars scalars = rule.with_trust_ratio(rule.scalars(1), 4, 2);
   CHECK(scalars.rate == 1.0f);  // 4 / (2 + 0.5 * 4)
   CHECK(rule(4, 2, state, scalars) == 4 - (2 + 0.5f * 4));
 }
@@ -28,24 +28,24 @@ TEST_CASE("weight decay of Lars counts in the rate and in the step") {
 TEST_CASE("Lars's momentum keeps steps, not gradients") {
   const Lars rule{.lr = 1, .momentum = 0.5, .trust_coefficient = 1};
   Lars::State state{};
-  float weight = rule(10, 1, state, rule.adapted(rule.at(1), 2, 1));
+  float weight = rule(10, 1, state, rule.with_trust_ratio(rule.scalars(1), 2, 1));
   CHECK(weight == 8);
-  weight = rule(weight, 1, state, rule.adapted(rule.at(2), 1, 1));
+  weight = rule(weight, 1, state, rule.with_trust_ratio(rule.scalars(2), 1, 1));
   CHECK(weight == 8 - (0.5f * 2 + 1));
 }
 
 TEST_CASE("without a norm of weights or gradient Lars moves at the plain rate") {
   const Lars rule{.lr = 0.25};
-  CHECK(rule.adapted(rule.at(1), 0, 2).rate == 0.25f);
-  CHECK(rule.adapted(rule.at(1), 2, 0).rate == 0.25f);
+  CHECK(rule.with_trust_ratio(rule.scalars(1), 0, 2).rate == 0.25f);
+  CHECK(rule.with_trust_ratio(rule.scalars(1), 2, 0).rate == 0.25f);
 }
 
 TEST_CASE("every hyperparameter of Lars that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(Lars{}.check());
+  CHECK_NOTHROW(Lars{}.validate());
   const auto refuses = [](double Lars::*field, double value, const char* text) {
     Lars rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

@@ -15,7 +15,7 @@ TEST_CASE("Lion moves by the learning rate against the sign of what it interpola
   for (const float gradient : {-8.0f, 0.0f, 1e-30f}) {
     Lion::State state{};
     const float sign = gradient > 0 ? 1.0f : gradient < 0 ? -1.0f : 0.0f;
-    CHECK(rule(1.0f, gradient, state, rule.at(1)) == 1 - 0.25f * sign);
+    CHECK(rule(1.0f, gradient, state, rule.scalars(1)) == 1 - 0.25f * sign);
     CHECK(state.m == 0.25f * gradient);
   }
 }
@@ -23,16 +23,16 @@ TEST_CASE("Lion moves by the learning rate against the sign of what it interpola
 TEST_CASE("Lion's sign is taken with beta1 before its momentum moves on with beta2") {
   const Lion rule{.lr = 0.25, .beta1 = 0.5, .beta2 = 0.75};
   Lion::State state{.m = 4};
-  CHECK(rule(1.0f, -3.0f, state, rule.at(7)) == 0.75f);  // 0.5 * 4 - 0.5 * 3 is above 0
+  CHECK(rule(1.0f, -3.0f, state, rule.scalars(7)) == 0.75f);  // 0.5 * 4 - 0.5 * 3 is above 0
   CHECK(state.m == 0.75f * 4 - 0.25f * 3);
   state = {.m = 4};
-  CHECK(rule(1.0f, -5.0f, state, rule.at(7)) == 1.25f);
+  CHECK(rule(1.0f, -5.0f, state, rule.scalars(7)) == 1.25f);
 }
 
 TEST_CASE("weight decay of Lion shrinks the weight apart from the gradient") {
   const Lion rule{.lr = 0.5, .weight_decay = 0.5};
   Lion::State state{};
-  CHECK(rule(2.0f, 0.0f, state, rule.at(1)) == 1.5f);
+  CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == 1.5f);
   CHECK(state.m == 0.0f);
 }
 
@@ -46,7 +46,7 @@ TEST_CASE("Lion follows algorithm 2 of Chen et al. in float64 for 100 steps") {
       Lion::State state{};
       for (int t = 1; t <= 100; ++t) {
         const float gradient = testing::uniform(4, element, static_cast<std::uint64_t>(t));
-        weight = rule(weight, gradient, state, rule.at(t));
+        weight = rule(weight, gradient, state, rule.scalars(t));
         const double c = 0.9 * m + (1 - 0.9) * gradient;
         REQUIRE(std::fabs(c) > 1e-6);
         expected -= 0.01 * (std::copysign(1.0, c) + weight_decay * expected);
@@ -67,12 +67,12 @@ TEST_CASE("every setting of Lion has the bits of the serial reference") {
 }
 
 TEST_CASE("every hyperparameter of Lion that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(Lion{}.check());
-  CHECK_NOTHROW(Lion{.lr = 0, .beta1 = 0, .beta2 = 0, .weight_decay = 0}.check());
+  CHECK_NOTHROW(Lion{}.validate());
+  CHECK_NOTHROW(Lion{.lr = 0, .beta1 = 0, .beta2 = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double Lion::*field, double value, const char* text) {
     Lion rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

@@ -14,7 +14,7 @@ TEST_CASE("NAdam steps by the gradient and by the momentum to come, each over it
   const NAdam rule{.lr = 0.5, .beta1 = 0.5, .beta2 = 0.75, .epsilon = 0, .momentum_decay = 0};
   NAdam::State state{};
   // mu is always 0.5 (1 - 0.5) = 0.25; the products are 0.25 and 0.0625; the corrected v is g^2.
-  const float moved = rule(1.0f, -8.0f, state, rule.at(1));
+  const float moved = rule(1.0f, -8.0f, state, rule.scalars(1));
   CHECK(moved == doctest::Approx(1 + 0.5 * (0.75 / 0.75 + 0.25 / 0.9375 * 0.5)));
   CHECK(state.m == -4.0f);
   CHECK(state.v == 16.0f);
@@ -23,7 +23,7 @@ TEST_CASE("NAdam steps by the gradient and by the momentum to come, each over it
 TEST_CASE("weight decay of NAdam is part of the gradient") {
   const NAdam decayed{.lr = 0.1, .weight_decay = 0.5}, plain{.lr = 0.1};
   NAdam::State a{}, b{};
-  CHECK(decayed(2.0f, 0.25f, a, decayed.at(1)) == plain(2.0f, 1.25f, b, plain.at(1)));
+  CHECK(decayed(2.0f, 0.25f, a, decayed.scalars(1)) == plain(2.0f, 1.25f, b, plain.scalars(1)));
   CHECK(a.m == b.m);
 }
 
@@ -39,7 +39,7 @@ TEST_CASE("NAdam's product of momenta is that of every step so far, however it i
         const double next = beta1 * (1 - 0.5 * std::pow(0.96, (t + 1) * momentum_decay));
         product *= mu;
         if (t > 20 && t % 500 != 0) continue;
-        const NAdam::Scalars scalars = rule.at(t);
+        const NAdam::Scalars scalars = rule.scalars(t);
         REQUIRE(scalars.gradient_size == doctest::Approx((1 - mu) / (1 - product)).epsilon(1e-6));
         REQUIRE(scalars.momentum_size == doctest::Approx(next / (1 - product * next)).epsilon(1e-6));
       }
@@ -49,7 +49,7 @@ TEST_CASE("NAdam's product of momenta is that of every step so far, however it i
 TEST_CASE("NAdam's scalars take no longer at the last step that a number can count than at an early one") {
   for (const double momentum_decay : {0.0, 4e-3, 0.3, 1e30}) {
     const NAdam rule{.lr = 1, .beta1 = 1 - 0x1p-53, .momentum_decay = momentum_decay};
-    const NAdam::Scalars last = rule.at(std::numeric_limits<index_t>::max());  // one turn a step: for ever
+    const NAdam::Scalars last = rule.scalars(std::numeric_limits<index_t>::max());  // one turn a step: for ever
     const double mu = rule.beta1 * (momentum_decay == 0 ? 0.5 : 1);
     CHECK(last.gradient_size == doctest::Approx(1 - mu).epsilon(1e-6));
     CHECK(last.momentum_size == doctest::Approx(mu).epsilon(1e-6));
@@ -76,12 +76,12 @@ TEST_CASE("every setting of NAdam has the bits of the serial reference") {
 }
 
 TEST_CASE("every hyperparameter of NAdam that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(NAdam{}.check());
-  CHECK_NOTHROW(NAdam{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0, .momentum_decay = 0}.check());
+  CHECK_NOTHROW(NAdam{}.validate());
+  CHECK_NOTHROW(NAdam{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0, .momentum_decay = 0}.validate());
   const auto refuses = [](double NAdam::*field, double value, const char* text) {
     NAdam rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

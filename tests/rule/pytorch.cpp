@@ -123,14 +123,14 @@ void check_case(Case expected, double tolerance) {
   take(expected.settings, "lr", rule.lr);
   take(expected.settings, "weight_decay", rule.weight_decay);
   REQUIRE(expected.settings.empty());  // every setting was understood
-  rule.check();
+  rule.validate();
   std::vector<float> weight(elements);
   for (int i = 0; i < elements; ++i) weight[i] = pytorch_gradient(0, i);
   std::vector<typename Rule::State> state(elements);
   double worst = 0;
   for (int t = 1; t <= 100; ++t) {
     if (t == 51) rule.lr *= 0.25;
-    const auto scalars = rule.at(t);
+    const auto scalars = rule.scalars(t);
     for (int i = 0; i < elements; ++i) weight[i] = rule(weight[i], pytorch_gradient(t, i), state[i], scalars);
     if (!expected.weights.contains(t)) continue;
     for (int i = 0; i < elements; ++i) worst = std::fmax(worst, std::fabs(weight[i] - double{expected.weights[t][i]}));

@@ -16,40 +16,40 @@ TEST_CASE("RAdam's first steps go by the momentum alone, whatever the size of th
     CAPTURE(t);
     RAdam::State state{.m = 0.0f, .v = 100.0f};
     const double m = 0.1 * 3;
-    CHECK(rule(1.0f, 3.0f, state, rule.at(t)) == doctest::Approx(1 - 0.5 * m / (1 - std::pow(0.9, t))));
+    CHECK(rule(1.0f, 3.0f, state, rule.scalars(t)) == doctest::Approx(1 - 0.5 * m / (1 - std::pow(0.9, t))));
     CHECK(state.v == doctest::Approx(99.9 + 0.001 * 9));
   }
 }
 
 TEST_CASE("with the default beta2 RAdam rectifies from step 6 on, and in the end it is Adam") {
   const RAdam rule{.lr = 0.5, .epsilon = 0.25};
-  CHECK(rule.at(5).root == 0.0f);
-  CHECK(rule.at(5).plain == 1.0f);
+  CHECK(rule.scalars(5).root == 0.0f);
+  CHECK(rule.scalars(5).plain == 1.0f);
   for (const index_t t : {index_t{6}, index_t{100}, std::numeric_limits<index_t>::max()}) {
-    CHECK(rule.at(t).root == 1.0f);
-    CHECK(rule.at(t).plain == 0.25f);
+    CHECK(rule.scalars(t).root == 1.0f);
+    CHECK(rule.scalars(t).plain == 0.25f);
   }
-  CHECK(rule.at(6).step_size < 0.01f);
-  CHECK(rule.at(std::numeric_limits<index_t>::max()).step_size == doctest::Approx(0.5));
+  CHECK(rule.scalars(6).step_size < 0.01f);
+  CHECK(rule.scalars(std::numeric_limits<index_t>::max()).step_size == doctest::Approx(0.5));
 }
 
 TEST_CASE("a beta2 that remembers too little is never rectified") {
   for (const double beta2 : {0.0, 0.5, 2.0 / 3}) {
     const RAdam rule{.beta2 = beta2};
-    for (const index_t t : {1, 2, 10, 1000, 1000000}) CHECK(rule.at(t).root == 0.0f);
+    for (const index_t t : {1, 2, 10, 1000, 1000000}) CHECK(rule.scalars(t).root == 0.0f);
   }
 }
 
 TEST_CASE("RAdam's momentum steps need no epsilon where no gradient has come yet") {
   const RAdam rule{.epsilon = 0};
   RAdam::State state{};
-  CHECK(rule(1.0f, 0.0f, state, rule.at(1)) == 1.0f);
+  CHECK(rule(1.0f, 0.0f, state, rule.scalars(1)) == 1.0f);
 }
 
 TEST_CASE("weight decay of RAdam is part of the gradient") {
   const RAdam rule{.lr = 0.1, .weight_decay = 0.5};
   RAdam::State state{};
-  CHECK(rule(2.0f, 1.0f, state, rule.at(1)) == doctest::Approx(2 - 0.1 * 2));
+  CHECK(rule(2.0f, 1.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.1 * 2));
   CHECK(state.m == doctest::Approx(0.2));
 }
 
@@ -67,12 +67,12 @@ TEST_CASE("every setting of RAdam has the bits of the serial reference") {
 }
 
 TEST_CASE("every hyperparameter of RAdam that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(RAdam{}.check());
-  CHECK_NOTHROW(RAdam{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.check());
+  CHECK_NOTHROW(RAdam{}.validate());
+  CHECK_NOTHROW(RAdam{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double RAdam::*field, double value, const char* text) {
     RAdam rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

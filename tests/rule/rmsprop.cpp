@@ -13,7 +13,7 @@ TEST_CASE("the first step of RMSprop moves by lr / sqrt(1 - alpha) against the g
   const RMSprop rule{.lr = 0.01, .alpha = 0.75};
   for (const float gradient : {-8.0f, 0.25f}) {
     RMSprop::State state{};
-    CHECK(rule(1.0f, gradient, state, rule.at(1)) == doctest::Approx(1 - std::copysign(0.02, gradient)));
+    CHECK(rule(1.0f, gradient, state, rule.scalars(1)) == doctest::Approx(1 - std::copysign(0.02, gradient)));
     CHECK(state.square_avg == 0.25f * gradient * gradient);
   }
 }
@@ -21,14 +21,14 @@ TEST_CASE("the first step of RMSprop moves by lr / sqrt(1 - alpha) against the g
 TEST_CASE("RMSprop's step does not depend on the number of the step, and its epsilon stands outside the root") {
   const RMSprop rule{.lr = 1, .alpha = 0.75, .epsilon = 2};
   RMSprop::State early{}, late{};
-  CHECK(rule(0.0f, 4.0f, early, rule.at(1)) == -1.0f);  // 4 / (sqrt(0.25 * 16) + 2)
-  CHECK(rule(0.0f, 4.0f, late, rule.at(1000)) == -1.0f);
+  CHECK(rule(0.0f, 4.0f, early, rule.scalars(1)) == -1.0f);  // 4 / (sqrt(0.25 * 16) + 2)
+  CHECK(rule(0.0f, 4.0f, late, rule.scalars(1000)) == -1.0f);
 }
 
 TEST_CASE("weight decay of RMSprop is part of the gradient") {
   const RMSprop rule{.lr = 0.1, .alpha = 0.75, .weight_decay = 0.5};
   RMSprop::State state{};
-  CHECK(rule(2.0f, 0.0f, state, rule.at(1)) == doctest::Approx(2 - 0.2));
+  CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.2));
   CHECK(state.square_avg == 0.25f);
 }
 
@@ -45,12 +45,12 @@ TEST_CASE("every setting of RMSprop has the bits of the serial reference") {
 }
 
 TEST_CASE("every hyperparameter of RMSprop that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(RMSprop{}.check());
-  CHECK_NOTHROW(RMSprop{.lr = 0, .alpha = 0, .epsilon = 0, .weight_decay = 0}.check());
+  CHECK_NOTHROW(RMSprop{}.validate());
+  CHECK_NOTHROW(RMSprop{.lr = 0, .alpha = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double RMSprop::*field, double value, const char* text) {
     RMSprop rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);

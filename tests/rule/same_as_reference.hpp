@@ -18,7 +18,7 @@ void check_same_as_reference(const Rule& rule, const reference::Rule& plain) {
   reference::State expected_state;
   for (int step = 1; step <= 50; ++step) {
     const float gradient = uniform(9, static_cast<std::uint64_t>(step));
-    weight = rule(weight, gradient, state, rule.at(step));
+    weight = rule(weight, gradient, state, rule.scalars(step));
     expected = reference::updated(plain, step, expected, gradient, expected_state);
     REQUIRE(std::bit_cast<std::uint32_t>(weight) == std::bit_cast<std::uint32_t>(expected));
   }

@@ -110,7 +110,7 @@ void check_against_pytorch(int cases) {
     CAPTURE(expected.title);
     const Schedule schedule = configure(Schedule{}, expected.settings);
     REQUIRE(expected.settings.empty());  // every setting was understood
-    schedule.check();
+    schedule.validate();
     REQUIRE(expected.rates.size() >= 5);
     const double peak = *std::max_element(expected.rates.begin(), expected.rates.end());
     for (std::size_t i = 0; i < expected.rates.size(); ++i) {
@@ -128,7 +128,7 @@ template <class Schedule, class Field>
 void refuses(Schedule schedule, Field Schedule::*field, std::type_identity_t<Field> value, const std::string& text) {
   schedule.*field = value;
   CAPTURE(value);
-  CHECK_THROWS_WITH_AS(schedule.check(), doctest::Contains((Schedule::name + (": " + text)).c_str()), OptionError);
+  CHECK_THROWS_WITH_AS(schedule.validate(), doctest::Contains((Schedule::name + (": " + text)).c_str()), OptionError);
 }
 
 template <class Schedule>
@@ -140,9 +140,9 @@ void refuses_what_no_rate_can_be(Schedule schedule, double Schedule::*field, con
 template <class Decay>
 void check_refusals_of_a_decay() {
   const Decay good{.peak = 1e-3, .warmup_steps = 10, .steps = 100, .floor = 1e-5};
-  CHECK_NOTHROW(good.check());
-  CHECK_NOTHROW(Decay{.peak = 0, .warmup_steps = 0, .steps = 1, .floor = 0}.check());
-  CHECK_NOTHROW(Decay{.peak = 1, .warmup_steps = 0, .steps = 1, .floor = 1}.check());
+  CHECK_NOTHROW(good.validate());
+  CHECK_NOTHROW(Decay{.peak = 0, .warmup_steps = 0, .steps = 1, .floor = 0}.validate());
+  CHECK_NOTHROW(Decay{.peak = 1, .warmup_steps = 0, .steps = 1, .floor = 1}.validate());
   refuses_what_no_rate_can_be(good, &Decay::peak, "peak");
   refuses(good, &Decay::warmup_steps, -1, "warmup_steps must be at least 0, is -1");
   refuses(good, &Decay::warmup_steps, 100, "steps must be above warmup_steps, is 100");
@@ -151,7 +151,7 @@ void check_refusals_of_a_decay() {
   refuses(good, &Decay::steps, 10, "steps must be above warmup_steps, is 10");
   for (const double bad : {nan, -1e-9, infinity, -infinity, 2e-3})
     refuses(good, &Decay::floor, bad, "floor must be in [0, peak], is ");
-  CHECK_THROWS_AS(Decay{}.check(), OptionError);  // the length has to be said
+  CHECK_THROWS_AS(Decay{}.validate(), OptionError);  // the length has to be said
 }
 
 }  // namespace
@@ -291,7 +291,7 @@ TEST_CASE("schedules are constant expressions, and constants are what is compute
   constexpr StepSchedule stairs{.lr = 0.5, .factor = 0.5, .every = 3};
   constexpr OneCycleSchedule cycle{.peak = 0.5, .steps = 100};
   static_assert(
-      (constant.check(), warmup.check(), linear.check(), cosine.check(), stairs.check(), cycle.check(), true));
+      (constant.validate(), warmup.validate(), linear.validate(), cosine.validate(), stairs.validate(), cycle.validate(), true));
   static_assert(constant(1) == 0.25 && constant(far_beyond) == 0.25);
   static_assert(warmup(1) == 0.125 && warmup(3) == 0.375 && warmup(4) == 0.5 && warmup(far_beyond) == 0.5);
   static_assert(linear(1) == 0.5 && linear(2) == 0.4375 && linear(4) == 0.3125 && linear(5) == 0.25);
@@ -307,11 +307,11 @@ TEST_CASE("schedules are constant expressions, and constants are what is compute
 }
 
 TEST_CASE("every setting out of its range is refused, with the names of schedule and field") {
-  CHECK_NOTHROW(ConstantSchedule{.lr = 0}.check());
+  CHECK_NOTHROW(ConstantSchedule{.lr = 0}.validate());
   refuses_what_no_rate_can_be(ConstantSchedule{}, &ConstantSchedule::lr, "lr");
 
   const WarmupSchedule warmup{.warmup_steps = 1};
-  CHECK_NOTHROW(warmup.check());
+  CHECK_NOTHROW(warmup.validate());
   refuses_what_no_rate_can_be(warmup, &WarmupSchedule::peak, "peak");
   refuses(warmup, &WarmupSchedule::warmup_steps, 0, "warmup_steps must be at least 1, is 0");
   refuses(warmup, &WarmupSchedule::warmup_steps, -7, "warmup_steps must be at least 1, is -7");
@@ -320,8 +320,8 @@ TEST_CASE("every setting out of its range is refused, with the names of schedule
   check_refusals_of_a_decay<CosineSchedule>();
 
   const StepSchedule stairs{.every = 1};
-  CHECK_NOTHROW(stairs.check());
-  CHECK_NOTHROW(StepSchedule{.lr = 0, .factor = 0, .every = 1}.check());
+  CHECK_NOTHROW(stairs.validate());
+  CHECK_NOTHROW(StepSchedule{.lr = 0, .factor = 0, .every = 1}.validate());
   refuses_what_no_rate_can_be(stairs, &StepSchedule::lr, "lr");
   for (const double bad : {nan, -1e-9, 1.5, infinity, -infinity})
     refuses(stairs, &StepSchedule::factor, bad, "factor must be in [0, 1], is ");
@@ -329,8 +329,8 @@ TEST_CASE("every setting out of its range is refused, with the names of schedule
   refuses(stairs, &StepSchedule::every, -1, "every must be at least 1, is -1");
 
   const OneCycleSchedule cycle{.steps = 1};
-  CHECK_NOTHROW(cycle.check());
-  CHECK_NOTHROW(OneCycleSchedule{.peak = 0, .steps = 1, .warmup_share = 0}.check());
+  CHECK_NOTHROW(cycle.validate());
+  CHECK_NOTHROW(OneCycleSchedule{.peak = 0, .steps = 1, .warmup_share = 0}.validate());
   refuses_what_no_rate_can_be(cycle, &OneCycleSchedule::peak, "peak");
   refuses(cycle, &OneCycleSchedule::steps, 0, "steps must be at least 1, is 0");
   refuses(cycle, &OneCycleSchedule::steps, -1, "steps must be at least 1, is -1");
@@ -348,7 +348,7 @@ namespace {
 template <class Optimizer, class Backward>
 void train(Optimizer& optimizer, tessera::index_t batches, Backward backward) {
   const tessera::CosineSchedule schedule{.peak = 1e-3, .warmup_steps = 100, .steps = batches, .floor = 1e-5};
-  schedule.check();
+  schedule.validate();
   for (tessera::index_t batch = 0; batch < batches; ++batch) {
     optimizer.rule().lr = schedule(optimizer.steps() + 1);
     backward(optimizer, batch);

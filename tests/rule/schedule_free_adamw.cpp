@@ -27,7 +27,7 @@ TEST_CASE("ScheduleFreeAdamW's first step is its average: what is trained and wh
   const ScheduleFreeAdamW rule{.lr = 0.5, .beta1 = 0.5, .beta2 = 0.75, .epsilon = 0};
   ScheduleFreeAdamW::State state{};
   // gamma = 0.5 sqrt(0.25), sqrt(v) = sqrt(0.25) 4
-  CHECK(rule(1.0f, 4.0f, state, rule.at(1)) == doctest::Approx(0.5));
+  CHECK(rule(1.0f, 4.0f, state, rule.scalars(1)) == doctest::Approx(0.5));
   CHECK(rule.to_evaluation(0.5f, state) == doctest::Approx(0.5));
 }
 
@@ -50,7 +50,7 @@ TEST_CASE("ScheduleFreeAdamW follows algorithm 1 of Defazio et al. in float64 fo
           double x = weight, z = weight, v = 0, sum = 0;
           for (int t = 1; t <= 100; ++t) {
             const float gradient = testing::uniform(4, element, static_cast<std::uint64_t>(t));
-            weight = rule(weight, gradient, state, rule.at(t));
+            weight = rule(weight, gradient, state, rule.scalars(t));
             const double y = (1 - beta1) * z + beta1 * x;
             v = 0.999 * v + (1 - 0.999) * gradient * gradient;
             const double gamma = 0.01 * std::sqrt(1 - std::pow(0.999, t)) *
@@ -126,7 +126,7 @@ TEST_CASE("the package's variant follows its authors' AdamWScheduleFree for 100 
       float weight = testing::pytorch_gradient(0, i);
       ScheduleFreeAdamW::State state{};
       for (std::uint32_t t = 1; t <= 100; ++t) {
-        weight = one.rule(weight, testing::pytorch_gradient(t, i), state, one.rule.at(t));
+        weight = one.rule(weight, testing::pytorch_gradient(t, i), state, one.rule.scalars(t));
         for (const PackageWeights& expected : one.weights) {
           if (expected.step != static_cast<int>(t)) continue;
           const float found = expected.kind == "trained" ? weight : one.rule.to_evaluation(weight, state);
@@ -170,11 +170,11 @@ TEST_CASE("an lr that changes midway weights the average as if it had been so fr
   for (int t = 1; t <= 20; ++t) {
     if (t == 11) {
       rule.lr = 0.04;
-      rule.check_change(ScheduleFreeAdamW{.lr = 0.01});
+      rule.validate_change(ScheduleFreeAdamW{.lr = 0.01});
       sum *= 16;
     }
     const float gradient = testing::uniform(5, static_cast<std::uint64_t>(t));
-    weight = rule(weight, gradient, state, rule.at(t));
+    weight = rule(weight, gradient, state, rule.scalars(t));
     const double gamma = rule.lr * std::sqrt(1 - std::pow(0.999, t));
     v = 0.999 * v + (1 - 0.999) * gradient * gradient;
     z -= gamma * gradient / (std::sqrt(v) + 1e-8);
@@ -187,31 +187,31 @@ TEST_CASE("an lr that changes midway weights the average as if it had been so fr
 TEST_CASE("a beta1 that is not that of construction is refused with both values, by a schedule's rule too") {
   const ScheduleFreeAdamW first;
   ScheduleFreeAdamW rule = first;
-  CHECK_NOTHROW(rule.check_change(first));
+  CHECK_NOTHROW(rule.validate_change(first));
   rule.beta1 = 0.5;
   CHECK_THROWS_WITH_AS(
-      rule.check_change(first),
+      rule.validate_change(first),
       "ScheduleFreeAdamW: beta1 is 0.5, was 0.9 when the optimizer was built: the state depends on it, so "
       "it must not change",
       OptionError);
   struct Particular : AdamW {
-    void check_change(const Particular& before) const { require_unchanged("Particular", "beta1", beta1, before.beta1); }
+    void validate_change(const Particular& before) const { require_unchanged("Particular", "beta1", beta1, before.beta1); }
   };
   using Changing = Scheduled<Particular, ConstantSchedule>;
   static_assert(ChecksChange<Changing> && !ChecksChange<Scheduled<AdamW, ConstantSchedule>>);
   Changing changing;
   changing.rule.beta1 = 0.5;
-  CHECK_THROWS_WITH_AS(changing.check_change(Changing{}), doctest::Contains("Particular: beta1 is 0.5"), OptionError);
+  CHECK_THROWS_WITH_AS(changing.validate_change(Changing{}), doctest::Contains("Particular: beta1 is 0.5"), OptionError);
 }
 
 TEST_CASE(
     "every hyperparameter of ScheduleFreeAdamW that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(ScheduleFreeAdamW{}.check());
-  CHECK_NOTHROW(ScheduleFreeAdamW{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0}.check());
+  CHECK_NOTHROW(ScheduleFreeAdamW{}.validate());
+  CHECK_NOTHROW(ScheduleFreeAdamW{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0}.validate());
   const auto refuses = [](double ScheduleFreeAdamW::*field, double value, const char* text) {
     ScheduleFreeAdamW rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), -1e-9, HUGE_VAL, -HUGE_VAL, 1e39}) {
     CAPTURE(bad);
@@ -223,6 +223,6 @@ TEST_CASE(
   }
   refuses(&ScheduleFreeAdamW::beta1, 1, "ScheduleFreeAdamW: beta1 must be in [0, 1), is 1");
   for (const index_t bad : {index_t{-1}, index_t{1'000'001}})
-    CHECK_THROWS_WITH_AS(ScheduleFreeAdamW{.warmup_steps = bad}.check(),
+    CHECK_THROWS_WITH_AS(ScheduleFreeAdamW{.warmup_steps = bad}.validate(),
                          doctest::Contains("ScheduleFreeAdamW: warmup_steps must be in [0, 1e6], is "), OptionError);
 }

@@ -50,11 +50,11 @@ TEST_CASE_TEMPLATE("a scheduled rule does what the caller does who sets its rate
 }
 
 TEST_CASE("what rule and schedule refuse is refused, whatever the rate that is never used") {
-  CHECK_THROWS_WITH_AS((Scheduled<AdamW, CosineSchedule>{{.beta1 = 2}, schedule}.check()), doctest::Contains("beta1"),
+  CHECK_THROWS_WITH_AS((Scheduled<AdamW, CosineSchedule>{{.beta1 = 2}, schedule}.validate()), doctest::Contains("beta1"),
                        OptionError);
-  CHECK_THROWS_WITH_AS((Scheduled<AdamW, CosineSchedule>{{}, {.peak = -1, .steps = 5}}.check()),
+  CHECK_THROWS_WITH_AS((Scheduled<AdamW, CosineSchedule>{{}, {.peak = -1, .steps = 5}}.validate()),
                        doctest::Contains("peak"), OptionError);
-  CHECK_NOTHROW((Scheduled<AdamW, CosineSchedule>{{.lr = -1}, schedule}.check()));
+  CHECK_NOTHROW((Scheduled<AdamW, CosineSchedule>{{.lr = -1}, schedule}.validate()));
 }
 
 static_assert(UpdateRule<Scheduled<AdamW, CosineSchedule>>);

@@ -12,20 +12,20 @@ static_assert(UpdateRule<Sgd>);
 TEST_CASE("without momentum a step goes down the gradient") {
   const Sgd rule{.lr = 0.5};
   Sgd::State state{};
-  CHECK(rule(2.0f, 3.0f, state, rule.at(1)) == 0.5f);
+  CHECK(rule(2.0f, 3.0f, state, rule.scalars(1)) == 0.5f);
 }
 
 TEST_CASE("the first step fills the momentum buffer undamped, later ones damp and keep") {
   const Sgd rule{.lr = 1, .momentum = 0.5, .dampening = 0.25};
   Sgd::State state{};
-  CHECK(rule(0.0f, 4.0f, state, rule.at(1)) == -4.0f);
-  CHECK(rule(0.0f, 4.0f, state, rule.at(2)) == -(0.5f * 4 + 0.75f * 4));
+  CHECK(rule(0.0f, 4.0f, state, rule.scalars(1)) == -4.0f);
+  CHECK(rule(0.0f, 4.0f, state, rule.scalars(2)) == -(0.5f * 4 + 0.75f * 4));
 }
 
 TEST_CASE("Nesterov looks ahead") {
   const Sgd rule{.lr = 1, .momentum = 0.5, .nesterov = true};
   Sgd::State state{};
-  CHECK(rule(0.0f, 4.0f, state, rule.at(1)) == -(4 + 0.5f * 4));
+  CHECK(rule(0.0f, 4.0f, state, rule.scalars(1)) == -(4 + 0.5f * 4));
 }
 
 TEST_CASE("every setting has the bits of the serial reference") {
@@ -44,12 +44,12 @@ TEST_CASE("every setting has the bits of the serial reference") {
 }
 
 TEST_CASE("every hyperparameter that is out of range is refused, with the names of rule and field") {
-  CHECK_NOTHROW(Sgd{}.check());
-  CHECK_NOTHROW(Sgd{.lr = 0, .dampening = -1}.check());
+  CHECK_NOTHROW(Sgd{}.validate());
+  CHECK_NOTHROW(Sgd{.lr = 0, .dampening = -1}.validate());
   const auto refuses = [](double Sgd::*field, double value, const char* text) {
     Sgd rule;
     rule.*field = value;
-    CHECK_THROWS_WITH_AS(rule.check(), doctest::Contains(text), OptionError);
+    CHECK_THROWS_WITH_AS(rule.validate(), doctest::Contains(text), OptionError);
   };
   for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL, 1e39, -1e39}) {
     CAPTURE(bad);
@@ -64,9 +64,9 @@ TEST_CASE("every hyperparameter that is out of range is refused, with the names 
 }
 
 TEST_CASE("Nesterov needs momentum, and none of it damped") {
-  CHECK_NOTHROW((Sgd{.momentum = 0.9, .nesterov = true}.check()));
-  CHECK_THROWS_WITH_AS(Sgd{.nesterov = true}.check(),
+  CHECK_NOTHROW((Sgd{.momentum = 0.9, .nesterov = true}.validate()));
+  CHECK_THROWS_WITH_AS(Sgd{.nesterov = true}.validate(),
                        doctest::Contains("Sgd: momentum must be above 0 with nesterov, is 0"), OptionError);
-  CHECK_THROWS_WITH_AS((Sgd{.momentum = 0.9, .dampening = 0.1, .nesterov = true}.check()),
+  CHECK_THROWS_WITH_AS((Sgd{.momentum = 0.9, .dampening = 0.1, .nesterov = true}.validate()),
                        doctest::Contains("Sgd: dampening must be 0 with nesterov, is 0.1"), OptionError);
 }

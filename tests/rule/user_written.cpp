@@ -18,7 +18,7 @@ static std::string text(const char* path) {
 TEST_CASE("a rule written by a user is a rule") {
   static_assert(tessera::UpdateRule<SignSgd>);
   SignSgd::State state{};
-  CHECK(SignSgd{.lr = 0.5f}(1.0f, 3.0f, state, SignSgd{.lr = 0.5f}.at(1)) == 0.5f);
+  CHECK(SignSgd{.lr = 0.5f}(1.0f, 3.0f, state, SignSgd{.lr = 0.5f}.scalars(1)) == 0.5f);
 }
 
 TEST_CASE("the page shows the code that was compiled") {

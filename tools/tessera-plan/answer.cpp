@@ -177,8 +177,8 @@ StageAnswer answer(const Question& question, int stage, int ranks) {
 }
 
 Answer answer(const Question& question) {
-  question.options.check();
-  question.network.check(question.ranks);
+  question.options.validate();
+  question.network.validate(question.ranks);
   Answer found;
   for (int stage = 0; stage < 4; ++stage)
     found.stages[static_cast<std::size_t>(stage)] = answer(question, stage, question.ranks);

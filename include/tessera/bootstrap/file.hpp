@@ -232,7 +232,7 @@ inline void guest(const std::string& path, const Member& me, std::span<std::byte
 /// taken in. One run at a time uses a path; exchanges of it in a row may. Blocks until all ranks have come. Throws
 /// CommError that says who is missing or, at once, which path cannot be used and why.
 inline void over_file(const std::string& path, const Member& me, std::span<std::byte> bytes, std::uint64_t job = 0) {
-  me.check();
+  me.validate();
   if (path.empty()) throw OptionError("rendezvous: the path of the file is empty");
   if (me.world == 1) return;
   if (me.rank == 0)

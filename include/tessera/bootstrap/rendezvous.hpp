@@ -25,7 +25,7 @@ struct Member {
   Duration timeout = Duration::seconds(600);
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     if (world < 1) throw OptionError(message({"rendezvous: there must be at least 1 rank, not ", world}));
     if (rank < 0 || rank >= world)
       throw OptionError(message({"rendezvous: there is no rank ", rank, " among ", world}));

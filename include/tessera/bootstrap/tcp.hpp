@@ -248,7 +248,7 @@ inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> by
 /// on every rank that has come, CommError that names those missing, AgreementError if two say they are the same rank
 /// or count different worlds. Exchanges in a row may use one place.
 inline void over_tcp(const TcpPlace& place, const Member& me, std::span<std::byte> bytes) {
-  me.check();
+  me.validate();
   if (place.port < 1 || place.port > 65535)
     throw OptionError(message({"rendezvous: there is no port ", place.port, ": 1 to 65535"}));
   if (me.world == 1) return;

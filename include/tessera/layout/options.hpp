@@ -25,7 +25,7 @@ struct LossScale {
   bool dynamic = true;                  ///< false: `initial` for ever
 
   /// Throws OptionError.
-  constexpr void check() const {
+  constexpr void validate() const {
     require(is_scale(initial), "initial must be a normal float, in [1.2e-38, 3.4e38]", initial);
     require(growth_factor > 1 && growth_factor <= most, "growth_factor must be greater than 1", growth_factor);
     require(backoff_factor > 0 && backoff_factor < 1, "backoff_factor must be in (0, 1)", backoff_factor);
@@ -79,13 +79,13 @@ struct Options {
   Timeline* timeline = nullptr;
 
   /// Throws OptionError that names the option out of its range.
-  constexpr void check() const {
+  constexpr void validate() const {
     if (micro_batches < 1) refuse(message({"micro_batches must be at least 1, is ", micro_batches}));
     if (!(clip_norm > 0)) refuse(message({"clip_norm must be greater than 0 (infinity: no clipping), is ", clip_norm}));
     if (bucket_bytes < 1) refuse(message({"bucket_bytes must be at least 1, is ", bucket_bytes}));
     if (prefetch < 0) refuse(message({"prefetch must not be negative, is ", prefetch}));
     if (check_weights < 0) refuse(message({"check_weights must not be negative, is ", check_weights}));
-    loss_scale.check();
+    loss_scale.validate();
     if (timeout <= Duration{}) refuse("timeout must be greater than 0");
   }
 

@@ -41,9 +41,9 @@ struct Network {
   /// Sources: Thakur, Rabenseifner and Gropp 2005, "Optimization of Collective Communication Operations in MPICH",
   /// section 4 (ring, pairwise exchange, van de Geijn's broadcast); Cho et al. 2019, "BlueConnect: Decomposing
   /// All-Reduce for Deep Learning on Heterogeneous Network Hierarchy" (rings within and between nodes).
-  /// Throws OptionError as check(world) does.
+  /// Throws OptionError as validate(world) does.
   constexpr double seconds(Collective kind, double bytes, int world) const {
-    check(world);
+    validate(world);
     const double ranks = world, in_node = min(world, ranks_a_node), nodes = ranks / in_node;
     if (kind == Collective::all_to_all)
       return within.seconds(in_node - 1, (in_node - 1) / ranks * bytes) +
@@ -54,15 +54,15 @@ struct Network {
   }
 
   /// Throws OptionError that names the number out of its range.
-  constexpr void check() const {
-    check(within, "within");
-    check(between, "between");
+  constexpr void validate() const {
+    validate(within, "within");
+    validate(between, "between");
     if (ranks_a_node < 1) throw OptionError(message({"network: a node has at least 1 rank, not ", ranks_a_node}));
   }
 
   /// And where so many ranks do not fill their nodes.
-  constexpr void check(int world) const {
-    check();
+  constexpr void validate(int world) const {
+    validate();
     if (world < 1) throw OptionError(message({"network: a world has at least 1 rank, not ", world}));
     if (world > ranks_a_node && world % ranks_a_node != 0)
       throw OptionError(
@@ -70,7 +70,7 @@ struct Network {
   }
 
  private:
-  static constexpr void check(const Link& link, const char* which) {
+  static constexpr void validate(const Link& link, const char* which) {
     if (!(link.latency >= 0) || !is_finite(link.latency))
       throw OptionError(
           message({"network: the latency ", which, " nodes must not be negative, is ", link.latency, " seconds"}));

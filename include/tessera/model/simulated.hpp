@@ -48,7 +48,7 @@ class Wire {
   using Line = List<Operation>;  // the k-th queue of every rank
 
   static std::size_t ranks(const Network& network, int world) {
-    network.check(world);
+    network.validate(world);
     return static_cast<std::size_t>(world);
   }
 

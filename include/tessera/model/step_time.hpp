@@ -264,8 +264,8 @@ class StepClock {
 /// Throws OptionError if `units` are not as many as the layout's, or for what is wrong with options or network.
 constexpr StepTime step_time(const Sharding& sharding, const Footprint& of, const Options& options,
                              std::span<const UnitSeconds> units, const Network& network) {
-  options.check();
-  network.check();
+  options.validate();
+  network.validate();
   StepClock clock(sharding, of, options, units, network);
   clock.step();  // leaves behind what every step leaves behind: its reductions have ended, its gathers have begun
   return clock.step();

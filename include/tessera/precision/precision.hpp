@@ -23,23 +23,22 @@ template <class T>
 concept ParameterElement = Element<T> &&(sizeof(T) == 2 || sizeof(T) == 4);
 
 /// Parameter: what the model reads and what is gathered. Gradient: what backward writes and what is reduced.
-/// Reduction: what the sum over ranks and passes is rounded to, once. Accumulation: what it is formed in, float (design
-/// section 4, point 3). Master: what is kept beside the parameter, so that the rule has a float: float, Remainder or
-/// NoMaster. State: what the rule's state is kept in. A policy of one's own derives from one of these and says what
-/// differs. With scales_loss = true the loss is scaled (Options::loss_scale).
+/// Reduction: what the sum over ranks and passes is rounded to, once; the sum itself is formed in float (design section
+/// 4, point 3). Master: what is kept beside the parameter, so that the rule has a float: float, Remainder or NoMaster.
+/// State: what the rule's state is kept in. A policy of one's own derives from one of these and says what differs. With
+/// scales_loss = true the loss is scaled (Options::loss_scale).
 template <class P>
 concept PrecisionPolicy = requires {
   typename P::Parameter;
   typename P::Gradient;
   typename P::Reduction;
-  typename P::Accumulation;
   typename P::Master;
   typename P::State;
   { P::name } -> std::convertible_to<const char*>;
   sizeof(KeptWeight<typename P::Parameter, typename P::Master>);
 }
 &&ParameterElement<typename P::Parameter>&& Element<typename P::Gradient>&& Element<typename P::Reduction>&&
-    std::same_as<typename P::Accumulation, float>&& Element<typename P::State>;
+    Element<typename P::State>;
 
 template <class P>
 inline constexpr bool scales_loss = requires {
@@ -63,7 +62,6 @@ struct Fp32 {
   using Parameter = float;
   using Gradient = float;
   using Reduction = float;
-  using Accumulation = float;
   using Master = float;
   using State = float;
 };

@@ -37,7 +37,7 @@ struct Adadelta {
     float lr;
   };
 
-  TESSERA_HD Scalars at(index_t) const noexcept {
+  TESSERA_HD Scalars scalars(index_t) const noexcept {
     return {.weight_decay = static_cast<float>(weight_decay),
             .rho = static_cast<float>(rho),
             .one_minus_rho = static_cast<float>(1 - rho),
@@ -56,7 +56,7 @@ struct Adadelta {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_option(rho >= 0 && rho < 1, name, "rho", rho, "in [0, 1)");
     require_not_negative(name, "epsilon", epsilon);

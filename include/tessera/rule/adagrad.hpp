@@ -37,7 +37,7 @@ struct Adagrad {
     float epsilon;
   };
 
-  TESSERA_HD Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars scalars(index_t step) const noexcept {
     const double before = static_cast<double>(step) - 1;
     return {.weight_decay = static_cast<float>(weight_decay),
             .start = static_cast<float>(step <= 1 ? initial_accumulator_value : 0),
@@ -54,7 +54,7 @@ struct Adagrad {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_not_negative(name, "lr_decay", lr_decay);
     require_not_negative(name, "weight_decay", weight_decay);

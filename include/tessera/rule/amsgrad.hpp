@@ -41,7 +41,7 @@ struct AMSGrad {
     float epsilon;    // epsilon sqrt(1 - beta2^t)
   };
 
-  TESSERA_HD Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars scalars(index_t step) const noexcept {
     const double t = static_cast<double>(step);
     const double root = ::sqrt(1 - ::pow(beta2, t));
     return {.weight_decay = static_cast<float>(weight_decay),
@@ -63,7 +63,7 @@ struct AMSGrad {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_option(beta1 >= 0 && beta1 < 1, name, "beta1", beta1, "in [0, 1)");
     require_option(beta2 >= 0 && beta2 < 1, name, "beta2", beta2, "in [0, 1)");

@@ -41,9 +41,9 @@ concept PlainFloats = std::is_aggregate_v<T> && std::is_trivially_copyable_v<T> 
 /// An optimizer as Sharded takes it: an aggregate of hyperparameters with
 ///   State        plain floats that an element keeps between steps, zero before the first; state_names names each
 ///   Scalars      plain floats that depend on the hyperparameters and the step alone
-///   at(step)     computes them, once a step; the first step is 1; a skipped step is not counted
+///   scalars(step)     computes them, once a step; the first step is 1; a skipped step is not counted
 ///   (weight, gradient, state, scalars)   the new weight; never throws; gradient is unscaled, averaged, clipped, finite
-///   check()      throws OptionError that names rule, field, value and range
+///   validate()      throws OptionError that names rule, field, value and range
 /// in_step(step), if there is one, is the rule itself as it is in that step (rule/scheduled.hpp).
 /// A rule is run element by element. One that needs more says so by further members: norms of whole tensors, see
 /// NeedsTensorNorms. (Whole matrices, for rules like Muon, would be another such concept.)
@@ -53,23 +53,23 @@ concept UpdateRule =
     PlainFloats<typename R::Scalars> &&
     requires(const R& rule, float x, typename R::State& state, const typename R::Scalars& scalars, index_t step) {
       { R::name } -> std::convertible_to<const char*>;
-      { rule.at(step) } -> std::same_as<typename R::Scalars>;
+      { rule.scalars(step) } -> std::same_as<typename R::Scalars>;
       { rule(x, x, state, scalars) } noexcept -> std::same_as<float>;
-      { rule.check() } -> std::same_as<void>;
+      { rule.validate() } -> std::same_as<void>;
       requires std::same_as<std::remove_cvref_t<decltype(R::state_names)>,
                             std::array<const char*, rule_state::floats<typename R::State>>>;
     };
 
 /// An update rule whose step depends on the norms of the tensor that an element belongs to, wherever shards cut it:
-///   measured(weight, gradient, state, scalars)   before the update: the number whose norm is taken beside the
+///   norm_input(weight, gradient, state, scalars)   before the update: the number whose norm is taken beside the
 ///                                                weights'; may change the state; never throws
-///   adapted(scalars, weight_norm, measured_norm)   the scalars with which the tensor's elements are then updated
+///   with_trust_ratio(scalars, weight_norm, input_norm)   the scalars with which the tensor's elements are then updated
 template <class R>
 concept NeedsTensorNorms =
     UpdateRule<R> &&
     requires(const R& rule, float x, typename R::State& state, const typename R::Scalars& scalars, double norm) {
-      { rule.measured(x, x, state, scalars) } noexcept -> std::same_as<float>;
-      { rule.adapted(scalars, norm, norm) } -> std::same_as<typename R::Scalars>;
+      { rule.norm_input(x, x, state, scalars) } noexcept -> std::same_as<float>;
+      { rule.with_trust_ratio(scalars, norm, norm) } -> std::same_as<typename R::Scalars>;
     };
 
 /// An update rule whose gradients are taken at other weights than those that are worth evaluating or saving:
@@ -81,18 +81,18 @@ concept HasEvaluationWeights =
     };
 
 /// An update rule whose state means something else when some hyperparameter changes:
-///   check_change(first)   throws OptionError, naming rule and field, unless it can go on from the state of `first`,
+///   validate_change(first)   throws OptionError, naming rule and field, unless it can go on from the state of `first`,
 ///                         the rule of the construction
 template <class R>
 concept ChecksChange = UpdateRule<R> && requires(const R& rule) {
-  { rule.check_change(rule) } -> std::same_as<void>;
+  { rule.validate_change(rule) } -> std::same_as<void>;
 };
 
 /// How many floats a rule keeps an element.
 template <class Rule>
 inline constexpr std::size_t state_floats = rule_state::floats<typename Rule::State>;
 
-/// For a rule's check(): throws OptionError unless `good`. A comparison with NaN is false, so write what must hold.
+/// For a rule's validate(): throws OptionError unless `good`. A comparison with NaN is false, so write what must hold.
 inline void require_option(bool good, const char* rule, const char* field, double value, const char* range) {
   if (good) return;
   throw OptionError(message({rule, ": ", field, " must be ", range, ", is ", value}));
@@ -103,7 +103,7 @@ inline void require_not_negative(const char* rule, const char* field, double val
   require_option(value >= 0 && value <= std::numeric_limits<float>::max(), rule, field, value, "in [0, 3.4e38]");
 }
 
-/// For a rule's check_change(): throws OptionError unless a field is as it was at construction.
+/// For a rule's validate_change(): throws OptionError unless a field is as it was at construction.
 inline void require_unchanged(const char* rule, const char* field, double value, double first) {
   if (value == first) return;
   throw OptionError(message({rule, ": ", field, " is ", value, ", was ", first,

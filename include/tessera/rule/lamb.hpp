@@ -40,7 +40,7 @@ struct Lamb {
     float step_size;      // lr, times |w| / |r| once these are known
   };
 
-  TESSERA_HD Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars scalars(index_t step) const noexcept {
     const double t = static_cast<double>(step);
     const double root = ::sqrt(1 - ::pow(beta2, t));
     return {.weight_decay = static_cast<float>(weight_decay),
@@ -53,7 +53,7 @@ struct Lamb {
   }
 
   /// r, from moments that take in the gradient.
-  TESSERA_HD TESSERA_ALWAYS_INLINE float measured(float weight, float gradient, State& state,
+  TESSERA_HD TESSERA_ALWAYS_INLINE float norm_input(float weight, float gradient, State& state,
                                                   const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
     state.m = state.m + s.one_minus_beta1 * (gradient - state.m);
@@ -61,8 +61,8 @@ struct Lamb {
     return direction(weight, state, s);
   }
 
-  TESSERA_HD Scalars adapted(Scalars s, double weight_norm, double measured_norm) const noexcept {
-    if (weight_norm > 0 && measured_norm > 0) s.step_size = static_cast<float>(lr * (weight_norm / measured_norm));
+  TESSERA_HD Scalars with_trust_ratio(Scalars s, double weight_norm, double input_norm) const noexcept {
+    if (weight_norm > 0 && input_norm > 0) s.step_size = static_cast<float>(lr * (weight_norm / input_norm));
     return s;
   }
 
@@ -73,7 +73,7 @@ struct Lamb {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_option(beta1 >= 0 && beta1 < 1, name, "beta1", beta1, "in [0, 1)");
     require_option(beta2 >= 0 && beta2 < 1, name, "beta2", beta2, "in [0, 1)");

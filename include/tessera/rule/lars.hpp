@@ -32,17 +32,17 @@ struct Lars {
     float rate;
   };
 
-  TESSERA_HD Scalars at(index_t) const noexcept {
+  TESSERA_HD Scalars scalars(index_t) const noexcept {
     return {.momentum = static_cast<float>(momentum),
             .weight_decay = static_cast<float>(weight_decay),
             .rate = static_cast<float>(lr)};
   }
 
-  TESSERA_HD TESSERA_ALWAYS_INLINE float measured(float, float gradient, State&, const Scalars&) const noexcept {
+  TESSERA_HD TESSERA_ALWAYS_INLINE float norm_input(float, float gradient, State&, const Scalars&) const noexcept {
     return gradient;
   }
 
-  TESSERA_HD Scalars adapted(Scalars s, double weight_norm, double gradient_norm) const noexcept {
+  TESSERA_HD Scalars with_trust_ratio(Scalars s, double weight_norm, double gradient_norm) const noexcept {
     if (weight_norm > 0 && gradient_norm > 0)
       s.rate =
           static_cast<float>(lr * (trust_coefficient * weight_norm / (gradient_norm + weight_decay * weight_norm)));
@@ -57,7 +57,7 @@ struct Lars {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_option(momentum >= 0 && momentum < 1, name, "momentum", momentum, "in [0, 1)");
     require_not_negative(name, "weight_decay", weight_decay);

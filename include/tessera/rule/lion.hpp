@@ -36,7 +36,7 @@ struct Lion {
     float lr;
   };
 
-  TESSERA_HD Scalars at(index_t) const noexcept {
+  TESSERA_HD Scalars scalars(index_t) const noexcept {
     return {.shrink = static_cast<float>(1 - lr * weight_decay),
             .beta1 = static_cast<float>(beta1),
             .one_minus_beta1 = static_cast<float>(1 - beta1),
@@ -55,7 +55,7 @@ struct Lion {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_option(beta1 >= 0 && beta1 < 1, name, "beta1", beta1, "in [0, 1)");
     require_option(beta2 >= 0 && beta2 < 1, name, "beta2", beta2, "in [0, 1)");

@@ -43,7 +43,7 @@ struct NAdam {
     float epsilon;        // epsilon sqrt(1 - beta2^t)
   };
 
-  TESSERA_HD Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars scalars(index_t step) const noexcept {
     const double t = static_cast<double>(step);
     const double root = ::sqrt(1 - ::pow(beta2, t));
     const double next = momentum(t + 1);
@@ -67,7 +67,7 @@ struct NAdam {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_option(beta1 >= 0 && beta1 < 1, name, "beta1", beta1, "in [0, 1)");
     require_option(beta2 >= 0 && beta2 < 1, name, "beta2", beta2, "in [0, 1)");

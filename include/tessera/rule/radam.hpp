@@ -42,7 +42,7 @@ struct RAdam {
     float plain;  // with 0 and 1 while the step is by momentum alone
   };
 
-  TESSERA_HD Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars scalars(index_t step) const noexcept {
     const double t = static_cast<double>(step);
     const double power = ::pow(beta2, t);
     const double most = 2 / (1 - beta2) - 1;
@@ -71,7 +71,7 @@ struct RAdam {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_option(beta1 >= 0 && beta1 < 1, name, "beta1", beta1, "in [0, 1)");
     require_option(beta2 >= 0 && beta2 < 1, name, "beta2", beta2, "in [0, 1)");

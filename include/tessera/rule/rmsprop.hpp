@@ -35,7 +35,7 @@ struct RMSprop {
     float epsilon;
   };
 
-  TESSERA_HD Scalars at(index_t) const noexcept {
+  TESSERA_HD Scalars scalars(index_t) const noexcept {
     return {.weight_decay = static_cast<float>(weight_decay),
             .alpha = static_cast<float>(alpha),
             .one_minus_alpha = static_cast<float>(1 - alpha),
@@ -52,7 +52,7 @@ struct RMSprop {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_option(alpha >= 0 && alpha < 1, name, "alpha", alpha, "in [0, 1)");
     require_not_negative(name, "epsilon", epsilon);

@@ -12,12 +12,12 @@
 #include <tessera/rule/concept.hpp>
 
 // What all of them share:
-//   - Steps are counted from 1, as a rule's at(step) counts them: step s is PyTorch's last_epoch s - 1. A smaller step
+//   - Steps are counted from 1, as a rule's scalars(step) counts them: step s is PyTorch's last_epoch s - 1. A smaller step
 //     is taken as 1; after the last one the rate stays.
 //   - Steps are asked for in any order, by any thread, kernel or constant expression. One build gives every rank the
 //   same
 //     bits; a constant, a host with fused arithmetic and a device may differ in the last place.
-//   - check() throws OptionError that names schedule and field, and is a constant expression where it does not throw.
+//   - validate() throws OptionError that names schedule and field, and is a constant expression where it does not throw.
 //     A schedule that it refuses returns some double.
 namespace tessera {
 
@@ -95,7 +95,7 @@ struct ConstantSchedule {
   TESSERA_HD constexpr double operator()(index_t) const noexcept { return lr; }
 
   /// Throws OptionError.
-  constexpr void check() const { schedules::require_rate(name, "lr", lr); }
+  constexpr void validate() const { schedules::require_rate(name, "lr", lr); }
 };
 
 /// peak min(1, s / warmup_steps) in step s: peak / warmup_steps in the first step, peak from step warmup_steps on.
@@ -114,7 +114,7 @@ struct WarmupSchedule {
   }
 
   /// Throws OptionError.
-  constexpr void check() const {
+  constexpr void validate() const {
     schedules::require_rate(name, "peak", peak);
     schedules::require(warmup_steps >= 1, name, "warmup_steps", warmup_steps, "at least 1");
   }
@@ -140,7 +140,7 @@ struct LinearSchedule {
   }
 
   /// Throws OptionError.
-  constexpr void check() const { schedules::require_decay(name, peak, warmup_steps, steps, floor); }
+  constexpr void validate() const { schedules::require_decay(name, peak, warmup_steps, steps, floor); }
 };
 
 /// Up to step warmup_steps as WarmupSchedule; then, with x = (s - 1 - warmup_steps) / (steps - warmup_steps) in step s,
@@ -163,7 +163,7 @@ struct CosineSchedule {
   }
 
   /// Throws OptionError.
-  constexpr void check() const { schedules::require_decay(name, peak, warmup_steps, steps, floor); }
+  constexpr void validate() const { schedules::require_decay(name, peak, warmup_steps, steps, floor); }
 };
 
 /// lr factor^floor((s - 1) / every) in step s: lr for the first `every` steps, lr factor for the next, and so on.
@@ -187,7 +187,7 @@ struct StepSchedule {
   }
 
   /// Throws OptionError.
-  constexpr void check() const {
+  constexpr void validate() const {
     schedules::require_rate(name, "lr", lr);
     schedules::require(factor >= 0 && factor <= 1, name, "factor", factor, "in [0, 1]");
     schedules::require(every >= 1, name, "every", every, "at least 1");
@@ -221,7 +221,7 @@ struct OneCycleSchedule {
   }
 
   /// Throws OptionError.
-  constexpr void check() const {
+  constexpr void validate() const {
     constexpr double most = std::numeric_limits<float>::max();
     schedules::require_rate(name, "peak", peak);
     schedules::require(steps >= 1, name, "steps", steps, "at least 1");

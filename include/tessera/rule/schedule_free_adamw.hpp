@@ -17,7 +17,7 @@ namespace tessera {
 ///   c = weight_t / (weight_1 + ... + weight_t);   x += c (z - x);   y = (1 - beta1) z + beta1 x
 /// So the package decays weights at the full rate from the first step on, adds epsilon after the bias correction, and
 /// gives early steps more weight in the average.
-/// beta1 must stay as it is, since ahead is relative to it (check_change). c is computed anew each step and is no
+/// beta1 must stay as it is, since ahead is relative to it (validate_change). c is computed anew each step and is no
 /// state: an lr, beta2 or warmup_steps that changes midway weights the average as if it had been so from the start.
 /// Evaluate and save between Sharded's begin_evaluation() and end_evaluation(), where gather brings x.
 /// Not in PyTorch. Source: Defazio et al. 2024, "The Road Less Scheduled", algorithm 1; and the authors' package
@@ -53,7 +53,7 @@ struct ScheduleFreeAdamW {
     float left_ahead;  // 1 - c
   };
 
-  TESSERA_HD Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars scalars(index_t step) const noexcept {
     const double root = ::sqrt(1 - ::pow(beta2, static_cast<double>(step)));
     // eta (g / (sqrt(v) / root + epsilon) + weight_decay y), with the root taken out of the brackets.
     const double correction = variant == Variant::package ? root : 1;
@@ -84,7 +84,7 @@ struct ScheduleFreeAdamW {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_option(beta1 >= 0 && beta1 < 1, name, "beta1", beta1, "in [0, 1)");
     require_option(beta2 >= 0 && beta2 < 1, name, "beta2", beta2, "in [0, 1)");
@@ -93,7 +93,7 @@ struct ScheduleFreeAdamW {
     require_option(warmup_steps >= 0 && warmup_steps <= most_warmup_steps, name, "warmup_steps",
                    static_cast<double>(warmup_steps), "in [0, 1e6]");
   }
-  void check_change(const ScheduleFreeAdamW& first) const { require_unchanged(name, "beta1", beta1, first.beta1); }
+  void validate_change(const ScheduleFreeAdamW& first) const { require_unchanged(name, "beta1", beta1, first.beta1); }
 
  private:
   // They are added up in every step.

@@ -32,28 +32,28 @@ struct Scheduled {
     return now;
   }
 
-  TESSERA_HD Scalars at(index_t step) const noexcept { return in_step(step).rule.at(step); }
+  TESSERA_HD Scalars scalars(index_t step) const noexcept { return in_step(step).rule.scalars(step); }
 
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
                                                     const Scalars& s) const noexcept {
     return rule(weight, gradient, state, s);
   }
 
-  TESSERA_HD TESSERA_ALWAYS_INLINE float measured(float weight, float gradient, State& state,
+  TESSERA_HD TESSERA_ALWAYS_INLINE float norm_input(float weight, float gradient, State& state,
                                                   const Scalars& s) const noexcept requires NeedsTensorNorms<Rule> {
-    return rule.measured(weight, gradient, state, s);
+    return rule.norm_input(weight, gradient, state, s);
   }
-  TESSERA_HD Scalars adapted(const Scalars& s, double weight_norm, double measured_norm) const noexcept
+  TESSERA_HD Scalars with_trust_ratio(const Scalars& s, double weight_norm, double input_norm) const noexcept
       requires NeedsTensorNorms<Rule> {
-    return rule.adapted(s, weight_norm, measured_norm);
+    return rule.with_trust_ratio(s, weight_norm, input_norm);
   }
 
   /// Throws OptionError.
-  void check() const {
-    schedule.check();
-    in_step(1).rule.check();
+  void validate() const {
+    schedule.validate();
+    in_step(1).rule.validate();
   }
-  void check_change(const Scheduled& first) const requires ChecksChange<Rule> { rule.check_change(first.rule); }
+  void validate_change(const Scheduled& first) const requires ChecksChange<Rule> { rule.validate_change(first.rule); }
 };
 
 }  // namespace tessera

@@ -38,7 +38,7 @@ struct Sgd {
     float lr;
   };
 
-  TESSERA_HD Scalars at(index_t step) const noexcept {
+  TESSERA_HD Scalars scalars(index_t step) const noexcept {
     const bool on = momentum != 0;
     const bool first = step <= 1;
     return {.weight_decay = static_cast<float>(weight_decay),
@@ -65,7 +65,7 @@ struct Sgd {
   }
 
   /// Throws OptionError.
-  void check() const {
+  void validate() const {
     require_not_negative(name, "lr", lr);
     require_not_negative(name, "momentum", momentum);
     constexpr double most = std::numeric_limits<float>::max();

@@ -181,7 +181,7 @@ TEST_CASE("a scale in force is a normal float with a finite reciprocal, however 
                          .growth_interval = 1,
                          .hysteresis = 1,
                          .least = 0x1p-126};
-  CHECK_NOTHROW(widest.check());
+  CHECK_NOTHROW(widest.validate());
   LossScaler scaler(widest);
   for (int step = 0; step < 20; ++step) {
     scaler.advance(step % 8 < 3);

@@ -111,9 +111,9 @@ TEST_CASE("bias corrections follow the steps that were applied") {
   Alone alone({.hysteresis = 1});
   alone.decide(1, 3);
   alone.decide(1);
-  CHECK(alone.rule.scalars.step_size == Adam{}.at(1).step_size);
+  CHECK(alone.rule.scalars.step_size == Adam{}.scalars(1).step_size);
   alone.decide(1);
-  CHECK(alone.rule.scalars.step_size == Adam{}.at(2).step_size);
+  CHECK(alone.rule.scalars.step_size == Adam{}.scalars(2).step_size);
 }
 
 TEST_CASE("where ranks differ nothing is applied, then or later, until it is forgotten") {

@@ -38,7 +38,7 @@ struct Arrays {
   FusedUpdate<AdamW, Precision> update() {
     const AdamW rule{};
     FusedUpdate<AdamW, Precision> update{
-        gradient.data(), {parameter.data()}, {m.data(), v.data()}, rule, rule.at(3), 0.3f};
+        gradient.data(), {parameter.data()}, {m.data(), v.data()}, rule, rule.scalars(3), 0.3f};
     if constexpr (std::is_same_v<typename Precision::Master, float> && sizeof(T) == 2)
       update.weight.master = weight.data();
     if constexpr (std::is_same_v<Precision, Bf16Remainder>) update.weight.master = remainder.data();
@@ -122,7 +122,7 @@ TEST_CASE("the bits are the same whatever the compiler") {
   for (index_t step = 1; step <= 20; ++step)
     vectorize(0, n,
               FusedUpdate<AdamW, Bf16>{
-                  gradient.data(), {parameter.data(), weight.data()}, {m.data(), v.data()}, rule, rule.at(step), 0.3f});
+                  gradient.data(), {parameter.data(), weight.data()}, {m.data(), v.data()}, rule, rule.scalars(step), 0.3f});
   Digest digest;
   for (const auto* values : {&weight, &m, &v}) digest.add(std::as_bytes(std::span(*values)));
   digest.add(std::as_bytes(std::span(parameter)));

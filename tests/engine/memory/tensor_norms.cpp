@@ -20,11 +20,11 @@ TEST_CASE("norms of tensors are summed over ranks, each tensor's two apart") {
     for (int step = 0; step < 2; ++step) {
       norms.clear();
       norms.of(Tensor{2})->weights.add(comm.rank() == 0 ? 9 : 16);
-      norms.of(Tensor{2})->measured.add(comm.rank() == 0 ? 0 : 4);
+      norms.of(Tensor{2})->norm_input.add(comm.rank() == 0 ? 0 : 4);
       norms.exchange(queue, step);
       norms.finish();
       CHECK(norms.of(Tensor{2})->of_weights() == 5);
-      CHECK(norms.of(Tensor{2})->of_measured() == 2);
+      CHECK(norms.of(Tensor{2})->of_norm_input() == 2);
       CHECK(norms.of(Tensor{1})->of_weights() == 0);
     }
   });

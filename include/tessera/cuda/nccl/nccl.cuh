@@ -28,7 +28,7 @@ namespace nccl {
 /// What is seen to before other ranks are kept waiting: a device and its driver, and on rank 0 the id that all are to
 /// be given; the others' is empty. Throws CommError, CudaError, OptionError.
 inline ncclUniqueId prepared(const rendezvous::Member& me) {
-  me.check();
+  me.validate();
   static_cast<void>(Cuda());
   ncclUniqueId id{};
   if (me.rank == 0) check(ncclGetUniqueId(&id), "making an id for all ranks");
@@ -122,7 +122,7 @@ class Nccl {
         executor_(compute ? *compute : group_->own_stream(), std::make_shared<nccl::RegisteredMemory>(group_)) {}
 
   static std::shared_ptr<nccl::Group> joined(const ncclUniqueId& id, const rendezvous::Member& me) {
-    me.check();
+    me.validate();
     return std::make_shared<nccl::Group>(id, me.rank, me.world, me.timeout);
   }
 

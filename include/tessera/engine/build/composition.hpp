@@ -29,7 +29,7 @@ class Composition {
  public:
   /// All bytes that a rank will hold. Throws OptionError.
   static constexpr Plan plan(const Layout& layout, int world, const Options& options = {}) {
-    options.check();
+    options.validate();
     if (world < 1) throw OptionError(message({"plan: a world has at least 1 rank, not ", world}));
     return plan_of(Sharding(layout, world, bucket_elements(options)), options);
   }

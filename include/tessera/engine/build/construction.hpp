@@ -32,8 +32,8 @@ namespace tessera {
 template <class Rule>
 void check_rules(const std::vector<Rule>& rules, const std::vector<Rule>& first) {
   for (std::size_t g = 0; g < rules.size(); ++g) {
-    rules[g].check();
-    if constexpr (ChecksChange<Rule>) rules[g].check_change(first[g]);
+    rules[g].validate();
+    if constexpr (ChecksChange<Rule>) rules[g].validate_change(first[g]);
   }
 }
 
@@ -41,8 +41,8 @@ void check_rules(const std::vector<Rule>& rules, const std::vector<Rule>& first)
 template <class Rule, class Stage>
 void check_model(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
   require_each_operation_rounded(rounds_each_operation<Rule>(Isa::baseline) && rounds_each_operation<Rule>(best_isa()));
-  options.check();
-  for (const Rule& rule : rules) rule.check();
+  options.validate();
+  for (const Rule& rule : rules) rule.validate();
   const int given = static_cast<int>(rules.size());
   if (given == 0) throw OptionError("no rules were given: an optimizer needs one a hyperparameter group");
   for (const Tensor t : layout.tensors())

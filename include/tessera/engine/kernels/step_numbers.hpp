@@ -100,9 +100,9 @@ struct PrepareRule {
   TESSERA_HD void operator()() const noexcept {
     const index_t step = numbers->outcome.steps + 1;
     if constexpr (requires { rule.in_step(step); })
-      *to = {rule.in_step(step), rule.at(step)};
+      *to = {rule.in_step(step), rule.scalars(step)};
     else
-      *to = {rule, rule.at(step)};
+      *to = {rule, rule.scalars(step)};
   }
 };
 

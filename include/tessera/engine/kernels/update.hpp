@@ -125,11 +125,11 @@ struct FusedUpdate {
   }
 
   /// What a rule that needs norms of tensors has them taken of.
-  TESSERA_HD TESSERA_ALWAYS_INLINE float measured(index_t i) const noexcept {
+  TESSERA_HD TESSERA_ALWAYS_INLINE float norm_input(index_t i) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
     const float g = static_cast<float>(gradient[i]) * scale;
     typename Rule::State s = load(i, std::make_index_sequence<state_floats<Rule>>{});
-    const float number = rule.measured(weight.load(i), g, s, scalars);
+    const float number = rule.norm_input(weight.load(i), g, s, scalars);
     store(i, s, std::make_index_sequence<state_floats<Rule>>{});
     return number;
   }
@@ -217,7 +217,7 @@ struct WeightOf {
 template <class Rule, class Precision>
 struct MeasuredOf {
   FusedUpdate<Rule, Precision> element;
-  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return element.measured(i); }
+  TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return element.norm_input(i); }
 };
 
 /// Makes a parameter that of the weight to evaluate (HasEvaluationWeights), and nothing else. trained [n]: takes the

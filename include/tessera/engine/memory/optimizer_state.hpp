@@ -43,7 +43,7 @@ struct UpdateOfStep {
     if constexpr (requires { complete.weight.random; })
       complete.weight.random = StepRandom(seed, numbers->outcome.steps);
     if constexpr (NeedsTensorNorms<Rule>)
-      if (norm) complete.scalars = complete.rule.adapted(complete.scalars, norm->of_weights(), norm->of_measured());
+      if (norm) complete.scalars = complete.rule.with_trust_ratio(complete.scalars, norm->of_weights(), norm->of_norm_input());
     return complete;
   }
 };
@@ -152,7 +152,7 @@ class OptimizerState {
           executor_->add_squares_of(n, lead, OfUpdate<WeightOf<Rule, Precision>, Rule, Precision>{update},
                                     &norm->weights);
           executor_->add_squares_of(n, lead, OfUpdate<MeasuredOf<Rule, Precision>, Rule, Precision>{update},
-                                    &norm->measured);
+                                    &norm->norm_input);
         }
       if constexpr (Stage::shards_state) norms_.exchange(queue, step);
       norms_.finish();

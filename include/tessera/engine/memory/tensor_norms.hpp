@@ -1,7 +1,7 @@
 // The norms of whole tensors, for rules that need them, however shards cut a tensor: exact sums of squares of
 // 64-element blocks of the flat space, which no border of a shard cuts, so that order and world size do not show.
 //
-//     | tensor 0: digits of the weights' squares | of the measured numbers' | tensor 1: ...
+//     | tensor 0: digits of the weights' squares | of the norm inputs' | tensor 1: ...
 #pragma once
 
 #include <cstdint>
@@ -20,15 +20,15 @@ inline constexpr index_t norm_words = 2 * ExactSum::limbs;
 /// A tensor's two, in the executor's memory: sums of squares until finish(), then their roots.
 struct TensorNorm {
   ExactSum weights;
-  ExactSum measured;
+  ExactSum norm_input;
 
   /// Once for all the elements of an update, each of which reads the roots: rounding an exact sum is long.
   TESSERA_HD void finish() noexcept {
     weights.set_digit(0, bits_as<std::uint64_t>(::sqrt(weights.value())));
-    measured.set_digit(0, bits_as<std::uint64_t>(::sqrt(measured.value())));
+    norm_input.set_digit(0, bits_as<std::uint64_t>(::sqrt(norm_input.value())));
   }
   TESSERA_HD double of_weights() const noexcept { return bits_as<double>(weights.digit(0)); }
-  TESSERA_HD double of_measured() const noexcept { return bits_as<double>(measured.digit(0)); }
+  TESSERA_HD double of_norm_input() const noexcept { return bits_as<double>(norm_input.digit(0)); }
 };
 static_assert(sizeof(TensorNorm) == norm_words * sizeof(std::uint64_t));
 
