@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <fstream>
+#include <mutex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -45,14 +46,14 @@ struct Read {
 
 std::uint64_t read(Team& team, const void* memory, index_t bytes) {
   const index_t blocks = bytes / value_digest::block_bytes, each = ceil_div(blocks, team.parts());
-  Mutex merging;
+  std::mutex merging;
   std::uint64_t sum = 0;
   team.run([&](int part) {
     const index_t begin = min(blocks, each * part);
     std::uint64_t of_part = 0;
     run_as(best_isa(), Read{static_cast<const unsigned char*>(memory) + begin * value_digest::block_bytes,
                             min(each, blocks - begin), &of_part});
-    const Lock lock(merging);
+    const std::scoped_lock lock(merging);
     sum += of_part;
   });
   return sum;

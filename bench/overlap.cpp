@@ -6,11 +6,13 @@
 // Beside each figure stands the bound: what no schedule gets below, because the first gather has nothing to hide
 // behind, the last bucket's reduction neither, and a gather hides behind forward only, a reduction behind backward.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #if __has_include(<sys/prctl.h>)
@@ -159,9 +161,9 @@ double seconds_a_step(const Setup& setting, const Model& model, double rounds) {
       if (setting.burn)
         burn(time * rounds);
       else
-        sleep_until(Moment::now() + Duration::seconds(time));
+        std::this_thread::sleep_for(std::chrono::duration<double>(time));
     };
-    Moment last = Moment::now();
+    Clock::time_point last = Clock::now();
     for (int step = 0; step < setting.steps + 2; ++step) {
       for (const Unit u : model.layout.forward()) {
         const auto weights = optimizer.gather(u);
@@ -175,8 +177,8 @@ double seconds_a_step(const Setup& setting, const Model& model, double rounds) {
         pass.ready(u);
       }
       optimizer.step();
-      const Moment now = Moment::now();
-      if (comm.rank() == 0 && step >= 2) seconds.push_back((now - last).seconds());  // steady by then
+      const Clock::time_point now = Clock::now();
+      if (comm.rank() == 0 && step >= 2) seconds.push_back(seconds_of(now - last));  // steady by then
       last = now;
     }
   });

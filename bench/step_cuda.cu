@@ -1,5 +1,6 @@
 #include "step_cuda.hpp"
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -68,7 +69,7 @@ class Measurement {
         setting_(setting),
         layout_(layout_of(setting)),
         executor_(comm.executor()),
-        queue_(comm_.queue(Duration::seconds(600))),
+        queue_(comm_.queue(std::chrono::seconds(600))),
         word_(executor_.template allocate<float>(1)),
         spin_(executor_),
         watch_(executor_.stream()) {}

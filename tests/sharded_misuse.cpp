@@ -716,7 +716,7 @@ void check_kept(Train train) {
   }
   run_ranks(3, [&](Local& comm) {
     using Optimizer = Sharded<Adam, Stage3>;
-    const Options options{.bucket_bytes = 1, .timeout = Duration::seconds(60)};
+    const Options options{.bucket_bytes = 1, .timeout = std::chrono::seconds(60)};
     Optimizer calm(comm, layout, {}, Adam{.lr = 0.1f}, options), shaken(comm, layout, {}, Adam{.lr = 0.1f}, options);
     calm.initialize(testing::made_up_weight);
     shaken.initialize(testing::made_up_weight);
@@ -834,7 +834,8 @@ TEST_CASE("who keeps weights too long and leaves wakes the others at once, with 
   std::atomic<int> woken = 0;
   const auto train = [&] {
     run_ranks(3, [&](Local& comm) {
-      Sharded<Adam, Stage3> optimizer(comm, layout, {}, Adam{}, {.bucket_bytes = 1, .timeout = Duration::seconds(60)});
+      Sharded<Adam, Stage3> optimizer(comm, layout, {}, Adam{},
+                                      {.bucket_bytes = 1, .timeout = std::chrono::seconds(60)});
       optimizer.initialize(testing::made_up_weight);
       std::deque<Weights<float>> kept;
       try {

@@ -6,6 +6,8 @@
 
 #include "training.hpp"
 
+#include <tessera/core/clock.hpp>
+
 namespace tessera {
 namespace {
 
@@ -107,7 +109,7 @@ void check_reduction_under_backward() {
   train<Stage>(&timeline);
   const List<const Track*> tracks = timeline.tracks();
   for (int pass = 0; pass < steps * passes; ++pass) {
-    Moment end{};
+    Clock::time_point end{};
     for (int r = 0; r < world; ++r)
       for (const Span& span : spans_of(*tracks[3 * r], "backward"))
         if (span.pass == pass && end < span.end) end = span.end;

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -187,15 +188,15 @@ class Gathers final : public Completion {
 
 // What a test looks at of one rank.
 struct Watch {
-  Shared<ByteCount> memory = Shared<ByteCount>::make();  // of the rank's executor
+  std::shared_ptr<ByteCount> memory = std::make_shared<ByteCount>();  // of the rank's executor
   std::vector<index_t> held_when_withdrawn;              // a queue, in the order of their first drop, leave or end
   Gathers gathers;
 };
 
 struct WatchedHost : Host {
-  Shared<ByteCount> memory;
+  std::shared_ptr<ByteCount> memory;
 
-  explicit WatchedHost(Shared<ByteCount> count) : memory(std::move(count)) {}
+  explicit WatchedHost(std::shared_ptr<ByteCount> count) : memory(std::move(count)) {}
   template <class T>
   Buffer<T> allocate(index_t n) {
     return Buffer<T>(n, memory);
@@ -213,7 +214,8 @@ class Watched {
 
   class Queue {
    public:
-    Queue(const Local& comm, Duration timeout, Watch* watch) : queue_(comm.queue(timeout)), watch_(watch) {}
+    Queue(const Local& comm, std::chrono::nanoseconds timeout, Watch* watch)
+        : queue_(comm.queue(timeout)), watch_(watch) {}
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
     ~Queue() { withdraw(); }
@@ -247,7 +249,7 @@ class Watched {
   int rank() const { return comm_.rank(); }
   int size() const { return comm_.size(); }
   Executor executor() const { return Executor(watch_->memory); }
-  Queue queue(Duration timeout) const { return Queue(comm_, timeout, watch_); }
+  Queue queue(std::chrono::nanoseconds timeout) const { return Queue(comm_, timeout, watch_); }
 
  private:
   Local comm_;

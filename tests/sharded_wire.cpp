@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <deque>
 #include <string>
 #include <tuple>
@@ -161,7 +162,7 @@ TEST_CASE("how long a rank keeps its weights changes nothing that it sends") {
     for (const int micro_batches : {1, 2}) {
       const Layout layout = tied_layers(7);
       const Options options{
-          .micro_batches = micro_batches, .bucket_bytes = 1, .prefetch = prefetch, .timeout = Duration::seconds(20)};
+          .micro_batches = micro_batches, .bucket_bytes = 1, .prefetch = prefetch, .timeout = std::chrono::seconds(20)};
       std::array<Sent, 2> sent[3];
       run_ranks(3, [&](Local& local) {
         Recording<Local> comm(local);

@@ -15,13 +15,14 @@
 #include <vector>
 
 #include <tessera/bootstrap/file.hpp>
+#include <tessera/core/clock.hpp>
 
 namespace tessera {
 namespace {
 
 using rendezvous::Member;
 
-Duration milliseconds(double count) { return Duration::milliseconds(count); }
+using std::chrono::milliseconds;
 
 // A folder of its own that is gone at the end.
 struct Folder {
@@ -136,7 +137,7 @@ TEST_CASE("what a run that was killed left is not taken, whichever of its files 
 
 TEST_CASE("an orphan of an earlier run that still waits is not taken for a rank of this one") {
   const Folder folder;
-  const auto rank_of = [&](std::uint64_t job, int rank, double timeout) {
+  const auto rank_of = [&](std::uint64_t job, int rank, int timeout) {
     std::string text = rank == 0 ? "id" : "??";
     rendezvous::over_file(folder.file(), {.rank = rank, .world = 3, .timeout = milliseconds(timeout)},
                           std::as_writable_bytes(std::span(text)), job);
@@ -165,10 +166,10 @@ TEST_CASE("who does not come in time is named, and no file is left") {
 
 // Refused by rank 0 and by another rank in far less than their timeout.
 void check_refused(const std::string& path, int rank, const std::string& message) {
-  const Moment begin = Moment::now();
+  const Clock::time_point begin = Clock::now();
   CHECK_THROWS_WITH_AS(exchanged(path, {.rank = rank, .world = 2, .timeout = milliseconds(60000)}, "id"),
                        message.c_str(), CommError);
-  CHECK((Moment::now() - begin).seconds() < 10);
+  CHECK(seconds_of(Clock::now() - begin) < 10);
 }
 
 TEST_CASE("a folder that cannot be used is found at once, by every rank") {

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
+
 #include <tessera/bootstrap/rendezvous.hpp>
 
 namespace tessera {
@@ -31,9 +33,9 @@ TEST_CASE("when time is up somebody is named: who never came, or else who left a
   came[0] = came[1] = here[0] = true;
   all.fill(true);
   CHECK(rendezvous::missing(all) == "");
-  CHECK(rendezvous::time_is_up(came, here, "the file f", Duration::seconds(2)) ==
+  CHECK(rendezvous::time_is_up(came, here, "the file f", std::chrono::seconds(2)) ==
         "rank 2 has not come to the file f within 2 s");
-  CHECK(rendezvous::time_is_up(all, here, "the file f", Duration::seconds(2)) ==
+  CHECK(rendezvous::time_is_up(all, here, "the file f", std::chrono::seconds(2)) ==
         "ranks 1 and 2 have come to the file f and left again before all ranks were there, within 2 s: give all ranks "
         "the same timeout, and see what those that left say");
 }
@@ -43,7 +45,8 @@ TEST_CASE("a member that cannot be is refused") {
   CHECK_THROWS_AS((rendezvous::Member{.rank = 4, .world = 4}.validate()), OptionError);
   CHECK_THROWS_AS((rendezvous::Member{.rank = -1, .world = 4}.validate()), OptionError);
   CHECK_THROWS_AS((rendezvous::Member{.rank = 0, .world = 0}.validate()), OptionError);
-  CHECK_THROWS_AS((rendezvous::Member{.rank = 0, .world = 1, .timeout = Duration{}}.validate()), OptionError);
+  CHECK_THROWS_AS((rendezvous::Member{.rank = 0, .world = 1, .timeout = std::chrono::nanoseconds{}}.validate()),
+                  OptionError);
 }
 
 }  // namespace

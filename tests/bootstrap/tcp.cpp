@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <tessera/bootstrap/tcp.hpp>
+#include <tessera/core/clock.hpp>
 
 namespace tessera {
 namespace {
@@ -20,7 +21,7 @@ namespace {
 using rendezvous::Member;
 using rendezvous::TcpPlace;
 
-Duration milliseconds(double count) { return Duration::milliseconds(count); }
+using std::chrono::milliseconds;
 
 int free_port() { return Socket::listening(0).port(); }
 
@@ -142,9 +143,9 @@ TEST_CASE("a rank that came and left is forgotten: its successor is no second on
     if (r == 1) {
       std::string why;
       Socket gone;
-      while (!gone) gone = Socket::connected(place.host, place.port, Moment::now() + milliseconds(1000), why);
+      while (!gone) gone = Socket::connected(place.host, place.port, Clock::now() + milliseconds(1000), why);
       const rendezvous::tcp::Hello hello{.rank = 1, .world = 3, .bytes = 2};
-      gone.send(std::as_bytes(std::span(&hello, 1)), Moment::now() + milliseconds(1000));
+      gone.send(std::as_bytes(std::span(&hello, 1)), Clock::now() + milliseconds(1000));
       gone = Socket();
       left = true;
     }
@@ -166,11 +167,11 @@ TEST_CASE("strangers and other jobs are sent away, and who finds another job at 
       exchanged({place.host, place.port, 2}, {.rank = 1, .world = 2, .timeout = milliseconds(150)}, "id");
     } else if (r == 3) {
       Socket http;
-      while (!http) http = Socket::connected(place.host, place.port, Moment::now() + milliseconds(1000), why);
+      while (!http) http = Socket::connected(place.host, place.port, Clock::now() + milliseconds(1000), why);
       const std::string text = "GET / HTTP/1.1\r\nHost: a host with a long name\r\n\r\n";
-      http.send(std::as_bytes(std::span(text)), Moment::now() + milliseconds(1000));
+      http.send(std::as_bytes(std::span(text)), Clock::now() + milliseconds(1000));
       std::byte end;
-      CHECK_FALSE(http.receive({&end, 1}, Moment::now() + milliseconds(5000)));
+      CHECK_FALSE(http.receive({&end, 1}, Clock::now() + milliseconds(5000)));
     } else {
       if (r == 1) std::this_thread::sleep_for(std::chrono::milliseconds(200));
       CHECK(exchanged(place, {.rank = r, .world = 2, .timeout = milliseconds(10000)}, "id") == "id");
@@ -228,10 +229,10 @@ TEST_CASE("who is sent back its own words takes them for no answer") {
   std::atomic<int> echoes = 0;
   std::thread echo([&] {
     while (!over) {
-      if (!listening.ready(POLLIN, Moment::now() + milliseconds(20))) continue;
+      if (!listening.ready(POLLIN, Clock::now() + milliseconds(20))) continue;
       const Socket guest = listening.accepted();
       std::array<std::byte, sizeof(rendezvous::tcp::Hello)> said{};
-      const Moment soon = Moment::now() + milliseconds(1000);
+      const Clock::time_point soon = Clock::now() + milliseconds(1000);
       if (guest.receive(said, soon) && guest.send(said, soon)) ++echoes;
     }
   });
@@ -254,13 +255,13 @@ TEST_CASE("who connects and never says who it is is sent away after some seconds
     }
     std::string why;
     Socket silent;
-    while (!silent) silent = Socket::connected(place.host, place.port, Moment::now() + milliseconds(1000), why);
-    const Moment begin = Moment::now();
+    while (!silent) silent = Socket::connected(place.host, place.port, Clock::now() + milliseconds(1000), why);
+    const Clock::time_point begin = Clock::now();
     std::byte word{'t'};
     if (r == 3) silent.send({&word, 1}, begin + milliseconds(1000));  // a beginning is no introduction
     CHECK_FALSE(silent.receive({&word, 1}, begin + milliseconds(60000)));
-    CHECK((Moment::now() - begin).seconds() > 0.9 * rendezvous::tcp::introduction.seconds());
-    CHECK((Moment::now() - begin).seconds() < 30);
+    CHECK(seconds_of(Clock::now() - begin) > 0.9 * seconds_of(rendezvous::tcp::introduction));
+    CHECK(seconds_of(Clock::now() - begin) < 30);
   });
   for (const std::string& error : errors) CHECK(error == "");
 }
@@ -305,12 +306,12 @@ TEST_CASE("rank 0 of more ranks than it may have files open asks for more, or sa
   for (const bool enough : {true, false}) {
     const TcpPlace place{"127.0.0.1", free_port(), 0};
     SmallHost host(place, 100, 64, enough ? 256 : 64);
-    const Moment begin = Moment::now();
+    const Clock::time_point begin = Clock::now();
     const auto errors = errors_of(99, [&](int r) {
       exchanged(place, {.rank = r + 1, .world = 100, .timeout = milliseconds(enough ? 60000 : 6000)}, "id");
     });
     const std::string error = host.error();
-    CHECK((Moment::now() - begin).seconds() < 50);
+    CHECK(seconds_of(Clock::now() - begin) < 50);
     if (enough) {
       CHECK(error == "");
       for (const std::string& each : errors) CHECK(each == "");

@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <chrono>
+
 #include <tessera/comm/communicator.hpp>
 #include <tessera/comm/local/local.hpp>
 #include <tessera/comm/decorators/recording.hpp>
@@ -32,7 +35,7 @@ struct QueueWithoutDrop : Self {
     using Self::Queue::all_gather, Self::Queue::all_reduce, Self::Queue::all_to_all, Self::Queue::broadcast,
         Self::Queue::reduce_scatter;
   };
-  Queue queue(Duration) const { return {}; }
+  Queue queue(std::chrono::nanoseconds) const { return {}; }
 };
 struct QueueWithoutScale : Self {
   struct Queue : Self::Queue {
@@ -41,7 +44,7 @@ struct QueueWithoutScale : Self {
       return Self::Queue::reduce_scatter(in, out, part, 1, tag, after);
     }
   };
-  Queue queue(Duration) const { return {}; }
+  Queue queue(std::chrono::nanoseconds) const { return {}; }
 };
 struct AnotherExecutor : Self {
   using Executor = int;

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <vector>
 
 #include <tessera/comm/self.hpp>
@@ -11,7 +12,7 @@ TEST_CASE("a world of one does everything on the spot") {
   Self self;
   CHECK(self.rank() == 0);
   CHECK(self.size() == 1);
-  auto queue = self.queue(Duration::seconds(1));
+  auto queue = self.queue(std::chrono::seconds(1));
   const std::vector<float> in{1, 2.00390625f, 3};
   std::vector<float> out(5, -1);
   CHECK(queue.reduce_scatter(std::span<const float>(in), std::span<float>(out), 4, 1, {"g", 0, 0}).done());
@@ -38,7 +39,7 @@ TEST_CASE("a world of one does everything on the spot") {
 }
 
 TEST_CASE("a world of one refuses what a larger one would") {
-  auto queue = Self{}.queue(Duration::seconds(1));
+  auto queue = Self{}.queue(std::chrono::seconds(1));
   std::vector<float> four(4), three(3);
   CHECK_THROWS_AS(queue.reduce_scatter(std::span<const float>(four), std::span<float>(four), 3, 1, {}), BufferError);
   CHECK_THROWS_AS(queue.reduce_scatter(std::span<const float>(four), std::span<float>(three), 4, 1, {}), BufferError);

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
+
 #include <tessera/tessera.hpp>
 
 #include "page.hpp"
@@ -18,7 +20,7 @@ class Counting {
 
   class Queue {
    public:
-    Queue(const Counting& counting, tessera::Duration timeout)
+    Queue(const Counting& counting, std::chrono::nanoseconds timeout)
         : queue_(Comm(counting.comm_).queue(timeout)), count_(counting.count_) {}
 
     auto reduce_scatter(auto in, auto out, auto... rest) { return ++*count_, queue_.reduce_scatter(in, out, rest...); }
@@ -37,7 +39,7 @@ class Counting {
   int rank() const { return comm_.rank(); }
   int size() const { return comm_.size(); }
   Executor executor() const { return comm_.executor(); }
-  Queue queue(tessera::Duration timeout) const { return Queue(*this, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) const { return Queue(*this, timeout); }
 
  private:
   Comm comm_;

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <utility>
@@ -64,7 +65,7 @@ class Late {
    public:
     using Event = CudaEvent;
 
-    Queue(Comm& comm, Sent* sent, Duration timeout)
+    Queue(Comm& comm, Sent* sent, std::chrono::nanoseconds timeout)
         : queue_(comm.queue(timeout)), sent_(sent), compute_(comm.executor().stream()) {}
 
     template <class In, class Out>
@@ -127,7 +128,7 @@ class Late {
   int rank() const { return comm_.rank(); }
   int size() const { return comm_.size(); }
   Executor executor() const { return comm_.executor(); }
-  Queue queue(Duration timeout) { return Queue(comm_, sent_, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) { return Queue(comm_, sent_, timeout); }
 
  private:
   Comm comm_;

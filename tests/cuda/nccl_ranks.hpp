@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 #include <nccl.h>
 
+#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <string>
@@ -21,9 +22,9 @@ namespace tessera::testing {
 
 /// How long a test waits for what is not to come: long enough for NCCL to make a communicator and connect it.
 #if defined(__CUDACC__)
-inline constexpr Duration impatient = Duration::seconds(3);
+inline constexpr std::chrono::nanoseconds impatient = std::chrono::seconds(3);
 #else
-inline constexpr Duration impatient = Duration::milliseconds(80);
+inline constexpr std::chrono::nanoseconds impatient = std::chrono::milliseconds(80);
 #endif
 
 /// Whether there are devices for so many ranks. If not, the test says that it is skipped.
@@ -90,7 +91,7 @@ std::vector<std::string> errors_of_ranks(int world, F f) {
   if (!devices_for(world)) return {};
   const ncclUniqueId id = new_id();
   return errors_of_threads(world, [&](int rank) {
-    Nccl comm(id, rank, world, Duration::seconds(30));
+    Nccl comm(id, rank, world, std::chrono::seconds(30));
     f(comm);
   });
 }
@@ -111,7 +112,7 @@ class Lent {
    public:
     using Event = typename Executor::Event;
 
-    Queue(Comm& comm, Duration timeout)
+    Queue(Comm& comm, std::chrono::nanoseconds timeout)
         : staging_(comm.executor().template allocate<float>(index_t{1} << 17)), queue_(comm.queue(timeout)) {
       comm.executor().record().wait();  // it is clear
       queue_.lend(std::as_writable_bytes(staging_.span()));
@@ -149,7 +150,7 @@ class Lent {
   int rank() const { return comm_.rank(); }
   int size() const { return comm_.size(); }
   Executor executor() const { return comm_.executor(); }
-  Queue queue(Duration timeout) { return Queue(comm_, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) { return Queue(comm_, timeout); }
 
  private:
   Comm comm_;

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include <tessera/exec/buffer.hpp>
@@ -8,7 +9,7 @@
 using namespace tessera;
 
 TEST_CASE("a buffer is zero, begins at a cache line and counts its bytes while it lives") {
-  const auto count = Shared<ByteCount>::make();
+  const auto count = std::make_shared<ByteCount>();
   {
     HostBuffer<float> small(3, count), large(index_t{3} << 20, count);
     CHECK(count->held() == 12 + (index_t{12} << 20));
@@ -24,7 +25,7 @@ TEST_CASE("a buffer is zero, begins at a cache line and counts its bytes while i
 }
 
 TEST_CASE("a moved buffer keeps its memory and is counted once") {
-  const auto count = Shared<ByteCount>::make();
+  const auto count = std::make_shared<ByteCount>();
   HostBuffer<double> from(5, count);
   from.span()[4] = 7;
   HostBuffer<double> to(std::move(from));
@@ -36,7 +37,7 @@ TEST_CASE("a moved buffer keeps its memory and is counted once") {
 }
 
 TEST_CASE("an empty buffer is legal and costs nothing") {
-  const auto count = Shared<ByteCount>::make();
+  const auto count = std::make_shared<ByteCount>();
   HostBuffer<float> none(0, count);
   CHECK(none.span().empty());
   CHECK(count->peak() == 0);

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -18,7 +19,7 @@ TEST_CASE("an option out of its range is named") {
   CHECK_THROWS_WITH_AS(Options{.bucket_bytes = 0}.validate(), doctest::Contains("bucket_bytes"), OptionError);
   CHECK_THROWS_WITH_AS(Options{.prefetch = -1}.validate(), doctest::Contains("prefetch"), OptionError);
   CHECK_THROWS_WITH_AS(Options{.check_weights = -1}.validate(), doctest::Contains("check_weights"), OptionError);
-  CHECK_THROWS_WITH_AS(Options{.timeout = Duration{}}.validate(), doctest::Contains("timeout"),
+  CHECK_THROWS_WITH_AS(Options{.timeout = std::chrono::nanoseconds{}}.validate(), doctest::Contains("timeout"),
                        OptionError);
 }
 
@@ -67,7 +68,7 @@ TEST_CASE("every option that changes what ranks do is among the numbers that the
         Options{.loss_scale = {.hysteresis = 1}}, Options{.loss_scale = {.consecutive_hysteresis = true}},
         Options{.loss_scale = {.least = 0.5}}, Options{.loss_scale = {.dynamic = false}}, Options{.check_weights = 1}})
     CHECK(plain != numbers_of(other));
-  CHECK(plain == numbers_of({.check_gradients = true, .timeout = Duration::seconds(1)}));
+  CHECK(plain == numbers_of({.check_gradients = true, .timeout = std::chrono::seconds(1)}));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <vector>
 
 #include <tessera/model/step_time.hpp>
@@ -109,7 +110,7 @@ class ClockSelf {
   int rank() const noexcept { return 0; }
   int size() const noexcept { return 1; }
   ClockHost executor() const { return ClockHost(*clock_); }
-  Queue queue(Duration) const { return {*clock_, network_, world_}; }
+  Queue queue(std::chrono::nanoseconds) const { return {*clock_, network_, world_}; }
 
  private:
   Clock* clock_;

@@ -1,13 +1,17 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 
+#include <tessera/core/clock.hpp>
 #include <tessera/timeline/timeline.hpp>
 
 namespace tessera {
 namespace {
 
-Span numbered(index_t i) { return {"part", "", i, -1, Moment{i}, Moment{i + 1}}; }
+Clock::time_point at(index_t nanoseconds) { return Clock::time_point(std::chrono::nanoseconds(nanoseconds)); }
+Span numbered(index_t i) { return {"part", "", i, -1, at(i), at(i + 1)}; }
 
 TEST_CASE("a track keeps its newest spans, the oldest of them first") {
   Track track(3, "compute", 4);
@@ -25,15 +29,15 @@ TEST_CASE("a track keeps its newest spans, the oldest of them first") {
 
 TEST_CASE("a timed scope is a span from its first line to its last, also on the way out of an exception") {
   Track track(0, "compute", 4);
-  Moment inside;
-  const Moment before = Moment::now();
+  Clock::time_point inside;
+  const Clock::time_point before = Clock::now();
   try {
     const Timed timed(&track, {.kind = "load", .name = "batch", .index = 5, .pass = 6});
-    inside = Moment::now();
+    inside = Clock::now();
     throw 1;
   } catch (int) {
   }
-  const Moment after = Moment::now();
+  const Clock::time_point after = Clock::now();
   REQUIRE(track.size() == 1);
   const Span& span = track[0];
   CHECK(std::string(span.kind) == "load");
@@ -63,15 +67,15 @@ TEST_CASE("tracks lie by rank, and as they were opened, whichever rank came firs
 
 TEST_CASE("tracks and texts stay where they are while ranks open more of them") {
   Timeline timeline(1);
-  List<Thread> ranks;
+  List<std::thread> ranks;
   for (int r = 0; r < 4; ++r)
-    ranks.push_back(Thread([&timeline, r] {
+    ranks.push_back(std::thread([&timeline, r] {
       Track& track = timeline.open(r, "compute");
       const char* const name = timeline.keep("unit of rank " + std::to_string(r));
       for (int i = 0; i < 100; ++i) timeline.keep("another");
       track.add({.kind = "forward", .name = name});
     }));
-  for (Thread& rank : ranks) rank.join();
+  for (std::thread& rank : ranks) rank.join();
   const List<const Track*> tracks = timeline.tracks();
   REQUIRE(tracks.size() == 4);
   for (int r = 0; r < 4; ++r) CHECK(std::string((*tracks[r])[0].name) == "unit of rank " + std::to_string(r));

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <sstream>
 #include <string>
@@ -12,6 +14,8 @@ namespace tessera {
 namespace {
 
 using Json = nlohmann::json;
+
+Clock::time_point at(std::int64_t nanoseconds) { return Clock::time_point(std::chrono::nanoseconds(nanoseconds)); }
 
 Json written(const Timeline& timeline) {
   std::ostringstream out;
@@ -28,9 +32,9 @@ Json events(const Json& trace, const char* phase) {
 
 TEST_CASE("a span is a complete event, in microseconds from the first span on") {
   Timeline timeline;
-  timeline.open(0, "compute").add({"backward", "block", -1, 8, Moment{5'000'000'004'000}, Moment{5'000'000'005'001}});
+  timeline.open(0, "compute").add({"backward", "block", -1, 8, at(5'000'000'004'000), at(5'000'000'005'001)});
   timeline.open(1, "reductions")
-      .add({"reduce_scatter", "gradients of bucket", 2, 8, Moment{5'000'000'004'999}, Moment{5'001'000'004'999}});
+      .add({"reduce_scatter", "gradients of bucket", 2, 8, at(5'000'000'004'999), at(5'001'000'004'999)});
   const Json spans = events(written(timeline), "X");
   REQUIRE(spans.size() == 2);
   CHECK(spans[0] == Json::parse(R"({"ph": "X", "name": "backward: block", "cat": "backward", "pid": 0, "tid": 1,
@@ -56,9 +60,9 @@ TEST_CASE("ranks are processes and tracks are threads, each with its name") {
 TEST_CASE("of spans that begin together the longest comes first: it holds the others") {
   Timeline timeline;
   Track& track = timeline.open(0, "compute");
-  track.add({.kind = "wait", .begin = Moment{1000}, .end = Moment{2000}});
-  track.add({.kind = "forward", .begin = Moment{1000}, .end = Moment{3000}});
-  track.add({.kind = "step", .index = 4, .begin = Moment{1000}, .end = Moment{9000}});
+  track.add({.kind = "wait", .begin = at(1000), .end = at(2000)});
+  track.add({.kind = "forward", .begin = at(1000), .end = at(3000)});
+  track.add({.kind = "step", .index = 4, .begin = at(1000), .end = at(9000)});
   const Json spans = events(written(timeline), "X");
   CHECK(spans[0]["name"] == "step 4");
   CHECK(spans[1]["name"] == "forward");

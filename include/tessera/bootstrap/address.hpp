@@ -7,15 +7,18 @@
 
 #include <array>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <thread>
 #include <utility>
 
+#include <tessera/core/clock.hpp>
 #include <tessera/core/list.hpp>
-#include <tessera/core/shared.hpp>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera {
 
@@ -60,8 +63,8 @@ struct Query {
   std::string host;
   std::string port;
   Lookup lookup;
-  Mutex mutex{};
-  Condition changed{};
+  std::mutex mutex{};
+  std::condition_variable changed{};
   bool done = false;
   int error = 0;
   List<Address> found{};
@@ -84,7 +87,7 @@ struct Query {
       addresses.push_back(address);
     }
     if (all) ::freeaddrinfo(all);
-    const Lock lock(mutex);
+    const std::scoped_lock lock(mutex);
     error = failed;
     found = std::move(addresses);
     done = true;
@@ -97,20 +100,20 @@ struct Query {
 /// The addresses of `host`, a name or numbers, in the order in which to try them. Blocks until `until` at most: a name
 /// is looked up by a thread of its own, which is left behind if the system takes longer. Where none is found the list
 /// is empty and `why` says why.
-inline List<Address> addresses_of(const std::string& host, int port, Moment until, std::string& why,
+inline List<Address> addresses_of(const std::string& host, int port, Clock::time_point until, std::string& why,
                                   address::Lookup lookup = ::getaddrinfo) {
-  const auto query = Shared<address::Query>::make(host, port, lookup);
+  const auto query = std::make_shared<address::Query>(host, port, lookup);
   query->ask(AI_NUMERICHOST);  // never asks the network
   if (!query->found.empty()) return query->found;
   query->done = false;
   try {
-    Thread([query] { query->ask(0); }).detach();
+    std::thread([query] { query->ask(0); }).detach();
   } catch (const std::system_error& error) {
     why = error.what();
     return {};
   }
-  Lock lock(query->mutex);
-  while (!query->done && Moment::now() < until) query->changed.wait_until(lock, until);
+  std::unique_lock lock(query->mutex);
+  while (!query->done && Clock::now() < until) query->changed.wait_until(lock, until);
   if (!query->done)
     why = "the system takes too long to look up the name";
   else if (query->found.empty())

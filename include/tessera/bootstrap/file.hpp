@@ -20,9 +20,11 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include <tessera/bootstrap/rendezvous.hpp>
+#include <tessera/core/clock.hpp>
 
 namespace tessera::rendezvous {
 
@@ -152,7 +154,7 @@ class Removed {
 };
 
 inline void host(const std::string& path, const Member& me, std::span<const std::byte> bytes, std::uint64_t job) {
-  const Moment deadline = Moment::now() + me.timeout;
+  const Clock::time_point deadline = deadline_after(me.timeout);
   const Hello mine{.world = me.world, .bytes = static_cast<std::uint32_t>(bytes.size()), .job = job, .mine = drawn()};
   const uid_t owner = write(path, as_text(mine));  // no answer yet, but whether the folder can be used is known at once
   const Removed at_end(path);
@@ -184,16 +186,16 @@ inline void host(const std::string& path, const Member& me, std::span<const std:
       write(path, text);
       answered = std::move(numbers);
     }
-    if (Moment::now() >= deadline)
+    if (Clock::now() >= deadline)
       throw CommError(time_is_up(all_here ? seen : came, here, "the file " + path, me.timeout));
-    sleep_until(Moment::now() + look_again);
+    std::this_thread::sleep_for(look_again);
   }
   ::unlink(path.c_str());  // before the ranks' own: one that sees its file gone may begin another exchange here
   for (int r = 1; r < me.world; ++r) ::unlink(of_rank(path, r).c_str());
 }
 
 inline void guest(const std::string& path, const Member& me, std::span<std::byte> bytes, std::uint64_t job) {
-  const Moment deadline = Moment::now() + me.timeout;
+  const Clock::time_point deadline = deadline_after(me.timeout);
   const std::string own = of_rank(path, me.rank);
   Hello mine{.world = me.world, .bytes = static_cast<std::uint32_t>(bytes.size()), .job = job, .mine = drawn()};
   const std::size_t numbers = sizeof(Hello);
@@ -201,9 +203,9 @@ inline void guest(const std::string& path, const Member& me, std::span<std::byte
   const uid_t owner = write(own, as_text(mine));
   const Removed at_end(own);
   const auto in_time = [&](const char* why) {
-    if (Moment::now() < deadline) return sleep_until(Moment::now() + look_again);
+    if (Clock::now() < deadline) return std::this_thread::sleep_for(look_again);
     throw CommError(message({"rank ", me.rank, " of ", me.world, " was not answered by rank 0 in the file ", path,
-                             " within ", me.timeout.seconds(), " s: ", why}));
+                             " within ", seconds_of(me.timeout), " s: ", why}));
   };
   while (true) {
     const std::string text = read(path, begin + bytes.size(), owner);

@@ -4,17 +4,17 @@
 #pragma once
 
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
 
-#include <tessera/core/duration.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/message.hpp>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera::rendezvous {
 
@@ -22,19 +22,19 @@ namespace tessera::rendezvous {
 struct Member {
   int rank = 0;
   int world = 1;
-  Duration timeout = Duration::seconds(600);
+  std::chrono::nanoseconds timeout = std::chrono::minutes(10);
 
   /// Throws OptionError.
   void validate() const {
     if (world < 1) throw OptionError(message({"rendezvous: there must be at least 1 rank, not ", world}));
     if (rank < 0 || rank >= world)
       throw OptionError(message({"rendezvous: there is no rank ", rank, " among ", world}));
-    if (timeout <= Duration{}) throw OptionError("rendezvous: timeout must be greater than 0");
+    if (timeout <= std::chrono::nanoseconds{}) throw OptionError("rendezvous: timeout must be greater than 0");
   }
 };
 
 /// How long who finds nothing yet sleeps until it looks again: starting processes takes longer.
-inline constexpr Duration look_again = Duration::milliseconds(20);
+inline constexpr std::chrono::nanoseconds look_again = std::chrono::milliseconds(20);
 
 /// "ranks 1, 2 and 5 have": those that are not among the arrived; of many the first, and how many more. Empty if none.
 inline std::string missing(const List<bool>& arrived) {
@@ -55,11 +55,12 @@ inline std::string missing(const List<bool>& arrived) {
 }
 
 /// Why time is up at `place`: ranks that have never come or, where all have, those that are there no longer.
-inline std::string time_is_up(const List<bool>& came, const List<bool>& here, std::string_view place, Duration within) {
+inline std::string time_is_up(const List<bool>& came, const List<bool>& here, std::string_view place,
+                              std::chrono::nanoseconds within) {
   const std::string never = missing(came);
-  if (!never.empty()) return message({never, " not come to ", place, " within ", within.seconds(), " s"});
+  if (!never.empty()) return message({never, " not come to ", place, " within ", seconds_of(within), " s"});
   return message({missing(here), " come to ", place, " and left again before all ranks were there, within ",
-                  within.seconds(), " s: give all ranks the same timeout, and see what those that left say"});
+                  seconds_of(within), " s: give all ranks the same timeout, and see what those that left say"});
 }
 
 /// What the system says of errno.

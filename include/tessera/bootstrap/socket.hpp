@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -14,9 +15,9 @@
 #include <utility>
 
 #include <tessera/bootstrap/address.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/core/message.hpp>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera {
 
@@ -74,18 +75,18 @@ class Socket {
   }
 
   /// How long an address may take to answer before the next one is tried.
-  static constexpr Duration patience = Duration::seconds(5);
+  static constexpr std::chrono::nanoseconds patience = std::chrono::seconds(5);
 
   /// A connection to the first address of `host` that answers; without success not open, and `why` says why, address
   /// by address. Blocks until `until` at most, and `patience` an address.
-  static Socket connected(const std::string& host, int port, Moment until, std::string& why) {
+  static Socket connected(const std::string& host, int port, Clock::time_point until, std::string& why) {
     const List<Address> addresses = addresses_of(host, port, until, why);
     return addresses.empty() ? Socket() : connected(addresses, until, why);
   }
-  static Socket connected(const List<Address>& addresses, Moment until, std::string& why) {
+  static Socket connected(const List<Address>& addresses, Clock::time_point until, std::string& why) {
     why.clear();
     for (const Address& address : addresses) {
-      const Moment enough = Moment::now() + patience;
+      const Clock::time_point enough = Clock::now() + patience;
       Socket socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
       const int error = socket ? socket.connect(address, enough < until ? enough : until) : errno;
       if (error == 0) return socket;
@@ -95,7 +96,7 @@ class Socket {
   }
 
   /// Connects this socket. 0, or why not: an error of the system's.
-  int connect(const Address& to, Moment until) const noexcept {
+  int connect(const Address& to, Clock::time_point until) const noexcept {
     int error = ::connect(handle_, to.get(), to.size) == 0 ? 0 : errno;
     if (error == EINPROGRESS || error == EINTR) {
       error = ETIMEDOUT;
@@ -111,7 +112,7 @@ class Socket {
   }
 
   /// Whether any of `events` (of poll) comes before the moment.
-  bool ready(short events, Moment until) const noexcept {
+  bool ready(short events, Clock::time_point until) const noexcept {
     pollfd one{handle_, events, 0};
     int found;
     do found = ::poll(&one, 1, milliseconds_to(until));
@@ -120,7 +121,7 @@ class Socket {
   }
 
   /// False if the other side is gone or time is up.
-  bool send(std::span<const std::byte> bytes, Moment until) const noexcept {
+  bool send(std::span<const std::byte> bytes, Clock::time_point until) const noexcept {
     while (!bytes.empty()) {
       const ssize_t sent = ::send(handle_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (sent > 0)
@@ -130,7 +131,7 @@ class Socket {
     }
     return true;
   }
-  bool receive(std::span<std::byte> bytes, Moment until) const noexcept {
+  bool receive(std::span<std::byte> bytes, Clock::time_point until) const noexcept {
     while (!bytes.empty()) {
       const ssize_t got = ::recv(handle_, bytes.data(), bytes.size(), 0);
       if (got > 0)
@@ -148,8 +149,8 @@ class Socket {
   }
 
   /// For poll.
-  static int milliseconds_to(Moment until) noexcept {
-    const std::int64_t left = (until - Moment::now()).nanoseconds();
+  static int milliseconds_to(Clock::time_point until) noexcept {
+    const std::int64_t left = (until - Clock::now()).count();  // of nanoseconds
     return left <= 0 ? 0 : static_cast<int>(min<std::int64_t>(left / 1'000'000 + 1, 1'000'000));
   }
 

@@ -5,12 +5,16 @@
 //     rank r      connect, hello .............   bytes, or why not
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include <tessera/bootstrap/file_limit.hpp>
 #include <tessera/bootstrap/rendezvous.hpp>
 #include <tessera/bootstrap/socket.hpp>
+#include <tessera/core/clock.hpp>
 
 namespace tessera::rendezvous {
 
@@ -30,10 +34,10 @@ inline constexpr std::array<char, 8> hello_magic{'t', 'e', 's', 's', 'h', 'e', '
 inline constexpr std::array<char, 8> answer_magic{'t', 'e', 's', 's', 'a', 'n', 's', '2'};
 
 /// How long who has connected may take to say who it is.
-inline constexpr Duration introduction = Duration::seconds(3);
+inline constexpr std::chrono::nanoseconds introduction = std::chrono::seconds(3);
 
 /// How long rank 0 tries again for a port that is in use: another process's connection may have it for a moment.
-inline constexpr Duration port_patience = Duration::seconds(1);
+inline constexpr std::chrono::nanoseconds port_patience = std::chrono::seconds(1);
 
 struct Hello {
   std::array<char, 8> magic = hello_magic;
@@ -64,7 +68,7 @@ inline constexpr const char* what_differs =
 /// A connection to rank 0.
 struct Guest {
   Socket socket{};
-  Moment until{};  // by then it has introduced itself
+  Clock::time_point until{};  // by then it has introduced itself
   std::array<std::byte, sizeof(Hello)> said{};
   int size = 0;
 
@@ -82,12 +86,12 @@ class Host {
       : place_(place),
         me_(me),
         bytes_(bytes),
-        deadline_(Moment::now() + me.timeout),
+        deadline_(deadline_after(me.timeout)),
         came_(static_cast<std::size_t>(me.world)) {
-    const Moment enough = Moment::now() + port_patience;
+    const Clock::time_point enough = Clock::now() + port_patience;
     while (!(listening_ = Socket::listening(place.port))) {
-      if (errno == EADDRINUSE && Moment::now() < min(enough, deadline_)) {
-        sleep_until(Moment::now() + look_again);
+      if (errno == EADDRINUSE && Clock::now() < std::min(enough, deadline_)) {
+        std::this_thread::sleep_for(look_again);
         continue;
       }
       throw CommError(message({"rank 0 cannot listen on port ", place.port, ": ", system_says(),
@@ -104,10 +108,10 @@ class Host {
       for (const Guest& guest : guests_)
         if (guest.introduced()) check(guest.hello(), arrived, here);
       if (here == me_.world) break;
-      if (Moment::now() >= deadline_)
+      if (Clock::now() >= deadline_)
         refuse(Verdict::failure, time_is_up(came_, arrived, "rank 0 at " + place_.text(), me_.timeout) +
                                      (others_came_ ? message({"; one of another job came: ", what_differs}) : ""));
-      if (Moment::now() >= full_until_) refuse(Verdict::failure, no_file_for_more(here));
+      if (Clock::now() >= full_until_) refuse(Verdict::failure, no_file_for_more(here));
       wait();
     }
     for (const Guest& guest : guests_)
@@ -137,25 +141,25 @@ class Host {
   // What does not arrive is not missed: its rank has left, and will say so itself.
   void answer(const Guest& guest, Verdict verdict, std::span<const std::byte> with) const noexcept {
     const Answer answer{.verdict = verdict, .size = static_cast<std::uint32_t>(with.size())};
-    const Moment soon = Moment::now() + Duration::seconds(1);
+    const Clock::time_point soon = Clock::now() + std::chrono::seconds(1);
     if (guest.socket.send(std::as_bytes(std::span(&answer, 1)), soon)) guest.socket.send(with, soon);
   }
 
   // Known guests first, so that one who left is forgotten before its successor introduces itself.
   void wait() {
     List<pollfd> polled(guests_.size() + 1);
-    Moment until = deadline_;
+    Clock::time_point until = deadline_;
     for (std::size_t i = 0; i < guests_.size(); ++i) {
       polled[i] = {guests_[i].socket.handle(), POLLIN, 0};
-      if (!guests_[i].introduced()) until = min(until, guests_[i].until);
+      if (!guests_[i].introduced()) until = std::min(until, guests_[i].until);
     }
     polled.back() = {listening_.handle(), POLLIN, 0};
     if (full()) {  // no connection can be accepted: try again after a while
       polled.back().fd = -1;
-      until = min(until, Moment::now() + look_again);
+      until = std::min(until, Clock::now() + look_again);
     }
     ::poll(polled.data(), polled.size(), Socket::milliseconds_to(until));
-    const Moment now = Moment::now();
+    const Clock::time_point now = Clock::now();
     List<Guest> stay;
     for (std::size_t i = 0; i < guests_.size(); ++i)
       if ((polled[i].revents == 0 || hear(guests_[i])) && (guests_[i].introduced() || now < guests_[i].until))
@@ -169,14 +173,14 @@ class Host {
     int error;
     do {
       while (Socket next = listening_.accepted())
-        guests_.push_back({.socket = std::move(next), .until = Moment::now() + introduction});
+        guests_.push_back({.socket = std::move(next), .until = Clock::now() + introduction});
       error = errno;
     } while (error == EMFILE && limit_.raise());
     full_for_ = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ? error : 0;
     if (!full_for_)
-      full_until_ = Moment::never();
-    else if (full_until_ == Moment::never())
-      full_until_ = Moment::now() + introduction + look_again;  // by then those who say nothing are gone
+      full_until_ = Clock::time_point::max();
+    else if (full_until_ == Clock::time_point::max())
+      full_until_ = Clock::now() + introduction + look_again;  // by then those who say nothing are gone
   }
 
   bool full() const noexcept { return full_for_ != 0; }
@@ -210,18 +214,18 @@ class Host {
   const TcpPlace& place_;
   Member me_;
   std::span<const std::byte> bytes_;
-  Moment deadline_;
+  Clock::time_point deadline_;
   List<bool> came_;           // some may have waited long enough, and left
   bool others_came_ = false;  // ranks of another job
   FileLimit limit_;
   Socket listening_;
   List<Guest> guests_;
   int full_for_ = 0;  // why nobody more can be let in, an error of the system's
-  Moment full_until_ = Moment::never();
+  Clock::time_point full_until_ = Clock::time_point::max();
 };
 
 /// False, with the reason, if it is worth trying again.
-inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> bytes, Moment deadline,
+inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> bytes, Clock::time_point deadline,
                 std::string& why) {
   const Socket socket = Socket::connected(place.host, place.port, deadline, why);
   if (!socket) return false;
@@ -253,19 +257,19 @@ inline void over_tcp(const TcpPlace& place, const Member& me, std::span<std::byt
     throw OptionError(message({"rendezvous: there is no port ", place.port, ": 1 to 65535"}));
   if (me.world == 1) return;
   if (me.rank == 0) return tcp::Host(place, me, bytes).serve();
-  const Moment deadline = Moment::now() + me.timeout;
+  const Clock::time_point deadline = deadline_after(me.timeout);
   std::string why;
   while (true) {
-    const Moment begin = Moment::now();
+    const Clock::time_point begin = Clock::now();
     std::string reason;
     if (tcp::ask(place, me, bytes, deadline, reason)) return;
-    const bool over = Moment::now() >= deadline;
+    const bool over = Clock::now() >= deadline;
     // A try that the end of time has cut off in its first second tells less than the one before.
-    if (why.empty() || !over || deadline - begin > Duration::seconds(1)) why = reason;
+    if (why.empty() || !over || deadline - begin > std::chrono::seconds(1)) why = reason;
     if (over)
       throw CommError(message({"rank ", me.rank, " of ", me.world, " found no rank 0 at ", place.text(), " within ",
-                               me.timeout.seconds(), " s: ", why}));
-    sleep_until(Moment::now() + look_again);
+                               seconds_of(me.timeout), " s: ", why}));
+    std::this_thread::sleep_for(look_again);
   }
 }
 

@@ -1,6 +1,7 @@
 // What a communicator is: its ranks, its executor, and queues of collectives that run behind the caller's back.
 #pragma once
 
+#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +11,6 @@
 
 #include <tessera/core/bfloat16.hpp>
 #include <tessera/core/config.hpp>
-#include <tessera/core/duration.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/float16.hpp>
 #include <tessera/core/math.hpp>
@@ -225,7 +225,7 @@ template <class C>
 concept Communicator =
     std::copy_constructible<C> && Executor<typename C::Executor> &&
     CommunicationQueue<typename C::Queue, typename C::Executor::Event> &&
-    requires(const C constant, C c, Duration timeout) {
+    requires(const C constant, C c, std::chrono::nanoseconds timeout) {
       { C::ordered } -> std::convertible_to<bool>;
       typename std::bool_constant<C::ordered>;
       { constant.rank() } -> std::same_as<int>;

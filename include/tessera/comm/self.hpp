@@ -1,6 +1,7 @@
 // The communicator of a world of one rank. Everything is done on the spot; nothing is sent, nothing fails.
 #pragma once
 
+#include <chrono>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -74,7 +75,7 @@ class Self {
   int rank() const noexcept { return 0; }
   int size() const noexcept { return 1; }
   Host executor() const { return executor_; }
-  Queue queue(Duration) const noexcept { return {}; }
+  Queue queue(std::chrono::nanoseconds) const noexcept { return {}; }
 
  private:
   Host executor_;

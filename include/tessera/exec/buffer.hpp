@@ -3,14 +3,14 @@
 
 #include <cstddef>
 #include <cstring>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
 
 #include <tessera/core/math.hpp>
-#include <tessera/core/shared.hpp>
-#include <tessera/exec/thread.hpp>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -22,25 +22,25 @@ namespace tessera {
 class ByteCount {
  public:
   void add(index_t bytes) noexcept {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     held_ += bytes;
     peak_ = max(peak_, held_);
   }
   void remove(index_t bytes) noexcept {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     held_ -= bytes;
   }
   index_t held() const noexcept {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     return held_;
   }
   index_t peak() const noexcept {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     return peak_;
   }
 
  private:
-  mutable Mutex mutex_;
+  mutable std::mutex mutex_;
   index_t held_ = 0;
   index_t peak_ = 0;
 };
@@ -54,7 +54,7 @@ class HostBuffer {
   HostBuffer() = default;
 
   /// Throws std::bad_alloc.
-  HostBuffer(index_t n, Shared<ByteCount> count) : size_(n), count_(std::move(count)) {
+  HostBuffer(index_t n, std::shared_ptr<ByteCount> count) : size_(n), count_(std::move(count)) {
     if (n > 0) memory_ = static_cast<T*>(zeroed(bytes()));
     count_->add(bytes());
   }
@@ -102,7 +102,7 @@ class HostBuffer {
 
   T* memory_ = nullptr;
   index_t size_ = 0;
-  Shared<ByteCount> count_;
+  std::shared_ptr<ByteCount> count_;
 };
 
 }  // namespace tessera

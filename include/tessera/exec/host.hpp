@@ -5,12 +5,13 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <type_traits>
 
 #include <tessera/core/exact_sum.hpp>
 #include <tessera/core/math.hpp>
-#include <tessera/core/shared.hpp>
 #include <tessera/exec/buffer.hpp>
 #include <tessera/exec/event.hpp>
 #include <tessera/exec/executor.hpp>
@@ -50,7 +51,7 @@ class Host {
 
   /// threads: on how many threads loops run, the caller's included; with 1 none is ever started.
   /// Throws std::system_error if the system gives no thread.
-  explicit Host(int threads = 1) : team_(Shared<Team>::make(threads)), count_(Shared<ByteCount>::make()) {}
+  explicit Host(int threads = 1) : team_(std::make_shared<Team>(threads)), count_(std::make_shared<ByteCount>()) {}
   Host(const Host& other) : Host(other.threads()) {}
   Host(Host&&) noexcept = default;
   Host& operator=(Host&&) noexcept = default;
@@ -93,11 +94,11 @@ class Host {
   /// non-finite element are left out, and the first such element's place goes to sum->first_non_finite. Blocks.
   template <class T>
   void add_squares(std::span<const T> values, index_t place, SquareSum* sum) {
-    Mutex merging;
+    std::mutex merging;
     split(static_cast<index_t>(values.size()), [&](index_t begin, index_t end) {
       ExactSum part;
       const index_t found = squares::add(values.data(), begin, end, part);
-      const Lock lock(merging);
+      const std::scoped_lock lock(merging);
       sum->squares.add(part);
       if (found >= 0) sum->first_non_finite = min(sum->first_non_finite, static_cast<std::uint64_t>(place + found));
     });
@@ -110,11 +111,11 @@ class Host {
     if constexpr (Deferred<Body>) {
       if (body.runs()) add_squares_of(n, lead, loaded(body), sum);
     } else {
-      Mutex merging;
+      std::mutex merging;
       split(lead + n, [&](index_t begin, index_t end) {
         ExactSum part;
         squares::add_of(body, max(begin - lead, index_t{0}), end - lead, lead, part);
-        const Lock lock(merging);
+        const std::scoped_lock lock(merging);
         sum->add(part);
       });
     }
@@ -125,10 +126,10 @@ class Host {
   std::uint64_t digest(std::span<const T> values) {
     const auto n = static_cast<index_t>(values.size());
     std::uint64_t sum = value_digest::of_length(n);
-    Mutex merging;
+    std::mutex merging;
     split(n, [&](index_t begin, index_t end) {
       const std::uint64_t part = value_digest::of_range(values.data(), n, begin, end);
-      const Lock lock(merging);
+      const std::scoped_lock lock(merging);
       sum += part;
     });
     return sum;
@@ -185,8 +186,8 @@ class Host {
     });
   }
 
-  Shared<Team> team_;
-  Shared<ByteCount> count_;
+  std::shared_ptr<Team> team_;
+  std::shared_ptr<ByteCount> count_;
 };
 
 }  // namespace tessera

@@ -1,12 +1,14 @@
 // A small team of threads that runs one piece of work after another: fork, join, again.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
+#include <thread>
 #include <type_traits>
 
 #include <tessera/core/list.hpp>
 #include <tessera/exec/float_environment.hpp>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera {
 
@@ -16,7 +18,7 @@ class Team {
   /// Throws std::system_error if the system gives no thread.
   explicit Team(int parts) : parts_(parts < 1 ? 1 : parts) {
     try {
-      for (int part = 1; part < parts_; ++part) threads_.push_back(Thread([this, part] { serve(part); }));
+      for (int part = 1; part < parts_; ++part) threads_.push_back(std::thread([this, part] { serve(part); }));
     } catch (...) {
       stop();
       throw;
@@ -35,7 +37,7 @@ class Team {
     const DefaultFloatEnvironment ieee;
     if (parts_ == 1) return static_cast<void>(work(0));
     {
-      const Lock lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       work_ = [](void* code, int part) { (*static_cast<std::remove_reference_t<Work>*>(code))(part); };
       code_ = &work;
       left_ = parts_ - 1;
@@ -43,14 +45,14 @@ class Team {
     }
     work_came_.notify_all();
     work(0);
-    Lock lock(mutex_);
+    std::unique_lock lock(mutex_);
     while (left_ > 0) done_.wait(lock);
   }
 
  private:
   void serve(int part) noexcept {
     const DefaultFloatEnvironment ieee;  // not that of the thread which started this one
-    Lock lock(mutex_);
+    std::unique_lock lock(mutex_);
     for (std::uint64_t seen = 0;; ++seen) {
       while (turn_ == seen) work_came_.wait(lock);
       if (stopping_) return;
@@ -63,24 +65,24 @@ class Team {
 
   void stop() noexcept {
     {
-      const Lock lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       stopping_ = true;
       ++turn_;
     }
     work_came_.notify_all();
-    for (Thread& thread : threads_) thread.join();
+    for (std::thread& thread : threads_) thread.join();
   }
 
   int parts_;
-  Mutex mutex_;  // guards all that follows but the threads themselves
-  Condition work_came_;
-  Condition done_;
+  std::mutex mutex_;  // guards all that follows but the threads themselves
+  std::condition_variable work_came_;
+  std::condition_variable done_;
   std::uint64_t turn_ = 0;
   int left_ = 0;
   bool stopping_ = false;
   void (*work_)(void*, int) = nullptr;
   void* code_ = nullptr;
-  List<Thread> threads_;
+  List<std::thread> threads_;
 };
 
 }  // namespace tessera

@@ -1,10 +1,10 @@
 // What a caller may choose of a training step. The same on every rank.
 #pragma once
 
+#include <chrono>
 #include <limits>
 #include <string>
 
-#include <tessera/core/duration.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/math.hpp>
 
@@ -74,7 +74,7 @@ struct Options {
   /// 1): UsageError. Reads the gradient buffer twice a pass and blocks on every executor. Ranks may differ in it.
   bool check_gradients = false;
   /// How long a rank waits for another before it says which one is missing.
-  Duration timeout = Duration::seconds(600);
+  std::chrono::nanoseconds timeout = std::chrono::minutes(10);
   /// Where to write what ran when (timeline/timeline.hpp); null: nowhere.
   Timeline* timeline = nullptr;
 
@@ -86,11 +86,13 @@ struct Options {
     if (prefetch < 0) refuse(message({"prefetch must not be negative, is ", prefetch}));
     if (check_weights < 0) refuse(message({"check_weights must not be negative, is ", check_weights}));
     loss_scale.validate();
-    if (timeout <= Duration{}) refuse("timeout must be greater than 0");
+    if (timeout <= std::chrono::nanoseconds{}) refuse("timeout must be greater than 0");
   }
 
   /// For the queues over which ranks agree on all of this: check() refuses a timeout out of range once all have come.
-  constexpr Duration usable_timeout() const { return timeout > Duration{} ? timeout : Duration::seconds(60); }
+  constexpr std::chrono::nanoseconds usable_timeout() const {
+    return timeout > std::chrono::nanoseconds{} ? timeout : std::chrono::seconds(60);
+  }
 
   /// Calls visit(name, number) for all that must be the same on every rank: timeout, timeline and check_gradients
   /// need not.

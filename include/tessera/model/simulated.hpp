@@ -7,15 +7,20 @@
 //     event                                                    done on every rank: the data has moved long since
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <concepts>
+#include <mutex>
 #include <span>
+#include <thread>
 #include <utility>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/model/network.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/exec/event.hpp>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera {
 
@@ -31,7 +36,7 @@ class Wire {
 
   /// Seconds that all collectives so far take, those that are still to be waited for included.
   double busy_seconds() const {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     return busy_;
   }
 
@@ -43,7 +48,7 @@ class Wire {
   struct Operation {
     std::uint64_t ticket = 0;
     int joined = 0;
-    Moment end{};
+    Clock::time_point end{};
   };
   using Line = List<Operation>;  // the k-th queue of every rank
 
@@ -53,7 +58,7 @@ class Wire {
   }
 
   int open(int rank) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     const int line = queues_[rank]++;
     while (std::ssize(lines_) <= line) {
       lines_.push_back(Line{});
@@ -63,14 +68,14 @@ class Wire {
   }
 
   void time_on(int line, int rank, Track* work) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     tracks_[line][rank] = work;
   }
 
   void join(int line, std::uint64_t ticket, Collective kind, Tag tag, double bytes) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     Line& operations = lines_[line];
-    while (!operations.empty() && operations[0].joined == world_ && operations[0].end <= Moment::now())
+    while (!operations.empty() && operations[0].joined == world_ && operations[0].end <= Clock::now())
       operations.erase(0);
     Operation* operation = find(operations, ticket);
     if (!operation) {
@@ -79,8 +84,8 @@ class Wire {
     }
     if (++operation->joined < world_) return;
     const double seconds = network_.seconds(kind, bytes, world_);
-    const Moment begin = max(free_, Moment::now());
-    free_ = operation->end = begin + Duration::seconds(seconds);
+    const Clock::time_point begin = std::max(free_, Clock::now());
+    free_ = operation->end = later(begin, nanoseconds_of(seconds));
     busy_ += seconds;
     for (Track* const track : tracks_[line])
       if (track) track->add({name(kind), tag.what, tag.index, tag.pass, begin, free_});
@@ -88,16 +93,16 @@ class Wire {
 
   /// Of a rank that joined and whose epoch has ended without it.
   void withdraw(int line, std::uint64_t ticket) noexcept {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     Operation* const operation = find(lines_[line], ticket);
     if (operation && --operation->joined == 0) lines_[line].erase(to_size(operation - lines_[line].data()));
   }
 
   /// When a collective that all ranks have joined is over.
-  Moment end(int line, std::uint64_t ticket) const noexcept {
-    const Lock lock(mutex_);
+  Clock::time_point end(int line, std::uint64_t ticket) const noexcept {
+    const std::scoped_lock lock(mutex_);
     const Operation* const operation = find(lines_[line], ticket);
-    return operation ? operation->end : Moment{};
+    return operation ? operation->end : Clock::time_point{};
   }
 
   template <class Operations>
@@ -109,11 +114,11 @@ class Wire {
 
   const Network network_;
   const int world_;
-  mutable Mutex mutex_;
+  mutable std::mutex mutex_;
   List<int> queues_;  // that each rank has made
   List<Line> lines_;
   List<List<Track*>> tracks_;  // of a line, where each rank keeps a timeline
-  Moment free_{};              // of all collectives so far
+  Clock::time_point free_{};   // of all collectives so far
   double busy_ = 0;
 };
 
@@ -183,7 +188,7 @@ class Simulated {
 
     bool done(std::uint64_t ticket) const noexcept override {
       const Posted* const posted = find(ticket);
-      return !posted || (posted->moved.done() && wire_->end(line_, ticket) <= Moment::now());
+      return !posted || (posted->moved.done() && wire_->end(line_, ticket) <= Clock::now());
     }
 
     void wait(std::uint64_t ticket) override {
@@ -192,7 +197,7 @@ class Simulated {
       const Tag& tag = posted->tag;
       const Timed wait(done(ticket) ? nullptr : waits_, {"wait", tag.what, tag.index, tag.pass});
       posted->moved.wait();
-      sleep_until(wire_->end(line_, ticket));
+      std::this_thread::sleep_until(wire_->end(line_, ticket));
     }
 
     /// A collective's span is its time on the wire, as it was foreseen: a drop does not shorten it.
@@ -214,7 +219,7 @@ class Simulated {
     static constexpr int epoch_bit = 40;
     static constexpr std::uint64_t epoch_of(std::uint64_t ticket) noexcept { return ticket >> epoch_bit; }
 
-    Queue(Simulated& simulated, Duration timeout)
+    Queue(Simulated& simulated, std::chrono::nanoseconds timeout)
         : queue_(simulated.comm_.queue(timeout)),
           wire_(simulated.wire_),
           rank_(simulated.rank()),
@@ -251,14 +256,9 @@ class Simulated {
 
     // What is over. What was lost in earlier epochs stays.
     void forget() noexcept {
-      for (std::size_t i = 0; i < posted_.size();) {
-        if (epoch_of(posted_[i].ticket) < epoch_of(next_)) {
-          ++i;
-          continue;
-        }
-        if (!done(posted_[i].ticket)) return;
-        posted_.erase(i);
-      }
+      std::size_t i = 0;
+      while (i < posted_.size() && epoch_of(posted_[i].ticket) < epoch_of(next_)) ++i;
+      while (i < posted_.size() && done(posted_[i].ticket)) posted_.erase(i);
     }
 
     /// What the ticket waits for; null if that is over.
@@ -287,7 +287,7 @@ class Simulated {
   int rank() const { return comm_.rank(); }
   int size() const { return comm_.size(); }
   Executor executor() const { return comm_.executor(); }
-  Queue queue(Duration timeout) { return Queue(*this, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) { return Queue(*this, timeout); }
 
  private:
   Comm comm_;

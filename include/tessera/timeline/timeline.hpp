@@ -5,13 +5,14 @@
 //              ^ wait                              reductions: | reduce_scatter b | reduce_scatter a |
 #pragma once
 
+#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
+#include <tessera/core/clock.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/list.hpp>
-#include <tessera/core/shared.hpp>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera {
 
@@ -22,8 +23,8 @@ struct Span {
   const char* name = "";
   index_t index = -1;
   index_t pass = -1;
-  Moment begin{};
-  Moment end{};
+  Clock::time_point begin{};
+  Clock::time_point end{};
 };
 
 /// What a profiler is told while it happens, on the thread concerned: a span has begun, and the one that began last has
@@ -47,12 +48,12 @@ class Track {
   void add(const Span& span) noexcept { spans_[count_++ % room()] = span; }
 
   /// A span that the calling thread is in from `now` until the matching finish(), which adds it. They nest.
-  void start(Span& span, Moment now = Moment::now()) {
+  void start(Span& span, Clock::time_point now = Clock::now()) {
     span.begin = now;
     if (live_.begin) live_.begin(span);
   }
   void finish(Span& span) noexcept {
-    span.end = Moment::now();
+    span.end = Clock::now();
     add(span);
     if (live_.end) live_.end();
   }
@@ -109,8 +110,8 @@ class Timeline {
 
   /// A new track, below those of the rank that are there. Any thread may call. Throws std::bad_alloc.
   Track& open(int rank, std::string_view name) {
-    const auto track = Shared<Track>::make(rank, std::string(name), room_, live_);
-    const Lock lock(mutex_);
+    const auto track = std::make_shared<Track>(rank, std::string(name), room_, live_);
+    const std::scoped_lock lock(mutex_);
     std::size_t at = tracks_.size();
     while (at > 0 && tracks_[at - 1]->rank() > rank) --at;
     tracks_.insert(at, track);
@@ -119,25 +120,25 @@ class Timeline {
 
   /// The text, for as long as the timeline lives. Any thread may call.
   const char* keep(std::string_view text) {
-    const Lock lock(mutex_);
-    texts_.push_back(Shared<std::string>::make(text));
+    const std::scoped_lock lock(mutex_);
+    texts_.push_back(std::make_shared<std::string>(text));
     return texts_.back()->c_str();
   }
 
   /// By rank, and as they were opened.
   List<const Track*> tracks() const {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     List<const Track*> tracks;
     for (const auto& track : tracks_) tracks.push_back(track.get());
     return tracks;
   }
 
  private:
-  mutable Mutex mutex_;
+  mutable std::mutex mutex_;
   index_t room_;
   LiveRanges live_;
-  List<Shared<Track>> tracks_;
-  List<Shared<std::string>> texts_;
+  List<std::shared_ptr<Track>> tracks_;
+  List<std::shared_ptr<std::string>> texts_;
 };
 
 }  // namespace tessera

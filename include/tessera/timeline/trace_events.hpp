@@ -2,14 +2,15 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
-#include <limits>
 #include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include <tessera/core/clock.hpp>
 #include <tessera/timeline/timeline.hpp>
 
 namespace tessera {
@@ -41,10 +42,10 @@ inline std::string title(const Span& span) {
 }
 
 /// Microseconds, as the format has them, to the nanosecond.
-inline std::string microseconds(Duration duration) {
+inline std::string microseconds(std::chrono::nanoseconds duration) {
   char text[32];
-  std::snprintf(text, sizeof text, "%lld.%03lld", static_cast<long long>(duration.nanoseconds() / 1000),
-                static_cast<long long>(duration.nanoseconds() % 1000));
+  std::snprintf(text, sizeof text, "%lld.%03lld", static_cast<long long>(duration.count() / 1000),
+                static_cast<long long>(duration.count() % 1000));
   return text;
 }
 
@@ -65,7 +66,7 @@ inline std::vector<Span> in_order(const Track& track) {
 inline void write_trace_events(const Timeline& timeline, std::ostream& out) {
   using namespace trace_events;
   const List<const Track*> tracks = timeline.tracks();
-  Moment first{std::numeric_limits<std::int64_t>::max()};
+  Clock::time_point first = Clock::time_point::max();
   for (const Track* track : tracks)
     for (index_t i = 0; i < track->size(); ++i) first = std::min(first, (*track)[i].begin);
 

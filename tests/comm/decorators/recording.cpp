@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@ namespace {
 TEST_CASE("a recording communicator writes down what each rank sends, ragged slices included") {
   run_ranks(3, [](Local& local) {
     Recording<Local> comm(local);
-    auto queue = comm.queue(Duration::seconds(30));
+    auto queue = comm.queue(std::chrono::seconds(30));
     const int rank = comm.rank();
     std::vector<float> whole(10, 1.0f), part(4), wide(6), wider(6);  // slices of 4, 4 and 2
     queue.reduce_scatter(std::span<const float>(whole), std::span<float>(part), 4, 0.5f, {"g", 1, 2}).wait();
@@ -46,7 +47,7 @@ TEST_CASE("a recording communicator writes down what each rank sends, ragged sli
 TEST_CASE("who leaves a queue through it has left") {
   run_ranks(2, [](Local& local) {
     Recording<Local> comm(local);
-    auto queue = comm.queue(Duration::seconds(30));
+    auto queue = comm.queue(std::chrono::seconds(30));
     float x = 1;
     if (comm.rank() == 1) return queue.leave();
     CHECK_THROWS_WITH_AS(queue.all_reduce(std::span<float>(&x, 1), {"x", 0, 0}).wait(),
@@ -57,7 +58,7 @@ TEST_CASE("who leaves a queue through it has left") {
 TEST_CASE("copies share one log, and clear empties it") {
   Recording<Self> comm{Self{}};
   Recording<Self> copy = comm;
-  auto queue = copy.queue(Duration::seconds(1));
+  auto queue = copy.queue(std::chrono::seconds(1));
   float x = 1;
   queue.all_reduce(std::span<float>(&x, 1), {});
   CHECK(comm.log().size() == 1);
@@ -68,7 +69,7 @@ TEST_CASE("copies share one log, and clear empties it") {
 
 TEST_CASE("what was refused was not sent") {
   Recording<Self> comm{Self{}};
-  auto queue = comm.queue(Duration::seconds(1));
+  auto queue = comm.queue(std::chrono::seconds(1));
   std::vector<float> four(4), three(3);
   CHECK_THROWS_AS(queue.all_to_all(std::span<const float>(three), std::span<float>(four), {}), BufferError);
   CHECK(comm.log().empty());

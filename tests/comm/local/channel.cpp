@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -26,10 +27,10 @@ TEST_CASE("tickets keep epoch and sequence") {
 TEST_CASE("who has not joined is named in a list") {
   Channel c(3);
   join(c, 1);
-  CHECK(c.missing(Duration::milliseconds(50)) ==
+  CHECK(c.missing(std::chrono::milliseconds(50)) ==
         "ranks 0 and 2 have not called all_reduce of 1 float (norm 5, pass 6) after 50 ms");
   join(c, 0);
-  CHECK(c.missing(Duration::milliseconds(50)).rfind("rank 2 has not called", 0) == 0);
+  CHECK(c.missing(std::chrono::milliseconds(50)).rfind("rank 2 has not called", 0) == 0);
 }
 
 TEST_CASE("an operation may still come until a rank that it needs drops, leaves or returns") {

@@ -2,11 +2,13 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include <tessera/comm/local/group.hpp>
+#include <tessera/core/clock.hpp>
 
 namespace tessera::local {
 namespace {
@@ -25,8 +27,8 @@ TEST_CASE("the last rank to come does a small operation on the spot, and workers
     CHECK_FALSE(group.done(*a, first));
     const auto second = group.post(*b, 1, sum, {&y, &y});
     if (inline_bytes > 0) CHECK(group.done(*a, first));
-    group.wait(*a, 0, first, Duration::seconds(10));
-    group.wait(*b, 1, second, Duration::seconds(10));
+    group.wait(*a, 0, first, std::chrono::seconds(10));
+    group.wait(*b, 1, second, std::chrono::seconds(10));
     CHECK(x == 3);
     CHECK(y == 3);
   }
@@ -40,7 +42,7 @@ TEST_CASE("the first failure stays, and reaches calls and waits") {
   const auto ticket = group.post(*channel, 0, sum, {&x, &x});
   group.fail("rank 1 failed: no more", false, 1);
   group.fail("something else", false, 0);
-  CHECK_THROWS_WITH_AS(group.wait(*channel, 0, ticket, Duration::seconds(10)), "rank 1 failed: no more", CommError);
+  CHECK_THROWS_WITH_AS(group.wait(*channel, 0, ticket, std::chrono::seconds(10)), "rank 1 failed: no more", CommError);
   CHECK_THROWS_WITH_AS(group.post(*channel, 0, sum, {&x, &x}), "rank 1 failed: no more", CommError);
   CHECK(group.was_told(0));
   CHECK(x == 1);
@@ -54,7 +56,7 @@ TEST_CASE("a portion that fails on the spot ends the group by the name of the ra
   float x = 1, y = 2;
   const auto ticket = group.post(*a, 0, fails, {&x, &x});
   CHECK_THROWS_WITH_AS(group.post(*b, 1, fails, {&y, &y}), "no such memory", BufferError);
-  CHECK_THROWS_WITH_AS(group.wait(*a, 0, ticket, Duration::seconds(10)), "rank 1 failed: no such memory", CommError);
+  CHECK_THROWS_WITH_AS(group.wait(*a, 0, ticket, std::chrono::seconds(10)), "rank 1 failed: no such memory", CommError);
   CHECK_THROWS_WITH_AS(group.post(*b, 1, sum, {&y, &y}), "rank 1 failed: no such memory", CommError);
   group.drop(*a, 0, false);
   group.drop(*b, 1, false);
@@ -69,10 +71,11 @@ TEST_CASE("a wait that lasts too long names who is missing") {
   group.open(1);
   float x = 1;
   const auto ticket = group.post(*channel, 0, sum, {&x, &x});
-  CHECK_THROWS_WITH_AS(group.wait(*channel, 0, ticket, Duration::milliseconds(20)),
-                       "ranks 1 and 2 have not called all_reduce of 1 float (sum 1, pass 2) after 20 ms: rank 0 waits in "
-                       "queue 0 for all_reduce of 1 float (sum 1, pass 2); ranks 1 and 2 have called nothing",
-                       CommError);
+  CHECK_THROWS_WITH_AS(
+      group.wait(*channel, 0, ticket, std::chrono::milliseconds(20)),
+      "ranks 1 and 2 have not called all_reduce of 1 float (sum 1, pass 2) after 20 ms: rank 0 waits in "
+      "queue 0 for all_reduce of 1 float (sum 1, pass 2); ranks 1 and 2 have called nothing",
+      CommError);
 }
 
 // What a portion of `slow` sees and says.
@@ -105,7 +108,7 @@ TEST_CASE("a timeout does not end what is joined by all and only still being mov
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     movement.go_on = true;
   });
-  CHECK_NOTHROW(group.wait(*a, 0, ticket, Duration::milliseconds(1)));
+  CHECK_NOTHROW(group.wait(*a, 0, ticket, std::chrono::milliseconds(1)));
   CHECK(movement.done == 2);
   movement.go_on = true;
   later.join();
@@ -128,9 +131,9 @@ void check_failing_rank_waits(Fail fail) {
       movement.go_on = true;
     });
     fail(group, *b);
-    CHECK_THROWS_AS(calls ? static_cast<void>(group.post(*a, 0, sum, {&x, &x}))
-                          : group.wait(*a, 0, lost, Duration::seconds(10)),
-                    RankError);
+    CHECK_THROWS_AS(
+        calls ? static_cast<void>(group.post(*a, 0, sum, {&x, &x})) : group.wait(*a, 0, lost, std::chrono::seconds(10)),
+        RankError);
     CHECK(movement.done == 2);  // nothing touches x any more
     later.join();
   }
@@ -158,7 +161,7 @@ TEST_CASE("a rank that has joined what another drops is told when nothing moves 
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     movement.go_on = true;
   });
-  CHECK_THROWS_WITH_AS(group.wait(*a, 0, lost, Duration::seconds(10)), doctest::Contains("rank 1 dropped pass 2"),
+  CHECK_THROWS_WITH_AS(group.wait(*a, 0, lost, std::chrono::seconds(10)), doctest::Contains("rank 1 dropped pass 2"),
                        CommError);
   CHECK(movement.done == 2);
   drops.join();
@@ -167,12 +170,12 @@ TEST_CASE("a rank that has joined what another drops is told when nothing moves 
 
 TEST_CASE("ranks that can go on only by a rank that has returned are told so when it does") {
   Group group(3, 1000);
-  List<Shared<Channel>> first, second;
+  List<std::shared_ptr<Channel>> first, second;
   for (int r = 0; r < 3; ++r) first.push_back(group.open(r));
   for (int r = 0; r < 3; ++r) second.push_back(group.open(r));
   float x = 1;
   const auto wait = [&](int rank, Channel& channel) {
-    CHECK_THROWS_WITH_AS(group.wait(channel, rank, group.post(channel, rank, sum, {&x, &x}), Duration::seconds(30)),
+    CHECK_THROWS_WITH_AS(group.wait(channel, rank, group.post(channel, rank, sum, {&x, &x}), std::chrono::seconds(30)),
                          doctest::Contains("no rank can go on"), AgreementError);
   };
   group.post(*first[2], 2, sum, {&x, &x});
@@ -187,7 +190,7 @@ TEST_CASE("ranks that can go on only by a rank that has returned are told so whe
 
 TEST_CASE("a rank whose thread waits is not taken to be at rest where another thread of it calls too") {
   Group group(2, 1000);
-  List<Shared<Channel>> channels;  // the first is rank 0's to wait in, the second rank 1's
+  List<std::shared_ptr<Channel>> channels;  // the first is rank 0's to wait in, the second rank 1's
   for (int c = 0; c < 3; ++c) {
     channels.push_back(group.open(0));
     group.open(1);
@@ -206,7 +209,7 @@ TEST_CASE("a rank whose thread waits is not taken to be at rest where another th
       CHECK_NOTHROW(post(rank, 1 - rank));
     });
     while (!called) std::this_thread::yield();
-    CHECK_NOTHROW(group.wait(at(rank), rank, post(rank, rank), Duration::seconds(30)));
+    CHECK_NOTHROW(group.wait(at(rank), rank, post(rank, rank), std::chrono::seconds(30)));
     helper.join();
   };
   std::thread one([&] { run(1); });

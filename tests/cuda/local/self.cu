@@ -1,6 +1,7 @@
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <vector>
 
 #include <tessera/cuda/local/self.cuh>
@@ -33,7 +34,7 @@ TEST_CASE("a world of one copies, scales and rounds, and nothing else") {
   CudaSelf self;
   CHECK(self.rank() == 0);
   CHECK(self.size() == 1);
-  auto queue = self.queue(Duration::seconds(1));
+  auto queue = self.queue(std::chrono::seconds(1));
   const Floats numbers{1, 2.00390625f, 3};
   Memory in(numbers), out(Floats(5, -1)), gathered(Floats(3)), turned(Floats(3));
   testing::DeviceMemory<bfloat16> rounded(std::vector<bfloat16>(3));
@@ -57,7 +58,7 @@ TEST_CASE("a world of one copies, scales and rounds, and nothing else") {
 }
 
 TEST_CASE("a world of one refuses what a larger one would") {
-  auto queue = CudaSelf().queue(Duration::seconds(1));
+  auto queue = CudaSelf().queue(std::chrono::seconds(1));
   Memory four(Floats(4)), three(Floats(3));
   CHECK_THROWS_AS(queue.reduce_scatter(four.in(), four.out(), 3, 1, {}), BufferError);
   CHECK_THROWS_AS(queue.reduce_scatter(four.in(), three.out(), 4, 1, {}), BufferError);
@@ -69,7 +70,7 @@ TEST_CASE("a world of one refuses what a larger one would") {
 TEST_CASE("a collective begins behind its event, and what waits for its own begins behind it") {
   CudaSelf self;
   Cuda executor = self.executor();
-  auto queue = self.queue(Duration::seconds(1));
+  auto queue = self.queue(std::chrono::seconds(1));
   Memory in(Floats(1000, 1)), out(Floats(1000)), sum(Floats(1000));
   testing::delay(executor.stream());
   executor.for_each(1000, Fill{in.out().data(), 2});
@@ -84,7 +85,7 @@ TEST_CASE("a collective begins behind its event, and what waits for its own begi
 TEST_CASE("a collective that moves nothing is still behind the one before, which may have written its memory") {
   CudaSelf self;
   Cuda late = Cuda(), executor = self.executor();
-  auto queue = self.queue(Duration::seconds(1));
+  auto queue = self.queue(std::chrono::seconds(1));
   Memory in(Floats(1000, 1)), out(Floats(1000)), sum(Floats(1000));
   testing::delay(late.stream());
   late.for_each(1000, Fill{in.out().data(), 2});
@@ -98,7 +99,7 @@ TEST_CASE("a collective that moves nothing is still behind the one before, which
 TEST_CASE("behind a drop nothing is touched any more") {
   CudaSelf self;
   Cuda executor = self.executor();
-  auto queue = self.queue(Duration::seconds(1));
+  auto queue = self.queue(std::chrono::seconds(1));
   Memory in(Floats(1000, 1)), out(Floats(1000));
   testing::delay(executor.stream());
   executor.for_each(1000, Fill{in.out().data(), 2});
@@ -115,7 +116,7 @@ TEST_CASE("a graph that was captured has the collectives in it, and each launch 
     CudaSelf self(stream);
     CHECK(self.executor().stream() == stream);
     Cuda executor = self.executor();
-    auto reductions = self.queue(Duration::seconds(1)), gathers = self.queue(Duration::seconds(1));
+    auto reductions = self.queue(std::chrono::seconds(1)), gathers = self.queue(std::chrono::seconds(1));
     Memory in(Floats(1000, 0)), sums(Floats(1000, 0)), out(Floats(1000, 0)), one(Floats(1000, 0.1f));
     const auto step = [&] {
       executor.for_each(1000, Add{one.in().data(), in.out().data()});

@@ -2,9 +2,12 @@
 #include <doctest/doctest.h>
 #include <nccl.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include <tessera/core/clock.hpp>
 #include <tessera/cuda/exec/executor.cuh>
 #include <tessera/cuda/nccl/group.cuh>
 
@@ -15,7 +18,7 @@ namespace {
 
 using nccl::Group;
 
-constexpr Duration patient = Duration::seconds(30);
+constexpr std::chrono::nanoseconds patient = std::chrono::seconds(30);
 
 #if defined(__CUDACC__)
 std::size_t registrations() { return 0; }
@@ -84,7 +87,7 @@ TEST_CASE("the watchdog finds what does not get done") {
   REQUIRE(errors.size() == 2);
   CHECK(errors[0] ==
         message({"broadcast of 8 float from rank 1 (weights of step 4, pass 5), operation 0, was not done after ",
-                 testing::impatient.seconds(), " s: a rank is missing or called differently; communicator aborted"}));
+                 seconds_of(testing::impatient), " s: a rank is missing or called differently; communicator aborted"}));
   CHECK(errors[1] == "");
 }
 

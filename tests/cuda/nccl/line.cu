@@ -2,10 +2,13 @@
 #include <doctest/doctest.h>
 #include <nccl.h>
 
+#include <chrono>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <tessera/core/clock.hpp>
 #include <tessera/cuda/nccl/line.cuh>
 
 #include "cuda/nccl_ranks.hpp"
@@ -18,7 +21,7 @@ using nccl::Line;
 using nccl::Parent;
 using Memory = testing::DeviceMemory<float>;
 
-constexpr Duration patient = Duration::seconds(30);
+constexpr std::chrono::nanoseconds patient = std::chrono::seconds(30);
 
 local::Call norm(index_t index) {
   return {.kind = Collective::all_reduce,
@@ -38,11 +41,11 @@ CudaEvent all_reduce(Line& line, Memory& x, index_t index, const CudaEvent& afte
 
 // A line a rank on threads of their own; nobody watches them but the test.
 template <class F>
-void run_lines(int world, Duration timeout, F f) {
+void run_lines(int world, std::chrono::nanoseconds timeout, F f) {
   if (!testing::devices_for(world)) return;
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(world, [&](int rank) {
-    Line line(Shared<Parent>::make(id, rank, world, patient), timeout);
+    Line line(std::make_shared<Parent>(id, rank, world, patient), timeout);
     f(line, rank);
   });
   for (const std::string& error : errors) CHECK(error == "");
@@ -69,7 +72,7 @@ TEST_CASE("the timeout counts from when the stream has come to the collective, n
     Memory x(std::vector<float>(16, 1.0f));
     const auto event = all_reduce(line, x, 0);
     // Nobody has looked: nothing has been waited for.
-    sleep_until(Moment::now() + testing::impatient + Duration::milliseconds(20));
+    std::this_thread::sleep_for(testing::impatient + std::chrono::milliseconds(20));
     look(line);
     CHECK(failure_of(event) == "");
     CHECK(x.get() == std::vector<float>(16, 2.0f));
@@ -83,15 +86,16 @@ TEST_CASE("what is not done in time is aborted by whoever looks, and the stream 
     all_reduce(line, x, 0);
     const auto event = all_reduce(line, x, 1);
     std::thread watchdog([&] {
-      const Moment end = Moment::now() + testing::impatient + testing::impatient;
-      while (Moment::now() < end) {
+      const Clock::time_point end = Clock::now() + testing::impatient + testing::impatient;
+      while (Clock::now() < end) {
         look(line);
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
       }
     });
-    CHECK(failure_of(event) ==
-          message({"all_reduce of 16 float (norm of step 0, pass 0), operation 0, was not done after ",
-                   testing::impatient.seconds(), " s: a rank is missing or called differently; communicator aborted"}));
+    CHECK(
+        failure_of(event) ==
+        message({"all_reduce of 16 float (norm of step 0, pass 0), operation 0, was not done after ",
+                 seconds_of(testing::impatient), " s: a rank is missing or called differently; communicator aborted"}));
     watchdog.join();
     CHECK(x.get().size() == 16);  // of any content, but the stream goes on
     CHECK_THROWS_AS(all_reduce(line, x, 2), CommError);
@@ -123,18 +127,18 @@ TEST_CASE("a replay that a rank does not join is aborted too, and its stream goe
     if (rank == 0) {
       REQUIRE(cudaGraphLaunch(replay, stream.get()) == cudaSuccess);
       std::thread watchdog([&] {
-        const Moment end = Moment::now() + testing::impatient + testing::impatient;
-        while (Moment::now() < end) {
+        const Clock::time_point end = Clock::now() + testing::impatient + testing::impatient;
+        while (Clock::now() < end) {
           look(line);
           std::this_thread::sleep_for(std::chrono::milliseconds(2));
         }
       });
       REQUIRE(cudaStreamSynchronize(stream.get()) == cudaSuccess);
       watchdog.join();
-      CHECK(
-          failure_of(captured) ==
-          message({"all_reduce of 16 float (norm of step 1, pass 1), replayed in a graph, was not done after ",
-                   testing::impatient.seconds(), " s: a rank is missing or called differently; communicator aborted"}));
+      CHECK(failure_of(captured) ==
+            message({"all_reduce of 16 float (norm of step 1, pass 1), replayed in a graph, was not done after ",
+                     seconds_of(testing::impatient),
+                     " s: a rank is missing or called differently; communicator aborted"}));
     }
     REQUIRE(cudaGraphExecDestroy(replay) == cudaSuccess);
     REQUIRE(cudaGraphDestroy(graph) == cudaSuccess);

@@ -7,6 +7,7 @@
 #include <nccl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -34,7 +35,7 @@ namespace {
 
 using Floats = std::vector<float>;
 
-constexpr Duration patient = Duration::seconds(30);
+constexpr std::chrono::nanoseconds patient = std::chrono::seconds(30);
 
 struct Place {
   int rank = 0, size = 1;
@@ -79,7 +80,7 @@ TEST_CASE("ranks of MPI are ranks of NCCL, as docs/cuda.md starts them") {
 TEST_CASE("ranks that MPI has brought together wait for each other in NCCL as long as the timeout") {
   const Place me = place_in(MPI_COMM_WORLD);
   if (me.size == 1) return;
-  CHECK_THROWS_WITH_AS(nccl_from_mpi(MPI_COMM_WORLD, Duration::milliseconds(200)),
+  CHECK_THROWS_WITH_AS(nccl_from_mpi(MPI_COMM_WORLD, std::chrono::milliseconds(200)),
                        doctest::Contains("not all ranks have come within 0.2 s"), CommError);
 }
 
@@ -107,7 +108,7 @@ TEST_CASE("a rank without a device is named to all, and none waits for it") {
 
 TEST_CASE("a timeout that cannot be is refused on every rank, though one alone gave it") {
   const Place me = place_in(MPI_COMM_WORLD);
-  const auto start = [&] { nccl_from_mpi(MPI_COMM_WORLD, me.rank == 0 ? Duration{} : patient); };
+  const auto start = [&] { nccl_from_mpi(MPI_COMM_WORLD, me.rank == 0 ? std::chrono::nanoseconds{} : patient); };
   if (me.rank == 0)
     CHECK_THROWS_WITH_AS(start(), "rendezvous: timeout must be greater than 0", OptionError);
   else

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -24,7 +25,7 @@ namespace {
 using Floats = std::vector<float>;
 using Memory = testing::DeviceMemory<float>;
 
-constexpr Duration patient = Duration::seconds(30);
+constexpr std::chrono::nanoseconds patient = std::chrono::seconds(30);
 
 static_assert(Communicator<Nccl>);
 static_assert(!Nccl::ordered);

@@ -2,6 +2,9 @@
 #include <doctest/doctest.h>
 #include <nccl.h>
 
+#include <chrono>
+#include <vector>
+
 #include <tessera/cuda/nccl/ordered.cuh>
 
 #include "comm/local/cases.hpp"
@@ -35,7 +38,7 @@ TEST_CASE("what has no order is the communicator's own") {
 TEST_CASE("a reduction that was lent too little says how much it needs, before anything is sent") {
   testing::run_nccl_ranks(2, [](Nccl& nccl) {
     Ordered<Nccl> comm(nccl);
-    auto queue = comm.queue(Duration::seconds(30));
+    auto queue = comm.queue(std::chrono::seconds(30));
     testing::DeviceMemory<float> x(std::vector<float>(128, 1.0f)), y(std::vector<float>(64));
     std::string error;
     try {

@@ -2,10 +2,12 @@
 #include <doctest/doctest.h>
 #include <nccl.h>
 
+#include <chrono>
 #include <future>
 #include <string>
 #include <vector>
 
+#include <tessera/core/clock.hpp>
 #include <tessera/cuda/nccl/parent.cuh>
 
 #include "cuda/nccl_ranks.hpp"
@@ -15,7 +17,7 @@ namespace {
 
 using nccl::Parent;
 
-constexpr Duration patient = Duration::seconds(30);
+constexpr std::chrono::nanoseconds patient = std::chrono::seconds(30);
 
 TEST_CASE("all ranks join, and split in the same order") {
   if (!testing::devices_for(3)) return;
@@ -44,7 +46,7 @@ TEST_CASE("who does not join ends the waiting of the others, and nothing is left
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(1, [&](int rank) { Parent(id, rank, 2, testing::impatient); });
   CHECK(errors[0] == message({"rank 0 of 2 could not join the communicator: not all ranks have come within ",
-                              testing::impatient.seconds(), " s"}));
+                              seconds_of(testing::impatient), " s"}));
   CHECK(testing::communicators() == 0);
 }
 
@@ -59,7 +61,7 @@ TEST_CASE("who does not split ends the waiting of the others, who are told so fr
   });
   REQUIRE(errors.size() == 2);
   CHECK(errors[0] == message({"rank 0 of 2 could not make a queue: not all ranks have made theirs within ",
-                              testing::impatient.seconds(), " s"}));
+                              seconds_of(testing::impatient), " s"}));
   CHECK(errors[1] == "");
   CHECK(testing::communicators() == 0);
 }
@@ -83,7 +85,7 @@ TEST_CASE("a framework's blocking communicator, whose split waits within NCCL, e
   });
   REQUIRE(errors.size() == 2);
   CHECK(errors[0] == message({"rank 0 of 2 could not make a queue: not all ranks have made theirs within ",
-                              testing::impatient.seconds(), " s"}));
+                              seconds_of(testing::impatient), " s"}));
   CHECK(errors[1] == "");
 }
 

@@ -3,10 +3,12 @@
 #include <nccl.h>
 
 #include <atomic>
+#include <chrono>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <tessera/core/clock.hpp>
 #include <tessera/cuda/nccl/queue.cuh>
 
 #include "comm/local/cases.hpp"
@@ -24,7 +26,7 @@ using testing::run_nccl_ranks;
 using AnyOrder = testing::OverNccl<Nccl>;
 using Memory = testing::DeviceMemory<float>;
 
-constexpr Duration patient = Duration::seconds(30);
+constexpr std::chrono::nanoseconds patient = std::chrono::seconds(30);
 
 static_assert(CommunicationQueue<nccl::Queue, CudaEvent>);
 
@@ -182,11 +184,11 @@ TEST_CASE("a rank that calls something else, or nothing, gives the others an err
       queue.all_gather(y.in(), x.out(), 1366, {"parameters of bucket", 3, 2}).wait();
     });
     for (std::size_t r = 0; r < 2 && r < errors.size(); ++r)
-      CHECK(
-          errors[r] ==
-          message({"all_gather of 4096 float in parts of 1366 (parameters of bucket 3, pass 2), operation 1, was not "
-                   "done after ",
-                   testing::impatient.seconds(), " s: a rank is missing or called differently; communicator aborted"}));
+      CHECK(errors[r] ==
+            message({"all_gather of 4096 float in parts of 1366 (parameters of bucket 3, pass 2), operation 1, was not "
+                     "done after ",
+                     seconds_of(testing::impatient),
+                     " s: a rank is missing or called differently; communicator aborted"}));
   }
 }
 
@@ -301,13 +303,13 @@ TEST_CASE("a graph may be destroyed after the queue whose collectives it has: ne
     cuda_check(cudaStreamBeginCapture(compute.get(), cudaStreamCaptureModeThreadLocal), "capturing");
     sum();
     cuda_check(cudaStreamEndCapture(compute.get(), &graphs[static_cast<std::size_t>(comm.rank())]), "capturing");
-    const Moment begin = Moment::now();
+    const Clock::time_point begin = Clock::now();
     queue.drop();
     sum();
     queue.drop();
     sum();  // by now the first epoch's communicator is of no use
     executor.record().wait();
-    CHECK(Moment::now() - begin < nccl::goodbye);
+    CHECK(Clock::now() - begin < nccl::goodbye);
   });
   for (const cudaGraph_t graph : graphs)
     if (graph) cudaGraphDestroy(graph);

@@ -5,6 +5,7 @@
 #include <string>
 #include <thread>
 
+#include <tessera/core/clock.hpp>
 #include <tessera/cuda/nccl/replays.cuh>
 #include <tessera/cuda/runtime/stream.cuh>
 
@@ -32,7 +33,7 @@ void replay(cudaStream_t stream, const Calls& calls) {
 }
 
 TEST_CASE("a collective of a replay that has begun and is not done is overdue after the timeout, and told by name") {
-  constexpr Duration timeout = Duration::milliseconds(20);
+  constexpr std::chrono::nanoseconds timeout = std::chrono::milliseconds(20);
   const auto later = [] { std::this_thread::sleep_for(std::chrono::milliseconds(25)); };
   const CudaStream stream;
   Replays replays;

@@ -34,7 +34,7 @@ struct UsedMemory final : DeviceMemory {
 struct Fixture {
   CudaStream stream;
   std::shared_ptr<UsedMemory> source = std::make_shared<UsedMemory>();
-  Shared<ByteCount> count = Shared<ByteCount>::make();
+  std::shared_ptr<ByteCount> count = std::make_shared<ByteCount>();
 
   template <class T>
   CudaBuffer<T> make(index_t n) {

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <exception>
 #include <new>
 #include <string>
@@ -55,7 +56,7 @@ template <class Build>
 std::vector<std::string> errors_of(int world, Build build) {
   std::vector<std::string> errors(world);
   run_ranks(world, [&](Local& comm) {
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     Host host;
     Construction construction(host, queue, comm.rank(), world);
     try {

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <map>
 #include <utility>
 #include <vector>
@@ -25,7 +26,7 @@ TEST_CASE("each weight is asked for once, and is the same for the parameter and 
   const Sharding sharding(layout, 1, 1000);
   Self self;
   Host host;
-  auto queue = self.queue(Duration::seconds(1));
+  auto queue = self.queue(std::chrono::seconds(1));
   const Plan plan = make_plan(sharding, {}, footprint_of<Adam, Stage1, Bf16>());
   WholeParameters<Self, bfloat16, true> parameters(sharding, 0, host, queue, plan, {}, {});
   StepDecision<Adam, Host> decision(host, plan, 0, 1, layout.units(), {}, false);

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -38,7 +39,7 @@ struct Fixture {
   Sharding sharding;
   Host host;
   Self self;
-  Self::Queue queue = self.queue(Duration::seconds(1));
+  Self::Queue queue = self.queue(std::chrono::seconds(1));
   Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>());
   StepDecision<Sgd, Host> decision{host, plan, 0, 1, sharding.layout().units(), {}, false};
   OptimizerState<Sgd, Stage, Precision, Host, StepDecision<Sgd, Host>> state{sharding, 1, host, plan, decision, 0};

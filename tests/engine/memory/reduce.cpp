@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <vector>
 
 #include <tessera/comm/local/local.hpp>
@@ -43,7 +44,7 @@ class Staging {
    public:
     using Event = HostEvent;
 
-    explicit Queue(Local& comm, Duration timeout) : queue_(comm.queue(timeout)), world_(comm.size()) {}
+    explicit Queue(Local& comm, std::chrono::nanoseconds timeout) : queue_(comm.queue(timeout)), world_(comm.size()) {}
 
     void lend(std::span<std::byte> staging) noexcept { staging_ = staging; }
 
@@ -69,7 +70,7 @@ class Staging {
 
   explicit Staging(Local comm) : comm_(std::move(comm)) {}
   int rank() const { return comm_.rank(); }
-  Queue queue(Duration timeout) { return Queue(comm_, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) { return Queue(comm_, timeout); }
 
  private:
   Local comm_;
@@ -86,7 +87,7 @@ std::vector<float> reduced(int world, int passes, float size = 1) {
     Comm comm(local);
     const Sharding sharding(layout, world, 1000);
     Host host;
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     const Plan plan = make_plan(sharding, {.micro_batches = passes},
                                 footprint_of<Sgd, Stage, Precision>(sums_of<Comm, Precision>()));
     Reduce<Comm, Stage, Precision> reduce(sharding, comm.rank(), host, queue, plan, passes, {});
@@ -172,7 +173,7 @@ struct Alone {
   Sharding sharding;
   Host host;
   Recording<Self> comm{Self{}};
-  typename Recording<Self>::Queue queue = comm.queue(Duration::seconds(10));
+  typename Recording<Self>::Queue queue = comm.queue(std::chrono::seconds(10));
   Plan plan;
   Reduce<Recording<Self>, Stage, Precision> reduce;
 
@@ -208,7 +209,7 @@ void check_reduction_after_drop() {
     layout.add_tensor("w", {n});
     const Sharding sharding(layout, 2, 1);
     Host host;
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     const Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Fp32>());
     Reduce<Local, Stage, Fp32> reduce(sharding, comm.rank(), host, queue, plan, 1, {});
     const testing::DropsFirst drops_first(queue);
@@ -244,7 +245,7 @@ TEST_CASE("opening a unit clears it and the gap behind it, or leaves both alone"
   const Sharding sharding(layout, 1, 1000);  // both in one bucket
   Host host;
   Self self;
-  auto queue = self.queue(Duration::seconds(10));
+  auto queue = self.queue(std::chrono::seconds(10));
   Reduce<Self, Stage1, Fp32> reduce(sharding, 0, host, queue,
                                     make_plan(sharding, {}, footprint_of<Sgd, Stage1, Fp32>()), 1, buffer);
   CHECK(reduce.open(Unit{0}, false) == buffer.data());

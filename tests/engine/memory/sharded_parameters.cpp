@@ -40,7 +40,7 @@ struct Rank {
   Rank(const Layout& layout, Local& local, Options options)
       : sharding(layout, local.size(), 1),
         comm(local),
-        queue(comm.queue(Duration::seconds(10))),
+        queue(comm.queue(std::chrono::seconds(10))),
         parameters(sharding, local.rank(), host, queue,
                    make_plan(sharding, options,
                              {.parameters_sharded = true, .gradients_sharded = true, .state_sharded = true}),

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <string>
@@ -15,7 +16,7 @@ TEST_CASE("norms of tensors are summed over ranks, each tensor's two apart") {
   plan.tensor_norms = {"tensor norms", 1, norm_words * 3, 8};
   run_ranks(2, [&](Local& comm) {
     Host host;
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     TensorNorms<Host> norms(host, plan);
     for (int step = 0; step < 2; ++step) {
       norms.clear();

@@ -31,7 +31,7 @@ TEST_CASE("what each rank wrote into its part is everywhere after publishing, an
       const Layout layout = two_units();
       const Sharding sharding(layout, world, 1);
       Host host;
-      auto queue = comm.queue(Duration::seconds(10));
+      auto queue = comm.queue(std::chrono::seconds(10));
       Footprint footprint;
       footprint.state_sharded = true;
       std::vector<float> buffer(layout.parameter_elements());
@@ -65,7 +65,7 @@ struct Alone {
   Sharding sharding;
   Host host;
   Recording<Self> comm{Self{}};
-  typename Recording<Self>::Queue queue = comm.queue(Duration::seconds(10));
+  typename Recording<Self>::Queue queue = comm.queue(std::chrono::seconds(10));
   Plan plan;
   WholeParameters<Recording<Self>, float, shards_state> parameters;
 
@@ -121,7 +121,7 @@ void two_ranks(const Layout& layout, index_t bucket_elements, F f) {
   run_ranks(2, [&](Local& comm) {
     const Sharding sharding(layout, 2, bucket_elements);
     Host host;
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     WholeParameters<Local, float, true> parameters(sharding, comm.rank(), host, queue,
                                                    make_plan(sharding, {}, {.state_sharded = true}), {}, {});
     const testing::DropsFirst drops_first(queue);

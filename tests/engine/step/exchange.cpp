@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <vector>
 
 #include <tessera/comm/local/local.hpp>
@@ -12,7 +13,7 @@ TEST_CASE("every rank has every rank's word, any number of times") {
   run_ranks(3, [](Local& comm) {
     Host host;
     auto room = host.allocate<std::uint64_t>(5);
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     Exchange exchange(host, queue, room.span(), comm.rank(), 3);
     for (std::uint64_t round = 0; round < 5; ++round) {
       const auto& words =

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,7 @@ TEST_CASE("every rank learns the first setting that differs and both values") {
   std::vector<std::string> found(3);
   run_ranks(3, [&](Local& comm) {
     Host host;
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     const std::vector<AdamW> rules{{}, {.beta2 = comm.rank() == 1 ? 0.95 : 0.999}};
     found[comm.rank()] = exchange_settings(Options{}, rules, host, queue, comm.rank(), 3);
     CHECK(host.peak_bytes() == 0);
@@ -50,7 +51,7 @@ TEST_CASE("every rank learns the first setting that differs and both values") {
 TEST_CASE("where nothing differs nothing is said") {
   run_ranks(2, [&](Local& comm) {
     Host host;
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     CHECK(exchange_settings(Options{}, std::vector<AdamW>(1), host, queue, comm.rank(), 2).empty());
   });
 }

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,7 @@ TEST_CASE("squares are summed exactly over ranks, and the first non-finite place
   for (int world = 1; world <= 5; ++world)
     run_ranks(world, [&](Local& comm) {
       Host host;
-      auto queue = comm.queue(Duration::seconds(10));
+      auto queue = comm.queue(std::chrono::seconds(10));
       StepDecision<Sgd, Host> decision(host, plan_for(world, 1), comm.rank(), world, 1, {}, false);
       for (index_t step = 0; step < 3; ++step) {
         const std::vector<Sgd> rules{Sgd{}};
@@ -57,7 +58,7 @@ std::vector<std::string> errors_where_rank_2_has(const StepSettings& other, cons
   std::vector<std::string> errors(3);
   run_ranks(3, [&](Local& comm) {
     Host host;
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     StepDecision<Sgd, Host> decision(host, plan_for(3, 2), comm.rank(), 3, 1, {}, false);
     const std::vector<Sgd> rules{Sgd{}, Sgd{}};
     const bool differs = comm.rank() == 2;
@@ -79,7 +80,7 @@ std::vector<std::string> errors_where_rank_2_has(const StepSettings& other, cons
 TEST_CASE("gradients are divided by what is left to divide them by, be it fewer than a step's micro-batches") {
   Self self;
   Host host;
-  auto queue = self.queue(Duration::seconds(1));
+  auto queue = self.queue(std::chrono::seconds(1));
   StepDecision<Sgd, Host> decision(host, plan_for(1, 1), 0, 1, 1, {}, false);
   const std::vector<Sgd> rules{Sgd{}};
   for (const int divisor : {4, 1}) {
@@ -114,7 +115,7 @@ TEST_CASE("one rank with other settings makes all throw the same, once, with the
 TEST_CASE("a unit is counted as absent once for every rank that had no gradient of it") {
   run_ranks(3, [&](Local& comm) {
     Host host;
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     const std::vector<Sgd> rules{Sgd{}};
     StepDecision<Sgd, Host> decision(host, plan_for(3, 1), comm.rank(), 3, 1, {}, false);
     for (int absent = 0; absent <= 3; ++absent) {
@@ -128,7 +129,7 @@ TEST_CASE("a unit is counted as absent once for every rank that had no gradient 
 TEST_CASE("a group's rule stands beside what it makes of the step that comes") {
   Self self;
   Host host;
-  auto queue = self.queue(Duration::seconds(1));
+  auto queue = self.queue(std::chrono::seconds(1));
   StepDecision<Sgd, Host> decision(host, plan_for(1, 2), 0, 1, 1, {}, false);
   const std::vector<Sgd> rules{Sgd{.lr = 0.5}, Sgd{.momentum = 0.5}};
   decision.begin(rules);

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,7 @@ std::vector<std::string> errors_of(int world, int every, const Layout& layout, F
   run_ranks(world, [&](Local& comm) {
     Host host;
     auto room = host.allocate<std::uint64_t>(world);
-    auto queue = comm.queue(Duration::seconds(10));
+    auto queue = comm.queue(std::chrono::seconds(10));
     WeightCheck<Stage, Local> check(layout, host, queue, room.span(), comm.rank(), world, every);
     std::string& error = errors[static_cast<std::size_t>(comm.rank())];
     try {

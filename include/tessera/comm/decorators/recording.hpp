@@ -1,13 +1,14 @@
 // A communicator that writes down what goes through it: tests read the wire volume from it.
 #pragma once
 
+#include <chrono>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
-#include <tessera/core/shared.hpp>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera {
 
@@ -26,7 +27,7 @@ struct Record {
 template <class Comm>
 class Recording {
   struct Log {
-    Mutex mutex;
+    std::mutex mutex;
     std::vector<Record> records;
   };
 
@@ -92,37 +93,37 @@ class Recording {
    private:
     friend Recording;
 
-    Queue(Recording& comm, Duration timeout)
+    Queue(Recording& comm, std::chrono::nanoseconds timeout)
         : queue_(comm.comm_.queue(timeout)), log_(comm.log_), rank_(comm.rank()), size_(comm.size()) {}
 
     // After the call: what throws was not sent.
     Event note(Event event, const Record& record) {
-      const Lock lock(log_->mutex);
+      const std::scoped_lock lock(log_->mutex);
       log_->records.push_back(record);
       return event;
     }
 
     typename Comm::Queue queue_;
-    Shared<Log> log_;
+    std::shared_ptr<Log> log_;
     int rank_;
     index_t size_;
   };
 
-  explicit Recording(Comm comm) : comm_(std::move(comm)), log_(Shared<Log>::make()) {}
+  explicit Recording(Comm comm) : comm_(std::move(comm)), log_(std::make_shared<Log>()) {}
 
   int rank() const { return comm_.rank(); }
   int size() const { return comm_.size(); }
   Executor executor() const { return comm_.executor(); }
-  Queue queue(Duration timeout) { return Queue(*this, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) { return Queue(*this, timeout); }
 
   /// What was called so far, by all copies, in order.
   std::vector<Record> log() const {
-    const Lock lock(log_->mutex);
+    const std::scoped_lock lock(log_->mutex);
     return log_->records;
   }
 
   void clear() {
-    const Lock lock(log_->mutex);
+    const std::scoped_lock lock(log_->mutex);
     log_->records.clear();
   }
 
@@ -137,7 +138,7 @@ class Recording {
 
  private:
   Comm comm_;
-  Shared<Log> log_;
+  std::shared_ptr<Log> log_;
 };
 
 }  // namespace tessera

@@ -3,13 +3,14 @@
 #pragma once
 
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/comm/tree.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/list.hpp>
-#include <tessera/core/shared.hpp>
 
 namespace tessera::local {
 
@@ -119,7 +120,7 @@ struct Operation {
   int first = -1;  // the rank that came first, whose call the others must make
   int joined = 0;
   int portions_left = 0;
-  Moment began{};  // where somebody keeps a timeline
+  Clock::time_point began{};  // where somebody keeps a timeline
   List<Ends> ranks;
 
   index_t bytes() const noexcept { return call.elements * call.in.bytes * std::ssize(ranks); }
@@ -129,7 +130,7 @@ struct Operation {
 /// Operations by their sequence number, oldest first. Grows, never shrinks: steady state allocates nothing.
 class Ring {
  public:
-  explicit Ring(int world) : world_(world) { slots_.push_back(Shared<Operation>::make(world)); }
+  explicit Ring(int world) : world_(world) { slots_.push_back(std::make_shared<Operation>(world)); }
 
   /// Makes room for `sequence`, while all from `oldest` on are kept.
   Operation& at(std::uint64_t sequence, std::uint64_t oldest) {
@@ -146,16 +147,16 @@ class Ring {
   // Operations stay where they are in memory: a worker may be at one.
   void grow(std::uint64_t oldest) {
     const std::size_t size = slots_.size();
-    List<Shared<Operation>> larger(2 * size);
+    List<std::shared_ptr<Operation>> larger(2 * size);
     for (std::uint64_t s = oldest; s < oldest + size; ++s)
       larger[s & (2 * size - 1)] = std::move(slots_[s & (size - 1)]);
     for (auto& slot : larger)
-      if (!slot) slot = Shared<Operation>::make(world_);
+      if (!slot) slot = std::make_shared<Operation>(world_);
     slots_ = std::move(larger);
   }
 
   int world_;
-  List<Shared<Operation>> slots_;
+  List<std::shared_ptr<Operation>> slots_;
 };
 
 }  // namespace tessera::local

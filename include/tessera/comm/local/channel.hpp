@@ -5,11 +5,13 @@
 //     epoch 1   | op 0 | ...                  and the next epoch begins. Only the youngest epoch lives.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <utility>
 
 #include <tessera/comm/local/call.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/list.hpp>
 
 namespace tessera::local {
@@ -77,12 +79,12 @@ struct Channel {
   /// The next operation, which all have joined, is at work from now on, or has been done.
   void begin(Operation& op) noexcept {
     in_flight = true;
-    op.began = timed ? Moment::now() : Moment{};
+    op.began = timed ? Clock::now() : Clock::time_point{};
   }
   void end(Operation& op) noexcept {
-    if (op.began != Moment{}) {
+    if (op.began != Clock::time_point{}) {
       const Tag& tag = op.call.tag;
-      const Span span{name(op.call.kind), tag.what, tag.index, tag.pass, op.began, Moment::now()};
+      const Span span{name(op.call.kind), tag.what, tag.index, tag.pass, op.began, Clock::now()};
       for (const QueueTracks& on : tracks)
         if (on.work) on.work->add(span);
     }
@@ -162,12 +164,12 @@ struct Channel {
   }
 
   /// "ranks 1 and 3 have not called all_reduce of 1 float (norm 5, pass 6) after 50 ms".
-  std::string missing(Duration timeout) {
+  std::string missing(std::chrono::nanoseconds timeout) {
     List<int> who;
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r)
       if (epoch[r] != live || posted[r] <= full) who.push_back(r);
     return message({text_of_ranks(who), who.size() > 1 ? " have" : " has", " not called ", ring[full].call.text(),
-                    " after ", timeout.nanoseconds() / 1'000'000, " ms"});
+                    " after ", timeout.count() / 1'000'000, " ms"});
   }
 };
 

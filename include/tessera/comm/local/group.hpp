@@ -2,14 +2,18 @@
 // Everything is guarded by one mutex; memory is moved without holding it.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include <tessera/comm/local/channel.hpp>
 #include <tessera/comm/local/ranks.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/list.hpp>
-#include <tessera/core/shared.hpp>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera::local {
 
@@ -24,36 +28,37 @@ class Group {
 
   /// Throws std::system_error if the system gives no thread.
   void start() {
-    for (int r = 0; r < world_; ++r) ranks_[r].worker = Thread([this, r] { work(r); });
+    for (int r = 0; r < world_; ++r) ranks_[r].worker = std::thread([this, r] { work(r); });
   }
 
   void stop() {
     fail("run_ranks has ended", false, -1);
     {
-      const Lock lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       stopping_ = true;
       for (Rank& rank : ranks_) rank.work_came.notify_all();
     }
-    for (Rank& rank : ranks_) rank.worker.join();
+    for (Rank& rank : ranks_)
+      if (rank.worker.joinable()) rank.worker.join();
   }
 
   /// The rank's next queue: the k-th of every rank are one channel.
-  Shared<Channel> open(int rank) {
-    const Lock lock(mutex_);
+  std::shared_ptr<Channel> open(int rank) {
+    const std::scoped_lock lock(mutex_);
     const std::size_t index = ranks_[rank].queues++;
-    while (channels_.size() <= index) channels_.push_back(Shared<Channel>::make(world_, std::ssize(channels_)));
+    while (channels_.size() <= index) channels_.push_back(std::make_shared<Channel>(world_, std::ssize(channels_)));
     return channels_[index];
   }
 
   void time_on(Channel& c, int rank, const QueueTracks& tracks) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     c.time_on(rank, tracks);
   }
 
   /// Joins the rank's next operation. Does not wait for other ranks; the last to come does small ones on the spot.
   /// Throws the group's failure, AgreementError if this call is not the others'.
   std::uint64_t post(Channel& c, int rank, const Call& call, const Ends& ends) {
-    Lock lock(mutex_);
+    std::unique_lock lock(mutex_);
     calm(rank);
     states_.calls(rank, call);
     if (failed_) fail_rank(lock, c, rank);
@@ -75,43 +80,40 @@ class Group {
     }
     op.ranks[rank] = ends;
     ++c.posted[rank];
-    if (++op.joined == world_) {
-      ++c.full;
-      dispatch(lock, c, rank);
-    }
+    if (++op.joined == world_) ++c.full, dispatch(lock, c, rank);
     return Place{e, sequence}.ticket();
   }
 
   bool done(const Channel& c, std::uint64_t ticket) const noexcept {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     return c.is_completed(Place::of(ticket));
   }
 
   /// Blocks until the ticket's operation is done. Throws what keeps it from ever being, AgreementError if that is that
   /// every rank waits for another's call; then the channel is at rest and nothing touches this rank's memory.
-  void wait(Channel& c, int rank, std::uint64_t ticket, Duration timeout) {
-    Lock lock(mutex_);
+  void wait(Channel& c, int rank, std::uint64_t ticket, std::chrono::nanoseconds timeout) {
+    std::unique_lock lock(mutex_);
     const Place place = Place::of(ticket);
     if (c.is_completed(place)) return;
     const Timed timed = c.timed_wait(rank, place);
     const RankStates::Wait wait(states_, rank, c, place);
     fail_if_stuck();
-    const Moment deadline = Moment::now() + timeout;
+    const Clock::time_point deadline = deadline_after(timeout);
     while (!c.is_completed(place)) {
       if (failed_) fail_rank(lock, c, rank);
-      Moment wake = deadline;
+      Clock::time_point wake = deadline;
       std::string why;
       if (const int culprit = c.why_never(rank, place, states_.returned(), why); culprit >= 0) {
         // A rank that leaves because of an exception will soon say which: that is the better message.
         wake = ranks_[culprit].unwinding_until;
-        if (wake <= Moment::now()) {
+        if (wake <= Clock::now()) {
           drain(lock, c);
           ranks_[rank].told = true;
           throw CommError(why);
         }
       } else if (place.sequence < c.full) {
-        wake = Moment::never();  // it is only memory being moved, and will end
-      } else if (wake <= Moment::now()) {
+        wake = Clock::time_point::max();  // it is only memory being moved, and will end
+      } else if (wake <= Clock::now()) {
         set_failure(message({c.missing(timeout), ": ", states_.text()}), false, rank);
         continue;
       }
@@ -121,13 +123,13 @@ class Group {
 
   /// See CommunicationQueue. Afterwards nothing of this channel touches the rank's memory.
   void drop(Channel& c, int rank, bool unwinding) {
-    Lock lock(mutex_);
+    std::unique_lock lock(mutex_);
     end_epoch(lock, c, rank, unwinding, false);
   }
 
   /// The same, for good. Twice is once.
   void leave(Channel& c, int rank, bool unwinding) {
-    Lock lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (c.left[rank]) return;
     end_epoch(lock, c, rank, unwinding, !unwinding);
     c.left[rank] = true;
@@ -137,7 +139,7 @@ class Group {
 
   /// The rank's function has returned.
   void returned(int rank) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     states_.returns(rank);
     fail_if_stuck();
     notify();
@@ -145,13 +147,13 @@ class Group {
 
   /// Ends the group: every rank's waits and later calls throw `why`. The first failure stays.
   void fail(const std::string& why, bool disagreement, int rank) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     set_failure(why, disagreement, rank);
   }
 
   /// Whether a CommError of this rank's only passes on what another rank did.
   bool was_told(int rank) const {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     return ranks_[rank].told;
   }
 
@@ -164,12 +166,11 @@ class Group {
   };
 
   struct Rank {
-    Thread worker;
-    Condition work_came;
+    std::thread worker;
+    std::condition_variable work_came, news;
     List<Portioned> work;  // at most one a channel, so short
-    Condition news;
     std::size_t queues = 0;
-    Moment unwinding_until{};
+    Clock::time_point unwinding_until{};
     bool told = false;
   };
 
@@ -179,9 +180,7 @@ class Group {
 
   // A sign of life: the rank has caught its exception.
   void calm(int rank) noexcept {
-    if (ranks_[rank].unwinding_until == Moment{}) return;
-    ranks_[rank].unwinding_until = {};
-    notify();
+    if (std::exchange(ranks_[rank].unwinding_until, {}) != Clock::time_point{}) notify();
   }
 
   // --- failure ------------------------------------------------------------------------------------------------------
@@ -199,15 +198,15 @@ class Group {
     if (states_.stuck()) set_failure(message({"no rank can go on: ", states_.text(), alike}), true, -1);
   }
 
-  [[noreturn]] void fail_rank(Lock& lock, Channel& c, int rank) {
+  [[noreturn]] void fail_rank(std::unique_lock<std::mutex>& lock, Channel& c, int rank) {
     drain(lock, c);
     if (disagreement_) throw AgreementError(failure_);
     ranks_[rank].told = ranks_[rank].told || culprit_ != rank;
     throw CommError(failure_);
   }
 
-  void end_epoch(Lock& lock, Channel& c, int rank, bool unwinding, bool leaving) {
-    if (unwinding) ranks_[rank].unwinding_until = Moment::now() + Duration::milliseconds(50);
+  void end_epoch(std::unique_lock<std::mutex>& lock, Channel& c, int rank, bool unwinding, bool leaving) {
+    if (unwinding) ranks_[rank].unwinding_until = Clock::now() + std::chrono::milliseconds(50);
     const std::uint64_t e = c.epoch[rank];
     if (!c.closed(e)) {
       c.close(rank, leaving, states_.returned());
@@ -223,7 +222,7 @@ class Group {
   }
 
   // Until nothing of the live epoch is at work or about to be: what is not joined by all never runs after an end.
-  void drain(Lock& lock, Channel& c) {
+  void drain(std::unique_lock<std::mutex>& lock, Channel& c) {
     ++draining_;
     while (c.in_flight || (!failed_ && c.completed < c.full)) drained_.wait(lock);
     --draining_;
@@ -232,7 +231,7 @@ class Group {
   // --- work ---------------------------------------------------------------------------------------------------------
 
   // Starts the next operation if all have joined it and the one before is done: that one may use what this one writes.
-  void dispatch(Lock& lock, Channel& c, int by) {
+  void dispatch(std::unique_lock<std::mutex>& lock, Channel& c, int by) {
     while (!failed_ && !c.in_flight && c.completed < c.full) {
       Operation& op = c.ring[c.completed];
       c.begin(op);
@@ -266,7 +265,7 @@ class Group {
   }
 
   void work(int rank) {
-    Lock lock(mutex_);
+    std::unique_lock lock(mutex_);
     Rank& mine = ranks_[rank];
     for (;;) {
       while (mine.work.empty() && !stopping_) mine.work_came.wait(lock);
@@ -284,11 +283,11 @@ class Group {
 
   const int world_;
   const index_t inline_bytes_;
-  mutable Mutex mutex_;
+  mutable std::mutex mutex_;
   List<Rank> ranks_;
   RankStates states_;
-  List<Shared<Channel>> channels_;
-  Condition drained_;
+  List<std::shared_ptr<Channel>> channels_;
+  std::condition_variable drained_;
   int draining_ = 0;
   bool stopping_ = false;
   bool failed_ = false;

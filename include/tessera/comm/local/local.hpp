@@ -2,9 +2,13 @@
 // read the peers' memory directly, and sums are in the fixed tree of design section 4.3.
 #pragma once
 
+#include <chrono>
 #include <exception>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include <tessera/comm/communicator.hpp>
@@ -94,7 +98,7 @@ class Local {
   static constexpr bool ordered = true;
 
   /// For run_ranks().
-  Local(Shared<local::Group> group, int rank) : group_(std::move(group)), rank_(rank) {}
+  Local(std::shared_ptr<local::Group> group, int rank) : group_(std::move(group)), rank_(rank) {}
 
   /// See CommunicationQueue. Compute on the host is synchronous, so an `after` that has not happened is waited for by
   /// the thread that posts; nothing else blocks. One thread uses a queue at a time. Throws, from calls as from waits,
@@ -121,7 +125,7 @@ class Local {
     friend Local;
     friend local::Posts<Queue, HostEvent, local::HostPortions>;
 
-    Queue(Shared<local::Group> group, int rank, Duration timeout)
+    Queue(std::shared_ptr<local::Group> group, int rank, std::chrono::nanoseconds timeout)
         : group_(std::move(group)), channel_(group_->open(rank)), rank_(rank), timeout_(timeout) {}
 
     Event post(const local::Call& call, const void* in, void* out, const Event& after) {
@@ -133,20 +137,20 @@ class Local {
     int rank() const noexcept { return rank_; }
     bool unwinding() const noexcept { return std::uncaught_exceptions() > exceptions_; }
 
-    Shared<local::Group> group_;
-    Shared<local::Channel> channel_;
+    std::shared_ptr<local::Group> group_;
+    std::shared_ptr<local::Channel> channel_;
     int rank_;
-    Duration timeout_;
+    std::chrono::nanoseconds timeout_;
     int exceptions_ = std::uncaught_exceptions();
   };
 
   int rank() const noexcept { return rank_; }
   int size() const noexcept { return group_->world(); }
   Host executor() const { return Host{}; }
-  Queue queue(Duration timeout) const { return Queue(group_, rank_, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) const { return Queue(group_, rank_, timeout); }
 
  private:
-  Shared<local::Group> group_;
+  std::shared_ptr<local::Group> group_;
   int rank_;
 };
 
@@ -172,7 +176,7 @@ class Errors {
     } catch (...) {
     }
     {
-      const Lock lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       if (!first_ || (first_passed_on_ && !passed_on)) {
         first_ = std::current_exception();
         first_passed_on_ = passed_on;
@@ -186,7 +190,7 @@ class Errors {
   }
 
  private:
-  Mutex mutex_;
+  std::mutex mutex_;
   std::exception_ptr first_;
   bool first_passed_on_ = false;
 };
@@ -195,11 +199,11 @@ class Errors {
 template <class F>
 void run(Group& group, F f) {
   Errors errors;
-  List<Thread> threads;
+  List<std::thread> threads;
   threads.reserve(static_cast<std::size_t>(group.world()));
   try {
     for (int r = 0; r < group.world(); ++r)
-      threads.push_back(Thread([&, r] {
+      threads.push_back(std::thread([&, r] {
         try {
           f(r);
           group.returned(r);
@@ -209,10 +213,10 @@ void run(Group& group, F f) {
       }));
   } catch (...) {  // no more threads: those that run must not wait for those that never will
     group.fail("run_ranks could not start every rank", false, -1);
-    for (Thread& thread : threads) thread.join();
+    for (std::thread& thread : threads) thread.join();
     throw;
   }
-  for (Thread& thread : threads) thread.join();
+  for (std::thread& thread : threads) thread.join();
   group.stop();
   errors.rethrow();
 }
@@ -225,7 +229,7 @@ template <class F>
 void run_ranks(int n, F f, LocalOptions options = {}) {
   if (n < 1) throw OptionError(message({"run_ranks: there must be at least 1 rank, not ", n}));
   if (options.inline_bytes < 0) throw OptionError("run_ranks: inline_bytes must not be negative");
-  const auto group = Shared<local::Group>::make(n, options.inline_bytes);
+  const auto group = std::make_shared<local::Group>(n, options.inline_bytes);
   group->start();
   local::run(*group, [&](int rank) {
     Local comm(group, rank);

@@ -14,7 +14,6 @@
 #include <tessera/core/error.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/core/message.hpp>
-#include <tessera/core/shared.hpp>
 #include <tessera/cuda/runtime/buffer.cuh>
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/exec/digest.cuh>
@@ -187,7 +186,7 @@ class Cuda {
     EventRing joined{1};  // of any stream: each is waited for as soon as it is recorded
     std::shared_ptr<device::ReadBackSlots> read_backs = std::make_shared<device::ReadBackSlots>();
     device::HostChunks chunks;
-    CudaBuffer<std::uint64_t> word{1, stream, plain_memory(), Shared<ByteCount>::make()};  // a digest
+    CudaBuffer<std::uint64_t> word{1, stream, plain_memory(), std::make_shared<ByteCount>()};  // a digest
   };
 
   void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
@@ -200,11 +199,11 @@ class Cuda {
   static std::shared_ptr<DeviceMemory> plain_memory() { return std::make_shared<PlainDeviceMemory>(); }
 
   Cuda(std::shared_ptr<Line> line, std::shared_ptr<DeviceMemory> memory)
-      : line_(std::move(line)), memory_(std::move(memory)), count_(Shared<ByteCount>::make()) {}
+      : line_(std::move(line)), memory_(std::move(memory)), count_(std::make_shared<ByteCount>()) {}
 
   std::shared_ptr<Line> line_;
   std::shared_ptr<DeviceMemory> memory_;
-  Shared<ByteCount> count_;
+  std::shared_ptr<ByteCount> count_;
 };
 
 }  // namespace tessera

@@ -5,17 +5,17 @@
 
 #include <cstddef>
 #include <limits>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <utility>
 
 #include <tessera/comm/local/group.hpp>
 #include <tessera/core/list.hpp>
-#include <tessera/core/shared.hpp>
 #include <tessera/cuda/collectives/collectives.cuh>
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/runtime/event.cuh>
 #include <tessera/cuda/runtime/stream.cuh>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera::local {
 
@@ -96,13 +96,13 @@ class Line {
   Place& place_on(int device) {
     for (const auto& place : places_)
       if (place->device == device) return *place;
-    places_.push_back(Shared<Place>::make(device));
+    places_.push_back(std::make_shared<Place>(device));
     return *places_.back();
   }
 
   bool among_devices() const noexcept { return places_.size() > 1; }
 
-  List<Shared<Place>> places_;
+  List<std::shared_ptr<Place>> places_;
 };
 
 /// A portion of DevicePortions: the first rank's is the whole collective, for all devices.
@@ -141,16 +141,16 @@ class DeviceGroup {
   int device_of(int rank) const noexcept { return devices_[static_cast<std::size_t>(rank)]; }
 
   /// The line of the rank's next queue: the k-th of every rank are one.
-  Shared<Line> open(int rank) {
-    const Lock lock(mutex_);
+  std::shared_ptr<Line> open(int rank) {
+    const std::scoped_lock lock(mutex_);
     const std::size_t index = opened_[static_cast<std::size_t>(rank)]++;
-    while (lines_.size() <= index) lines_.push_back({Shared<Line>::make(devices_)});
+    while (lines_.size() <= index) lines_.push_back({std::make_shared<Line>(devices_)});
     return lines_[index].line;
   }
 
   /// A rank has left the line, which ends with the last one.
-  void close(const Shared<Line>& line) noexcept {
-    const Lock lock(mutex_);
+  void close(const std::shared_ptr<Line>& line) noexcept {
+    const std::scoped_lock lock(mutex_);
     for (Opened& each : lines_)
       if (each.line == line && ++each.left == threads.world()) each.line = {};
   }
@@ -159,11 +159,11 @@ class DeviceGroup {
 
  private:
   struct Opened {
-    Shared<Line> line;
+    std::shared_ptr<Line> line;
     int left = 0;
   };
 
-  Mutex mutex_;
+  std::mutex mutex_;
   List<int> devices_;
   List<std::size_t> opened_;
   List<Opened> lines_;

@@ -5,16 +5,17 @@
 
 #include <cuda_runtime.h>
 
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include <tessera/comm/local/local.hpp>
 #include <tessera/core/list.hpp>
-#include <tessera/core/shared.hpp>
 #include <tessera/cuda/collectives/collectives.cuh>
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/runtime/event.cuh>
@@ -35,7 +36,7 @@ class CudaLocal {
   static constexpr bool ordered = true;
 
   /// For run_cuda_ranks().
-  CudaLocal(Shared<local::DeviceGroup> group, int rank, Cuda executor)
+  CudaLocal(std::shared_ptr<local::DeviceGroup> group, int rank, Cuda executor)
       : group_(std::move(group)), rank_(rank), executor_(std::move(executor)) {}
 
   /// See CommunicationQueue. Posting enqueues: the rank that comes last does it for all, on a stream that they share.
@@ -79,7 +80,7 @@ class CudaLocal {
     friend CudaLocal;
     friend local::Posts<Queue, CudaEvent, local::DevicePortions>;
 
-    Queue(Shared<local::DeviceGroup> group, int rank, Duration timeout)
+    Queue(std::shared_ptr<local::DeviceGroup> group, int rank, std::chrono::nanoseconds timeout)
         : group_(std::move(group)),
           channel_(group_->threads.open(rank)),
           line_(group_->open(rank)),
@@ -107,11 +108,11 @@ class CudaLocal {
     int rank() const noexcept { return rank_; }
     bool unwinding() const noexcept { return std::uncaught_exceptions() > exceptions_; }
 
-    Shared<local::DeviceGroup> group_;
-    Shared<local::Channel> channel_;
-    Shared<local::Line> line_;
+    std::shared_ptr<local::DeviceGroup> group_;
+    std::shared_ptr<local::Channel> channel_;
+    std::shared_ptr<local::Line> line_;
     int rank_;
-    Duration timeout_;
+    std::chrono::nanoseconds timeout_;
     EventRing done_;
     EventRing joined_;  // each is waited for as soon as it is recorded
     int exceptions_ = std::uncaught_exceptions();
@@ -120,7 +121,7 @@ class CudaLocal {
   int rank() const noexcept { return rank_; }
   int size() const noexcept { return group_->threads.world(); }
   Cuda executor() const { return executor_; }
-  Queue queue(Duration timeout) const { return Queue(group_, rank_, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) const { return Queue(group_, rank_, timeout); }
 
   /// The same rank, computing on the caller's stream, which is of the rank's device and outlives it.
   CudaLocal on(cudaStream_t stream) const {
@@ -129,7 +130,7 @@ class CudaLocal {
   }
 
  private:
-  Shared<local::DeviceGroup> group_;
+  std::shared_ptr<local::DeviceGroup> group_;
   int rank_;
   Cuda executor_;
 };
@@ -177,7 +178,7 @@ template <class F>
 void run_cuda_ranks(int n, F f, const CudaLocalOptions& options = {}) {
   if (n < 1 || n > collectives::most_ranks)
     throw OptionError(message({"run_cuda_ranks: there must be 1 to ", collectives::most_ranks, " ranks, not ", n}));
-  const auto group = Shared<local::DeviceGroup>::make(local::devices_of_ranks(n, options.devices));
+  const auto group = std::make_shared<local::DeviceGroup>(local::devices_of_ranks(n, options.devices));
   local::reach_peers(group->devices());
   local::run(group->threads, [&](int rank) {
     cuda_check(cudaSetDevice(group->device_of(rank)), "choosing a CUDA device");

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <chrono>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -121,7 +122,7 @@ class CudaSelf {
   int rank() const noexcept { return 0; }
   int size() const noexcept { return 1; }
   Cuda executor() const { return executor_; }
-  Queue queue(Duration) const { return Queue(executor_.device()); }
+  Queue queue(std::chrono::nanoseconds) const { return Queue(executor_.device()); }
 
  private:
   Cuda executor_;

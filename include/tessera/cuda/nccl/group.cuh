@@ -4,17 +4,20 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
-#include <tessera/core/shared.hpp>
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/runtime/memory.cuh>
 #include <tessera/cuda/nccl/line.cuh>
 #include <tessera/cuda/nccl/parent.cuh>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera::nccl {
 
@@ -27,7 +30,7 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
   ~Watchdog() {
     {
-      const Lock lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       stopping_ = true;
       news_.notify_all();
     }
@@ -35,39 +38,39 @@ class Watchdog {
   }
 
   void add(Line& line) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     lines_.push_back(&line);
     news_.notify_all();
   }
   /// Afterwards the line is not looked at any more.
   void remove(Line& line) noexcept {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     std::erase(lines_, &line);
   }
 
   template <class F>
   void for_each_line(const F& f) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     for (Line* const line : lines_) f(*line);
   }
 
  private:
   // An error is found this much later than it could be, and a timeout by a quarter at most.
-  static std::int64_t between_looks(Duration timeout) noexcept {
-    return min(timeout.nanoseconds() / 4, Duration::milliseconds(100).nanoseconds());
+  static std::chrono::nanoseconds between_looks(std::chrono::nanoseconds timeout) noexcept {
+    return std::min<std::chrono::nanoseconds>(timeout / 4, std::chrono::milliseconds(100));
   }
 
   void watch(int device) {
     static_cast<void>(cudaSetDevice(device));
-    Lock lock(mutex_);
+    std::unique_lock lock(mutex_);
     while (!stopping_) {
-      std::int64_t rest = Duration::seconds(3600).nanoseconds();  // a new line wakes it
+      std::chrono::nanoseconds rest = std::chrono::hours(1);  // a new line wakes it
       for (Line* const line : lines_) {
         line->look();
-        rest = min(rest, between_looks(line->timeout()));
+        rest = std::min(rest, between_looks(line->timeout()));
       }
       bury();
-      news_.wait_until(lock, Moment::now() + Duration::nanoseconds(rest));
+      news_.wait_for(lock, rest);
     }
   }
 
@@ -83,17 +86,17 @@ class Watchdog {
     abort(std::move(dead));
   }
 
-  Mutex mutex_;
-  Condition news_;
+  std::mutex mutex_;
+  std::condition_variable news_;
   bool stopping_ = false;
   std::vector<Line*> lines_;
-  Thread thread_;
+  std::thread thread_;
 };
 
 class Group {
  public:
   template <class... Arguments>
-  explicit Group(const Arguments&... arguments) : parent_(Shared<Parent>::make(arguments...)) {
+  explicit Group(const Arguments&... arguments) : parent_(std::make_shared<Parent>(arguments...)) {
     watchdog_.emplace(parent_->device());
   }
 
@@ -107,10 +110,10 @@ class Group {
     return own_stream_->get();
   }
 
-  std::shared_ptr<Line> open(Duration timeout) {
+  std::shared_ptr<Line> open(std::chrono::nanoseconds timeout) {
     const device::Use use(device());
     const auto line = std::make_shared<Line>(parent_, timeout);
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     for (const Memory& each : memory_) line->enlist(each.begin, each.bytes);
     watchdog_->add(*line);
     return line;
@@ -123,12 +126,12 @@ class Group {
 
   /// Throws CommError. Until withdrawn, also if it throws.
   void enlist(void* memory, std::size_t bytes) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     memory_.push_back({memory, bytes});
     watchdog_->for_each_line([&](Line& line) { line.enlist(memory, bytes); });
   }
   void withdraw(void* memory) noexcept {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     std::erase_if(memory_, [&](const Memory& each) { return each.begin == memory; });
     watchdog_->for_each_line([&](Line& line) { line.withdraw(memory); });
   }
@@ -139,9 +142,9 @@ class Group {
     std::size_t bytes;
   };
 
-  Shared<Parent> parent_;
+  std::shared_ptr<Parent> parent_;
   std::optional<CudaStream> own_stream_;
-  Mutex mutex_;
+  std::mutex mutex_;
   std::vector<Memory> memory_;
   std::optional<Watchdog> watchdog_;
 };

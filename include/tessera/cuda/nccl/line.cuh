@@ -9,15 +9,18 @@
 #include <nccl.h>
 #include <sched.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
-#include <limits>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <tessera/comm/local/call.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/error.hpp>
-#include <tessera/core/shared.hpp>
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/runtime/event.cuh>
 #include <tessera/cuda/nccl/error.cuh>
@@ -26,7 +29,6 @@
 #include <tessera/cuda/nccl/replays.cuh>
 #include <tessera/cuda/runtime/stream.cuh>
 #include <tessera/exec/event.hpp>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera::nccl {
 
@@ -35,7 +37,7 @@ namespace tessera::nccl {
 class Line final : public Completion {
  public:
   /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
-  Line(Shared<Parent> parent, Duration timeout)
+  Line(std::shared_ptr<Parent> parent, std::chrono::nanoseconds timeout)
       : parent_(std::move(parent)), timeout_(timeout), handle_{parent_->split(timeout_)} {}
   Line(const Line&) = delete;
   Line& operator=(const Line&) = delete;
@@ -55,7 +57,7 @@ class Line final : public Completion {
     Turn turn{*this, call};
     if (device::capture_of(stream_.get()) != 0) {
       {
-        const Lock lock(mutex_);
+        const std::scoped_lock lock(mutex_);
         handle_.captured = true;
         replays_.begin(call, stream_.get());
       }
@@ -65,7 +67,7 @@ class Line final : public Completion {
     }
     Operation* operation;
     {
-      const Lock lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       operation = &operations_.begin(call);
     }
     cuda_check(cudaEventRecord(operation->began, stream_.get()), "recording an event");
@@ -73,7 +75,7 @@ class Line final : public Completion {
     cuda_check(cudaEventRecord(operation->done, stream_.get()), "recording an event");
     const cudaEvent_t done = operation->done;
     {
-      const Lock lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       operations_.posted();
     }
     return CudaEvent(done, this, epoch_);
@@ -108,7 +110,7 @@ class Line final : public Completion {
     if (cudaStreamCaptureStatus status;
         cudaStreamIsCapturing(stream_.get(), &status) == cudaSuccess && status == cudaStreamCaptureStatusNone)
       cudaStreamSynchronize(stream_.get());
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     for (Memory& each : memory_)  // it may be freed before the communicator is
       if (handle_ && each.handle) ncclCommDeregister(handle_.comm, std::exchange(each.handle, nullptr));
     end(std::exchange(retired_, std::exchange(handle_, {})));
@@ -119,7 +121,7 @@ class Line final : public Completion {
 
   /// The watchdog's: ends the epoch of a communicator that reports an error, or whose oldest collective takes too long.
   void look() noexcept {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (!handle_) return;
     try {
       Operation* const oldest = operations_.oldest();
@@ -129,8 +131,8 @@ class Line final : public Completion {
         abort(late(replayed));
       } else if (oldest && !oldest->waited_for) {
         oldest->waited_for = Operations::happened(oldest->began);
-        oldest->since = Moment::now();
-      } else if (oldest && Moment::now() >= oldest->since + timeout_) {
+        oldest->since = Clock::now();
+      } else if (oldest && Clock::now() >= later(oldest->since, timeout_)) {
         abort(late(oldest->text()));
       }
     } catch (const CudaError& error) {
@@ -140,12 +142,12 @@ class Line final : public Completion {
 
   /// Why it has a communicator that is to be aborted; empty if it has none.
   std::string condemned_for() {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     return condemned_ ? condemned_for_ : std::string();
   }
   /// Ends the epoch, if one is open, for what befell another queue, and hands over what is to be aborted, if anything.
   Handle give_up(const std::string& why) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (handle_) {
       failure_ = why;
       condemned_ = std::exchange(handle_, {});
@@ -153,25 +155,25 @@ class Line final : public Completion {
     return std::exchange(condemned_, {});
   }
 
-  Duration timeout() const noexcept { return timeout_; }
+  std::chrono::nanoseconds timeout() const noexcept { return timeout_; }
 
   /// Of posting alone: what was posted is on the stream.
   bool done(std::uint64_t) const noexcept override { return true; }
   /// Never blocks. Throws CommError if the ticket's epoch has failed.
   void wait(std::uint64_t ticket) override {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (ticket == epoch_) throw_failure();
   }
 
   /// Memory that collectives will use, registered with the communicator of every epoch until it is withdrawn. Throws
   /// CommError.
   void enlist(void* memory, std::size_t bytes) {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     memory_.push_back({memory, bytes, nullptr});
     enlist(memory_.back());
   }
   void withdraw(void* memory) noexcept {
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     for (Memory& each : memory_)
       if (each.begin == memory) {
         if (handle_ && each.handle) ncclCommDeregister(handle_.comm, each.handle);
@@ -190,14 +192,14 @@ class Line final : public Completion {
   // Begins the next epoch, if none is open.
   void open() {
     {
-      const Lock lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       throw_failure();
       if (handle_) return;
     }
     // Ranks that had not dropped learn of it from their timeout, and are that much later here.
-    const std::int64_t most = std::numeric_limits<std::int64_t>::max() / 3;
-    const ncclComm_t comm = parent_->split(Duration::nanoseconds(3 * min(timeout_.nanoseconds(), most)));
-    const Lock lock(mutex_);
+    constexpr std::chrono::nanoseconds most = std::chrono::nanoseconds::max() / 3;
+    const ncclComm_t comm = parent_->split(3 * std::min(timeout_, most));
+    const std::scoped_lock lock(mutex_);
     end(std::exchange(retired_, {}));  // all have left it by now
     handle_ = {comm};
     for (Memory& each : memory_) enlist(each);
@@ -205,10 +207,10 @@ class Line final : public Completion {
 
   template <class Calls>
   void run(const local::Call& call, const Calls& calls) {
-    const Moment deadline = Moment::now() + timeout_;
+    const Clock::time_point deadline = deadline_after(timeout_);
     ncclResult_t result;
     {
-      const Lock lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       throw_failure();
       FirstError error;
       error(ncclGroupStart());
@@ -217,21 +219,21 @@ class Line final : public Completion {
       result = failed(error.get()) ? error.get() : state_of(handle_.comm);
     }
     // Usually it is done as soon as a thread of NCCL's own has launched it: sleeping would cost more.
-    const Moment soon = Moment::now() + Duration::milliseconds(0.3);
-    while (result == ncclInProgress && Moment::now() < deadline) {
-      if (Moment::now() < soon)
+    const Clock::time_point soon = Clock::now() + std::chrono::microseconds(300);
+    while (result == ncclInProgress && Clock::now() < deadline) {
+      if (Clock::now() < soon)
         sched_yield();
       else
         pause();
-      const Lock lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       throw_failure();
       result = state_of(handle_.comm);
     }
     if (result == ncclSuccess) return;
-    const Lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     throw_failure();
     abort(result == ncclInProgress
-              ? message({call.text(), ": not all ranks have connected after ", timeout_.seconds(), " s"})
+              ? message({call.text(), ": not all ranks have connected after ", seconds_of(timeout_), " s"})
               : message({call.text(), ": ", reason(result)}));
     throw_failure();
   }
@@ -246,7 +248,8 @@ class Line final : public Completion {
   }
 
   std::string late(const std::string& what) const {
-    return message({what, ", was not done after ", timeout_.seconds(), " s: a rank is missing or called differently"});
+    return message(
+        {what, ", was not done after ", seconds_of(timeout_), " s: a rank is missing or called differently"});
   }
 
   // From now on calls and waits throw. The watchdog aborts the communicator, with those of the rank's other queues.
@@ -255,12 +258,12 @@ class Line final : public Completion {
     condemned_ = std::exchange(handle_, {});
   }
 
-  Shared<Parent> parent_;
-  Duration timeout_;
+  std::shared_ptr<Parent> parent_;
+  std::chrono::nanoseconds timeout_;
   CudaStream stream_{StreamPriority::high};
   EventRing captured_;
   EventRing joined_{1};  // each is waited for as soon as it is recorded
-  Mutex mutex_;          // guards what follows
+  std::mutex mutex_;     // guards what follows
   Replays replays_;
   Handle handle_;     // none: aborted, or dropped
   Handle condemned_;  // to be aborted

@@ -4,6 +4,7 @@
 #include <mpi.h>
 #include <nccl.h>
 
+#include <chrono>
 #include <span>
 
 #include <tessera/bootstrap/mpi.hpp>
@@ -18,7 +19,7 @@ namespace tessera {
 /// all ranks have come, without a limit while MPI waits for them; then, while NCCL does, as long as `timeout`. A rank
 /// that cannot begin (no device, no driver) throws what is wrong, all others PeerError that names it and says the same.
 /// Throws UsageError, OptionError, CommError that names MPI's call (bootstrap/mpi.hpp), CudaError.
-inline Nccl nccl_from_mpi(MPI_Comm communicator, Duration timeout = Nccl::start) {
+inline Nccl nccl_from_mpi(MPI_Comm communicator, std::chrono::nanoseconds timeout = Nccl::start) {
   const rendezvous::MpiRanks ranks(communicator);
   const rendezvous::Member me{ranks.rank(), ranks.size(), timeout};
   ncclUniqueId id{};

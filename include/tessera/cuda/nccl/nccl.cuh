@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -55,7 +56,7 @@ class Nccl {
   static constexpr bool stages = Queue::stages<In, Out>;
 
   /// How long a rank waits for the others to start, by default.
-  static constexpr Duration start = Duration::seconds(600);
+  static constexpr std::chrono::nanoseconds start = std::chrono::seconds(600);
 
   /// On a framework's communicator and the compute stream of its device; both outlive this and all copies, and are left
   /// alone: each queue is split from it (ncclCommSplit, all ranks in one color), which all ranks do in the same order.
@@ -64,14 +65,14 @@ class Nccl {
 
   /// Of an id that rank 0 made (ncclGetUniqueId) and all were given, on the current device, computing on a stream of
   /// its own; on() changes that. Blocks until all ranks have come. Throws CommError, CudaError, OptionError.
-  Nccl(const ncclUniqueId& id, int rank, int world, Duration timeout = start)
+  Nccl(const ncclUniqueId& id, int rank, int world, std::chrono::nanoseconds timeout = start)
       : Nccl(joined(id, {rank, world, timeout}), std::nullopt) {}
 
   /// Started by torchrun, or by whoever sets its variables (bootstrap/launch.hpp). Chooses the device LOCAL_RANK for the
   /// calling thread. Rank 0 gives the id to all over TCP at MASTER_ADDR, port MASTER_PORT + 1: torchrun itself listens
   /// on MASTER_PORT. Who is of another job (Launch::job) is sent away. Blocks until all ranks have come. Throws
   /// OptionError that names the variable, CommError that names the ranks missing, CudaError.
-  static Nccl from_environment(Duration timeout = start) {
+  static Nccl from_environment(std::chrono::nanoseconds timeout = start) {
     const Launch launch = Launch::from_environment();
     if (launch.master_port == 65535) throw OptionError("environment: MASTER_PORT is 65535: the next port is needed");
     use_device("LOCAL_RANK", launch.local_rank);
@@ -86,7 +87,7 @@ class Nccl {
 
   /// Through files that begin with `path`, in a folder that all ranks see (bootstrap/file.hpp), on the current
   /// device. Ranks are of one run (run_from_environment()). Blocks and throws likewise.
-  static Nccl from_file(const std::string& path, int rank, int world, Duration timeout = start) {
+  static Nccl from_file(const std::string& path, int rank, int world, std::chrono::nanoseconds timeout = start) {
     return from_broadcast(
         rank, world,
         [&](std::span<std::byte> id) {
@@ -98,7 +99,8 @@ class Nccl {
   /// broadcast(bytes) brings the bytes of rank 0 to all, by whatever the program is started with. It should have a
   /// limit of its own: a rank without a device throws before. On the current device. (With MPI: cuda/nccl/mpi.cuh.)
   template <class Broadcast>
-  static Nccl from_broadcast(int rank, int world, const Broadcast& broadcast, Duration timeout = start) {
+  static Nccl from_broadcast(int rank, int world, const Broadcast& broadcast,
+                             std::chrono::nanoseconds timeout = start) {
     ncclUniqueId id = nccl::prepared({rank, world, timeout});
     broadcast(std::as_writable_bytes(std::span(&id, 1)));
     return Nccl(id, rank, world, timeout);
@@ -108,7 +110,7 @@ class Nccl {
   int size() const noexcept { return group_->world(); }
   Cuda executor() const { return executor_; }
   /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
-  Queue queue(Duration timeout) const { return Queue(group_, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) const { return Queue(group_, timeout); }
 
   /// The same rank, computing on the caller's stream, which is of the rank's device and outlives it.
   Nccl on(cudaStream_t compute) const { return Nccl(group_, compute); }

@@ -8,11 +8,11 @@
 #include <utility>
 
 #include <tessera/comm/local/call.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/message.hpp>
 #include <tessera/cuda/runtime/error.cuh>
 #include <tessera/cuda/runtime/stream.cuh>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera::nccl {
 
@@ -46,7 +46,7 @@ struct Operation {
   local::Call call;
   std::uint64_t number = 0;
   bool waited_for = false;
-  Moment since{};
+  Clock::time_point since{};
   cudaEvent_t began = nullptr;
   cudaEvent_t done = nullptr;
 };

@@ -2,6 +2,7 @@
 // the wire volume of a reduce-scatter.
 #pragma once
 
+#include <chrono>
 #include <span>
 #include <utility>
 
@@ -61,7 +62,7 @@ class Ordered {
 
    private:
     friend Ordered;
-    explicit Queue(Comm& comm, Duration timeout) : queue_(comm.queue(timeout)) {}
+    explicit Queue(Comm& comm, std::chrono::nanoseconds timeout) : queue_(comm.queue(timeout)) {}
 
     typename Comm::Queue queue_;
   };
@@ -71,7 +72,7 @@ class Ordered {
   int rank() const { return comm_.rank(); }
   int size() const { return comm_.size(); }
   Executor executor() const { return comm_.executor(); }
-  Queue queue(Duration timeout) { return Queue(comm_, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) { return Queue(comm_, timeout); }
 
  private:
   Comm comm_;

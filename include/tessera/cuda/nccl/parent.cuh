@@ -9,17 +9,17 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include <tessera/core/duration.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/message.hpp>
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/nccl/error.cuh>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera::nccl {
 
@@ -37,13 +37,13 @@ inline ncclResult_t state_of(ncclComm_t comm) {
 }
 
 /// Between two questions whether other ranks have come.
-inline void pause() noexcept { sleep_until(Moment::now() + Duration::milliseconds(0.05)); }
+inline void pause() noexcept { std::this_thread::sleep_for(std::chrono::microseconds(50)); }
 
 /// Waits until what the communicator is at is done; ncclInProgress if it is not by then.
-inline ncclResult_t settled(ncclComm_t comm, Moment deadline) {
+inline ncclResult_t settled(ncclComm_t comm, Clock::time_point deadline) {
   while (true) {
     const ncclResult_t state = state_of(comm);
-    if (state != ncclInProgress || Moment::now() >= deadline) return state;
+    if (state != ncclInProgress || Clock::now() >= deadline) return state;
     pause();
   }
 }
@@ -72,13 +72,13 @@ void end_with_graphs(End end) noexcept {
 
 /// Says goodbye to the other ranks, who do the same at about this time; who does not is not waited for longer than
 /// this. (A rank that leaves without may free memory that its neighbours still read from.)
-inline constexpr Duration goodbye = Duration::seconds(5);
+inline constexpr std::chrono::nanoseconds goodbye = std::chrono::seconds(5);
 
 inline void end(Handle handle) noexcept {
   const ncclComm_t comm = handle.comm;
   if (!comm) return;
   if (handle.captured) return end_with_graphs([comm] { ncclCommDestroy(comm); });
-  const bool said = !failed(ncclCommFinalize(comm)) && settled(comm, Moment::now() + goodbye) == ncclSuccess;
+  const bool said = !failed(ncclCommFinalize(comm)) && settled(comm, Clock::now() + goodbye) == ncclSuccess;
   static_cast<void>(said ? ncclCommDestroy(comm) : ncclCommAbort(comm));
 }
 
@@ -100,14 +100,14 @@ inline void abort(std::vector<Handle> handles) {
 class Parent {
  public:
   /// Blocks until all ranks have come, each on a device of its own, the current one. Throws CommError.
-  Parent(const ncclUniqueId& id, int rank, int world, Duration timeout)
+  Parent(const ncclUniqueId& id, int rank, int world, std::chrono::nanoseconds timeout)
       : device_(device::current()), rank_(rank), world_(world), owned_(true) {
     ncclConfig_t config = never_blocking();
     ncclResult_t result = ncclCommInitRankConfig(&comm_, world, id, rank, &config);
-    if (!failed(result)) result = settled(comm_, Moment::now() + timeout);
+    if (!failed(result)) result = settled(comm_, deadline_after(timeout));
     if (result == ncclSuccess) return;
     const std::string why = result == ncclInProgress
-                                ? message({"not all ranks have come within ", timeout.seconds(), " s"})
+                                ? message({"not all ranks have come within ", seconds_of(timeout), " s"})
                                 : reason(result);
     if (comm_) ncclCommAbort(comm_);
     throw CommError(message({"rank ", rank, " of ", world, " could not join the communicator: ", why}));
@@ -132,17 +132,17 @@ class Parent {
 
   /// A communicator of the same ranks, of the current device, with resources of its own. All ranks split in the same
   /// order; blocks until all have come. Throws CommError, from then on always.
-  ncclComm_t split(Duration timeout) {
+  ncclComm_t split(std::chrono::nanoseconds timeout) {
     if (!failure_.empty()) throw CommError(failure_);
-    const Moment deadline = Moment::now() + timeout;
+    const Clock::time_point deadline = deadline_after(timeout);
     auto child = std::make_unique<ncclComm_t>(nullptr);
     const ncclResult_t result =
         owned_ ? split(comm_, rank_, child.get(), deadline) : split_aside(child.get(), deadline);
     if (result == ncclSuccess) return *child;
-    failure_ =
-        message({"rank ", rank_, " of ", world_, " could not make a queue: ",
-                 result == ncclInProgress ? message({"not all ranks have made theirs within ", timeout.seconds(), " s"})
-                                          : reason(result)});
+    failure_ = message({"rank ", rank_, " of ", world_, " could not make a queue: ",
+                        result == ncclInProgress
+                            ? message({"not all ranks have made theirs within ", seconds_of(timeout), " s"})
+                            : reason(result)});
     if (owned_) {
       ncclCommAbort(std::exchange(comm_, nullptr));
       if (*child) ncclCommAbort(*child);
@@ -154,7 +154,7 @@ class Parent {
 
  private:
   // ncclInProgress: not all ranks have come by then.
-  static ncclResult_t split(ncclComm_t comm, int rank, ncclComm_t* child, Moment deadline) {
+  static ncclResult_t split(ncclComm_t comm, int rank, ncclComm_t* child, Clock::time_point deadline) {
     ncclConfig_t config = never_blocking();
     ncclResult_t result = ncclCommSplit(comm, 0, rank, child, &config);
     if (!failed(result)) result = settled(comm, deadline);
@@ -163,7 +163,7 @@ class Parent {
 
   // A framework's communicator may be a blocking one, which waits for the other ranks within NCCL: so the call has a
   // thread of its own, which is left to it where they do not come.
-  ncclResult_t split_aside(ncclComm_t* child, Moment deadline) const {
+  ncclResult_t split_aside(ncclComm_t* child, Clock::time_point deadline) const {
     std::promise<ncclResult_t> calling;
     std::future<ncclResult_t> called = calling.get_future();
     std::thread([comm = comm_, rank = rank_, device = device_, child, deadline,
@@ -172,15 +172,15 @@ class Parent {
       calling.set_value(chosen ? split(comm, rank, child, deadline) : ncclUnhandledCudaError);
     }).detach();
     while (called.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
-      if (Moment::now() >= deadline) return ncclInProgress;
+      if (Clock::now() >= deadline) return ncclInProgress;
     return called.get();
   }
 
   // For good: the framework's communicator may still be at it, and will write there.
   static void keep(std::unique_ptr<ncclComm_t> child) {
-    static Mutex mutex;
+    static std::mutex mutex;
     static auto& kept = *new std::vector<std::unique_ptr<ncclComm_t>>;
-    const Lock lock(mutex);
+    const std::scoped_lock lock(mutex);
     kept.push_back(std::move(child));
   }
 

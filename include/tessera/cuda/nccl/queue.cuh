@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
+#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <memory>
@@ -64,7 +65,7 @@ class Queue {
   static constexpr bool stages = !std::same_as<In, Out>;
 
   /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
-  Queue(std::shared_ptr<Group> group, Duration timeout)
+  Queue(std::shared_ptr<Group> group, std::chrono::nanoseconds timeout)
       : group_(std::move(group)),
         line_(group_->open(timeout)),
         multiprocessors_(device::multiprocessors(group_->device())) {}

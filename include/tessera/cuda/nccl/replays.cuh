@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <new>
 #include <string>
@@ -12,11 +13,11 @@
 #include <vector>
 
 #include <tessera/comm/local/call.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/message.hpp>
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/runtime/error.cuh>
 #include <tessera/cuda/runtime/stream.cuh>
-#include <tessera/exec/thread.hpp>
 
 namespace tessera::nccl {
 
@@ -70,14 +71,14 @@ class Replays {
 
   /// The collective that a replay has been at since `timeout` ago or longer, as far as those who ask before can tell;
   /// empty: none.
-  std::string overdue(Duration timeout) {
+  std::string overdue(std::chrono::nanoseconds timeout) {
     const unsigned long long turns = std::atomic_ref(mark_->turns).load();
-    const Moment now = Moment::now();
+    const Clock::time_point now = Clock::now();
     if (turns % 2 == 0 || turns != std::exchange(turns_, turns)) {
       since_ = now;
       return {};
     }
-    if (now < since_ + timeout) return {};
+    if (now < later(since_, timeout)) return {};
     return message({calls_.at(std::atomic_ref(mark_->at).load()).text(), ", replayed in a graph"});
   }
 
@@ -85,7 +86,7 @@ class Replays {
   ReplayMark* mark_ = nullptr;
   std::vector<local::Call> calls_;
   unsigned long long turns_ = 0;
-  Moment since_{};
+  Clock::time_point since_{};
 };
 
 }  // namespace tessera::nccl

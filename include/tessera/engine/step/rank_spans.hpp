@@ -7,6 +7,7 @@
 #pragma once
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/layout/layout.hpp>
 
@@ -56,8 +57,8 @@ class RankSpans {
   void begin(const char* kind, const char* name = "", index_t index = -1, index_t pass = -1) {
     if (!track_) return;
     end();
-    const Moment now = Moment::now();
-    if (step_.begin == Moment{}) {
+    const Clock::time_point now = Clock::now();
+    if (step_.begin == Clock::time_point{}) {
       step_ = {.kind = "step"};
       track_->start(step_, now);
     }
@@ -80,7 +81,7 @@ class RankSpans {
   }
 
   void end(Span& span) noexcept {
-    if (span.begin == Moment{}) return;
+    if (span.begin == Clock::time_point{}) return;
     track_->finish(span);
     span.begin = {};
   }
