@@ -3,7 +3,7 @@
 usage: include_cost.py OUTPUT.md [--compiler g++] [--runs 15]
 
 Compiles one-line files (-fsyntax-only -std=c++20 -O0), interleaved so that a busy machine slows all alike, and
-writes the medians as a table. Exits with 1 if the library is not the cheapest.
+writes the medians as a table. Exits with 1 if the library is not cheaper than <nlohmann/json.hpp>.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "<tessera/tessera.hpp>"
-HEADERS = [OURS, "<regex>", "<nlohmann/json.hpp>"]
+BAR = "<nlohmann/json.hpp>"  # what users put up with
+HEADERS = [OURS, "<regex>", BAR]
 
 
 def seconds(compiler, source):
@@ -76,7 +77,7 @@ def main():
     arguments.output.write_text(text, encoding="utf-8")
     print(text, end="")
     medians = {header: statistics.median(ms) for header, ms in times.items()}
-    return 0 if medians[OURS] == min(medians.values()) else 1
+    return 0 if medians[OURS] < medians[BAR] else 1
 
 
 if __name__ == "__main__":

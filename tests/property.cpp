@@ -2,6 +2,7 @@
 // compares every bit with a serial reference that shares no code with the library.
 //
 //     property --tuples 10000 --seed 1 --jobs 2        (--only T: one tuple, described)
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>

@@ -604,7 +604,7 @@ TEST_CASE("a timeout that is none is refused by all ranks, and one without end i
        }))
     CHECK(contains(error, "timeout must be greater than 0"));
   run_ranks(2, [&](Local& comm) {
-    Sharded<Adam, Stage1> optimizer(comm, layout, {}, Adam{}, {.timeout = std::chrono::milliseconds::max()});
+    Sharded<Adam, Stage1> optimizer(comm, layout, {}, Adam{}, {.timeout = std::chrono::nanoseconds::max()});
     optimizer.initialize(testing::made_up_weight);
     testing::run_pass(optimizer, 0, comm.rank());
     CHECK(optimizer.step().applied());

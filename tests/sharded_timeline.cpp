@@ -57,7 +57,7 @@ template <class Stage>
 void check_shape() {
   Timeline timeline;
   train<Stage>(&timeline);
-  const List<const Track*> tracks = timeline.tracks();
+  const std::vector<const Track*> tracks = timeline.tracks();
   REQUIRE(tracks.size() == 3 * world);
   for (int r = 0; r < world; ++r) {
     const Track& compute = *tracks[3 * r];
@@ -107,7 +107,7 @@ template <class Stage>
 void check_reduction_under_backward() {
   Timeline timeline;
   train<Stage>(&timeline);
-  const List<const Track*> tracks = timeline.tracks();
+  const std::vector<const Track*> tracks = timeline.tracks();
   for (int pass = 0; pass < steps * passes; ++pass) {
     Clock::time_point end{};
     for (int r = 0; r < world; ++r)
@@ -143,7 +143,7 @@ TEST_CASE("a rank may keep a timeline where others keep none, through a decorato
     optimizer.initialize(testing::made_up_weight);
     testing::run_steps(optimizer, comm.rank(), 2, 1, 1);
   });
-  const List<const Track*> tracks = timeline.tracks();
+  const std::vector<const Track*> tracks = timeline.tracks();
   REQUIRE(tracks.size() == 3);
   CHECK(tracks[0]->rank() == 1);
   CHECK(spans_of(*tracks[1], "reduce_scatter").size() == 1);

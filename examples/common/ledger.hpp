@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/clock.hpp>
 #include <tessera/core/digest.hpp>
 #include <tessera/engine/step/report.hpp>
 #include <tessera/layout/layout.hpp>

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <thread>
+#include <vector>
 
 #include <tessera/bootstrap/address.hpp>
 #include <tessera/core/clock.hpp>
@@ -20,11 +21,11 @@ TEST_CASE("numbers are an address as they are, and nothing is looked up for them
     CHECK(hints->ai_flags == AI_NUMERICHOST);
     return ::getaddrinfo("127.0.0.1", "4711", hints, found);
   };
-  const List<Address> four = addresses_of("127.0.0.1", 4711, soon(), why, never);
+  const std::vector<Address> four = addresses_of("127.0.0.1", 4711, soon(), why, never);
   REQUIRE(four.size() == 1);
   CHECK(four[0].text() == "127.0.0.1");
   CHECK(four[0].port() == 4711);
-  const List<Address> six = addresses_of("::1", 4712, soon(), why);
+  const std::vector<Address> six = addresses_of("::1", 4712, soon(), why);
   REQUIRE(six.size() == 1);
   CHECK(six[0].text() == "::1");
   CHECK(six[0].port() == 4712);

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <vector>
 
 #include <tessera/bootstrap/rendezvous.hpp>
 
@@ -8,7 +9,7 @@ namespace tessera {
 namespace {
 
 TEST_CASE("who is missing is named") {
-  List<bool> here(4);
+  std::vector<char> here(4);
   here[0] = here[2] = here[3] = true;
   CHECK(rendezvous::missing(here) == "rank 1 has");
   here[3] = false;
@@ -18,10 +19,10 @@ TEST_CASE("who is missing is named") {
 }
 
 TEST_CASE("of many that are missing the first are named, and the others counted") {
-  List<bool> here(1'000'001);
+  std::vector<char> here(1'000'001);
   here[0] = true;
   CHECK(rendezvous::missing(here) == "ranks 1, 2, 3, 4, 5, 6, 7, 8 and 999992 others have");
-  List<bool> nine(10);
+  std::vector<char> nine(10);
   nine[4] = true;
   CHECK(rendezvous::missing(nine) == "ranks 0, 1, 2, 3, 5, 6, 7, 8 and 1 other have");
   nine[9] = true;
@@ -29,9 +30,9 @@ TEST_CASE("of many that are missing the first are named, and the others counted"
 }
 
 TEST_CASE("when time is up somebody is named: who never came, or else who left again") {
-  List<bool> came(3), here(3), all(3);
+  std::vector<char> came(3), here(3), all(3);
   came[0] = came[1] = here[0] = true;
-  all.fill(true);
+  all.assign(all.size(), true);
   CHECK(rendezvous::missing(all) == "");
   CHECK(rendezvous::time_is_up(came, here, "the file f", std::chrono::seconds(2)) ==
         "rank 2 has not come to the file f within 2 s");

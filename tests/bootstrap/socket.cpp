@@ -2,6 +2,7 @@
 
 #include <array>
 #include <chrono>
+#include <vector>
 
 #include <tessera/bootstrap/socket.hpp>
 #include <tessera/core/clock.hpp>
@@ -50,7 +51,7 @@ TEST_CASE("why there is no connection is said") {
   CHECK_FALSE(why.ends_with("Connection refused"));
 }
 
-List<Address> both(const Address& first, const Address& second) { return {first, second}; }
+std::vector<Address> both(const Address& first, const Address& second) { return {first, second}; }
 
 TEST_CASE("an address that does not answer takes some seconds, not all the time that there is") {
   // A connection more than a listener takes is not refused: nothing answers.
@@ -59,9 +60,9 @@ TEST_CASE("an address that does not answer takes some seconds, not all the time 
   const Address any = addresses_of("127.0.0.2", 0, soon(), why)[0];
   REQUIRE(::bind(silent.handle(), any.get(), any.size) == 0);
   REQUIRE(::listen(silent.handle(), 0) == 0);
-  List<Address> full;
+  std::vector<Address> full;
   full.push_back(silent.here());
-  List<Socket> taken;
+  std::vector<Socket> taken;
   for (int i = 0; i < 16; ++i) {
     taken.push_back(Socket::connected(full, soon(100), why));
     if (!taken.back()) break;
@@ -98,7 +99,7 @@ TEST_CASE("who tries again and again for a port that the system gives to connect
   const Clock::time_point enough = soon(20000);
   int itself = 0;
   for (const int port : {bound, bound ^ 1}) {
-    const List<Address> there = addresses_of("127.0.0.1", port, enough, why);
+    const std::vector<Address> there = addresses_of("127.0.0.1", port, enough, why);
     for (int i = 0; i < 20000 && Clock::now() < enough; ++i)
       if (const Socket open = Socket::connected(there, enough, why)) itself += open.here() == open.there();
   }

@@ -1,5 +1,6 @@
 // The unit without optimisation, and main: both units must see the same bits, in every version of the vector code.
 #include <cstdio>
+#include <vector>
 
 #include "two_units.hpp"
 

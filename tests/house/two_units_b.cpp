@@ -1,4 +1,6 @@
 // The unit with all optimisations, wide vectors and fused multiply-add allowed.
+#include <vector>
+
 #include "two_units.hpp"
 
 std::vector<std::uint32_t> bits_of_b(tessera::Isa isa) { return two_units::bits(isa); }

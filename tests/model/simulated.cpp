@@ -378,7 +378,7 @@ TEST_CASE("on a timeline a collective lasts as long as the wire is busy with it,
     other.wait();
     one.wait();  // over: no span
   });
-  const List<const Track*> tracks = timeline.tracks();
+  const std::vector<const Track*> tracks = timeline.tracks();
   REQUIRE(tracks.size() == 6);
   for (int r = 0; r < 2; ++r) {
     const Track& waits = *tracks[3 * r];

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <vector>
+
 #include <tessera/tessera.hpp>
 
 #include "page.hpp"

@@ -5,6 +5,7 @@
 
 #include <limits>
 #include <numeric>
+#include <vector>
 
 using namespace reference;
 

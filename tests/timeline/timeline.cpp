@@ -3,6 +3,7 @@
 #include <chrono>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <tessera/core/clock.hpp>
 #include <tessera/timeline/timeline.hpp>
@@ -58,7 +59,7 @@ TEST_CASE("tracks lie by rank, and as they were opened, whichever rank came firs
   timeline.open(0, "compute");
   timeline.open(1, "gathers");
   timeline.open(0, "reductions");
-  const List<const Track*> tracks = timeline.tracks();
+  const std::vector<const Track*> tracks = timeline.tracks();
   std::string all;
   for (const Track* track : tracks) all += std::to_string(track->rank()) + ' ' + track->name() + ", ";
   CHECK(all == "0 compute, 0 reductions, 1 compute, 1 gathers, ");
@@ -67,7 +68,7 @@ TEST_CASE("tracks lie by rank, and as they were opened, whichever rank came firs
 
 TEST_CASE("tracks and texts stay where they are while ranks open more of them") {
   Timeline timeline(1);
-  List<std::thread> ranks;
+  std::vector<std::thread> ranks;
   for (int r = 0; r < 4; ++r)
     ranks.push_back(std::thread([&timeline, r] {
       Track& track = timeline.open(r, "compute");
@@ -76,7 +77,7 @@ TEST_CASE("tracks and texts stay where they are while ranks open more of them") 
       track.add({.kind = "forward", .name = name});
     }));
   for (std::thread& rank : ranks) rank.join();
-  const List<const Track*> tracks = timeline.tracks();
+  const std::vector<const Track*> tracks = timeline.tracks();
   REQUIRE(tracks.size() == 4);
   for (int r = 0; r < 4; ++r) CHECK(std::string((*tracks[r])[0].name) == "unit of rank " + std::to_string(r));
 }

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "policies.hpp"
 

@@ -1,6 +1,7 @@
 #include "policies.hpp"
 
 #include <stdexcept>
+#include <vector>
 
 #include <tessera/tessera.hpp>
 

@@ -16,9 +16,9 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <tessera/core/clock.hpp>
-#include <tessera/core/list.hpp>
 
 namespace tessera {
 
@@ -67,7 +67,7 @@ struct Query {
   std::condition_variable changed{};
   bool done = false;
   int error = 0;
-  List<Address> found{};
+  std::vector<Address> found{};
 
   Query(std::string_view name, int number, Lookup function)
       : host(name), port(std::to_string(number)), lookup(function) {}
@@ -78,7 +78,7 @@ struct Query {
     hints.ai_flags = flags;
     addrinfo* all = nullptr;
     const int failed = lookup(host.c_str(), port.c_str(), &hints, &all);
-    List<Address> addresses;
+    std::vector<Address> addresses;
     for (const addrinfo* at = failed ? nullptr : all; at; at = at->ai_next) {
       Address address;
       if (at->ai_addrlen > sizeof address.storage) continue;
@@ -100,8 +100,8 @@ struct Query {
 /// The addresses of `host`, a name or numbers, in the order in which to try them. Blocks until `until` at most: a name
 /// is looked up by a thread of its own, which is left behind if the system takes longer. Where none is found the list
 /// is empty and `why` says why.
-inline List<Address> addresses_of(const std::string& host, int port, Clock::time_point until, std::string& why,
-                                  address::Lookup lookup = ::getaddrinfo) {
+inline std::vector<Address> addresses_of(const std::string& host, int port, Clock::time_point until, std::string& why,
+                                         address::Lookup lookup = ::getaddrinfo) {
   const auto query = std::make_shared<address::Query>(host, port, lookup);
   query->ask(AI_NUMERICHOST);  // never asks the network
   if (!query->found.empty()) return query->found;

@@ -22,6 +22,7 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <tessera/bootstrap/rendezvous.hpp>
 #include <tessera/core/clock.hpp>
@@ -158,11 +159,11 @@ inline void host(const std::string& path, const Member& me, std::span<const std:
   const Hello mine{.world = me.world, .bytes = static_cast<std::uint32_t>(bytes.size()), .job = job, .mine = drawn()};
   const uid_t owner = write(path, as_text(mine));  // no answer yet, but whether the folder can be used is known at once
   const Removed at_end(path);
-  List<Number> answered;
-  List<bool> came(static_cast<std::size_t>(me.world));  // some may have waited long enough, and left
+  std::vector<Number> answered;
+  std::vector<char> came(static_cast<std::size_t>(me.world));  // some may have waited long enough, and left
   while (true) {
-    List<Number> numbers(static_cast<std::size_t>(me.world));
-    List<bool> here(numbers.size()), seen(numbers.size());
+    std::vector<Number> numbers(static_cast<std::size_t>(me.world));
+    std::vector<char> here(numbers.size()), seen(numbers.size());
     numbers[0] = mine.mine;
     here[0] = seen[0] = came[0] = true;
     bool all_here = true, all_seen = true, same = answered.size() == numbers.size();

@@ -10,10 +10,10 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 #include <tessera/core/clock.hpp>
 #include <tessera/core/error.hpp>
-#include <tessera/core/list.hpp>
 #include <tessera/core/message.hpp>
 
 namespace tessera::rendezvous {
@@ -37,7 +37,7 @@ struct Member {
 inline constexpr std::chrono::nanoseconds look_again = std::chrono::milliseconds(20);
 
 /// "ranks 1, 2 and 5 have": those that are not among the arrived; of many the first, and how many more. Empty if none.
-inline std::string missing(const List<bool>& arrived) {
+inline std::string missing(const std::vector<char>& arrived) {
   constexpr int most = 8;
   int count = 0;
   for (const bool here : arrived) count += !here;
@@ -55,7 +55,7 @@ inline std::string missing(const List<bool>& arrived) {
 }
 
 /// Why time is up at `place`: ranks that have never come or, where all have, those that are there no longer.
-inline std::string time_is_up(const List<bool>& came, const List<bool>& here, std::string_view place,
+inline std::string time_is_up(const std::vector<char>& came, const std::vector<char>& here, std::string_view place,
                               std::chrono::nanoseconds within) {
   const std::string never = missing(came);
   if (!never.empty()) return message({never, " not come to ", place, " within ", seconds_of(within), " s"});

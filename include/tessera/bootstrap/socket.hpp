@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <tessera/bootstrap/address.hpp>
 #include <tessera/core/clock.hpp>
@@ -80,10 +81,10 @@ class Socket {
   /// A connection to the first address of `host` that answers; without success not open, and `why` says why, address
   /// by address. Blocks until `until` at most, and `patience` an address.
   static Socket connected(const std::string& host, int port, Clock::time_point until, std::string& why) {
-    const List<Address> addresses = addresses_of(host, port, until, why);
+    const std::vector<Address> addresses = addresses_of(host, port, until, why);
     return addresses.empty() ? Socket() : connected(addresses, until, why);
   }
-  static Socket connected(const List<Address>& addresses, Clock::time_point until, std::string& why) {
+  static Socket connected(const std::vector<Address>& addresses, Clock::time_point until, std::string& why) {
     why.clear();
     for (const Address& address : addresses) {
       const Clock::time_point enough = Clock::now() + patience;

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <vector>
 
 #include <tessera/bootstrap/file_limit.hpp>
 #include <tessera/bootstrap/rendezvous.hpp>
@@ -102,7 +103,7 @@ class Host {
   void serve() {
     came_[0] = true;
     while (true) {
-      List<bool> arrived(static_cast<std::size_t>(me_.world));
+      std::vector<char> arrived(static_cast<std::size_t>(me_.world));
       arrived[0] = true;
       int here = 1;
       for (const Guest& guest : guests_)
@@ -120,7 +121,7 @@ class Host {
 
  private:
   // Of this job, but wrong in what it says: an error on all ranks.
-  void check(const Hello& hello, List<bool>& arrived, int& here) {
+  void check(const Hello& hello, std::vector<char>& arrived, int& here) {
     if (hello.world != me_.world || hello.rank < 1 || hello.rank >= me_.world)
       refuse(Verdict::disagreement,
              message({"rank 0 was started as one of ", me_.world, ", rank ", hello.rank, " as one of ", hello.world}));
@@ -147,7 +148,7 @@ class Host {
 
   // Known guests first, so that one who left is forgotten before its successor introduces itself.
   void wait() {
-    List<pollfd> polled(guests_.size() + 1);
+    std::vector<pollfd> polled(guests_.size() + 1);
     Clock::time_point until = deadline_;
     for (std::size_t i = 0; i < guests_.size(); ++i) {
       polled[i] = {guests_[i].socket.handle(), POLLIN, 0};
@@ -160,7 +161,7 @@ class Host {
     }
     ::poll(polled.data(), polled.size(), Socket::milliseconds_to(until));
     const Clock::time_point now = Clock::now();
-    List<Guest> stay;
+    std::vector<Guest> stay;
     for (std::size_t i = 0; i < guests_.size(); ++i)
       if ((polled[i].revents == 0 || hear(guests_[i])) && (guests_[i].introduced() || now < guests_[i].until))
         stay.push_back(std::move(guests_[i]));
@@ -215,11 +216,11 @@ class Host {
   Member me_;
   std::span<const std::byte> bytes_;
   Clock::time_point deadline_;
-  List<bool> came_;           // some may have waited long enough, and left
+  std::vector<char> came_;    // some may have waited long enough, and left
   bool others_came_ = false;  // ranks of another job
   FileLimit limit_;
   Socket listening_;
-  List<Guest> guests_;
+  std::vector<Guest> guests_;
   int full_for_ = 0;  // why nobody more can be let in, an error of the system's
   Clock::time_point full_until_ = Clock::time_point::max();
 };

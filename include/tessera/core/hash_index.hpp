@@ -4,8 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
-#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera {
@@ -46,21 +46,24 @@ class HashIndex {
   // Of the item, or the empty one where it belongs.
   template <class Same>
   constexpr std::size_t slot_of(std::uint32_t hash, Same same) const {
-    for (std::size_t at = hash >> (32 - bits_);; at = (at + 1) & (slots_.size() - 1)) {
-      const Slot& slot = slots_[at];
+    const Slot* const slots = slots_.data();  // each subscript of a vector takes a constant expression more steps
+    const std::size_t mask = slots_.size() - 1;
+    for (std::size_t at = hash >> (32 - bits_);; at = (at + 1) & mask) {
+      const Slot& slot = slots[at];
       if (slot.count == 0 || (slot.hash == hash && same(slot.count - 1))) return at;
     }
   }
 
   constexpr void grow() {
-    List<Slot> smaller(std::size_t{2} << bits_);
+    std::vector<Slot> smaller(std::size_t{2} << bits_);
     std::swap(smaller, slots_);
     ++bits_;
-    for (const Slot& slot : smaller)
-      if (slot.count > 0) slots_[slot_of(slot.hash, [](int) { return false; })] = slot;
+    const Slot* const end = smaller.data() + smaller.size();
+    for (const Slot* slot = smaller.data(); slot != end; ++slot)
+      if (slot->count > 0) slots_[slot_of(slot->hash, [](int) { return false; })] = *slot;
   }
 
-  List<Slot> slots_;
+  std::vector<Slot> slots_;
   int bits_ = 2;  // log2 of the slots, once there are any
   int count_ = 0;
 };

@@ -12,11 +12,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/hash_index.hpp>
-#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/names.hpp>
 #include <tessera/layout/range.hpp>
@@ -102,8 +102,8 @@ class Layout {
                       "': the tensors belong to the unit that comes first in forward"}));
     if (tie_units_.find_or_add(hash_of(user, owner), [&](int i) { return is_tie(i, user, owner); }) >= 0) return;
     const int tie = static_cast<int>(ties_.size());
-    ties_.push_back({user, owner, units_[user.index].last_owner, units_[owner.index].last_user});
-    units_[user.index].last_owner = units_[owner.index].last_user = tie;
+    ties_.push_back({user, owner, units_[to_size(user.index)].last_owner, units_[to_size(owner.index)].last_user});
+    units_[to_size(user.index)].last_owner = units_[to_size(owner.index)].last_user = tie;
   }
 
   /// The units in order of forward use, and of backward.
@@ -149,9 +149,10 @@ class Layout {
   /// tensors are the caller's affair, the element's index too: "flat.buffer[777]".
   std::string name_at(index_t place) const {
     if (flat_) return message({"flat.buffer[", place, "]"});
-    const auto begins_by_then = [&](index_t i) { return tensor(trainable_[i]).place.begin <= place; };
+    const auto begins_by_then = [&](index_t i) { return tensor(trainable_[to_size(i)]).place.begin <= place; };
     const index_t last = partition_point(std::ssize(trainable_), begins_by_then) - 1;
-    return last < 0 || place >= tensor(trainable_[last]).place.end ? "padding" : name(trainable_[last]);
+    return last < 0 || place >= tensor(trainable_[to_size(last)]).place.end ? "padding"
+                                                                            : name(trainable_[to_size(last)]);
   }
 
   /// A unit's trainable elements in the trainable space, and its frozen ones in the frozen space.
@@ -187,11 +188,11 @@ class Layout {
   /// of the latest ties first.
   template <class Visit>
   constexpr void for_each_owner(Unit user, Visit visit) const {
-    for (int i = unit(user).last_owner; i >= 0; i = ties_[i].owner_before) visit(ties_[i].owner);
+    for (int i = unit(user).last_owner; i >= 0; i = ties_[to_size(i)].owner_before) visit(ties_[to_size(i)].owner);
   }
   template <class Visit>
   constexpr void for_each_user(Unit owner, Visit visit) const {
-    for (int i = unit(owner).last_user; i >= 0; i = ties_[i].user_before) visit(ties_[i].user);
+    for (int i = unit(owner).last_user; i >= 0; i = ties_[to_size(i)].user_before) visit(ties_[to_size(i)].user);
   }
   /// How many units are tied to by others: what a pool must hold beside the unit at work.
   constexpr int tied_units() const {
@@ -238,11 +239,11 @@ class Layout {
 
   constexpr const UnitRecord& unit(Unit u) const {
     if (u.index < 0 || u.index >= units()) refuse(message({"there is no unit ", u.index}));
-    return units_[u.index];
+    return units_[to_size(u.index)];
   }
   constexpr const TensorRecord& tensor(Tensor t) const {
     if (t.index < 0 || t.index >= static_cast<int>(tensors_.size())) refuse(message({"there is no tensor ", t.index}));
-    return tensors_[t.index];
+    return tensors_[to_size(t.index)];
   }
 
   static constexpr index_t product(std::string_view name, std::span<const index_t> shape) {
@@ -258,13 +259,15 @@ class Layout {
   static constexpr std::uint64_t hash_of(Unit user, Unit owner) {
     return mixed_hash(static_cast<std::uint64_t>(user.index) << 32 | static_cast<std::uint32_t>(owner.index));
   }
-  constexpr bool is_tie(int i, Unit user, Unit owner) const { return ties_[i].user == user && ties_[i].owner == owner; }
+  constexpr bool is_tie(int i, Unit user, Unit owner) const {
+    return ties_[to_size(i)].user == user && ties_[to_size(i)].owner == owner;
+  }
 
-  List<index_t> shape_;
-  List<UnitRecord> units_;
-  List<TensorRecord> tensors_;
-  List<Tie> ties_;
-  List<Tensor> trainable_;  // in order of their places
+  std::vector<index_t> shape_;
+  std::vector<UnitRecord> units_;
+  std::vector<TensorRecord> tensors_;
+  std::vector<Tie> ties_;
+  std::vector<Tensor> trainable_;  // in order of their places
   Names unit_names_;        // by unit
   Names tensor_names_;      // by tensor; their scopes are units
   HashIndex tie_units_;

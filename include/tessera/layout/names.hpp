@@ -3,10 +3,10 @@
 #pragma once
 
 #include <string_view>
+#include <vector>
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/hash_index.hpp>
-#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera {
@@ -29,7 +29,7 @@ class Names {
   }
 
   constexpr std::string_view operator[](int i) const {
-    const Entry& of = entries_[i];
+    const Entry& of = entries_[to_size(i)];
     return {letters_.data() + of.begin, to_size(of.end - of.begin)};
   }
 
@@ -47,11 +47,11 @@ class Names {
     return mixed_hash(Digest{}.add(but_one).value() + static_cast<std::uint64_t>(scope)) + (last << 46);
   }
   constexpr bool is(int i, int scope, std::string_view name) const {
-    return entries_[i].scope == scope && (*this)[i] == name;
+    return entries_[to_size(i)].scope == scope && (*this)[i] == name;
   }
 
-  List<char> letters_;
-  List<Entry> entries_;
+  std::vector<char> letters_;
+  std::vector<Entry> entries_;
   HashIndex index_;
 };
 

@@ -9,14 +9,16 @@
 // leaves of its room is padding: zero, in no norm, never sent.
 #pragma once
 
-#include <tessera/core/list.hpp>
+#include <vector>
+
+#include <tessera/core/math.hpp>
 #include <tessera/layout/range.hpp>
 
 namespace tessera {
 
 class Partition {
  public:
-  constexpr Partition(List<Range> ranges, int world) : ranges_(std::move(ranges)), world_(world) {
+  constexpr Partition(std::vector<Range> ranges, int world) : ranges_(std::move(ranges)), world_(world) {
     for (int r = 0; r < static_cast<int>(ranges_.size()); ++r) {
       begins_.push_back(shard_elements_);
       shard_elements_ += part(r);
@@ -24,20 +26,20 @@ class Partition {
   }
 
   constexpr int world() const { return world_; }
-  constexpr Range range(int r) const { return ranges_[r]; }
+  constexpr Range range(int r) const { return ranges_[to_size(r)]; }
 
   /// Elements of a full part of range `r`.
-  constexpr index_t part(int r) const { return ceil_div(ranges_[r].size(), world_ * block) * block; }
+  constexpr index_t part(int r) const { return ceil_div(ranges_[to_size(r)].size(), world_ * block) * block; }
 
   /// What `rank` owns of range `r`, in the flat space.
   constexpr Range owned(int r, int rank) const {
-    const Range all = ranges_[r];
+    const Range all = ranges_[to_size(r)];
     const index_t begin = min(all.begin + rank * part(r), all.end);
     return {begin, min(begin + part(r), all.end)};
   }
 
   /// Where range `r`'s part begins in the shard, and how many elements a shard has in all.
-  constexpr index_t shard_begin(int r) const { return begins_[r]; }
+  constexpr index_t shard_begin(int r) const { return begins_[to_size(r)]; }
   constexpr index_t shard_elements() const { return shard_elements_; }
 
   constexpr index_t longest_range() const {
@@ -53,8 +55,8 @@ class Partition {
   }
 
  private:
-  List<Range> ranges_;
-  List<index_t> begins_;
+  std::vector<Range> ranges_;
+  std::vector<index_t> begins_;
   int world_;
   index_t shard_elements_ = 0;
 };

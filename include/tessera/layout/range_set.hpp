@@ -2,7 +2,9 @@
 // one entry.
 #pragma once
 
-#include <tessera/core/list.hpp>
+#include <vector>
+
+#include <tessera/core/math.hpp>
 #include <tessera/layout/range.hpp>
 
 namespace tessera {
@@ -17,13 +19,16 @@ class RangeSet {
 
   void add(Range range) {
     if (range.empty()) return;
-    const std::size_t first = first_that_ends_after(range.begin - 1);
-    std::size_t last = first;
-    for (; last < ranges_.size() && ranges_[last].begin <= range.end; ++last)
-      range = {min(range.begin, ranges_[last].begin), max(range.end, ranges_[last].end)};
-    if (first == last) return ranges_.insert(first, range);
-    ranges_[first] = range;
-    while (--last > first) ranges_.erase(last);
+    const auto first = ranges_.begin() + static_cast<std::ptrdiff_t>(first_that_ends_after(range.begin - 1));
+    auto last = first;
+    for (; last != ranges_.end() && last->begin <= range.end; ++last)
+      range = {min(range.begin, last->begin), max(range.end, last->end)};
+    if (first == last) {
+      ranges_.insert(first, range);
+      return;
+    }
+    *first = range;
+    ranges_.erase(first + 1, last);
   }
 
   /// Whether any element of `range` is in the set.
@@ -46,11 +51,11 @@ class RangeSet {
 
  private:
   std::size_t first_that_ends_after(index_t place) const {
-    const auto ends_before = [&](index_t i) { return ranges_[i].end <= place; };
+    const auto ends_before = [&](index_t i) { return ranges_[to_size(i)].end <= place; };
     return to_size(partition_point(static_cast<index_t>(ranges_.size()), ends_before));
   }
 
-  List<Range> ranges_;
+  std::vector<Range> ranges_;
 };
 
 }  // namespace tessera

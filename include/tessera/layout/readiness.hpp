@@ -2,7 +2,9 @@
 // whatever order backward fills them in. Integers only; says what is, and leaves the message to who asked.
 #pragma once
 
-#include <tessera/core/list.hpp>
+#include <vector>
+
+#include <tessera/core/math.hpp>
 #include <tessera/layout/range_set.hpp>
 #include <tessera/layout/sharding.hpp>
 
@@ -11,29 +13,31 @@ namespace tessera {
 class Readiness {
  public:
   explicit Readiness(const Sharding& sharding)
-      : sharding_(&sharding), unit_ready_(sharding.layout().units()), missing_(sharding.buckets()) {
+      : sharding_(&sharding),
+        unit_ready_(to_size(sharding.layout().units()), 0),
+        missing_(to_size(sharding.buckets()), 0) {
     begin();
   }
 
   /// Starts a pass: nothing is ready.
   void begin() {
-    unit_ready_.fill(0);
+    unit_ready_.assign(unit_ready_.size(), 0);
     filled_.clear();
     const bool flat = sharding_->layout().is_flat();
     for (int b = 0; b < sharding_->buckets(); ++b) {
       const Bucket& bucket = sharding_->bucket(b);
-      missing_[b] = flat ? bucket.trainable.size() : bucket.last_unit - bucket.first_unit;
+      missing_[to_size(b)] = flat ? bucket.trainable.size() : bucket.last_unit - bucket.first_unit;
     }
     departed_ = sharding_->buckets();
   }
 
-  bool ready(Unit u) const { return unit_ready_[u.index] != 0; }
+  bool ready(Unit u) const { return unit_ready_[to_size(u.index)] != 0; }
 
   /// Marks a unit. False, and nothing changes, if it was ready.
   bool mark(Unit u) {
     if (ready(u)) return false;
-    unit_ready_[u.index] = 1;
-    --missing_[sharding_->bucket_of(u)];
+    unit_ready_[to_size(u.index)] = 1;
+    --missing_[to_size(sharding_->bucket_of(u))];
     return true;
   }
 
@@ -42,14 +46,14 @@ class Readiness {
     if (range.empty()) return true;
     if (filled_.meets(range)) return false;
     for (const int b : sharding_->buckets_of(range))
-      missing_[b] -= intersect(sharding_->bucket(b).trainable, range).size();
+      missing_[to_size(b)] -= intersect(sharding_->bucket(b).trainable, range).size();
     filled_.add(range);
     return true;
   }
 
   /// The bucket that departs now, or -1. Each call hands out one.
   int depart() {
-    if (departed_ == 0 || missing_[departed_ - 1] != 0) return -1;
+    if (departed_ == 0 || missing_[to_size(departed_ - 1)] != 0) return -1;
     return --departed_;
   }
 
@@ -59,14 +63,14 @@ class Readiness {
   /// The last unit in order of forward use that is not ready; only while not complete.
   Unit first_missing() const {
     for (int u = static_cast<int>(unit_ready_.size()) - 1; u > 0; --u)
-      if (!unit_ready_[u]) return Unit{u};
+      if (!unit_ready_[to_size(u)]) return Unit{u};
     return Unit{0};
   }
 
  private:
   const Sharding* sharding_;
-  List<char> unit_ready_;
-  List<index_t> missing_;  // units, or elements of a flat layout, that bucket b still waits for
+  std::vector<char> unit_ready_;
+  std::vector<index_t> missing_;  // units, or elements of a flat layout, that bucket b still waits for
   RangeSet filled_;        // of a flat layout
   int departed_ = 0;       // buckets [departed_, buckets) have left
 };

@@ -1,7 +1,9 @@
 // A layout divided over the ranks: its buckets, and the partition of both spaces.
 #pragma once
 
-#include <tessera/core/list.hpp>
+#include <vector>
+
+#include <tessera/core/math.hpp>
 #include <tessera/layout/buckets.hpp>
 #include <tessera/layout/partition.hpp>
 
@@ -22,25 +24,26 @@ class Sharding {
         buckets_(make_buckets(layout_, world, bucket_elements)),
         trainable_(ranges(&Bucket::trainable), world),
         frozen_(ranges(&Bucket::frozen), world),
-        bucket_of_unit_(layout.units()) {
+        bucket_of_unit_(to_size(layout.units()), -1) {
     for (int b = 0; b < buckets(); ++b)
-      for (int u = buckets_[b].first_unit; u < buckets_[b].last_unit; ++u) bucket_of_unit_[u] = b;
+      for (int u = buckets_[to_size(b)].first_unit; u < buckets_[to_size(b)].last_unit; ++u)
+        bucket_of_unit_[to_size(u)] = b;
   }
 
   constexpr const Layout& layout() const { return layout_; }
   constexpr int world() const { return trainable_.world(); }
   constexpr int buckets() const { return static_cast<int>(buckets_.size()); }
-  constexpr const Bucket& bucket(int b) const { return buckets_[b]; }
+  constexpr const Bucket& bucket(int b) const { return buckets_[to_size(b)]; }
   /// Throws LayoutError for a unit that the layout does not have.
   constexpr int bucket_of(Unit u) const {
     static_cast<void>(layout_.trainable(u));
-    return bucket_of_unit_[u.index];
+    return bucket_of_unit_[to_size(u.index)];
   }
   /// The buckets that have elements in `range` of the trainable space (and empty ones between them).
   constexpr Handles<int> buckets_of(Range range) const {
     if (range.empty()) return {0, 0, 1};
-    const auto ends_before = [&](index_t b) { return buckets_[b].trainable.end <= range.begin; };
-    const auto begins_before = [&](index_t b) { return buckets_[b].trainable.begin < range.end; };
+    const auto ends_before = [&](index_t b) { return buckets_[to_size(b)].trainable.end <= range.begin; };
+    const auto begins_before = [&](index_t b) { return buckets_[to_size(b)].trainable.begin < range.end; };
     return {static_cast<int>(partition_point(buckets(), ends_before)),
             static_cast<int>(partition_point(buckets(), begins_before)), 1};
   }
@@ -48,8 +51,8 @@ class Sharding {
   constexpr const Partition& frozen() const { return frozen_; }
 
   /// The parts of `range` that belong to units, each within one unit: padding between units is left out.
-  List<Range> within_units(const Bucket& bucket, Range range) const {
-    List<Range> found;
+  std::vector<Range> within_units(const Bucket& bucket, Range range) const {
+    std::vector<Range> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u) {
       const Range shared = intersect(layout_.trainable(Unit{u}), range);
       if (!shared.empty()) found.push_back(shared);
@@ -59,8 +62,8 @@ class Sharding {
 
   /// The parts of `range` that belong to trainable tensors, neighbours of one group merged unless each tensor is to
   /// stand by itself.
-  List<Segment> segments(const Bucket& bucket, Range range, bool each_tensor = false) const {
-    List<Segment> found;
+  std::vector<Segment> segments(const Bucket& bucket, Range range, bool each_tensor = false) const {
+    std::vector<Segment> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u)
       for (const Tensor t : layout_.tensors(Unit{u})) {
         const Range shared = layout_.frozen(t) ? Range{} : intersect(layout_.place(t), range);
@@ -78,7 +81,7 @@ class Sharding {
   /// they lie at `run`, the first of them being the tensor's element `element`.
   template <class Visit>
   void for_each_run(int b, bool frozen, Range range, Visit visit) const {
-    for (int u = buckets_[b].first_unit; u < buckets_[b].last_unit; ++u)
+    for (int u = buckets_[to_size(b)].first_unit; u < buckets_[to_size(b)].last_unit; ++u)
       for (const Tensor t : layout_.tensors(Unit{u})) {
         if (layout_.frozen(t) != frozen) continue;
         const Range place = layout_.place(t);
@@ -88,17 +91,17 @@ class Sharding {
   }
 
  private:
-  constexpr List<Range> ranges(Range Bucket::*space) const {
-    List<Range> found;
+  constexpr std::vector<Range> ranges(Range Bucket::*space) const {
+    std::vector<Range> found;
     for (const Bucket& bucket : buckets_) found.push_back(bucket.*space);
     return found;
   }
 
   Layout layout_;
-  List<Bucket> buckets_;
+  std::vector<Bucket> buckets_;
   Partition trainable_;
   Partition frozen_;
-  List<int> bucket_of_unit_;
+  std::vector<int> bucket_of_unit_;
 };
 
 }  // namespace tessera

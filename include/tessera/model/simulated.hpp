@@ -14,11 +14,11 @@
 #include <span>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/model/network.hpp>
 #include <tessera/core/clock.hpp>
-#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/exec/event.hpp>
 
@@ -50,7 +50,7 @@ class Wire {
     int joined = 0;
     Clock::time_point end{};
   };
-  using Line = List<Operation>;  // the k-th queue of every rank
+  using Line = std::vector<Operation>;  // the k-th queue of every rank
 
   static std::size_t ranks(const Network& network, int world) {
     network.validate(world);
@@ -59,24 +59,24 @@ class Wire {
 
   int open(int rank) {
     const std::scoped_lock lock(mutex_);
-    const int line = queues_[rank]++;
+    const int line = queues_[to_size(rank)]++;
     while (std::ssize(lines_) <= line) {
       lines_.push_back(Line{});
-      tracks_.push_back(List<Track*>(world_));
+      tracks_.emplace_back(to_size(world_));
     }
     return line;
   }
 
   void time_on(int line, int rank, Track* work) {
     const std::scoped_lock lock(mutex_);
-    tracks_[line][rank] = work;
+    tracks_[to_size(line)][to_size(rank)] = work;
   }
 
   void join(int line, std::uint64_t ticket, Collective kind, Tag tag, double bytes) {
     const std::scoped_lock lock(mutex_);
-    Line& operations = lines_[line];
+    Line& operations = lines_[to_size(line)];
     while (!operations.empty() && operations[0].joined == world_ && operations[0].end <= Clock::now())
-      operations.erase(0);
+      operations.erase(operations.begin());
     Operation* operation = find(operations, ticket);
     if (!operation) {
       operations.push_back({ticket});
@@ -87,21 +87,22 @@ class Wire {
     const Clock::time_point begin = std::max(free_, Clock::now());
     free_ = operation->end = later(begin, nanoseconds_of(seconds));
     busy_ += seconds;
-    for (Track* const track : tracks_[line])
+    for (Track* const track : tracks_[to_size(line)])
       if (track) track->add({name(kind), tag.what, tag.index, tag.pass, begin, free_});
   }
 
   /// Of a rank that joined and whose epoch has ended without it.
   void withdraw(int line, std::uint64_t ticket) noexcept {
     const std::scoped_lock lock(mutex_);
-    Operation* const operation = find(lines_[line], ticket);
-    if (operation && --operation->joined == 0) lines_[line].erase(to_size(operation - lines_[line].data()));
+    Line& operations = lines_[to_size(line)];
+    Operation* const operation = find(operations, ticket);
+    if (operation && --operation->joined == 0) operations.erase(operations.begin() + (operation - operations.data()));
   }
 
   /// When a collective that all ranks have joined is over.
   Clock::time_point end(int line, std::uint64_t ticket) const noexcept {
     const std::scoped_lock lock(mutex_);
-    const Operation* const operation = find(lines_[line], ticket);
+    const Operation* const operation = find(lines_[to_size(line)], ticket);
     return operation ? operation->end : Clock::time_point{};
   }
 
@@ -115,10 +116,10 @@ class Wire {
   const Network network_;
   const int world_;
   mutable std::mutex mutex_;
-  List<int> queues_;  // that each rank has made
-  List<Line> lines_;
-  List<List<Track*>> tracks_;  // of a line, where each rank keeps a timeline
-  Clock::time_point free_{};   // of all collectives so far
+  std::vector<int> queues_;  // that each rank has made
+  std::vector<Line> lines_;
+  std::vector<std::vector<Track*>> tracks_;  // of a line, where each rank keeps a timeline
+  Clock::time_point free_{};                 // of all collectives so far
   double busy_ = 0;
 };
 
@@ -236,7 +237,7 @@ class Simulated {
         posted_.back().moved = call();
       } catch (...) {
         wire_->withdraw(line_, next_);
-        posted_.erase(posted_.size() - 1);
+        posted_.pop_back();
         throw;
       }
       return {*this, next_++};
@@ -245,7 +246,7 @@ class Simulated {
     // Of what Comm withdraws, the first is kept: waits for it and for all behind it throw what Comm says of it.
     void withdraw() noexcept {
       Posted lost{};
-      for (; !posted_.empty() && epoch_of(posted_.back().ticket) == epoch_of(next_); posted_.erase(posted_.size() - 1))
+      for (; !posted_.empty() && epoch_of(posted_.back().ticket) == epoch_of(next_); posted_.pop_back())
         if (!posted_.back().moved.done()) {
           lost = posted_.back();
           wire_->withdraw(line_, lost.ticket);
@@ -256,9 +257,9 @@ class Simulated {
 
     // What is over. What was lost in earlier epochs stays.
     void forget() noexcept {
-      std::size_t i = 0;
-      while (i < posted_.size() && epoch_of(posted_[i].ticket) < epoch_of(next_)) ++i;
-      while (i < posted_.size() && done(posted_[i].ticket)) posted_.erase(i);
+      auto at = posted_.begin();
+      while (at != posted_.end() && epoch_of(at->ticket) < epoch_of(next_)) ++at;
+      while (at != posted_.end() && done(at->ticket)) at = posted_.erase(at);
     }
 
     /// What the ticket waits for; null if that is over.
@@ -273,7 +274,7 @@ class Simulated {
     int rank_;
     int line_;
     Track* waits_ = nullptr;
-    List<Posted> posted_;  // in the order of tickets
+    std::vector<Posted> posted_;  // in the order of tickets
     std::uint64_t next_ = 0;
   };
 

@@ -9,9 +9,10 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include <tessera/model/network.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/engine/memory/gathered_pool.hpp>
 #include <tessera/engine/memory/gradient_slots.hpp>
 #include <tessera/layout/plan.hpp>
@@ -47,8 +48,8 @@ class StepClock {
         options_(options),
         network_(network),
         plan_(make_plan(sharding, options, of)),
-        reduced_(sharding.buckets()),
-        gathered_(sharding.buckets()),
+        reduced_(to_size(sharding.buckets()), 0.0),
+        gathered_(to_size(sharding.buckets()), 0.0),
         gradient_slots_(plan_.gradient_slots.copies, sharding.buckets()),
         pool_(sharding, plan_.gathered_buckets.copies, options.prefetch) {
     const Layout& layout = sharding.layout();
@@ -63,8 +64,9 @@ class StepClock {
       for (const Unit u : layout.forward())
         pieces_.push_back({sharding.bucket_of(u), units[to_size(u.index)], {{u, sharding.bucket_of(u)}}});
     for (const Unit owner : layout.forward())
-      layout.for_each_user(
-          owner, [&](Unit user) { pieces_[user.index].uses.push_back({owner, sharding.bucket_of(owner)}); });
+      layout.for_each_user(owner, [&](Unit user) {
+        pieces_[to_size(user.index)].uses.push_back({owner, sharding.bucket_of(owner)});
+      });
   }
 
   /// The loop of design section 1, once.
@@ -77,8 +79,8 @@ class StepClock {
       const double pass_began = now_;
       const StepTime before = time_;
       for (int p = 0; p < pieces(); ++p) {
-        gather(pieces_[p]);
-        compute(pieces_[p].seconds.forward);
+        gather(pieces_[to_size(p)]);
+        compute(pieces_[to_size(p)].seconds.forward);
       }
       backward();
       if (!settled(now_ - pass_began)) continue;
@@ -105,7 +107,7 @@ class StepClock {
   struct Piece {
     int bucket = 0;
     UnitSeconds seconds{};
-    List<Use> uses{};  // the unit itself, then those that it is tied to
+    std::vector<Use> uses{};  // the unit itself, then those that it is tied to
   };
   using Pool = GatheredPool<double>;
 
@@ -121,7 +123,7 @@ class StepClock {
   // Whether a pass has left behind what the one before it did: then all that follow take as long. What has ended counts
   // for nothing, when it did. It makes the time of many micro-batches that of a few.
   constexpr bool settled(double seconds) {
-    List<double> left;
+    std::vector<double> left;
     const auto still = [&](double event) { left.push_back(event > now_ ? (event - now_) / seconds : 0); };
     still(wire_);
     for (const double reduced : reduced_) still(reduced);
@@ -170,11 +172,11 @@ class StepClock {
       for (int b = 0; b < sharding_.buckets(); ++b) open_gradients(b);
     pool_.set_direction(-1);
     for (int p = pieces() - 1; p >= 0; --p) {
-      const Piece& piece = pieces_[p];
+      const Piece& piece = pieces_[to_size(p)];
       gather(piece);
       for (const Use& use : piece.uses) open_gradients(use.bucket);
       compute(piece.seconds.backward);
-      if (p == 0 || pieces_[p - 1].bucket != piece.bucket) depart(piece.bucket);
+      if (p == 0 || pieces_[to_size(p - 1)].bucket != piece.bucket) depart(piece.bucket);
     }
     pool_.set_direction(1);
   }
@@ -183,7 +185,7 @@ class StepClock {
 
   constexpr void open_gradients(int b) {
     if (range(b).empty()) return;
-    if (!of_.gradients_sharded) return wait(reduced_[b]);
+    if (!of_.gradients_sharded) return wait(reduced_[to_size(b)]);
     if (gradient_slots_.find(b)) return;
     const auto* const slot = gradient_slots_.take(b);
     if (!slot) refuse("gradient slots");
@@ -194,20 +196,20 @@ class StepClock {
   // gradients was given free by it, or by a later one.
   constexpr void depart(int b) {
     if (range(b).empty()) return;
-    reduced_[b] = post(Collective::reduce_scatter, range(b).size() * of_.gradient_bytes);
-    if (of_.gradients_sharded) gradient_slots_.send(b, reduced_[b]);
+    reduced_[to_size(b)] = post(Collective::reduce_scatter, range(b).size() * of_.gradient_bytes);
+    if (of_.gradients_sharded) gradient_slots_.send(b, reduced_[to_size(b)]);
     if (options_.micro_batches == 1) share(b);
   }
 
   constexpr void share(int b) {
     if (of_.state_sharded) return;
-    reduced_[b] = post(Collective::all_gather, range(b).size() * of_.reduction_bytes);
+    reduced_[to_size(b)] = post(Collective::all_gather, range(b).size() * of_.reduction_bytes);
   }
 
   constexpr void finish() {
     for (int b = sharding_.buckets() - 1; b >= 0; --b) {
       if (options_.micro_batches == 1 || range(b).empty()) continue;
-      wait(reduced_[b]);
+      wait(reduced_[to_size(b)]);
       share(b);
     }
     for (const double reduced : reduced_) wait(reduced);
@@ -221,11 +223,11 @@ class StepClock {
     if (of_.state_sharded && plan_.tensor_norms.bytes() > 0)
       wait(post(Collective::all_reduce, plan_.tensor_norms.bytes()));
     for (int p = 0; p < pieces(); ++p) {
-      const int b = pieces_[p].bucket;
-      compute(pieces_[p].seconds.update);
-      const bool complete = p + 1 == pieces() || pieces_[p + 1].bucket != b;
+      const int b = pieces_[to_size(p)].bucket;
+      compute(pieces_[to_size(p)].seconds.update);
+      const bool complete = p + 1 == pieces() || pieces_[to_size(p + 1)].bucket != b;
       if (complete && of_.state_sharded && !of_.parameters_sharded && !range(b).empty())
-        gathered_[b] = post(Collective::all_gather, range(b).size() * of_.parameter_bytes);
+        gathered_[to_size(b)] = post(Collective::all_gather, range(b).size() * of_.parameter_bytes);
     }
   }
 
@@ -237,7 +239,7 @@ class StepClock {
         if (!part.empty()) slot.ready = post(Collective::all_gather, part.size() * of_.parameter_bytes);
     };
     for (const Use& use : piece.uses)
-      wait(of_.parameters_sharded ? pool_.gather(use.unit, post_gather).ready : gathered_[use.bucket]);
+      wait(of_.parameters_sharded ? pool_.gather(use.unit, post_gather).ready : gathered_[to_size(use.bucket)]);
   }
 
   [[noreturn]] static void refuse(const char* what) {
@@ -249,15 +251,15 @@ class StepClock {
   const Options& options_;
   const Network& network_;
   Plan plan_;
-  List<Piece> pieces_;
+  std::vector<Piece> pieces_;
   StepTime time_;
   double now_ = 0;
   double wire_ = 0;       // when the last collective ends
-  List<double> reduced_;  // by bucket, when its last collective ends
-  List<double> gathered_;
+  std::vector<double> reduced_;  // by bucket, when its last collective ends
+  std::vector<double> gathered_;
   GradientSlots<double> gradient_slots_;
   Pool pool_;
-  List<double> left_behind_;  // by the pass before
+  std::vector<double> left_behind_;  // by the pass before
 };
 
 /// The time of a step in the long run, where each begins with the gathers of the one before on their way.

@@ -9,10 +9,11 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <tessera/core/clock.hpp>
 #include <tessera/core/error.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 
 namespace tessera {
 
@@ -39,13 +40,13 @@ struct LiveRanges {
 class Track {
  public:
   Track(int rank, std::string name, index_t room, LiveRanges live = {})
-      : rank_(rank), name_(std::move(name)), spans_(room), live_(live) {}
+      : rank_(rank), name_(std::move(name)), spans_(to_size(room)), live_(live) {}
 
   int rank() const noexcept { return rank_; }
   const std::string& name() const noexcept { return name_; }
 
   /// In place of the oldest if there is no room.
-  void add(const Span& span) noexcept { spans_[count_++ % room()] = span; }
+  void add(const Span& span) noexcept { spans_[to_size(count_++ % room())] = span; }
 
   /// A span that the calling thread is in from `now` until the matching finish(), which adds it. They nest.
   void start(Span& span, Clock::time_point now = Clock::now()) {
@@ -60,7 +61,7 @@ class Track {
 
   /// Those that are left, the oldest first.
   index_t size() const noexcept { return min(count_, room()); }
-  const Span& operator[](index_t i) const noexcept { return spans_[(count_ - size() + i) % room()]; }
+  const Span& operator[](index_t i) const noexcept { return spans_[to_size((count_ - size() + i) % room())]; }
   /// Those that had to make room.
   index_t lost() const noexcept { return count_ - size(); }
 
@@ -69,7 +70,7 @@ class Track {
 
   int rank_;
   std::string name_;
-  List<Span> spans_;
+  std::vector<Span> spans_;
   LiveRanges live_;
   index_t count_ = 0;
 };
@@ -112,8 +113,8 @@ class Timeline {
   Track& open(int rank, std::string_view name) {
     const auto track = std::make_shared<Track>(rank, std::string(name), room_, live_);
     const std::scoped_lock lock(mutex_);
-    std::size_t at = tracks_.size();
-    while (at > 0 && tracks_[at - 1]->rank() > rank) --at;
+    auto at = tracks_.end();
+    while (at != tracks_.begin() && at[-1]->rank() > rank) --at;
     tracks_.insert(at, track);
     return *track;
   }
@@ -126,9 +127,9 @@ class Timeline {
   }
 
   /// By rank, and as they were opened.
-  List<const Track*> tracks() const {
+  std::vector<const Track*> tracks() const {
     const std::scoped_lock lock(mutex_);
-    List<const Track*> tracks;
+    std::vector<const Track*> tracks;
     for (const auto& track : tracks_) tracks.push_back(track.get());
     return tracks;
   }
@@ -137,8 +138,8 @@ class Timeline {
   mutable std::mutex mutex_;
   index_t room_;
   LiveRanges live_;
-  List<std::shared_ptr<Track>> tracks_;
-  List<std::shared_ptr<std::string>> texts_;
+  std::vector<std::shared_ptr<Track>> tracks_;
+  std::vector<std::shared_ptr<std::string>> texts_;
 };
 
 }  // namespace tessera

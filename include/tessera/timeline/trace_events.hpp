@@ -65,7 +65,7 @@ inline std::vector<Span> in_order(const Track& track) {
 /// Source: "Trace Event Format", complete (X) and metadata (M) events.
 inline void write_trace_events(const Timeline& timeline, std::ostream& out) {
   using namespace trace_events;
-  const List<const Track*> tracks = timeline.tracks();
+  const std::vector<const Track*> tracks = timeline.tracks();
   Clock::time_point first = Clock::time_point::max();
   for (const Track* track : tracks)
     for (index_t i = 0; i < track->size(); ++i) first = std::min(first, (*track)[i].begin);

@@ -49,7 +49,7 @@ TEST_CASE("a call is told with its sizes, types and tag") {
 TEST_CASE("each rank's portion of an all-gather fills its own vector from all slices, the short last one too") {
   std::vector<float> slices[3] = {{0, 1}, {2, 3}, {4}};
   std::vector<float> all[3];
-  List<Ends> ends;
+  std::vector<Ends> ends;
   for (int r = 0; r < 3; ++r) {
     all[r].resize(5);
     ends.push_back({slices[r].data(), all[r].data()});

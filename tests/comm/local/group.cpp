@@ -52,7 +52,7 @@ TEST_CASE("a portion that fails on the spot ends the group by the name of the ra
   Group group(2, 1000);
   auto a = group.open(0), b = group.open(1);
   Call fails = sum;
-  fails.portion = [](const Call&, const List<Ends>&, int) { throw BufferError("no such memory"); };
+  fails.portion = [](const Call&, const std::vector<Ends>&, int) { throw BufferError("no such memory"); };
   float x = 1, y = 2;
   const auto ticket = group.post(*a, 0, fails, {&x, &x});
   CHECK_THROWS_WITH_AS(group.post(*b, 1, fails, {&y, &y}), "no such memory", BufferError);
@@ -88,7 +88,7 @@ struct Movement {
 Call slow(Movement& movement) {
   Call call = sum;
   call.context = &movement;
-  call.portion = [](const Call& mine, const List<Ends>&, int) {
+  call.portion = [](const Call& mine, const std::vector<Ends>&, int) {
     Movement& of_mine = *static_cast<Movement*>(mine.context);
     while (!of_mine.go_on) std::this_thread::yield();
     ++of_mine.done;
@@ -170,7 +170,7 @@ TEST_CASE("a rank that has joined what another drops is told when nothing moves 
 
 TEST_CASE("ranks that can go on only by a rank that has returned are told so when it does") {
   Group group(3, 1000);
-  List<std::shared_ptr<Channel>> first, second;
+  std::vector<std::shared_ptr<Channel>> first, second;
   for (int r = 0; r < 3; ++r) first.push_back(group.open(r));
   for (int r = 0; r < 3; ++r) second.push_back(group.open(r));
   float x = 1;
@@ -190,7 +190,7 @@ TEST_CASE("ranks that can go on only by a rank that has returned are told so whe
 
 TEST_CASE("a rank whose thread waits is not taken to be at rest where another thread of it calls too") {
   Group group(2, 1000);
-  List<std::shared_ptr<Channel>> channels;  // the first is rank 0's to wait in, the second rank 1's
+  std::vector<std::shared_ptr<Channel>> channels;  // the first is rank 0's to wait in, the second rank 1's
   for (int c = 0; c < 3; ++c) {
     channels.push_back(group.open(0));
     group.open(1);

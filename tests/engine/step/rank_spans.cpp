@@ -2,6 +2,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <tessera/comm/self.hpp>
 #include <tessera/engine/step/rank_spans.hpp>
@@ -148,7 +149,7 @@ TEST_CASE("queues that can be timed get a track each, others none") {
   Timeline timeline;
   const Layout layout = three_units();
   RankSpans spans(&timeline, 2, layout, reductions, gathers);
-  const List<const Track*> tracks = timeline.tracks();
+  const std::vector<const Track*> tracks = timeline.tracks();
   REQUIRE(tracks.size() == 3);
   CHECK(tracks[0]->name() == "compute");
   CHECK(reductions.tracks.work == tracks[1]);

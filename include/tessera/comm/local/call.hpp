@@ -6,11 +6,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/comm/tree.hpp>
 #include <tessera/core/clock.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 
 namespace tessera::local {
 
@@ -25,7 +26,7 @@ struct Ends {
 struct Call;
 
 /// Does rank's portion. May throw an Error, which ends the group, where it is run by the rank that comes last.
-using Portion = void (*)(const Call& call, const List<Ends>& ranks, int rank);
+using Portion = void (*)(const Call& call, const std::vector<Ends>& ranks, int rank);
 
 /// What has to be the same on all ranks.
 struct Call {
@@ -73,55 +74,56 @@ inline void copy(void* to, const void* from, index_t bytes) noexcept {
 }
 
 template <class In, class Out>
-void reduce_scatter(const Call& call, const List<Ends>& ranks, int rank) {
+void reduce_scatter(const Call& call, const std::vector<Ends>& ranks, int rank) {
   const Slice slice(call.elements, call.part, rank);
   sum_in_tree(
-      static_cast<int>(ranks.size()), slice.size, [&](int r) { return input<In>(ranks[r]) + slice.begin; },
-      output<Out>(ranks[rank]), call.scale);
+      static_cast<int>(ranks.size()), slice.size, [&](int r) { return input<In>(ranks[to_size(r)]) + slice.begin; },
+      output<Out>(ranks[to_size(rank)]), call.scale);
 }
 
-inline void all_gather(const Call& call, const List<Ends>& ranks, int rank) {
+inline void all_gather(const Call& call, const std::vector<Ends>& ranks, int rank) {
   for (int r = 0; r < static_cast<int>(ranks.size()); ++r) {
     const Slice slice(call.elements, call.part, r);
-    copy(output<char>(ranks[rank]) + slice.begin * call.out.bytes, ranks[r].in, slice.size * call.out.bytes);
+    copy(output<char>(ranks[to_size(rank)]) + slice.begin * call.out.bytes, ranks[to_size(r)].in,
+         slice.size * call.out.bytes);
   }
 }
 
 // Every element belongs to one portion, which reads it on all ranks before it writes it on any.
 template <class T>
-void all_reduce(const Call& call, const List<Ends>& ranks, int rank) {
+void all_reduce(const Call& call, const std::vector<Ends>& ranks, int rank) {
   const int world = static_cast<int>(ranks.size());
   const Slice slice(call.elements, ceil_div(call.elements, world), rank);
   TreeSum<SumType<T>> sum;
   for (index_t done = 0; done < slice.size; done += sum.chunk) {
     const index_t begin = slice.begin + done;
     const index_t size = min(sum.chunk, slice.size - done);
-    const auto* total = sum(world, size, [&](int r) { return output<const T>(ranks[r]) + begin; });
+    const auto* total = sum(world, size, [&](int r) { return output<const T>(ranks[to_size(r)]) + begin; });
     for (const Ends& ends : ranks)
       vectorize(0, size, [to = output<T>(ends) + begin, total](index_t i) { to[i] = static_cast<T>(total[i]); });
   }
 }
 
-inline void all_to_all(const Call& call, const List<Ends>& ranks, int rank) {
+inline void all_to_all(const Call& call, const std::vector<Ends>& ranks, int rank) {
   const index_t bytes = call.elements / std::ssize(ranks) * call.out.bytes;
   for (index_t r = 0; r < std::ssize(ranks); ++r)
-    copy(output<char>(ranks[rank]) + r * bytes, input<char>(ranks[r]) + rank * bytes, bytes);
+    copy(output<char>(ranks[to_size(rank)]) + r * bytes, input<char>(ranks[to_size(r)]) + rank * bytes, bytes);
 }
 
-inline void broadcast(const Call& call, const List<Ends>& ranks, int rank) {
-  copy(ranks[rank].out, ranks[call.root].out, call.elements * call.out.bytes);
+inline void broadcast(const Call& call, const std::vector<Ends>& ranks, int rank) {
+  copy(ranks[to_size(rank)].out, ranks[to_size(call.root)].out, call.elements * call.out.bytes);
 }
 
 /// A call, as the ranks come one after another.
 struct Operation {
-  explicit Operation(int world) : ranks(world) {}
+  explicit Operation(int world) : ranks(to_size(world)) {}
 
   Call call;
   int first = -1;  // the rank that came first, whose call the others must make
   int joined = 0;
   int portions_left = 0;
   Clock::time_point began{};  // where somebody keeps a timeline
-  List<Ends> ranks;
+  std::vector<Ends> ranks;
 
   index_t bytes() const noexcept { return call.elements * call.in.bytes * std::ssize(ranks); }
   void run(int rank) const { call.portion(call, ranks, rank); }
@@ -147,7 +149,7 @@ class Ring {
   // Operations stay where they are in memory: a worker may be at one.
   void grow(std::uint64_t oldest) {
     const std::size_t size = slots_.size();
-    List<std::shared_ptr<Operation>> larger(2 * size);
+    std::vector<std::shared_ptr<Operation>> larger(2 * size);
     for (std::uint64_t s = oldest; s < oldest + size; ++s)
       larger[s & (2 * size - 1)] = std::move(slots_[s & (size - 1)]);
     for (auto& slot : larger)
@@ -156,7 +158,7 @@ class Ring {
   }
 
   int world_;
-  List<std::shared_ptr<Operation>> slots_;
+  std::vector<std::shared_ptr<Operation>> slots_;
 };
 
 }  // namespace tessera::local

@@ -9,10 +9,11 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <tessera/comm/local/call.hpp>
 #include <tessera/core/clock.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 
 namespace tessera::local {
 
@@ -28,7 +29,7 @@ struct Place {
 };
 
 /// "rank 1", "ranks 1, 2 and 5"
-inline std::string text_of_ranks(const List<int>& ranks) {
+inline std::string text_of_ranks(const std::vector<int>& ranks) {
   std::string text = ranks.size() > 1 ? "ranks " : "rank ";
   for (std::size_t i = 0; i < ranks.size(); ++i)
     text += message({i == 0 ? "" : i + 1 < ranks.size() ? ", " : " and ", ranks[i]});
@@ -56,7 +57,12 @@ struct End {
 
 struct Channel {
   explicit Channel(int world, index_t queue = 0)
-      : number(queue), ring(world), epoch(world), posted(world), left(world), tracks(world) {}
+      : number(queue),
+        ring(world),
+        epoch(to_size(world)),
+        posted(epoch.size()),
+        left(epoch.size()),
+        tracks(epoch.size()) {}
 
   const index_t number;  // of the ranks' queues, in the order in which each rank makes its own
   Ring ring;             // of the live epoch, as are the four numbers that follow
@@ -64,15 +70,15 @@ struct Channel {
   std::uint64_t full = 0;       // operations that all ranks have joined
   std::uint64_t completed = 0;  // so many of them are done; the next one is at work if in_flight
   bool in_flight = false;
-  List<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
-  List<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
-  List<std::uint64_t> posted;
-  List<char> left;
-  List<QueueTracks> tracks;  // a rank; null where it keeps no timeline
+  std::vector<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
+  std::vector<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
+  std::vector<std::uint64_t> posted;
+  std::vector<char> left;
+  std::vector<QueueTracks> tracks;  // a rank; null where it keeps no timeline
   bool timed = false;        // some rank does
 
   void time_on(int rank, const QueueTracks& on) noexcept {
-    tracks[rank] = on;
+    tracks[to_size(rank)] = on;
     timed = timed || on.work || on.waits;
   }
 
@@ -95,7 +101,7 @@ struct Channel {
 
   /// Whether the ring has the operation of `place`, which the rank has joined and which is not done.
   bool has(int rank, Place place) const noexcept {
-    return place.epoch == live && place.sequence >= completed && place.sequence < posted[rank];
+    return place.epoch == live && place.sequence >= completed && place.sequence < posted[to_size(rank)];
   }
 
   /// The span of a wait for `place`, which is not done, from now to the end of what this returns.
@@ -105,7 +111,7 @@ struct Channel {
       const Tag& tag = ring[place.sequence].call.tag;
       what = {"wait", tag.what, tag.index, tag.pass};
     }
-    return Timed(tracks[rank].waits, what);
+    return Timed(tracks[to_size(rank)].waits, what);
   }
 
   bool closed(std::uint64_t e) const noexcept { return e < ends.size(); }
@@ -116,7 +122,7 @@ struct Channel {
   }
 
   /// Ends the live epoch because `rank` drops it, or leaves for good. returned: the ranks whose function has returned.
-  void close(int rank, bool leaving, const List<char>& returned) {
+  void close(int rank, bool leaving, const std::vector<char>& returned) {
     End end{full, rank, leaving};
     if (const Operation& next = ring.at(full, completed); next.joined > 0) {
       end.lost = next.call;
@@ -135,19 +141,19 @@ struct Channel {
   }
 
   /// A rank that is gone and has not joined the live epoch's first incomplete operation, or -1.
-  int first_gone(const List<char>& returned, std::string& why) {
+  int first_gone(const std::vector<char>& returned, std::string& why) {
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r) {
-      if (epoch[r] == live && posted[r] > full) continue;
-      if (!returned[r] && !left[r]) continue;
-      why = message({"rank ", r, " has left", returned[r] ? " (its function has returned)" : "", " and does not join ",
-                     ring[full].call.text()});
+      if (epoch[to_size(r)] == live && posted[to_size(r)] > full) continue;
+      if (!returned[to_size(r)] && !left[to_size(r)]) continue;
+      why = message({"rank ", r, " has left", returned[to_size(r)] ? " (its function has returned)" : "",
+                     " and does not join ", ring[full].call.text()});
       return r;
     }
     return -1;
   }
 
   /// The rank that will never join what `place` waits for, and what it did; -1 if all still may.
-  int why_never(int rank, Place place, const List<char>& returned, std::string& why) {
+  int why_never(int rank, Place place, const std::vector<char>& returned, std::string& why) {
     if (closed(place.epoch) && place.sequence >= ends[place.epoch].limit) {
       const End& end = ends[place.epoch];
       why = end.dropper == rank ? "this rank dropped the collective that it waits for" : end.text();
@@ -158,16 +164,16 @@ struct Channel {
   }
 
   /// Whether `place` can only be done if some rank still calls something, as it may.
-  bool needs_a_call(int rank, Place place, const List<char>& returned) {
+  bool needs_a_call(int rank, Place place, const std::vector<char>& returned) {
     std::string why;
     return place.epoch == live && place.sequence >= full && why_never(rank, place, returned, why) < 0;
   }
 
   /// "ranks 1 and 3 have not called all_reduce of 1 float (norm 5, pass 6) after 50 ms".
   std::string missing(std::chrono::nanoseconds timeout) {
-    List<int> who;
+    std::vector<int> who;
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r)
-      if (epoch[r] != live || posted[r] <= full) who.push_back(r);
+      if (epoch[to_size(r)] != live || posted[to_size(r)] <= full) who.push_back(r);
     return message({text_of_ranks(who), who.size() > 1 ? " have" : " has", " not called ", ring[full].call.text(),
                     " after ", timeout.count() / 1'000'000, " ms"});
   }

@@ -9,17 +9,18 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <tessera/comm/local/channel.hpp>
 #include <tessera/comm/local/ranks.hpp>
 #include <tessera/core/clock.hpp>
-#include <tessera/core/list.hpp>
 
 namespace tessera::local {
 
 class Group {
  public:
-  Group(int world, index_t inline_bytes) : world_(world), inline_bytes_(inline_bytes), ranks_(world), states_(world) {}
+  Group(int world, index_t inline_bytes)
+      : world_(world), inline_bytes_(inline_bytes), ranks_(to_size(world)), states_(world) {}
   ~Group() { stop(); }
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
@@ -28,7 +29,7 @@ class Group {
 
   /// Throws std::system_error if the system gives no thread.
   void start() {
-    for (int r = 0; r < world_; ++r) ranks_[r].worker = std::thread([this, r] { work(r); });
+    for (int r = 0; r < world_; ++r) ranks_[to_size(r)].worker = std::thread([this, r] { work(r); });
   }
 
   void stop() {
@@ -45,7 +46,7 @@ class Group {
   /// The rank's next queue: the k-th of every rank are one channel.
   std::shared_ptr<Channel> open(int rank) {
     const std::scoped_lock lock(mutex_);
-    const std::size_t index = ranks_[rank].queues++;
+    const std::size_t index = ranks_[to_size(rank)].queues++;
     while (channels_.size() <= index) channels_.push_back(std::make_shared<Channel>(world_, std::ssize(channels_)));
     return channels_[index];
   }
@@ -62,12 +63,12 @@ class Group {
     calm(rank);
     states_.calls(rank, call);
     if (failed_) fail_rank(lock, c, rank);
-    const std::uint64_t e = c.epoch[rank];
+    const std::uint64_t e = c.epoch[to_size(rank)];
     if (c.closed(e)) {
       if (!c.ends[e].has_lost) c.ends[e].lost = call, c.ends[e].has_lost = true;
       return Place{e, Place::never}.ticket();
     }
-    const std::uint64_t sequence = c.posted[rank];
+    const std::uint64_t sequence = c.posted[to_size(rank)];
     Operation& op = c.ring.at(sequence, c.completed);
     if (op.joined == 0) {
       op.call = call;
@@ -78,8 +79,8 @@ class Group {
           true, rank);
       fail_rank(lock, c, rank);
     }
-    op.ranks[rank] = ends;
-    ++c.posted[rank];
+    op.ranks[to_size(rank)] = ends;
+    ++c.posted[to_size(rank)];
     if (++op.joined == world_) ++c.full, dispatch(lock, c, rank);
     return Place{e, sequence}.ticket();
   }
@@ -105,10 +106,10 @@ class Group {
       std::string why;
       if (const int culprit = c.why_never(rank, place, states_.returned(), why); culprit >= 0) {
         // A rank that leaves because of an exception will soon say which: that is the better message.
-        wake = ranks_[culprit].unwinding_until;
+        wake = ranks_[to_size(culprit)].unwinding_until;
         if (wake <= Clock::now()) {
           drain(lock, c);
-          ranks_[rank].told = true;
+          ranks_[to_size(rank)].told = true;
           throw CommError(why);
         }
       } else if (place.sequence < c.full) {
@@ -117,7 +118,7 @@ class Group {
         set_failure(message({c.missing(timeout), ": ", states_.text()}), false, rank);
         continue;
       }
-      ranks_[rank].news.wait_until(lock, wake);
+      ranks_[to_size(rank)].news.wait_until(lock, wake);
     }
   }
 
@@ -130,9 +131,9 @@ class Group {
   /// The same, for good. Twice is once.
   void leave(Channel& c, int rank, bool unwinding) {
     std::unique_lock lock(mutex_);
-    if (c.left[rank]) return;
+    if (c.left[to_size(rank)]) return;
     end_epoch(lock, c, rank, unwinding, !unwinding);
-    c.left[rank] = true;
+    c.left[to_size(rank)] = true;
     c.time_on(rank, {});  // the timeline may end here too
     notify();
   }
@@ -154,7 +155,7 @@ class Group {
   /// Whether a CommError of this rank's only passes on what another rank did.
   bool was_told(int rank) const {
     const std::scoped_lock lock(mutex_);
-    return ranks_[rank].told;
+    return ranks_[to_size(rank)].told;
   }
 
  private:
@@ -168,7 +169,7 @@ class Group {
   struct Rank {
     std::thread worker;
     std::condition_variable work_came, news;
-    List<Portioned> work;  // at most one a channel, so short
+    std::vector<Portioned> work;  // at most one a channel, so short
     std::size_t queues = 0;
     Clock::time_point unwinding_until{};
     bool told = false;
@@ -180,7 +181,7 @@ class Group {
 
   // A sign of life: the rank has caught its exception.
   void calm(int rank) noexcept {
-    if (std::exchange(ranks_[rank].unwinding_until, {}) != Clock::time_point{}) notify();
+    if (std::exchange(ranks_[to_size(rank)].unwinding_until, {}) != Clock::time_point{}) notify();
   }
 
   // --- failure ------------------------------------------------------------------------------------------------------
@@ -201,13 +202,13 @@ class Group {
   [[noreturn]] void fail_rank(std::unique_lock<std::mutex>& lock, Channel& c, int rank) {
     drain(lock, c);
     if (disagreement_) throw AgreementError(failure_);
-    ranks_[rank].told = ranks_[rank].told || culprit_ != rank;
+    ranks_[to_size(rank)].told = ranks_[to_size(rank)].told || culprit_ != rank;
     throw CommError(failure_);
   }
 
   void end_epoch(std::unique_lock<std::mutex>& lock, Channel& c, int rank, bool unwinding, bool leaving) {
-    if (unwinding) ranks_[rank].unwinding_until = Clock::now() + std::chrono::milliseconds(50);
-    const std::uint64_t e = c.epoch[rank];
+    if (unwinding) ranks_[to_size(rank)].unwinding_until = Clock::now() + std::chrono::milliseconds(50);
+    const std::uint64_t e = c.epoch[to_size(rank)];
     if (!c.closed(e)) {
       c.close(rank, leaving, states_.returned());
       notify();
@@ -216,8 +217,8 @@ class Group {
       drain(lock, c);
       if (e == c.live) c.begin_epoch();  // no one else was faster
     }
-    c.posted[rank] = 0;
-    ++c.epoch[rank];
+    c.posted[to_size(rank)] = 0;
+    ++c.epoch[to_size(rank)];
     notify();
   }
 
@@ -266,12 +267,12 @@ class Group {
 
   void work(int rank) {
     std::unique_lock lock(mutex_);
-    Rank& mine = ranks_[rank];
+    Rank& mine = ranks_[to_size(rank)];
     for (;;) {
       while (mine.work.empty() && !stopping_) mine.work_came.wait(lock);
       if (mine.work.empty()) return;
       const Portioned item = mine.work[0];
-      mine.work.erase(0);
+      mine.work.erase(mine.work.begin());
       lock.unlock();
       item.operation->run(rank);
       lock.lock();
@@ -284,9 +285,9 @@ class Group {
   const int world_;
   const index_t inline_bytes_;
   mutable std::mutex mutex_;
-  List<Rank> ranks_;
+  std::vector<Rank> ranks_;
   RankStates states_;
-  List<std::shared_ptr<Channel>> channels_;
+  std::vector<std::shared_ptr<Channel>> channels_;
   std::condition_variable drained_;
   int draining_ = 0;
   bool stopping_ = false;

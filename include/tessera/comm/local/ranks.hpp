@@ -9,22 +9,23 @@
 #include <pthread.h>
 
 #include <string>
+#include <vector>
 
 #include <tessera/comm/local/call.hpp>
 #include <tessera/comm/local/channel.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 
 namespace tessera::local {
 
 class RankStates {
  public:
-  explicit RankStates(int world) : ranks_(world), returned_(world) {}
+  explicit RankStates(int world) : ranks_(to_size(world)), returned_(to_size(world)) {}
 
   /// The rank makes a call, whatever comes of it.
   void calls(int rank, const Call& call) {
     note_thread(rank);
-    ranks_[rank].last = call;
-    ranks_[rank].called = true;
+    ranks_[to_size(rank)].last = call;
+    ranks_[to_size(rank)].called = true;
   }
 
   /// The rank's thread waits, as long as this lives.
@@ -33,14 +34,14 @@ class RankStates {
     /// For `place` of the channel, which is not done.
     Wait(RankStates& states, int rank, Channel& channel, Place place) : states_(states), rank_(rank) {
       states.note_thread(rank);
-      states.ranks_[rank].channel = &channel;
-      states.ranks_[rank].place = place;
+      states.ranks_[to_size(rank)].channel = &channel;
+      states.ranks_[to_size(rank)].place = place;
       ++states.waiting_;
     }
     Wait(const Wait&) = delete;
     Wait& operator=(const Wait&) = delete;
     ~Wait() {
-      states_.ranks_[rank_].channel = nullptr;
+      states_.ranks_[to_size(rank_)].channel = nullptr;
       --states_.waiting_;
     }
 
@@ -51,27 +52,28 @@ class RankStates {
 
   /// Its function has.
   void returns(int rank) {
-    returned_[rank] = true;
+    returned_[to_size(rank)] = true;
     ++returned_ranks_;
   }
-  const List<char>& returned() const noexcept { return returned_; }
+  const std::vector<char>& returned() const noexcept { return returned_; }
 
   /// Whether each rank that has not returned waits for what some rank must still call: then none ever will.
   bool stuck() {
     if (several_threads_ || waiting_ == 0 || waiting_ + returned_ranks_ < world()) return false;
     for (int r = 0; r < world(); ++r)
-      if (!returned_[r] && !(ranks_[r].channel && ranks_[r].channel->needs_a_call(r, ranks_[r].place, returned_)))
+      if (const Rank& rank = ranks_[to_size(r)];
+          !returned_[to_size(r)] && !(rank.channel && rank.channel->needs_a_call(r, rank.place, returned_)))
         return false;
     return true;
   }
 
   /// "ranks 0 and 2 wait in queue 1 for all_reduce of 1 float (norm 5, pass 6); rank 3 has called nothing"
   std::string text() {
-    List<State> states;
+    std::vector<State> states;
     for (int r = 0; r < world(); ++r) states.push_back(state_of(r));
     std::string all;
     for (std::size_t r = 0; r < states.size(); ++r) {
-      List<int> alike;
+      std::vector<int> alike;
       for (std::size_t other = 0; other < states.size(); ++other)
         if (states[other].same_as(states[r])) alike.push_back(static_cast<int>(other));
       if (alike[0] != static_cast<int>(r)) continue;  // told with an earlier one
@@ -101,8 +103,8 @@ class RankStates {
   int world() const noexcept { return static_cast<int>(ranks_.size()); }
 
   State state_of(int rank) {
-    const Rank& r = ranks_[rank];
-    if (returned_[rank]) return {" has returned", " have returned", {}};
+    const Rank& r = ranks_[to_size(rank)];
+    if (returned_[to_size(rank)]) return {" has returned", " have returned", {}};
     if (r.channel && r.channel->has(rank, r.place))
       return {" waits", " wait",
               message({" in queue ", r.channel->number, " for ", r.channel->ring[r.place.sequence].call.text()})};
@@ -112,7 +114,7 @@ class RankStates {
 
   // Of a rank with several threads, another one may still call what one of them waits for: then only the timeout tells.
   void note_thread(int rank) noexcept {
-    Rank& r = ranks_[rank];
+    Rank& r = ranks_[to_size(rank)];
     if (!r.has_thread) {
       r.thread = pthread_self();
       r.has_thread = true;
@@ -121,8 +123,8 @@ class RankStates {
     }
   }
 
-  List<Rank> ranks_;
-  List<char> returned_;
+  std::vector<Rank> ranks_;
+  std::vector<char> returned_;
   int waiting_ = 0;
   int returned_ranks_ = 0;
   bool several_threads_ = false;

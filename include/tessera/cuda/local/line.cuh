@@ -9,9 +9,9 @@
 #include <mutex>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include <tessera/comm/local/group.hpp>
-#include <tessera/core/list.hpp>
 #include <tessera/cuda/collectives/collectives.cuh>
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/runtime/event.cuh>
@@ -32,7 +32,7 @@ namespace tessera::local {
 class Line {
  public:
   /// devices: of the ranks. Throws CudaError.
-  explicit Line(const List<int>& devices) {
+  explicit Line(const std::vector<int>& devices) {
     for (std::size_t r = 0; r < devices.size(); ++r) place_on(devices[r]).ranks.push_back(static_cast<int>(r));
   }
 
@@ -90,7 +90,7 @@ class Line {
     int multiprocessors;
     CudaStream stream{StreamPriority::high};
     EventRing event{1};
-    List<int> ranks;
+    std::vector<int> ranks;
   };
 
   Place& place_on(int device) {
@@ -102,12 +102,12 @@ class Line {
 
   bool among_devices() const noexcept { return places_.size() > 1; }
 
-  List<std::shared_ptr<Place>> places_;
+  std::vector<std::shared_ptr<Place>> places_;
 };
 
 /// A portion of DevicePortions: the first rank's is the whole collective, for all devices.
 template <auto enqueue>
-void on_devices(const Call& call, const List<Ends>& ranks, int rank) {
+void on_devices(const Call& call, const std::vector<Ends>& ranks, int rank) {
   if (rank > 0) return;
   const std::span<const Ends> all(ranks.data(), ranks.size());
   static_cast<Line*>(call.context)->run(all, [&](const collectives::Share& share) { enqueue(call, all, share); });
@@ -132,12 +132,12 @@ struct DevicePortions {
 class DeviceGroup {
  public:
   /// devices: of the ranks.
-  explicit DeviceGroup(List<int> devices)
+  explicit DeviceGroup(std::vector<int> devices)
       : threads(static_cast<int>(devices.size()), std::numeric_limits<index_t>::max()),
         devices_(std::move(devices)),
         opened_(devices_.size()) {}
 
-  const List<int>& devices() const noexcept { return devices_; }
+  const std::vector<int>& devices() const noexcept { return devices_; }
   int device_of(int rank) const noexcept { return devices_[static_cast<std::size_t>(rank)]; }
 
   /// The line of the rank's next queue: the k-th of every rank are one.
@@ -164,9 +164,9 @@ class DeviceGroup {
   };
 
   std::mutex mutex_;
-  List<int> devices_;
-  List<std::size_t> opened_;
-  List<Opened> lines_;
+  std::vector<int> devices_;
+  std::vector<std::size_t> opened_;
+  std::vector<Opened> lines_;
 };
 
 }  // namespace tessera::local

@@ -15,7 +15,6 @@
 #include <vector>
 
 #include <tessera/comm/local/local.hpp>
-#include <tessera/core/list.hpp>
 #include <tessera/cuda/collectives/collectives.cuh>
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/runtime/event.cuh>
@@ -138,20 +137,20 @@ class CudaLocal {
 namespace local {
 
 /// The device of each of n ranks. Throws CudaError, OptionError.
-inline List<int> devices_of_ranks(int n, const std::vector<int>& wanted) {
+inline std::vector<int> devices_of_ranks(int n, const std::vector<int>& wanted) {
   int devices = 0;
   cuda_check(cudaGetDeviceCount(&devices), "counting CUDA devices");
   for (const int device : wanted)
     if (device < 0 || device >= devices)
       throw OptionError(message({"run_cuda_ranks: there is no CUDA device ", device, " among ", devices}));
-  List<int> of_ranks;
+  std::vector<int> of_ranks;
   for (int r = 0; r < n; ++r)
     of_ranks.push_back(wanted.empty() ? r % devices : wanted[static_cast<std::size_t>(r) % wanted.size()]);
   return of_ranks;
 }
 
 /// Lets kernels on each of the devices use the memory of all others. Throws CudaError, OptionError.
-inline void reach_peers(const List<int>& devices) {
+inline void reach_peers(const std::vector<int>& devices) {
   for (const int device : devices)
     for (const int peer : devices) {
       if (device == peer) continue;

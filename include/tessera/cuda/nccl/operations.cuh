@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <tessera/comm/local/call.hpp>
 #include <tessera/core/clock.hpp>
-#include <tessera/core/list.hpp>
 #include <tessera/core/message.hpp>
 #include <tessera/cuda/runtime/error.cuh>
 #include <tessera/cuda/runtime/stream.cuh>
@@ -94,13 +94,13 @@ class Operations {
   }
 
   void grow() {
-    List<Operation> larger(2 * ring_.size());
+    std::vector<Operation> larger(2 * ring_.size());
     for (std::uint64_t number = oldest_; number != next_; ++number)
       larger[number % larger.size()] = std::move(at(number));
     ring_ = std::move(larger);
   }
 
-  List<Operation> ring_ = List<Operation>(64);
+  std::vector<Operation> ring_ = std::vector<Operation>(64);
   std::uint64_t oldest_ = 0;
   std::uint64_t next_ = 0;
 };

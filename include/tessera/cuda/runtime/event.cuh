@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
-#include <tessera/core/list.hpp>
 #include <tessera/cuda/runtime/error.cuh>
 #include <tessera/cuda/runtime/stream.cuh>
 #include <tessera/exec/event.hpp>
@@ -99,7 +99,7 @@ class CudaEvent {
 class EventRing {
  public:
   /// n: more than the handles in use at a time. On the current device. Throws CudaError.
-  explicit EventRing(std::size_t n = 256) : EventRing(List<device::RecordedEvent>(n)) {
+  explicit EventRing(std::size_t n = 256) : EventRing(std::vector<device::RecordedEvent>(n)) {
     for (device::RecordedEvent& each : events_)
       cuda_check(cudaEventCreateWithFlags(&each.event, cudaEventDisableTiming), "making a CUDA event");
   }
@@ -128,7 +128,7 @@ class EventRing {
   cudaEvent_t next() noexcept { return take().event; }
 
  private:
-  explicit EventRing(List<device::RecordedEvent> events) noexcept : events_(std::move(events)) {}
+  explicit EventRing(std::vector<device::RecordedEvent> events) noexcept : events_(std::move(events)) {}
 
   device::RecordedEvent& take() noexcept {
     device::RecordedEvent& next = events_[next_];
@@ -136,7 +136,7 @@ class EventRing {
     return next;
   }
 
-  List<device::RecordedEvent> events_;
+  std::vector<device::RecordedEvent> events_;
   std::size_t next_ = 0;
 };
 

@@ -17,7 +17,7 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/digest.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/engine/build/agreement.hpp>
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/engine/step/settings.hpp>
@@ -147,7 +147,7 @@ class Construction {
       blueprint.refuse(error.what());
     }
     try {
-      const List<Blueprint> ranks = meet(blueprint);
+      const std::vector<Blueprint> ranks = meet(blueprint);
       if (!problem && !settings_agree(ranks))
         throw AgreementError(message({"ranks differ in ",
                                       exchange_settings(options, rules, *executor_, *queue_, rank_, world_),
@@ -188,20 +188,20 @@ class Construction {
     }
   }
 
-  List<Blueprint> meet(const Blueprint& mine) {
+  std::vector<Blueprint> meet(const Blueprint& mine) {
     const std::span<std::uint64_t> all = words_.span();
     const std::span<std::uint64_t> own = all.subspan(to_size(rank_) * words, words);
-    List<Blueprint> ranks(world_);
-    ranks[rank_] = mine;
-    executor_->upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[rank_]));
+    std::vector<Blueprint> ranks(to_size(world_));
+    ranks[to_size(rank_)] = mine;
+    executor_->upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[to_size(rank_)]));
     const auto arrived = queue_->all_gather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0},
                                             executor_->record());
     executor_->wait(arrived);
     executor_->download(std::span<const std::uint64_t>(all), reinterpret_cast<std::uint64_t*>(ranks.data()));
     if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything
     for (int r = 0; r < world_; ++r)
-      if (ranks[r].problem[0] != 0 && r != rank_)
-        throw PeerError(message({"rank ", r, " could not be built: ", ranks[r].problem.data()}));
+      if (ranks[to_size(r)].problem[0] != 0 && r != rank_)
+        throw PeerError(message({"rank ", r, " could not be built: ", ranks[to_size(r)].problem.data()}));
     compare(ranks);
     return ranks;
   }

@@ -2,7 +2,9 @@
 // multiplied by. Design section 4, points 4 and 5.
 #pragma once
 
-#include <tessera/core/list.hpp>
+#include <vector>
+
+#include <tessera/core/math.hpp>
 #include <tessera/exec/squares.hpp>
 #include <tessera/layout/sharding.hpp>
 
@@ -23,7 +25,7 @@ class OwnedParts {
     for (int b = sharding_->buckets() - 1; b >= 0; --b) {
       const auto reduced = reduce.sum(b);
       const index_t begin = sharding_->trainable().owned(b, rank_).begin;
-      for (const Range range : parts_[b])
+      for (const Range range : parts_[to_size(b)])
         executor.add_squares(reduced.subspan(to_size(range.begin - begin), to_size(range.size())), range.begin, sum);
     }
   }
@@ -31,7 +33,7 @@ class OwnedParts {
  private:
   const Sharding* sharding_;
   int rank_;
-  List<List<Range>> parts_;
+  std::vector<std::vector<Range>> parts_;
 };
 
 /// The norm of the gradients' mean, from the squares of the reduced gradients, which are `leaves` times as large.

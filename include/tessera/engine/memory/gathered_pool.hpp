@@ -9,10 +9,11 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/index_queue.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/layout/sharding.hpp>
 
 namespace tessera {
@@ -32,21 +33,20 @@ class GatheredPool {
   /// ahead of the one in use. The sharding outlives the pool.
   constexpr GatheredPool(const Sharding& sharding, index_t slots, int prefetch)
       : sharding_(&sharding),
-        slots_(slots),
-        slot_of_(sharding.buckets()),
-        pinned_(sharding.buckets()),
+        slots_(to_size(slots)),
+        slot_of_(to_size(sharding.buckets()), -1),
+        pinned_(to_size(sharding.buckets()), 0),
         replaceable_(static_cast<int>(slots)),
         pending_(static_cast<int>(slots)),
         prefetch_(min(prefetch, sharding.buckets())) {
     for (const Unit u : sharding.layout().forward())
-      if (sharding.layout().tied_to(u)) pinned_[sharding.bucket_of(u)] = true;
-    slot_of_.fill(-1);
+      if (sharding.layout().tied_to(u)) pinned_[to_size(sharding.bucket_of(u))] = true;
     drop();
   }
 
-  constexpr Slot* begin() noexcept { return slots_.begin(); }
-  constexpr Slot* end() noexcept { return slots_.end(); }
-  constexpr index_t index(const Slot& slot) const noexcept { return &slot - slots_.begin(); }
+  constexpr Slot* begin() noexcept { return slots_.data(); }
+  constexpr Slot* end() noexcept { return slots_.data() + slots_.size(); }
+  constexpr index_t index(const Slot& slot) const noexcept { return &slot - slots_.data(); }
 
   /// The slot of the unit's bucket, whose gather is posted, and those of the buckets ahead of it. A unit that is tied
   /// to the one in use is gathered out of order and does not move the window. post(slot): posts the gather of
@@ -105,7 +105,7 @@ class GatheredPool {
   constexpr void expire() noexcept {
     for (Slot& slot : slots_) {
       slot.ready = {};
-      if (slot.bucket >= 0 && pinned_[slot.bucket]) replaceable_.append(number(slot));
+      if (slot.bucket >= 0 && pinned_[to_size(slot.bucket)]) replaceable_.append(number(slot));
       vacate(slot);
     }
   }
@@ -129,22 +129,22 @@ class GatheredPool {
   // always a slot beside them for one that is missing: plan.hpp counts so.
   constexpr bool kept(int b, int center) const {
     const int ahead = (b - center) * direction_;
-    return (ahead >= 0 && ahead <= prefetch_) || pinned_[b];
+    return (ahead >= 0 && ahead <= prefetch_) || pinned_[to_size(b)];
   }
 
   // Taken from the others: an empty slot, or the one that was used or scheduled least recently. In order of travel that
   // is the one farthest behind, so that the last ones are there when the direction turns.
   constexpr Slot& victim(int center) {
     int s = replaceable_.front();
-    while (slots_[s].bucket >= 0 && kept(slots_[s].bucket, center)) s = replaceable_.after(s);
-    return slots_[s];
+    while (slots_[to_size(s)].bucket >= 0 && kept(slots_[to_size(s)].bucket, center)) s = replaceable_.after(s);
+    return slots_[to_size(s)];
   }
 
   constexpr int number(const Slot& slot) const noexcept { return static_cast<int>(index(slot)); }
-  constexpr Slot* find(int b) { return slot_of_[b] < 0 ? nullptr : &slots_[slot_of_[b]]; }
+  constexpr Slot* find(int b) { return slot_of_[to_size(b)] < 0 ? nullptr : &slots_[to_size(slot_of_[to_size(b)])]; }
 
   constexpr void vacate(Slot& slot) {
-    if (slot.bucket >= 0) slot_of_[slot.bucket] = -1;
+    if (slot.bucket >= 0) slot_of_[to_size(slot.bucket)] = -1;
     slot.bucket = -1;
   }
 
@@ -152,23 +152,23 @@ class GatheredPool {
     vacate(slot);
     slot.bucket = b;
     slot.pending = true;
-    slot_of_[b] = number(slot);
+    slot_of_[to_size(b)] = number(slot);
     pending_.append(number(slot));
     note_use(slot);
   }
 
   constexpr void note_use(const Slot& slot) {
-    if (pinned_[slot.bucket])
+    if (pinned_[to_size(slot.bucket)])
       replaceable_.remove(number(slot));
     else
       replaceable_.append(number(slot));
   }
 
-  constexpr Slot* first_pending() { return pending_.front() < 0 ? nullptr : &slots_[pending_.front()]; }
+  constexpr Slot* first_pending() { return pending_.front() < 0 ? nullptr : &slots_[to_size(pending_.front())]; }
 
   constexpr bool all_pending_kept(int center) const {
     for (int s = pending_.front(); s >= 0; s = pending_.after(s))
-      if (!kept(slots_[s].bucket, center)) return false;
+      if (!kept(slots_[to_size(s)].bucket, center)) return false;
     return true;
   }
 
@@ -191,9 +191,9 @@ class GatheredPool {
   }
 
   const Sharding* sharding_;
-  List<Slot> slots_;
-  List<int> slot_of_;       // by bucket; -1: none
-  List<bool> pinned_;       // by bucket: a unit of it is tied to by others
+  std::vector<Slot> slots_;
+  std::vector<int> slot_of_;  // by bucket; -1: none
+  std::vector<char> pinned_;  // by bucket: a unit of it is tied to by others
   IndexQueue replaceable_;  // slots of no pinned bucket: the empty ones in front, then the one used least recently
   IndexQueue pending_;      // slots whose gather is not posted yet, in the order of the schedule
   int prefetch_;

@@ -8,8 +8,9 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/layout/sharding.hpp>
 
 namespace tessera {
@@ -21,7 +22,7 @@ class GradientCheck {
   /// on: else nothing here does anything.
   GradientCheck(const Sharding& sharding, Executor& executor, bool on)
       : sharding_(&sharding), executor_(&executor), flat_(sharding.layout().is_flat()) {
-    if (on) left_ = List<Left>(flat_ ? sharding.buckets() : sharding.layout().tensors().size());
+    if (on) left_.resize(to_size(flat_ ? sharding.buckets() : sharding.layout().tensors().size()));
   }
 
   /// Bucket `b` is as it will be until the caller writes. Blocks.
@@ -44,7 +45,7 @@ class GradientCheck {
   }
 
   /// What lies in the buffer is known no more.
-  void forget() { left_.fill({}); }
+  void forget() { left_.assign(left_.size(), {}); }
 
  private:
   struct Left {
@@ -68,7 +69,7 @@ class GradientCheck {
 
   bool zero(std::span<const Gradient> gradients) {
     constexpr std::size_t most = std::size_t{1} << 16;
-    List<Gradient> some(min(gradients.size(), most));
+    std::vector<Gradient> some(min(gradients.size(), most));
     for (std::size_t begin = 0; begin < gradients.size(); begin += most) {
       const auto chunk = gradients.subspan(begin, min(gradients.size() - begin, most));
       executor_->download(chunk, some.data());
@@ -81,7 +82,7 @@ class GradientCheck {
   const Sharding* sharding_;
   Executor* executor_;
   bool flat_;
-  List<Left> left_;
+  std::vector<Left> left_;
 };
 
 }  // namespace tessera

@@ -2,8 +2,9 @@
 // one's, the longest sent first. Integers and events; the memory of the slots is its owner's.
 #pragma once
 
+#include <vector>
+
 #include <tessera/core/index_queue.hpp>
-#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera {
@@ -18,48 +19,50 @@ class GradientSlots {
   };
 
   constexpr GradientSlots(index_t slots, int buckets)
-      : slots_(slots), free_(static_cast<int>(slots)), slot_of_(buckets) {
+      : slots_(to_size(slots)), free_(static_cast<int>(slots)), slot_of_(to_size(buckets), -1) {
     reset();
   }
 
-  constexpr Slot* begin() noexcept { return slots_.begin(); }
-  constexpr Slot* end() noexcept { return slots_.end(); }
-  constexpr const Slot* begin() const noexcept { return slots_.begin(); }
-  constexpr const Slot* end() const noexcept { return slots_.end(); }
-  constexpr index_t index(const Slot& slot) const noexcept { return &slot - slots_.begin(); }
+  constexpr Slot* begin() noexcept { return slots_.data(); }
+  constexpr Slot* end() noexcept { return slots_.data() + slots_.size(); }
+  constexpr const Slot* begin() const noexcept { return slots_.data(); }
+  constexpr const Slot* end() const noexcept { return slots_.data() + slots_.size(); }
+  constexpr index_t index(const Slot& slot) const noexcept { return &slot - slots_.data(); }
 
   /// The slot that bucket `b` fills, or null.
-  constexpr Slot* find(int b) noexcept { return slot_of_[b] < 0 ? nullptr : &slots_[slot_of_[b]]; }
+  constexpr Slot* find(int b) noexcept {
+    return slot_of_[to_size(b)] < 0 ? nullptr : &slots_[to_size(slot_of_[to_size(b)])];
+  }
 
   /// Gives bucket `b` a slot, free once its `reduced` has happened. Null if buckets that are not sent have all of them.
   constexpr Slot* take(int b) noexcept {
     const int slot = free_.front();
     if (slot < 0) return nullptr;
     free_.remove(slot);
-    slot_of_[b] = slot;
-    slots_[slot].bucket = b;
-    return &slots_[slot];
+    slot_of_[to_size(b)] = slot;
+    slots_[to_size(slot)].bucket = b;
+    return &slots_[to_size(slot)];
   }
 
   /// Bucket `b` is on its way, and its slot another's as soon as `reduced` has happened.
   constexpr void send(int b, const Event& reduced) {
-    const int slot = slot_of_[b];
-    slots_[slot] = {-1, reduced};
+    const int slot = slot_of_[to_size(b)];
+    slots_[to_size(slot)] = {-1, reduced};
     free_.append(slot);
-    slot_of_[b] = -1;
+    slot_of_[to_size(b)] = -1;
   }
 
   /// Every slot is free.
   constexpr void reset() {
-    slots_.fill(Slot{});
-    slot_of_.fill(-1);
+    slots_.assign(slots_.size(), Slot{});
+    slot_of_.assign(slot_of_.size(), -1);
     for (int slot = 0; slot < static_cast<int>(slots_.size()); ++slot) free_.append(slot);
   }
 
  private:
-  List<Slot> slots_;
+  std::vector<Slot> slots_;
   IndexQueue free_;    // the one sent first in front
-  List<int> slot_of_;  // by bucket; -1: none
+  std::vector<int> slot_of_;  // by bucket; -1: none
 };
 
 }  // namespace tessera

@@ -4,8 +4,9 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/engine/memory/gradient_slots.hpp>
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/engine/memory/views.hpp>
@@ -22,16 +23,16 @@ class WholeGradients {
       : sharding_(&sharding),
         executor_(&executor),
         storage_(executor, plan.gradients, of_caller),
-        sent_(sharding.buckets()) {}
+        sent_(to_size(sharding.buckets())) {}
 
   /// Room for bucket `b`, safe to write: peers have read what the last pass left there.
   Gradient* open(int b, Unit) {
-    executor_->wait(sent_[b]);
+    executor_->wait(sent_[to_size(b)]);
     return at(b);
   }
   Gradient* at(int b) const noexcept { return storage_.data() + sharding_->bucket(b).trainable.begin; }
-  void sent(int b, const Event& reduced) { sent_[b] = reduced; }
-  void settle() { sent_.fill(Event{}); }
+  void sent(int b, const Event& reduced) { sent_[to_size(b)] = reduced; }
+  void settle() { sent_.assign(sent_.size(), Event{}); }
   void drop() { settle(); }
 
   std::span<Gradient> all() const noexcept { return storage_.span(); }
@@ -40,7 +41,7 @@ class WholeGradients {
   const Sharding* sharding_;
   Executor* executor_;
   Storage<Executor, Gradient> storage_;
-  List<Event> sent_;
+  std::vector<Event> sent_;
 };
 
 /// A slot for each bucket that backward fills or that is on its way: stages 2 and 3.

@@ -6,7 +6,7 @@
 #include <type_traits>
 #include <vector>
 
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/engine/kernels/step_numbers.hpp>
 #include <tessera/engine/kernels/update.hpp>
 #include <tessera/engine/memory/storage.hpp>
@@ -111,7 +111,7 @@ class OptimizerState {
   void start_from(Parameters& parameters) {
     if constexpr (requires(Kept kept) { kept.master; })
       for (int b = 0; b < sharding_->buckets(); ++b)
-        for (const Segment& segment : segments_[b]) {
+        for (const Segment& segment : segments_[to_size(b)]) {
           executor_->for_each(segment.place.size(), StartWeight<Kept>{kept(b, segment.place.begin, parameters)});
         }
   }
@@ -142,7 +142,7 @@ class OptimizerState {
     if constexpr (NeedsTensorNorms<Rule>) {
       norms_.clear();
       for (int b = 0; b < sharding_->buckets(); ++b)
-        for (const Segment& segment : segments_[b]) {
+        for (const Segment& segment : segments_[to_size(b)]) {
           auto update = update_of(b, segment, reduce, parameters);
           const Unit unit = sharding_->layout().unit_of(segment.tensor);
           if (absent(unit)) leave_alone_if_absent(update, unit);
@@ -169,7 +169,7 @@ class OptimizerState {
       if (unit) leave_alone_if_absent(update, *unit);
       executor_->for_each(segment.place.size(), update);
     };
-    for (const Segment& segment : segments_[b]) {
+    for (const Segment& segment : segments_[to_size(b)]) {
       // A segment may span units. Only one that this rank had no gradient of can be absent on all, and stands apart.
       Segment rest = segment;
       const Layout& layout = sharding_->layout();
@@ -245,7 +245,7 @@ class OptimizerState {
   Storage<Executor, Parameter> trained_;  // parameters, during evaluation
   index_t member_elements_;
   TensorNorms<Executor> norms_;
-  List<List<Segment>> segments_;
+  std::vector<std::vector<Segment>> segments_;
 };
 
 }  // namespace tessera

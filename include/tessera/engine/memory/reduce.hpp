@@ -19,9 +19,10 @@
 #include <bit>
 #include <span>
 #include <type_traits>
+#include <vector>
 
 #include <tessera/comm/communicator.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
 #include <tessera/engine/memory/footprint.hpp>
 #include <tessera/engine/memory/gradient_check.hpp>
@@ -59,7 +60,7 @@ class Reduce {
         partial_(executor, plan.partial_sums),
         level_elements_(plan.partial_sums.elements),
         staged_(executor, plan.staged_gradients),
-        events_(sharding.buckets()) {
+        events_(to_size(sharding.buckets())) {
     if constexpr (StagingQueue<Queue>) queue.lend(std::as_writable_bytes(staged_.span()));
     begin_step(passes);
     note_gradients();
@@ -124,14 +125,15 @@ class Reduce {
     const Gradient* mine = gradients_.at(b);
     const std::span<const Gradient> leaves(mine, to_size(range.size()));
     const auto reduce_scatter = [&](auto out, float scale) {
-      events_[b] = queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), scale,
-                                          bucket_tag("gradients of bucket", *sharding_, b, step), executor_->record());
+      events_[to_size(b)] =
+          queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), scale,
+                                 bucket_tag("gradients of bucket", *sharding_, b, step), executor_->record());
     };
     if (passes_ == 1)
       reduce_scatter(own(b), mean_.scale);
     else
       reduce_scatter(level(b, std::countr_one(static_cast<unsigned>(pass))), 1);
-    gradients_.sent(b, events_[b]);
+    gradients_.sent(b, events_[to_size(b)]);
     if (passes_ == 1) share(b, step);
     if constexpr (!Stage::shards_gradients)
       if (pass < last_pass_) check_.note(b, gradients_.all());  // only read until then
@@ -147,7 +149,7 @@ class Reduce {
 
   /// This rank's part of the sum, complete, scaled and rounded.
   std::span<const Reduction> sum(int b) {
-    executor_->wait(events_[b]);
+    executor_->wait(events_[to_size(b)]);
     return own(b);
   }
 
@@ -156,14 +158,14 @@ class Reduce {
 
   /// After the step has waited for all sums: nothing is on its way.
   void settle() {
-    events_.fill(Event{});
+    events_.assign(events_.size(), Event{});
     gradients_.settle();
     note_gradients();
   }
 
   /// Forgets the step so far.
   void drop() {
-    events_.fill(Event{});
+    events_.assign(events_.size(), Event{});
     gradients_.drop();
     check_.forget();
   }
@@ -194,7 +196,7 @@ class Reduce {
   }
 
   void merge(int b, int pass) {
-    executor_->wait(events_[b]);
+    executor_->wait(events_[to_size(b)]);
     const int filled = std::countr_one(static_cast<unsigned>(pass));
     float* const sum = level(b, filled).data();
     for (int l = 0; l < filled; ++l) {
@@ -220,10 +222,10 @@ class Reduce {
     if constexpr (!Stage::shards_state) {
       const Range range = sharding_->trainable().range(b);
       const std::span<Reduction> all(own(b).data() - (owned(b).begin - range.begin), to_size(range.size()));
-      events_[b] =
+      events_[to_size(b)] =
           queue_->all_gather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
                              bucket_tag("reduced gradients of bucket", *sharding_, b, step), executor_->record());
-      if constexpr (in_place) gradients_.sent(b, events_[b]);
+      if constexpr (in_place) gradients_.sent(b, events_[to_size(b)]);
     }
   }
 
@@ -241,7 +243,7 @@ class Reduce {
   Storage<Executor, float> partial_;
   index_t level_elements_;
   Storage<Executor, Gradient> staged_;
-  List<Event> events_;
+  std::vector<Event> events_;
 };
 
 }  // namespace tessera

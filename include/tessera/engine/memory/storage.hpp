@@ -7,8 +7,10 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/layout/plan.hpp>
 
 namespace tessera {

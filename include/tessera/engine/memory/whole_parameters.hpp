@@ -3,9 +3,10 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include <tessera/comm/communicator.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/engine/memory/views.hpp>
@@ -25,12 +26,12 @@ class WholeParameters {
         executor_(&executor),
         queue_(&queue),
         storage_(executor, plan.parameters, of_caller),
-        gathered_(sharding.buckets()) {}
+        gathered_(to_size(sharding.buckets())) {}
 
   /// Waits until what the last step made of the unit has come from all ranks.
   Weights<Parameter> gather(Unit unit) {
     const Layout& layout = sharding_->layout();
-    executor_->wait(gathered_[sharding_->bucket_of(unit)]);
+    executor_->wait(gathered_[to_size(sharding_->bucket_of(unit))]);
     const Parameter* whole = storage_.data();
     return {
         {layout, unit, whole + layout.trainable(unit).begin, whole + layout.frozen_begin() + layout.frozen(unit).begin},
@@ -39,14 +40,14 @@ class WholeParameters {
 
   /// The same by range, for a flat layout.
   std::span<const Parameter> gather(Range range) {
-    for (const int b : sharding_->buckets_of(range)) executor_->wait(gathered_[b]);
+    for (const int b : sharding_->buckets_of(range)) executor_->wait(gathered_[to_size(b)]);
     return std::span<const Parameter>(storage_.span()).subspan(to_size(range.begin), to_size(range.size()));
   }
 
   /// The tensor, when what the last step made of it has come.
   std::span<const Parameter> tensor(Tensor t) {
     const Layout& layout = sharding_->layout();
-    executor_->wait(gathered_[sharding_->bucket_of(layout.unit_of(t))]);
+    executor_->wait(gathered_[to_size(sharding_->bucket_of(layout.unit_of(t)))]);
     return std::span<const Parameter>(storage_.span()).subspan(to_size(layout.offset(t)), to_size(layout.elements(t)));
   }
 
@@ -84,8 +85,9 @@ class WholeParameters {
       const Range own = sharding_->trainable().owned(b, rank_);
       const std::span<Parameter> all = storage_.span().subspan(to_size(range.begin), to_size(range.size()));
       const std::span<const Parameter> mine = all.subspan(to_size(own.begin - range.begin), to_size(own.size()));
-      gathered_[b] = queue_->all_gather(mine, all, sharding_->trainable().part(b),
-                                        bucket_tag("parameters of bucket", *sharding_, b, step), executor_->record());
+      gathered_[to_size(b)] =
+          queue_->all_gather(mine, all, sharding_->trainable().part(b),
+                             bucket_tag("parameters of bucket", *sharding_, b, step), executor_->record());
     }
   }
 
@@ -95,7 +97,7 @@ class WholeParameters {
   Executor* executor_;
   Queue* queue_;
   Storage<Executor, Parameter> storage_;
-  List<typename Executor::Event> gathered_;
+  std::vector<typename Executor::Event> gathered_;
 };
 
 }  // namespace tessera

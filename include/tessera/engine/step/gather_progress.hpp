@@ -5,8 +5,10 @@
 //     |-- nothing is on its way ------------------|                              |-- u is there ----------
 #pragma once
 
+#include <vector>
+
 #include <tessera/core/error.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/layout/layout.hpp>
 #include <tessera/layout/range_set.hpp>
 
@@ -19,13 +21,13 @@ class GatherProgress {
       : layout_(&layout),
         own_buffer_(own_buffer),
         present_(own_buffer || layout.parameter_elements() == 0),
-        units_(layout.units()) {
+        units_(to_size(layout.units())) {
     finished();
   }
 
   /// The weights become others: a gradient may no longer be taken of those that were gathered.
   void change() {
-    units_.fill(0);
+    units_.assign(units_.size(), 0);
     ranges_.clear();
     finished_ = false;
   }
@@ -46,7 +48,7 @@ class GatherProgress {
 
   /// The caller has these now.
   void gathered(Unit unit) {
-    units_[unit.index] = 1;
+    units_[to_size(unit.index)] = 1;
     if (layout_->is_flat()) ranges_.add(layout_->trainable(unit));
     finished_ = false;
   }
@@ -88,7 +90,7 @@ class GatherProgress {
   static constexpr const char* before_forward = " before the forward that computes with them";
 
   void require_gathered(Unit user, Unit unit) const {
-    if (units_[unit.index]) return;
+    if (units_[to_size(unit.index)]) return;
     const auto name = layout_->name(unit);
     throw UsageError(message({"gradients('", layout_->name(user), "'): ", user == unit ? "the unit" : "its tied unit '",
                               user == unit ? "" : name, user == unit ? "" : "'", changed, "gather('", name, "')",
@@ -99,7 +101,7 @@ class GatherProgress {
   bool own_buffer_;
   bool present_;
   bool finished_ = true;  // nothing can be on its way
-  List<char> units_;      // gathered, by unit
+  std::vector<char> units_;  // gathered, by unit
   RangeSet ranges_;       // the same of a flat layout
 };
 

@@ -6,9 +6,11 @@
 //     | step                                                                                               |
 #pragma once
 
+#include <vector>
+
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/clock.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/layout/layout.hpp>
 
 namespace tessera {
@@ -35,7 +37,7 @@ class RankSpans {
   void compute(Unit unit, index_t pass) {
     if (static_cast<std::size_t>(unit.index) >= names_.size()) return;  // and there is no name without a timeline
     if (unit == unit_ || layout_->tied(unit_, unit)) return;
-    begin(phase_, names_[unit.index], -1, pass);
+    begin(phase_, names_[to_size(unit.index)], -1, pass);
     unit_ = unit;
   }
 
@@ -96,7 +98,7 @@ class RankSpans {
 
   const Layout* layout_ = nullptr;
   Track* track_ = nullptr;
-  List<const char*> names_;  // of units
+  std::vector<const char*> names_;  // of units
   const char* phase_ = "forward";
   Unit unit_{-1};  // the caller's
   Span part_;      // that has begun, if it has

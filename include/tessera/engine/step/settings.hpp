@@ -14,7 +14,6 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/digest.hpp>
-#include <tessera/core/list.hpp>
 #include <tessera/exec/float_environment.hpp>
 #include <tessera/layout/options.hpp>
 #include <tessera/rule/hyperparameters.hpp>
@@ -104,7 +103,7 @@ std::string name_of(const Setting& setting) {
 
 /// How the first rank that differs from rank 0 does; empty if none does. words: of rank 0, then of rank 1, ...
 template <class Rule>
-std::string difference_of(const List<Setting>& settings, std::span<const std::uint64_t> words) {
+std::string difference_of(const std::vector<Setting>& settings, std::span<const std::uint64_t> words) {
   const std::size_t n = settings.size();
   for (std::size_t at = n; at < words.size(); ++at)
     if (words[at] != words[at % n])
@@ -119,7 +118,7 @@ std::string difference_of(const List<Setting>& settings, std::span<const std::ui
 template <class Chosen, class Rule, class Executor, class Queue>
 std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rules, const Executor& executor,
                               Queue& queue, int rank, int world) {
-  List<Setting> settings;
+  std::vector<Setting> settings;
   for_each_setting(chosen, rules, [&](const Setting& setting) { settings.push_back(setting); });
   const auto n = static_cast<index_t>(settings.size());
   std::vector<std::uint64_t> words(static_cast<std::size_t>(n * world));

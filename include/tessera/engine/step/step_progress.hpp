@@ -5,9 +5,10 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <tessera/core/error.hpp>
-#include <tessera/core/list.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/engine/step/rank_spans.hpp>
 #include <tessera/layout/options.hpp>
 #include <tessera/layout/readiness.hpp>
@@ -21,8 +22,8 @@ class StepProgress {
         micro_batches_(micro_batches),
         passes_in_step_(micro_batches),
         readiness_(sharding),
-        zeroed_(layout_->units()),
-        has_gradient_(layout_->units()),
+        zeroed_(to_size(layout_->units())),
+        has_gradient_(to_size(layout_->units())),
         spans_(std::move(spans)) {}
 
   /// Passes that are complete in this step, and all of them.
@@ -68,9 +69,9 @@ class StepProgress {
   index_t begin_pass(const PassOptions& options = {}) {
     pass_options_ = options;
     readiness_.begin();
-    zeroed_.fill(0);
+    zeroed_.assign(zeroed_.size(), 0);
     if (passes_ == 0) {
-      has_gradient_.fill(0);
+      has_gradient_.assign(has_gradient_.size(), 0);
       skipped_ = false;
     }
     open_ = true;
@@ -86,10 +87,10 @@ class StepProgress {
   }
 
   /// Whether the unit's gradients were handed out in this pass.
-  bool zeroed(Unit unit) const noexcept { return zeroed_[unit.index] != 0; }
+  bool zeroed(Unit unit) const noexcept { return zeroed_[to_size(unit.index)] != 0; }
   /// Whether the unit's gradients are to be cleared before the caller is given them.
   bool clears(Unit unit) const noexcept { return pass_options_.zero && !zeroed(unit); }
-  void set_zeroed(Unit unit) noexcept { zeroed_[unit.index] = 1; }
+  void set_zeroed(Unit unit) noexcept { zeroed_[to_size(unit.index)] = 1; }
 
   void mark(Unit unit) {
     const std::string_view name = layout_->name(unit);
@@ -98,7 +99,7 @@ class StepProgress {
       throw UsageError(message({"ready('", name, "') without gradients('", name,
                                 "') in this pass: ask for them first, they are zeroed for you"}));
     if (!readiness_.mark(unit)) throw UsageError(message({"ready('", name, "') a second time in this pass"}));
-    has_gradient_[unit.index] = 1;
+    has_gradient_[to_size(unit.index)] = 1;
   }
 
   /// Before skip(): the unit's gradients were not asked for in this pass.
@@ -114,7 +115,7 @@ class StepProgress {
     skipped_ = true;
   }
   /// Whether this rank has had no gradient of the unit in any pass of this step.
-  bool absent(Unit unit) const noexcept { return skipped_ && has_gradient_[unit.index] == 0; }
+  bool absent(Unit unit) const noexcept { return skipped_ && has_gradient_[to_size(unit.index)] == 0; }
 
   void mark(Range range) {
     if (!layout_->is_flat())
@@ -183,8 +184,8 @@ class StepProgress {
   int micro_batches_;  // that memory is planned for
   int passes_in_step_;
   Readiness readiness_;
-  List<char> zeroed_;        // by unit, in this pass
-  List<char> has_gradient_;  // by unit, in some pass of this step
+  std::vector<char> zeroed_;        // by unit, in this pass
+  std::vector<char> has_gradient_;  // by unit, in some pass of this step
   bool skipped_ = false;     // some unit in some pass of this step
   index_t pass_ = 0;   // tells an old pass from the open one
   index_t step_ = 0;

@@ -10,9 +10,11 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
+#include <tessera/core/math.hpp>
 #include <tessera/engine/step/exchange.hpp>
 #include <tessera/exec/float_environment.hpp>
 #include <tessera/layout/sharding.hpp>
@@ -126,7 +128,7 @@ class WeightCheck {
   // Tensors are looked at one by one only where all of them together differ: halves of them.
   template <class DigestOf>
   void compare(const Question& ask, const DigestOf& digest_of) {
-    const auto all = [&](int begin, int end) -> const List<std::uint64_t>& {
+    const auto all = [&](int begin, int end) -> const std::vector<std::uint64_t>& {
       Digest digest;
       for (int t = begin; t < end; ++t) digest.add(static_cast<std::int64_t>(digest_of(Tensor{t})));
       return exchange_.all(digest.value(), Tag{ask.what, begin, ask.step});
@@ -137,11 +139,11 @@ class WeightCheck {
       const int middle = begin + (end - begin) / 2;
       (exchange_.differs(all(begin, middle)) ? end : begin) = middle;
     }
-    const List<std::uint64_t>& ranks = all(begin, end);
+    const std::vector<std::uint64_t>& ranks = all(begin, end);
     const int other = exchange_.differs(ranks);
     throw AgreementError(message({ask.when, ": ranks differ in the ", ask.what, " of '", layout_->name(Tensor{begin}),
-                                  "': rank 0 has digest ", ranks[0], ", rank ", other, " has ", ranks[other], ": ",
-                                  ask.remedy}));
+                                  "': rank 0 has digest ", ranks[0], ", rank ", other, " has ", ranks[to_size(other)],
+                                  ": ", ask.remedy}));
   }
 
   const Layout* layout_;
