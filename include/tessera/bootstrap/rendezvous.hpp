@@ -15,6 +15,7 @@
 #include <tessera/core/clock.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/message.hpp>
+#include <tessera/core/rank_list.hpp>
 
 namespace tessera::rendezvous {
 
@@ -38,20 +39,10 @@ inline constexpr std::chrono::nanoseconds look_again = std::chrono::milliseconds
 
 /// "ranks 1, 2 and 5 have": those that are not among the arrived; of many the first, and how many more. Empty if none.
 inline std::string missing(const std::vector<char>& arrived) {
-  constexpr int most = 8;
-  int count = 0;
-  for (const bool here : arrived) count += !here;
-  if (count == 0) return {};
-  const int named = count <= most ? count : most;
-  std::string who = count == 1 ? "rank " : "ranks ";
-  int so_far = 0;
-  for (std::size_t r = 0; so_far < named; ++r) {
-    if (arrived[r]) continue;
-    who += message({so_far == 0 ? "" : so_far + 1 == count ? " and " : ", ", r});
-    ++so_far;
-  }
-  if (count > named) who += message({" and ", count - named, count - named == 1 ? " other" : " others"});
-  return who + (count == 1 ? " has" : " have");
+  std::vector<int> who;
+  for (std::size_t r = 0; r < arrived.size(); ++r)
+    if (!arrived[r]) who.push_back(static_cast<int>(r));
+  return who.empty() ? std::string() : text_of_ranks(who, 8) + (who.size() == 1 ? " has" : " have");
 }
 
 /// Why time is up at `place`: ranks that have never come or, where all have, those that are there no longer.
