@@ -161,7 +161,7 @@ class Training {
   }
 
  private:
-  static constexpr bool has_streams = requires(Executor e) { e.fork(e.stream()); };
+  static constexpr bool has_streams = StreamExecutor<Executor>;
 
   void fork() {
     if constexpr (has_streams)

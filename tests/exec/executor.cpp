@@ -24,7 +24,7 @@ struct Uncounted : Host {
   void allocated_bytes() const;
 };
 
-static_assert(Executor<Host>);
+static_assert(Executor<Host> && !StreamExecutor<Host>);
 static_assert(!Executor<NoLoops>);
 static_assert(!Executor<Uncounted>);
 static_assert(!Executor<int>);
@@ -54,16 +54,16 @@ struct AddWhatLiesThere {
   const float* wanted;
   float* to;
 
-  bool runs() const noexcept { return *wanted > 0; }
-  auto loaded() const noexcept {
+  bool enabled() const noexcept { return *wanted > 0; }
+  auto bind() const noexcept {
     return [amount = *amount, to = to](index_t i) noexcept { to[i] += amount; };
   }
 };
-static_assert(Deferred<AddWhatLiesThere>);
+static_assert(LateBoundBody<AddWhatLiesThere>);
 
 }  // namespace
 
-TEST_CASE("a deferred body is completed when it runs, or does not run") {
+TEST_CASE("a late-bound body is bound when it runs, or does not run") {
   Host host;
   auto buffer = host.allocate<float>(12);
   float* const x = buffer.span().data();

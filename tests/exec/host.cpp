@@ -104,8 +104,8 @@ struct Delicate {
 struct DelicateOnceComplete {
   const float* third;
   Delicate body;
-  bool runs() const noexcept { return true; }
-  auto loaded() const noexcept {
+  bool enabled() const noexcept { return true; }
+  auto bind() const noexcept {
     return [factor = 1 / *third, x = body.x](index_t i) { x[i] = factor; };
   }
 };

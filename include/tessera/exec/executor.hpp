@@ -11,14 +11,6 @@
 
 namespace tessera {
 
-/// A body that is completed where and when it runs, from numbers in the executor's memory: runs() says whether anything
-/// is done at all, loaded() is what then runs. An executor calls each at least once a loop, on any thread of its own.
-template <class Body>
-concept Deferred = requires(const Body& body) {
-  { body.runs() } noexcept -> std::same_as<bool>;
-  { body.loaded() } noexcept;
-};
-
 namespace executor {
 
 // Bodies that the concept can be tried with.
@@ -49,12 +41,11 @@ concept BufferOf = std::movable<B> && !std::copyable<B> && requires(B buffer, co
 ///   synchronous              its work is done when a call returns, and the host reads its memory
 ///   record(), wait(event)    order it against communication: record() is the event of all work given so far, and what is
 ///                            given after wait(event) starts after that event
-///   for_each(n, body)        body(i) for 0 <= i < n; body may be Deferred
+///   for_each(n, body)        body(i) for 0 <= i < n: exec/loop_body.hpp
 ///   once(task)               task()
 ///   add_squares(values, place, sum)     64-element block sums go to sum->squares, the first non-finite element's place
 ///                            (values[0] has `place`) to sum->first_non_finite if it is the lowest
-///   add_squares_of(n, lead, body, sum)  those of the numbers body(i), the 0th being the lead-th of its block; body may be
-///                            Deferred
+///   add_squares_of(n, lead, body, sum)  those of the numbers body(i), the 0th being the lead-th of its block
 ///   digest(values)           a number by which two sequences of values that differ are told apart
 ///   from_host(n, value, body)   body(i, value(i)) for 0 <= i < n: value on the calling thread, in order
 ///   upload, download         between the host's memory and its own
@@ -88,5 +79,13 @@ concept Executor =
       { back.arrived() } -> std::same_as<bool>;
       executor.check_reachable("", static_cast<const void*>(number), index_t{});
     };
+
+/// An executor whose work is on a stream of a device, stream(). fork(other): what `other` is given from now on runs
+/// after what the executor was given so far. join(other): the other way round.
+template <class E>
+concept StreamExecutor = Executor<E> && requires(E executor) {
+  executor.fork(executor.stream());
+  executor.join(executor.stream());
+};
 
 }  // namespace tessera

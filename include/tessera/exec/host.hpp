@@ -77,8 +77,8 @@ class Host {
   /// threads.
   template <class Body>
   void for_each(index_t n, Body body) {
-    if constexpr (Deferred<Body>) {
-      if (body.runs()) for_each(n, loaded(body));
+    if constexpr (LateBoundBody<Body>) {
+      if (body.enabled()) for_each(n, bound(body));
     } else {
       split(n, [&](index_t begin, index_t end) { vectorize(begin, end, body); });
     }
@@ -108,8 +108,8 @@ class Host {
   /// element of its block. Body: as for for_each. Blocks with a number that is not finite are left out. Blocks.
   template <class Body>
   void add_squares_of(index_t n, index_t lead, Body body, ExactSum* sum) {
-    if constexpr (Deferred<Body>) {
-      if (body.runs()) add_squares_of(n, lead, loaded(body), sum);
+    if constexpr (LateBoundBody<Body>) {
+      if (body.enabled()) add_squares_of(n, lead, bound(body), sum);
     } else {
       std::mutex merging;
       split(lead + n, [&](index_t begin, index_t end) {
@@ -164,9 +164,9 @@ class Host {
   static constexpr index_t least_to_share = index_t{1} << 15;
 
   template <class Body>
-  static auto loaded(const Body& body) {
+  static auto bound(const Body& body) {
     const DefaultFloatEnvironment ieee;
-    return run_scalar([&] { return body.loaded(); });
+    return run_scalar([&] { return body.bind(); });
   }
 
   // Not inlined, as vector code.

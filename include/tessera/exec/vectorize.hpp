@@ -5,6 +5,7 @@
 
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/exec/loop_body.hpp>
 
 // Never inlined: a compiler moves arithmetic past a change of the floating-point environment, but not past a call.
 // g++ would contract under a user's -march=native or -mfma. Flattening takes in whatever the body calls, so that none
@@ -81,7 +82,7 @@ struct Loop {
   TESSERA_ALWAYS_INLINE void operator()() const {
     index_t i = begin;
     index_t looked_at = begin;
-    if constexpr (requires { body.first(i), body.last(i); }) {
+    if constexpr (TwoPhaseBody<Body>) {
       i = halves(looked_at);
     } else {
       for (; end - i >= block; i += block) {
@@ -92,18 +93,18 @@ struct Loop {
       }
     }
     for (; i < end; ++i) body(i);
-    if constexpr (requires { body.after(i, end); })
+    if constexpr (CheckingBody<Body>)
       if (looked_at < end) body.after(looked_at, end);
   }
 
  private:
   TESSERA_ALWAYS_INLINE void prefetch(index_t i) const {
-    if constexpr (requires { body.prefetch(i); }) body.prefetch(i);
+    if constexpr (PrefetchingBody<Body>) body.prefetch(i);
   }
 
   // Some blocks at a time, which are in the first-level cache still.
   TESSERA_ALWAYS_INLINE void look(index_t& looked_at, index_t done) const {
-    if constexpr (requires { body.after(looked_at, done); }) {
+    if constexpr (CheckingBody<Body>) {
       if (done - looked_at < 16 * block) return;
       body.after(looked_at, done);
       looked_at = done;
@@ -162,17 +163,14 @@ auto run_scalar(Code code) {
 }
 
 /// Calls body(i) for begin <= i < end, compiled for `isa`.
-template <class Body>
+template <LoopBody Body>
 void vectorize_as(Isa isa, index_t begin, index_t end, Body body) {
   run_as(isa, vector_code::Loop<Body>{begin, end, body});
 }
 
-/// Calls body(i) for begin <= i < end in the widest vectors of the machine, on the caller's thread. body: a trivially
-/// copyable functor whose calls touch what no other call touches; always inlined, and on clang its arithmetic under
-/// TESSERA_ROUND_EACH_OPERATION. If it has prefetch(i), that is called ahead of every block. If it has first(i) and
-/// last(i), body(i) being one and then the other, last may come a block later. If it has after(first, last), that is
-/// called once some elements are done, so that all of them are once, in order. Does not throw unless body does.
-template <class Body>
+/// Calls body(i) for begin <= i < end in the widest vectors of the machine, on the caller's thread. body: on clang its
+/// arithmetic is under TESSERA_ROUND_EACH_OPERATION. Does not throw unless body does.
+template <LoopBody Body>
 void vectorize(index_t begin, index_t end, Body body) {
   vectorize_as(best_isa(), begin, end, body);
 }

@@ -18,7 +18,7 @@
 namespace tessera {
 namespace {
 
-static_assert(Executor<Cuda>);
+static_assert(Executor<Cuda> && StreamExecutor<Cuda>);
 static_assert(!Cuda::synchronous);
 
 struct Increment {

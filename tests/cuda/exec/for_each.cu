@@ -45,15 +45,15 @@ struct VisitAsTold {
     int much;
     TESSERA_HD void operator()(index_t i) const noexcept { visits[i] += much; }
   };
-  TESSERA_HD bool runs() const noexcept { return told[0] != 0; }
-  TESSERA_HD Loaded loaded() const noexcept { return {visits, told[1]}; }
+  TESSERA_HD bool enabled() const noexcept { return told[0] != 0; }
+  TESSERA_HD Loaded bind() const noexcept { return {visits, told[1]}; }
 };
 
 // The same of packs.
 struct VisitPacksAsTold : VisitAsTold {
   static constexpr int pack_elements = VisitInPacks::pack_elements;
   index_t lead() const noexcept { return 1; }
-  TESSERA_HD VisitInPacks loaded() const noexcept { return {{visits}, 0}; }
+  TESSERA_HD VisitInPacks bind() const noexcept { return {{visits}, 0}; }
 };
 
 struct VisitAll {
@@ -71,8 +71,8 @@ void run(index_t n, const Body& body) {
   REQUIRE(cudaStreamSynchronize(stream.get()) == cudaSuccess);
 }
 
-static_assert(!device::Packed<Visit> && device::Packed<VisitInPacks> && device::Packed<VisitPacksAsTold>);
-static_assert(Deferred<VisitAsTold> && !Deferred<Visit>);
+static_assert(!PackedBody<Visit> && PackedBody<VisitInPacks> && PackedBody<VisitPacksAsTold>);
+static_assert(LateBoundBody<VisitAsTold> && !LateBoundBody<Visit>);
 
 TEST_CASE("a loop visits each index once and none behind its end, also where a grid takes several turns") {
   constexpr index_t grid = device::loop_tuning.threads * device::loop_tuning.blocks_a_multiprocessor;

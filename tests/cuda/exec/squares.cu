@@ -131,8 +131,8 @@ struct ScaledNumber {
     float scale;
     TESSERA_HD float operator()(index_t i) const noexcept { return Number{}(i)*scale; }
   };
-  TESSERA_HD bool runs() const noexcept { return *scale != 0; }
-  TESSERA_HD Loaded loaded() const noexcept { return {*scale}; }
+  TESSERA_HD bool enabled() const noexcept { return *scale != 0; }
+  TESSERA_HD Loaded bind() const noexcept { return {*scale}; }
 };
 
 template <class Body>

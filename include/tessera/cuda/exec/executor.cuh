@@ -43,19 +43,19 @@ class Cuda {
   static constexpr bool synchronous = false;
 
   /// On a stream of its own of the current device. Throws CudaError: no device, no driver, an old one.
-  Cuda() : Cuda(std::make_shared<Line>(CudaStream{}), plain_memory()) {}
+  Cuda() : Cuda(std::make_shared<StreamState>(CudaStream{}), plain_memory()) {}
 
   /// On the caller's compute stream, of the current device; it outlives this and all copies. memory: where buffers come
   /// from. Throws CudaError.
   explicit Cuda(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory = plain_memory())
-      : Cuda(std::make_shared<Line>(stream), std::move(memory)) {}
+      : Cuda(std::make_shared<StreamState>(stream), std::move(memory)) {}
 
-  Cuda(const Cuda& other) : Cuda(other.line_, other.memory_) {}
+  Cuda(const Cuda& other) : Cuda(other.state_, other.memory_) {}
   Cuda(Cuda&&) noexcept = default;
   Cuda& operator=(Cuda&&) noexcept = default;
 
-  cudaStream_t stream() const noexcept { return line_->stream; }
-  int device() const noexcept { return line_->device; }
+  cudaStream_t stream() const noexcept { return state_->stream; }
+  int device() const noexcept { return state_->device; }
 
   /// n elements, zero at first, at a 256-byte border; n = 0 is legal. Throws CudaError.
   template <class T>
@@ -71,7 +71,7 @@ class Cuda {
   /// The event of all work given so far.
   Event record() {
     const device::Use use(device());
-    return Event(line_->events.record(stream()));
+    return Event(state_->events.record(stream()));
   }
   /// What is given from now on runs after `event`.
   void wait(const Event& event) {
@@ -83,18 +83,18 @@ class Cuda {
   /// what the executor was given so far. join: the other way round.
   void fork(cudaStream_t stream) {
     const device::Use use(device());
-    Event(line_->events.record(this->stream())).hold(stream);
+    Event(state_->events.record(this->stream())).hold(stream);
   }
   void join(cudaStream_t stream) {
     const device::Use use(device());
-    Event(line_->joined.record(stream)).hold(this->stream());
+    Event(state_->joined.record(stream)).hold(this->stream());
   }
 
   /// body(i) for 0 <= i < n. What body must be: cuda/exec/for_each.cuh.
   template <class Body>
   void for_each(index_t n, const Body& body) {
     const device::Use use(device());
-    device::for_each(n, body, line_->multiprocessors, stream());
+    device::for_each(n, body, state_->multiprocessors, stream());
   }
 
   /// body(), by one thread.
@@ -112,7 +112,7 @@ class Cuda {
     const auto n = static_cast<index_t>(values.size());
     if (n == 0) return;
     const device::Use use(device());
-    device::launch(device::add_squares_kernel<T>, device::squares_blocks(n, line_->multiprocessors),
+    device::launch(device::add_squares_kernel<T>, device::squares_blocks(n, state_->multiprocessors),
                    device::squares_tuning.threads, stream(), values.data(), n, place, sum);
   }
 
@@ -122,7 +122,7 @@ class Cuda {
   void add_squares_of(index_t n, index_t lead, const Body& body, ExactSum* sum) {
     if (n == 0) return;
     const device::Use use(device());
-    device::launch(device::add_squares_of_kernel<Body>, device::squares_blocks(lead + n, line_->multiprocessors),
+    device::launch(device::add_squares_of_kernel<Body>, device::squares_blocks(lead + n, state_->multiprocessors),
                    device::squares_tuning.threads, stream(), n, lead, body, sum);
   }
 
@@ -131,10 +131,11 @@ class Cuda {
   std::uint64_t digest(std::span<const T> values) {
     const device::Use use(device());
     const auto n = static_cast<index_t>(values.size());
-    std::uint64_t* const sum = line_->word.span().data();
+    std::uint64_t* const sum = state_->word.span().data();
     cuda_check(cudaMemsetAsync(sum, 0, sizeof *sum, stream()), "clearing device memory");
     if (n > 0) {
-      const index_t most = static_cast<index_t>(line_->multiprocessors) * device::digest_tuning.blocks_a_multiprocessor;
+      const auto most =
+          static_cast<index_t>(state_->multiprocessors) * device::digest_tuning.blocks_a_multiprocessor;
       constexpr index_t of_block = device::digest_tuning.threads / 32 * value_digest::block_elements<T>;
       device::launch(device::digest_kernel<T>, device::blocks_for(n, of_block, most), device::digest_tuning.threads,
                      stream(), values.data(), n, sum);
@@ -146,7 +147,7 @@ class Cuda {
   template <class Value, class Body>
   void from_host(index_t n, Value&& value, const Body& body) {
     const device::Use use(device());
-    device::from_host(n, value, body, line_->chunks, line_->multiprocessors, stream());
+    device::from_host(n, value, body, state_->chunks, state_->multiprocessors, stream());
   }
 
   /// Copies between the host's memory and this executor's, behind the work given so far. Block.
@@ -163,7 +164,7 @@ class Cuda {
   template <class T>
   ReadBack<T> read_back(const T* from) {
     const device::Use use(device());
-    return ReadBack<T>(from, stream(), line_->read_backs);
+    return ReadBack<T>(from, stream(), state_->read_backs);
   }
 
   /// Throws BufferError, which names the buffer, unless these bytes are memory of the device, or managed.
@@ -174,9 +175,9 @@ class Cuda {
 
  private:
   // What copies share.
-  struct Line {
-    explicit Line(cudaStream_t of_caller) : stream(of_caller) {}
-    explicit Line(CudaStream of_its_own) : own(std::move(of_its_own)), stream(own->get()) {}
+  struct StreamState {
+    explicit StreamState(cudaStream_t of_caller) : stream(of_caller) {}
+    explicit StreamState(CudaStream of_its_own) : own(std::move(of_its_own)), stream(own->get()) {}
 
     std::optional<CudaStream> own;
     cudaStream_t stream;
@@ -198,10 +199,10 @@ class Cuda {
 
   static std::shared_ptr<DeviceMemory> plain_memory() { return std::make_shared<PlainDeviceMemory>(); }
 
-  Cuda(std::shared_ptr<Line> line, std::shared_ptr<DeviceMemory> memory)
-      : line_(std::move(line)), memory_(std::move(memory)), count_(std::make_shared<ByteCount>()) {}
+  Cuda(std::shared_ptr<StreamState> line, std::shared_ptr<DeviceMemory> memory)
+      : state_(std::move(line)), memory_(std::move(memory)), count_(std::make_shared<ByteCount>()) {}
 
-  std::shared_ptr<Line> line_;
+  std::shared_ptr<StreamState> state_;
   std::shared_ptr<DeviceMemory> memory_;
   std::shared_ptr<ByteCount> count_;
 };

@@ -3,13 +3,10 @@
 
 #include <cuda_runtime.h>
 
-#include <concepts>
-#include <utility>
-
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/cuda/runtime/device.cuh>
-#include <tessera/exec/executor.hpp>
+#include <tessera/exec/loop_body.hpp>
 
 namespace tessera::device {
 
@@ -24,27 +21,9 @@ struct LoopTuning {
 /// way, and leave a thread 64 registers, so that a rule with many numbers keeps them there.
 inline constexpr LoopTuning loop_tuning{.threads = 256, .blocks_a_multiprocessor = 4};
 
-/// What runs in the end: a Deferred body's loaded(), or the body itself.
-template <class Body>
-struct Runs {
-  using Type = Body;
-};
-template <Deferred Body>
-struct Runs<Body> {
-  using Type = decltype(std::declval<const Body&>().loaded());
-};
-
-/// A body whose elements are done in groups of pack_elements: pack<pack_elements>(i, n) does those from the i-th on of
-/// its n, of which the first and the last may not be there. lead() of the first group's come before the 0th.
-template <class Body>
-concept Packed = requires(const Body body, const typename Runs<Body>::Type runs) {
-  { body.lead() } -> std::convertible_to<index_t>;
-  runs.template pack<Body::pack_elements>(index_t{}, index_t{});
-};
-
 template <class Body>
 inline constexpr int elements_at_once = 1;
-template <Packed Body>
+template <PackedBody Body>
 inline constexpr int elements_at_once<Body> = Body::pack_elements;
 
 /// This thread's part of a loop over n elements.
@@ -69,8 +48,8 @@ __device__ void loop(index_t n, index_t lead, const Body& body) {
 template <int pack, class Body>
 __global__ void __launch_bounds__(loop_tuning.threads, loop_tuning.blocks_a_multiprocessor)
     for_each_kernel(index_t n, index_t lead, const __grid_constant__ Body body) {
-  if constexpr (Deferred<Body>) {
-    if (body.runs()) loop<pack>(n, lead, body.loaded());
+  if constexpr (LateBoundBody<Body>) {
+    if (body.enabled()) loop<pack>(n, lead, body.bind());
   } else {
     loop<pack>(n, lead, body);
   }
@@ -89,7 +68,7 @@ void for_each(index_t n, const Body& body, int multiprocessors, cudaStream_t str
   constexpr int pack = elements_at_once<Body>;
   const index_t most = static_cast<index_t>(multiprocessors) * loop_tuning.blocks_a_multiprocessor;
   index_t lead = 0;
-  if constexpr (Packed<Body>) lead = body.lead();
+  if constexpr (PackedBody<Body>) lead = body.lead();
   launch(for_each_kernel<pack, Body>, blocks_for(lead + n, pack * loop_tuning.threads, most), loop_tuning.threads,
          stream, n, lead, body);
 }

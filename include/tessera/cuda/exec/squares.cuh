@@ -205,10 +205,10 @@ __global__ void __launch_bounds__(squares_tuning.threads, squares_tuning.blocks_
 template <class Body>
 __global__ void __launch_bounds__(squares_tuning.threads, squares_tuning.blocks_a_multiprocessor)
     add_squares_of_kernel(index_t n, index_t lead, const __grid_constant__ Body body, ExactSum* sum) {
-  if constexpr (Deferred<Body>) {
-    if (!body.runs()) return;
-    const auto loaded = body.loaded();
-    add_squares(BodyNumbers<decltype(loaded)>{loaded, lead + n, lead}, sum->digits(), nullptr);
+  if constexpr (LateBoundBody<Body>) {
+    if (!body.enabled()) return;
+    const auto bound = body.bind();
+    add_squares(BodyNumbers<decltype(bound)>{bound, lead + n, lead}, sum->digits(), nullptr);
   } else {
     add_squares(BodyNumbers<Body>{body, lead + n, lead}, sum->digits(), nullptr);
   }

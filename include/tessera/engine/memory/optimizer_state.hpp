@@ -32,9 +32,9 @@ struct UpdateOfStep {
   static constexpr int pack_elements = Element::pack_elements;
   index_t lead() const noexcept { return element.lead(); }
 
-  TESSERA_HD bool runs() const noexcept { return numbers->outcome.applied && !(absent && *absent == world); }
+  TESSERA_HD bool enabled() const noexcept { return numbers->outcome.applied && !(absent && *absent == world); }
 
-  TESSERA_HD Element loaded() const noexcept {
+  TESSERA_HD Element bind() const noexcept {
     Element complete = element;
     complete.rule = rule->rule;
     complete.scalars = rule->scalars;
@@ -53,8 +53,8 @@ template <class Body, class Rule, class Precision>
 struct OfUpdate {
   UpdateOfStep<Rule, Precision> update;
 
-  TESSERA_HD bool runs() const noexcept { return update.runs(); }
-  TESSERA_HD Body loaded() const noexcept { return Body{update.loaded()}; }
+  TESSERA_HD bool enabled() const noexcept { return update.enabled(); }
+  TESSERA_HD Body bind() const noexcept { return Body{update.bind()}; }
 };
 
 /// Takes a parameter for the weight itself.
