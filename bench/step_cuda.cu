@@ -92,14 +92,14 @@ class Measurement {
   Plan plan() const { return Sharded<AdamW, Stage, Fp32, Comm>::plan(layout_, comm_.size(), options()); }
 
   // What this rank's stream is given from now on comes behind what all have given theirs.
-  void meet() { executor_.wait(queue_.all_reduce(word_.span(), {"meeting"}, executor_.record())); }
+  void meet() { executor_.wait(queue_.post(AllReduce(word_.span(), {"meeting"}), executor_.record())); }
 
   // Rank 0's number, on all.
   double shared(double value) {
     auto number = executor_.template allocate<double>(1);
     value = comm_.rank() == 0 ? value : 0;
     executor_.upload(number.span(), &value);
-    executor_.wait(queue_.all_reduce(number.span(), {"a number of rank 0"}, executor_.record()));
+    executor_.wait(queue_.post(AllReduce(number.span(), {"a number of rank 0"}), executor_.record()));
     executor_.download(std::span<const double>(number.span()), &value);
     return value;
   }
@@ -139,10 +139,10 @@ class Measurement {
       times.gathers_a_step = 2 - static_cast<double>(plan().gathered_buckets.copies) / sharding.buckets();
     for (int i = 0; i <= setting_.steps; ++i) {
       const double reductions = of_all_buckets([&](int b, std::span<float> whole, std::span<float> mine) {
-        return queue_.reduce_scatter(std::span<const float>(whole), mine, flat.part(b), 1, {"bucket", b}, {});
+        return queue_.post(ReduceScatter(std::span<const float>(whole), mine, flat.part(b), {"bucket", b}), {});
       });
       const double gathers = of_all_buckets([&](int b, std::span<float> whole, std::span<float> mine) {
-        return queue_.all_gather(std::span<const float>(mine), whole, flat.part(b), {"bucket", b}, {});
+        return queue_.post(AllGather(std::span<const float>(mine), whole, flat.part(b), {"bucket", b}), {});
       });
       const double clear = seconds([&] {
         for (int b = 0; b < sharding.buckets(); ++b)

@@ -106,6 +106,32 @@ TEST_CASE("nor does one that is watched") {
   CHECK(timeline.tracks()[0]->lost() > 0);
 }
 
+TEST_CASE("nor does a queue that is given calls of several pieces") {
+  std::atomic<int> arrived{0};
+  run_ranks(2, [&](Local& comm) {
+    float numbers[3] = {1, 1, 1};
+    auto queue = comm.queue(std::chrono::seconds(30));
+    const std::span<float> all(numbers);
+    const Piece<float> pieces[] = {{all.first(1), all.first(1)}, {all.last(2), all.last(2)}};
+    const auto post = [&](int count) {
+      for (int i = 0; i < count; ++i) queue.post(AllReduce<float>(pieces, {"x", i, 0})).wait();
+    };
+    post(4);
+    const auto together = [&](int ranks) {
+      ++arrived;
+      while (arrived < ranks) std::this_thread::yield();
+    };
+    together(2);
+    const long before = allocations;
+    together(4);
+    post(20);
+    together(6);
+    const long after = allocations;
+    together(8);
+    CHECK(after == before);
+  });
+}
+
 // Each buffer in turn is the first that rank 1 has no memory for. How many there are.
 template <class Stage>
 int check_missing_memory_is_said_on_all_ranks() {

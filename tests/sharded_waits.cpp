@@ -205,35 +205,32 @@ struct WatchedHost : Host {
   index_t peak_bytes() const noexcept { return memory->peak(); }
 };
 
-class Watched {
+class Watched : public CommunicatorDecorator<Local> {
  public:
   using Executor = WatchedHost;
-  static constexpr bool ordered = Local::ordered;
 
-  Watched(Local comm, Watch& watch) : comm_(std::move(comm)), watch_(&watch) {}
+  Watched(Local comm, Watch& watch) : CommunicatorDecorator(std::move(comm)), watch_(&watch) {}
 
-  class Queue {
+  class Queue : public QueueDecorator<Local::Queue> {
    public:
     Queue(const Local& comm, std::chrono::nanoseconds timeout, Watch* watch)
-        : queue_(comm.queue(timeout)), watch_(watch) {}
+        : QueueDecorator(comm, timeout), watch_(watch) {}
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
     ~Queue() { withdraw(); }
 
-    auto reduce_scatter(auto in, auto out, auto... rest) { return queue_.reduce_scatter(in, out, rest...); }
-    auto all_gather(auto in, auto out, auto... rest) {
-      return watch_->gathers.add(queue_.all_gather(in, out, rest...));
+    template <CollectiveCall Call>
+    Event post(const Call& call, const Event& after = {}) {
+      const Event event = QueueDecorator::post(call, after);
+      return Call::kind == Collective::all_gather ? watch_->gathers.add(event) : event;
     }
-    auto all_reduce(auto inout, auto... rest) { return queue_.all_reduce(inout, rest...); }
-    auto all_to_all(auto in, auto out, auto... rest) { return queue_.all_to_all(in, out, rest...); }
-    auto broadcast(auto inout, auto... rest) { return queue_.broadcast(inout, rest...); }
     void drop() noexcept {
       withdraw();
-      queue_.drop();
+      QueueDecorator::drop();
     }
-    void leave() noexcept {
+    void detach() noexcept {
       withdraw();
-      communicator::leave(queue_);
+      QueueDecorator::detach();
     }
 
    private:
@@ -241,18 +238,14 @@ class Watched {
       if (!std::exchange(withdrawn_, true)) watch_->held_when_withdrawn.push_back(watch_->memory->held());
     }
 
-    Local::Queue queue_;
     Watch* watch_;
     bool withdrawn_ = false;
   };
 
-  int rank() const { return comm_.rank(); }
-  int size() const { return comm_.size(); }
   Executor executor() const { return Executor(watch_->memory); }
-  Queue queue(std::chrono::nanoseconds timeout) const { return Queue(comm_, timeout, watch_); }
+  Queue queue(std::chrono::nanoseconds timeout) { return Queue(below(), timeout, watch_); }
 
  private:
-  Local comm_;
   Watch* watch_;
 };
 

@@ -96,7 +96,7 @@ class Ledger {
   void add_up(std::span<T> values) {
     auto sums = executor_.template allocate<T>(std::ssize(values));
     executor_.upload(sums.span(), values.data());
-    executor_.wait(queue_.all_reduce(sums.span(), {"numbers of all ranks"}, executor_.record()));
+    executor_.wait(queue_.post(tessera::AllReduce(sums.span(), {"numbers of all ranks"}), executor_.record()));
     executor_.download(std::span<const T>(sums.span()), values.data());
   }
 
@@ -114,7 +114,7 @@ class Ledger {
   // The steps up to `last` that were not read yet. Each rank has left zeros where others have losses: sums are exact.
   void read(std::int64_t last) {
     std::vector<double> losses(losses_.span().size());
-    executor_.wait(queue_.all_reduce(losses_.span(), {"losses up to step", last}, executor_.record()));
+    executor_.wait(queue_.post(tessera::AllReduce(losses_.span(), {"losses up to step", last}), executor_.record()));
     executor_.download(std::span<const double>(losses_.span()), losses.data());
     for (const auto& report : reports_) {
       const std::int64_t step = std::ssize(result_.losses);

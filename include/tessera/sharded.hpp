@@ -103,8 +103,8 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
       if (std::uncaught_exceptions() == exceptions_) this->finish();
     } catch (const Error&) {  // the ranks that failed say why
     }
-    communicator::leave(reductions_);  // while what was handed to them still lives
-    communicator::leave(gathers_);
+    communicator::detach(reductions_);  // while what was handed to them still lives
+    communicator::detach(gathers_);
   }
 
   /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way, and throws

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <vector>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/comm/local/local.hpp>
@@ -15,7 +16,8 @@ static_assert(Communicator<Self> && Communicator<Local> && Communicator<Recordin
               Communicator<Recording<Local>>);
 static_assert(Self::ordered && Local::ordered && Recording<Local>::ordered);
 static_assert(!std::movable<Local::Queue>);
-static_assert(LeavingQueue<Local::Queue> && LeavingQueue<Recording<Local>::Queue> && !LeavingQueue<Self::Queue>);
+static_assert(DetachableQueue<Local::Queue> && DetachableQueue<Recording<Local>::Queue> &&
+              !DetachableQueue<Self::Queue>);
 
 // What must not conform.
 static_assert(!Communicator<int> && !Communicator<Host> && !Communicator<Local::Queue>);
@@ -32,16 +34,26 @@ struct WithoutQueue : private Self {
 struct AlmostSelf : Self {};
 struct QueueWithoutDrop : Self {
   struct Queue : private Self::Queue {
-    using Self::Queue::all_gather, Self::Queue::all_reduce, Self::Queue::all_to_all, Self::Queue::broadcast,
-        Self::Queue::reduce_scatter;
+    using Self::Queue::Event, Self::Queue::post;
   };
   Queue queue(std::chrono::nanoseconds) const { return {}; }
 };
-struct QueueWithoutScale : Self {
+struct QueueWithoutSums : Self {
   struct Queue : Self::Queue {
-    template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, Tag tag, const Event& after = {}) {
-      return Self::Queue::reduce_scatter(in, out, part, 1, tag, after);
+    template <class Call>
+    requires(Call::kind != Collective::reduce_scatter) Event post(const Call& call, const Event& after = {}) {
+      return Self::Queue::post(call, after);
+    }
+  };
+  Queue queue(std::chrono::nanoseconds) const { return {}; }
+};
+// What the library does not call is not asked for.
+struct QueueOfFewCalls : Self {
+  struct Queue : Self::Queue {
+    template <class Call>
+    requires(Call::kind != Collective::all_to_all && Call::kind != Collective::broadcast) Event
+        post(const Call& call, const Event& after = {}) {
+      return Self::Queue::post(call, after);
     }
   };
   Queue queue(std::chrono::nanoseconds) const { return {}; }
@@ -50,47 +62,46 @@ struct AnotherExecutor : Self {
   using Executor = int;
 };
 static_assert(!Communicator<WithoutRank> && !Communicator<WithoutOrder> && !Communicator<WithoutQueue>);
-static_assert(!Communicator<QueueWithoutDrop> && !Communicator<QueueWithoutScale> && !Communicator<AnotherExecutor>);
-static_assert(Communicator<AlmostSelf>);
+static_assert(!Communicator<QueueWithoutDrop> && !Communicator<QueueWithoutSums> && !Communicator<AnotherExecutor>);
+static_assert(Communicator<AlmostSelf> && Communicator<QueueOfFewCalls>);
+static_assert(!Posts<QueueOfFewCalls::Queue, AllToAll<float>> && Posts<Self::Queue, AllToAll<float>>);
+static_assert(!Posts<Self::Queue, int> && !Posts<Self::Queue, Piece<float>>);
+static_assert(GroupingQueue<Local::Queue, AllGather<float>> &&
+              !GroupingQueue<QueueOfFewCalls::Queue, AllGather<float>>);
 
-TEST_CASE("a slice is what is left of a part, the last ones short or empty") {
-  for (index_t elements : {0, 1, 7, 8, 9, 24})
-    for (index_t part : {0, 1, 3, 8}) {
-      index_t next = 0;
-      for (int r = 0; r < 4; ++r) {
-        const Slice slice(elements, part, r);
-        CHECK(slice.begin == next);
-        CHECK(slice.size <= part);
-        next += slice.size;
-      }
-      CHECK(next == std::min(elements, 4 * part));
-    }
-}
-
-TEST_CASE("a tag is told with its units, one or the first and the last, of long names the end") {
-  CHECK(Tag{"norm of step", 5, 6}.text() == "norm of step 5, pass 6");
-  CHECK(Tag{"gradients of bucket", 4, 17, {"body", "body"}}.text() == "gradients of bucket 4, unit 'body', pass 17");
-  CHECK(Tag{"gradients of bucket", 4, 17, {"body", "head"}}.text() ==
-        "gradients of bucket 4, units 'body' to 'head', pass 17");
-  const std::string longest = "encoder.layers.17.self_attention";
-  CHECK(UnitNames(longest.substr(1), longest.substr(1)).text() == "unit 'ncoder.layers.17.self_attention'");
-  CHECK(UnitNames(longest, longest).text() == "unit '...der.layers.17.self_attention'");
-}
-
-TEST_CASE("leaving a queue that cannot tell it from a drop drops") {
+TEST_CASE("detaching from a queue that cannot tell it from a drop drops") {
   struct Plain {
     int dropped = 0;
     void drop() noexcept { ++dropped; }
   } plain;
-  communicator::leave(plain);
+  communicator::detach(plain);
   CHECK(plain.dropped == 1);
 }
 
-TEST_CASE("collectives and element types have the names that messages use") {
-  CHECK(std::string(name(Collective::reduce_scatter)) == "reduce_scatter");
-  CHECK(std::string(name(Collective::broadcast)) == "broadcast");
-  CHECK(std::string(element_type<bfloat16>().name) == "bfloat16");
-  CHECK(element_type<std::uint64_t>().bytes == 8);
+// The order in which a queue was given calls.
+struct Noted {
+  using Event = HostEvent;
+  std::vector<index_t> posted;
+  template <class T>
+  Event post(const AllGather<T>& call, const Event&) {
+    posted.push_back(call.tag.index);
+    return {};
+  }
+};
+
+TEST_CASE("a queue that cannot post several calls as one is given them one by one") {
+  Noted noted;
+  const float x = 1;
+  float y = 0;
+  std::vector<AllGather<float>> calls;
+  for (index_t i = 0; i < 3; ++i) calls.emplace_back(std::span(&x, 1), std::span(&y, 1), 1, Tag{"x", i, 0});
+  communicator::post(noted, std::span<const AllGather<float>>(calls));
+  CHECK(noted.posted == std::vector<index_t>{0, 1, 2});
+}
+
+TEST_CASE("of communicators that say nothing, no reduction needs a workspace") {
+  CHECK_FALSE(needs_workspace<Self, float, float>());
+  CHECK_FALSE(needs_workspace<Recording<Local>, bfloat16, float>());
 }
 
 }  // namespace

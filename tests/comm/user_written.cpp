@@ -4,6 +4,7 @@
 
 #include <tessera/tessera.hpp>
 
+#include "needs_workspace.hpp"
 #include "page.hpp"
 #include "training.hpp"
 
@@ -11,38 +12,28 @@ namespace {
 
 // [communicators.md]
 template <class Comm>
-class Counting {
+class Counting : public tessera::CommunicatorDecorator<Comm> {
  public:
-  using Executor = typename Comm::Executor;
-  static constexpr bool ordered = Comm::ordered;
-
-  Counting(Comm comm, int* count) : comm_(comm), count_(count) {}
-
-  class Queue {
+  class Queue : public tessera::QueueDecorator<typename Comm::Queue> {
    public:
-    Queue(const Counting& counting, std::chrono::nanoseconds timeout)
-        : queue_(Comm(counting.comm_).queue(timeout)), count_(counting.count_) {}
+    Queue(Comm& comm, std::chrono::nanoseconds timeout, int* count)
+        : Queue::QueueDecorator(comm, timeout), count_(count) {}
 
-    auto reduce_scatter(auto in, auto out, auto... rest) { return ++*count_, queue_.reduce_scatter(in, out, rest...); }
-    auto all_gather(auto in, auto out, auto... rest) { return ++*count_, queue_.all_gather(in, out, rest...); }
-    auto all_reduce(auto inout, auto... rest) { return ++*count_, queue_.all_reduce(inout, rest...); }
-    auto all_to_all(auto in, auto out, auto... rest) { return ++*count_, queue_.all_to_all(in, out, rest...); }
-    auto broadcast(auto inout, auto... rest) { return ++*count_, queue_.broadcast(inout, rest...); }
-    void drop() noexcept { queue_.drop(); }
-    void leave() noexcept { tessera::communicator::leave(queue_); }
+    template <tessera::CollectiveCall Call>
+    auto post(const Call& call, const typename Queue::Event& after = {}) {
+      ++*count_;
+      return Queue::QueueDecorator::post(call, after);
+    }
 
    private:
-    typename Comm::Queue queue_;
     int* count_;
   };
 
-  int rank() const { return comm_.rank(); }
-  int size() const { return comm_.size(); }
-  Executor executor() const { return comm_.executor(); }
-  Queue queue(std::chrono::nanoseconds timeout) const { return Queue(*this, timeout); }
+  Counting(Comm comm, int* count) : Counting::CommunicatorDecorator(comm), count_(count) {}
+
+  Queue queue(std::chrono::nanoseconds timeout) { return Queue(this->below(), timeout, count_); }
 
  private:
-  Comm comm_;
   int* count_;
 };
 // [end]
@@ -51,20 +42,38 @@ TEST_CASE("the page shows the communicator that is compiled here") {
   CHECK(tessera::testing::page_shows("docs/communicators.md", "tests/comm/user_written.cpp", "communicators.md"));
 }
 
+// The collectives that Counting<Comm> sees of a rank in three steps of Stage.
+template <class Stage, class Precision, class Comm>
+int counted(tessera::Local& local) {
+  int count = 0;
+  Counting<Comm> comm(Comm(local), &count);
+  tessera::Layout layout;
+  layout.add_unit("only");
+  layout.add_tensor("w", {100});
+  tessera::Sharded<tessera::Sgd, Stage, Precision, Counting<Comm>> optimizer(comm, layout, {}, tessera::Sgd{});
+  optimizer.initialize(tessera::testing::made_up_weight);
+  count = 0;
+  tessera::testing::run_steps(optimizer, comm.rank(), 2, 3, 1);
+  return count;
+}
+
 TEST_CASE("a user's communicator trains and sees every collective") {
   static_assert(tessera::Communicator<Counting<tessera::Local>>);
   tessera::run_ranks(2, [&](tessera::Local& local) {
-    int count = 0;
-    Counting<tessera::Local> comm(local, &count);
-    tessera::Layout layout;
-    layout.add_unit("only");
-    layout.add_tensor("w", {100});
-    tessera::Sharded<tessera::Sgd, tessera::Stage1, tessera::Fp32, Counting<tessera::Local>> optimizer(comm, layout, {},
-                                                                                                       tessera::Sgd{});
-    optimizer.initialize(tessera::testing::made_up_weight);
-    count = 0;
-    tessera::testing::run_steps(optimizer, comm.rank(), 2, 3, 1);
-    CHECK(count == 3 * 3);  // a reduce-scatter, the norm's all-reduce and an all-gather a step
+    // a reduce-scatter, the norm's all-reduce and an all-gather per step
+    CHECK(counted<tessera::Stage1, tessera::Fp32, tessera::Local>(local) == 3 * 3);
+  });
+}
+
+TEST_CASE("it hands on what a communicator below needs besides: a workspace, a timeline, leaving") {
+  using Comm = tessera::testing::NeedsWorkspace;
+  using Queue = Counting<Comm>::Queue;
+  static_assert(tessera::needs_workspace<Counting<Comm>, tessera::bfloat16, float>());
+  static_assert(!tessera::needs_workspace<Counting<tessera::Local>, tessera::bfloat16, float>());
+  static_assert(tessera::DetachableQueue<Queue> && tessera::TimedQueue<Queue>);
+  tessera::run_ranks(2, [&](tessera::Local& local) {
+    CHECK(counted<tessera::Stage1, tessera::Fp32, Comm>(local) == 3 * 3);
+    CHECK(counted<tessera::Stage3, tessera::Bf16ReduceFp32, Comm>(local) > 0);
   });
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <tessera/comm/decorators/decorator.hpp>
 #include <tessera/cuda/runtime/event.cuh>
 #include <tessera/cuda/runtime/stream.cuh>
 
@@ -56,82 +57,65 @@ class Sent {
 };
 
 template <class Comm>
-class Late {
+class Late : public CommunicatorDecorator<Comm> {
  public:
-  using Executor = typename Comm::Executor;
-  static constexpr bool ordered = Comm::ordered;
+  class Queue : public QueueDecorator<typename Comm::Queue> {
+    using Below = QueueDecorator<typename Comm::Queue>;
 
-  class Queue {
    public:
     using Event = CudaEvent;
 
     Queue(Comm& comm, Sent* sent, std::chrono::nanoseconds timeout)
-        : queue_(comm.queue(timeout)), sent_(sent), compute_(comm.executor().stream()) {}
+        : Below(comm, timeout), sent_(sent), compute_(comm.executor().stream()) {}
 
-    template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
-                         const Event& after = {}) {
-      return queue_.reduce_scatter(in, out, part, scale, tag, late(after));
+    template <CollectiveCall Call>
+    Event post(const Call& call, const Event& after = {}) {
+      if constexpr (Call::kind == Collective::all_gather)
+        if (sent_) return gather(call, after);
+      return Below::post(call, late(after));
     }
-    template <class T>
-    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
-      if (!sent_) return queue_.all_gather(in, out, part, tag, late(after));
-      const Sent::Copies copies = sent_->of(in.size_bytes());
-      copy(copies.before, in, compute_);
-      after.hold(line_.get());
-      delay(line_.get());
-      queue_.all_gather(in, out, part, tag, Event(events_.record(line_.get()))).hold(line_.get());
-      copy(copies.after, in, line_.get());
-      return Event(events_.record(line_.get()));
-    }
-    template <class T>
-    Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
-      return queue_.all_reduce(inout, tag, late(after));
-    }
-    template <class T>
-    Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
-      return queue_.all_to_all(in, out, tag, late(after));
-    }
-    template <class T>
-    Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
-      return queue_.broadcast(inout, root, tag, late(after));
-    }
-    void join(cudaStream_t producer) { queue_.join(producer); }
     void drop() noexcept {
-      cudaStreamSynchronize(line_.get());
-      queue_.drop();
+      cudaStreamSynchronize(stream_.get());
+      Below::drop();
     }
+    void detach() noexcept { drop(); }
 
    private:
+    template <class T>
+    Event gather(const AllGather<T>& call, const Event& after) {
+      const std::span<const T> in = call.pieces.begin()->in;
+      const Sent::Copies copies = sent_->of(in.size_bytes());
+      copy(copies.before, in, compute_);
+      after.hold(stream_.get());
+      delay(stream_.get());
+      Below::post(call, Event(events_.record(stream_.get()))).hold(stream_.get());
+      copy(copies.after, in, stream_.get());
+      return Event(events_.record(stream_.get()));
+    }
     Event late(const Event& after) {
       if (sent_) return after;
-      after.hold(line_.get());
-      delay(line_.get());
-      return Event(events_.record(line_.get()));
+      after.hold(stream_.get());
+      delay(stream_.get());
+      return Event(events_.record(stream_.get()));
     }
     template <class T>
     static void copy(std::byte* to, std::span<const T> from, cudaStream_t stream) {
       REQUIRE(cudaMemcpyAsync(to, from.data(), from.size_bytes(), cudaMemcpyDeviceToDevice, stream) == cudaSuccess);
     }
 
-    typename Comm::Queue queue_;
     Sent* sent_;
     cudaStream_t compute_;
-    CudaStream line_;
+    CudaStream stream_;
     EventRing events_;
   };
 
   explicit Late(Comm comm) : Late(std::move(comm), nullptr) {}
   /// Gathers alone are late, so that all else overtakes them; `sent` has what they send.
-  Late(Comm comm, Sent* sent) : comm_(std::move(comm)), sent_(sent) {}
+  Late(Comm comm, Sent* sent) : CommunicatorDecorator<Comm>(std::move(comm)), sent_(sent) {}
 
-  int rank() const { return comm_.rank(); }
-  int size() const { return comm_.size(); }
-  Executor executor() const { return comm_.executor(); }
-  Queue queue(std::chrono::nanoseconds timeout) { return Queue(comm_, sent_, timeout); }
+  Queue queue(std::chrono::nanoseconds timeout) { return Queue(this->below(), sent_, timeout); }
 
  private:
-  Comm comm_;
   Sent* sent_;
 };
 

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include <tessera/comm/decorators/decorator.hpp>
 #include <tessera/comm/local/call.hpp>
 #include <tessera/cuda/nccl/nccl.cuh>
 
@@ -65,8 +66,7 @@ inline local::Call gather_of_bucket(index_t bucket) {
   return {.kind = Collective::all_gather,
           .in = element_type<float>(),
           .out = element_type<float>(),
-          .elements = 4096,
-          .part = 1024,
+          .pieces = {{4096, 1024}},
           .tag = {"parameters of bucket", bucket, 2}};
 }
 
@@ -101,65 +101,41 @@ void run_nccl_ranks(int world, F f) {
   for (const std::string& error : errors_of_ranks(world, f)) CHECK(error == "");
 }
 
-/// Comm, whose queues are lent what their reductions need, of up to so many bytes.
+/// Comm, whose reductions are given a workspace, of up to so many bytes.
 template <class Comm>
-class Lent {
+class WithWorkspace : public CommunicatorDecorator<Comm> {
  public:
-  using Executor = typename Comm::Executor;
-  static constexpr bool ordered = Comm::ordered;
-
-  class Queue {
-   public:
-    using Event = typename Executor::Event;
-
-    Queue(Comm& comm, std::chrono::nanoseconds timeout)
-        : staging_(comm.executor().template allocate<float>(index_t{1} << 17)), queue_(comm.queue(timeout)) {
-      comm.executor().record().wait();  // it is clear
-      queue_.lend(std::as_writable_bytes(staging_.span()));
-    }
-
-    template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
-                         const Event& after = {}) {
-      return queue_.reduce_scatter(in, out, part, scale, tag, after);
-    }
-    template <class T>
-    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
-      return queue_.all_gather(in, out, part, tag, after);
-    }
-    template <class T>
-    Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
-      return queue_.all_reduce(inout, tag, after);
-    }
-    template <class T>
-    Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
-      return queue_.all_to_all(in, out, tag, after);
-    }
-    template <class T>
-    Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
-      return queue_.broadcast(inout, root, tag, after);
-    }
-    void drop() noexcept { queue_.drop(); }
-
-   private:
-    typename Executor::template Buffer<float> staging_;
-    typename Comm::Queue queue_;
+  struct Workspace {
+    typename Comm::Executor::template Buffer<float> workspace;
   };
 
-  explicit Lent(Comm comm) : comm_(std::move(comm)) {}
-  int rank() const { return comm_.rank(); }
-  int size() const { return comm_.size(); }
-  Executor executor() const { return comm_.executor(); }
-  Queue queue(std::chrono::nanoseconds timeout) { return Queue(comm_, timeout); }
+  // The workspace outlives the queue.
+  class Queue : Workspace, public QueueDecorator<typename Comm::Queue> {
+    using Below = QueueDecorator<typename Comm::Queue>;
 
- private:
-  Comm comm_;
+   public:
+    using Event = typename Below::Event;
+
+    Queue(Comm& comm, std::chrono::nanoseconds timeout)
+        : Workspace{comm.executor().template allocate<float>(index_t{1} << 17)}, Below(comm, timeout) {
+      comm.executor().record().wait();  // it is clear
+    }
+
+    template <CollectiveCall Call>
+    Event post(Call call, const Event& after = {}) {
+      if constexpr (requires { call.workspace; }) call.workspace = std::as_writable_bytes(this->workspace.span());
+      return Below::post(call, after);
+    }
+  };
+
+  explicit WithWorkspace(Comm comm) : CommunicatorDecorator<Comm>(std::move(comm)) {}
+  Queue queue(std::chrono::nanoseconds timeout) { return Queue(this->below(), timeout); }
 };
 
 /// For comm/local/cases.hpp.
 template <class C>
 struct OverNccl {
-  using Comm = Lent<C>;
+  using Comm = WithWorkspace<C>;
   template <class T>
   using Memory = DeviceMemory<T>;
 

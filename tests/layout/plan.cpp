@@ -153,17 +153,17 @@ TEST_CASE("gradients reduced in another type than they are written have a buffer
 
 TEST_CASE("what a communicator stages is the longest bucket's parts, where it does and if there is anybody else") {
   Footprint of = zero_paper(2);
-  of.partial_sums_staged = true;
+  of.partial_sums_need_workspace = true;
   const Sharding sharding(two_layers(), 3, 1);
-  CHECK(make_plan(sharding, {}, of).staged_gradients.bytes() == 0);
-  CHECK(make_plan(sharding, {.micro_batches = 2}, of).staged_gradients.bytes() ==
+  CHECK(make_plan(sharding, {}, of).reduction_workspace.bytes() == 0);
+  CHECK(make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() ==
         2 * 3 * sharding.trainable().longest_part());
   of.passes_added_in_place = true;
-  CHECK(make_plan(sharding, {.micro_batches = 2}, of).staged_gradients.bytes() == 0);
-  of.sums_staged = true;
-  CHECK(make_plan(sharding, {.micro_batches = 2}, of).staged_gradients.bytes() ==
+  CHECK(make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() == 0);
+  of.sums_need_workspace = true;
+  CHECK(make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() ==
         2 * 3 * sharding.trainable().longest_part());
-  CHECK(make_plan(Sharding(two_layers(), 1, 1), {}, of).staged_gradients.bytes() == 0);
+  CHECK(make_plan(Sharding(two_layers(), 1, 1), {}, of).reduction_workspace.bytes() == 0);
 }
 
 TEST_CASE("slots and pools never outnumber the buckets") {

@@ -83,11 +83,11 @@ TEST_CASE("collectives do what those of the communicator below do") {
           auto queue = comm.queue(std::chrono::seconds(30));
           const auto mine = static_cast<float>(comm.rank());
           Floats leaves(9, mine), sum(3), parts(9), sent{mine, mine, mine}, received(3), root(2, mine);
-          queue.reduce_scatter(In(leaves), Out(sum), 3, 2, {"g", 0, 0});
-          queue.all_gather(In(sum), Out(parts), 3, {"p", 0, 0});
-          queue.all_to_all(In(sent), Out(received), {"t", 0, 0});
-          queue.broadcast(Out(root), 2, {"b", 0, 0});
-          queue.all_reduce(Out(leaves), {"n", 0, 0}).wait();
+          queue.post(ReduceScatter(In(leaves), Out(sum), 3, {"g", 0, 0}, 2));
+          queue.post(AllGather(In(sum), Out(parts), 3, {"p", 0, 0}));
+          queue.post(AllToAll(In(sent), Out(received), {"t", 0, 0}));
+          queue.post(Broadcast(Out(root), 2, {"b", 0, 0}));
+          queue.post(AllReduce(Out(leaves), {"n", 0, 0})).wait();
           CHECK(parts == Floats(9, 6));
           CHECK(received == Floats{0, 1, 2});
           CHECK(root == Floats(2, 2));
@@ -124,7 +124,7 @@ TEST_CASE("an event is done when the network's time is over, on every rank") {
     auto queue = comm.queue(std::chrono::seconds(30));
     Floats x(3000, 1.0f);
     const Clock::time_point begin = Clock::now();
-    const HostEvent event = queue.all_reduce(Out(x), {"x", 0, 0});
+    const HostEvent event = queue.post(AllReduce(Out(x), {"x", 0, 0}));
     event.wait();
     CHECK(seconds_of(Clock::now() - begin) >= 0.9999 * network.seconds(Collective::all_reduce, 12000, 3));
     CHECK(event.done());
@@ -143,7 +143,7 @@ TEST_CASE("the last rank starts the clock") {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
       last_came = Clock::now();
     }
-    queue.all_reduce(Out(&x, 1), {"x", 0, 0}).wait();
+    queue.post(AllReduce(Out(&x, 1), {"x", 0, 0})).wait();
     CHECK(Clock::now() >= last_came + std::chrono::microseconds(3999));
   });
 }
@@ -162,7 +162,7 @@ TEST_CASE("collectives of all queues take turns on the one link that a rank has"
           for (int i = 0; i < 12; ++i) {
             // the two ranks post in opposite order
             auto& queue = (i + comm.rank()) % 2 ? first : second;
-            events[i] = queue.all_reduce(Out(xs).subspan((i / 2 * 2) + (&queue == &first), 1), {"x", i / 2, 0});
+            events[i] = queue.post(AllReduce(Out(xs).subspan((i / 2 * 2) + (&queue == &first), 1), {"x", i / 2, 0}));
           }
           for (const HostEvent& event : events) event.wait();
           CHECK(seconds_of(Clock::now() - begin[comm.rank()]) >= 0.9999 * 12 * 2e-3);
@@ -179,7 +179,7 @@ TEST_CASE("posting takes no time, and waiting takes none of the processor's") {
     std::vector<Floats> xs(50, Floats(10, 1.0f));  // outlive the queue, and with it what is in flight
     auto queue = comm.queue(std::chrono::seconds(30));
     std::vector<HostEvent> events;
-    for (int i = 0; i < 50; ++i) events.push_back(queue.all_reduce(Out(xs[i]), {"x", i, 0}));
+    for (int i = 0; i < 50; ++i) events.push_back(queue.post(AllReduce(Out(xs[i]), {"x", i, 0})));
     for (const HostEvent& event : events) CHECK(!event.done());
   });
   const auto processor_seconds = [] {
@@ -192,7 +192,7 @@ TEST_CASE("posting takes no time, and waiting takes none of the processor's") {
     auto queue = comm.queue(std::chrono::seconds(30));
     float x = 1;
     const double begin = processor_seconds();
-    queue.all_reduce(Out(&x, 1), {"x", 0, 0}).wait();
+    queue.post(AllReduce(Out(&x, 1), {"x", 0, 0})).wait();
     CHECK(processor_seconds() - begin < 0.01);  // of 0.04
   });
 }
@@ -208,11 +208,11 @@ TEST_CASE("a drop ends the time of what all have joined, withdraws the rest and 
             auto queue = comm.queue(std::chrono::seconds(30));
             for (int round = 0; round < 3; ++round) {
               Floats x(200, 1.0f), lost(200, 1.0f), never(200, 1.0f);
-              const HostEvent good = queue.all_reduce(Out(x), {"x", 0, round});
+              const HostEvent good = queue.post(AllReduce(Out(x), {"x", 0, round}));
               HostEvent first, second;
               if (comm.rank() != round) {
-                first = queue.all_reduce(Out(lost), {"lost", 0, round});
-                second = queue.all_reduce(Out(never), {"never", 0, round});
+                first = queue.post(AllReduce(Out(lost), {"lost", 0, round}));
+                second = queue.post(AllReduce(Out(never), {"never", 0, round}));
                 CHECK(!second.done());
               }
               all_have_come.arrive_and_wait();
@@ -237,14 +237,14 @@ TEST_CASE("a rank in an epoch that another has dropped learns who did, and of wh
   run_simulated(wire, [&](Simulated<Local>& comm) {
     auto queue = comm.queue(std::chrono::seconds(30));
     float x = 1, lost = 1;
-    queue.all_reduce(Out(&x, 1), {"x", 0, 0}).wait();
+    queue.post(AllReduce(Out(&x, 1), {"x", 0, 0})).wait();
     if (comm.rank() != 1) {
-      CHECK_THROWS_WITH_AS(queue.all_reduce(Out(&lost, 1), {"gradients of bucket", 2, 9}).wait(),
+      CHECK_THROWS_WITH_AS(queue.post(AllReduce(Out(&lost, 1), {"gradients of bucket", 2, 9})).wait(),
                            doctest::Contains("rank 1 dropped pass 9 and does not join all_reduce of 1 float"),
                            CommError);
     }
     queue.drop();
-    queue.all_reduce(Out(&x, 1), {"x", 1, 0}).wait();
+    queue.post(AllReduce(Out(&x, 1), {"x", 1, 0})).wait();
     CHECK(x == 9);
   });
 }
@@ -255,13 +255,13 @@ TEST_CASE("who leaves a queue has left, and what it had joined without the other
     auto queue = comm.queue(std::chrono::seconds(30)), other = comm.queue(std::chrono::seconds(30));
     float x = 1, y = 1;
     if (comm.rank() == 1) {
-      queue.all_reduce(Out(&x, 1), {"x", 0, 0});
-      queue.leave();
-      queue.leave();
+      queue.post(AllReduce(Out(&x, 1), {"x", 0, 0}));
+      queue.detach();
+      queue.detach();
     }
-    other.all_reduce(Out(&y, 1), {"y", 0, 0}).wait();
+    other.post(AllReduce(Out(&y, 1), {"y", 0, 0})).wait();
     if (comm.rank() == 0)
-      CHECK_THROWS_WITH_AS(queue.all_reduce(Out(&x, 1), {"x", 0, 0}).wait(),
+      CHECK_THROWS_WITH_AS(queue.post(AllReduce(Out(&x, 1), {"x", 0, 0})).wait(),
                            doctest::Contains("rank 1 has left and does not join all_reduce of 1 float"), CommError);
     CHECK(x == 1);
   });
@@ -274,12 +274,12 @@ TEST_CASE("a wait longer than the timeout names who is missing; the network's ow
   run_simulated(wire, [&](Simulated<Local>& comm) {
     auto patient = comm.queue(std::chrono::seconds(30));
     float x = 1;
-    patient.all_reduce(Out(&x, 1), {"x", 0, 0}).wait();  // begin together
+    patient.post(AllReduce(Out(&x, 1), {"x", 0, 0})).wait();  // begin together
     auto hasty = comm.queue(std::chrono::milliseconds(10));
     try {
-      if (comm.rank() == 0) hasty.all_reduce(Out(&x, 1), {"norm of step", 5, 6}).wait();
+      if (comm.rank() == 0) hasty.post(AllReduce(Out(&x, 1), {"norm of step", 5, 6})).wait();
       while (!over) std::this_thread::yield();  // computes
-      patient.all_reduce(Out(&x, 1), {"x", 1, 0}).wait();
+      patient.post(AllReduce(Out(&x, 1), {"x", 1, 0})).wait();
     } catch (const CommError& error) {
       errors[comm.rank()] = error.what();
       over = true;
@@ -295,7 +295,7 @@ TEST_CASE("a wait longer than the timeout names who is missing; the network's ow
   run_simulated(another, [&](Simulated<Local>& comm) {
     auto hasty = comm.queue(std::chrono::milliseconds(10));
     float x = 1;
-    const HostEvent event = hasty.all_reduce(Out(&x, 1), {"x", 0, 0});
+    const HostEvent event = hasty.post(AllReduce(Out(&x, 1), {"x", 0, 0}));
     all_have_come.arrive_and_wait();
     CHECK_NOTHROW(event.wait());  // after 40 ms
   });
@@ -312,9 +312,9 @@ TEST_CASE("a rank that throws wakes the others with its name, and its error come
                              [](Simulated<Local>& comm) {
                                auto queue = comm.queue(std::chrono::seconds(30));
                                Floats x(1000);
-                               queue.all_reduce(Out(x), {"x", 0, 0}).wait();
+                               queue.post(AllReduce(Out(x), {"x", 0, 0})).wait();
                                if (comm.rank() == 2) throw Custom("out of luck");
-                               CHECK_THROWS_WITH_AS(queue.all_reduce(Out(x), {"x", 1, 0}).wait(),
+                               CHECK_THROWS_WITH_AS(queue.post(AllReduce(Out(x), {"x", 1, 0})).wait(),
                                                     "rank 2 failed: out of luck", CommError);
                              },
                              options),
@@ -329,7 +329,7 @@ TEST_CASE("ranks that call differently all learn both calls") {
     auto queue = comm.queue(std::chrono::seconds(30));
     Floats x(4);
     try {
-      queue.all_reduce(Out(x), {"x", comm.rank(), 0}).wait();
+      queue.post(AllReduce(Out(x), {"x", comm.rank(), 0})).wait();
     } catch (const AgreementError& error) {
       errors[comm.rank()] = error.what();
     }
@@ -345,9 +345,9 @@ TEST_CASE("what was refused was not sent") {
   run_simulated(wire, [](Simulated<Local>& comm) {
     auto queue = comm.queue(std::chrono::seconds(30));
     Floats x(4), y(1);
-    if (comm.rank() == 1) CHECK_THROWS_AS(queue.reduce_scatter(In(x), Out(y), 2, 1, {}), BufferError);
-    if (comm.rank() == 0) CHECK_THROWS_AS(queue.broadcast(Out(x), 2, {}), OptionError);
-    queue.all_reduce(Out(x), {"x", 0, 0}).wait();
+    if (comm.rank() == 1) CHECK_THROWS_AS(queue.post(ReduceScatter(In(x), Out(y), 2, {})), BufferError);
+    if (comm.rank() == 0) CHECK_THROWS_AS(queue.post(Broadcast(Out(x), 2, {})), OptionError);
+    queue.post(AllReduce(Out(x), {"x", 0, 0})).wait();
   });
 }
 
@@ -371,7 +371,7 @@ TEST_CASE("on a timeline a collective lasts as long as the wire is busy with it,
     second.time_on({&timeline.open(comm.rank(), "second"), &waits});
     Floats a(2), b(2);
     const auto gather = [&](auto& queue, Floats& all, index_t index) {
-      return queue.all_gather(In(all).subspan(comm.rank(), 1), Out(all), 1, Tag{"p", index, 3});
+      return queue.post(AllGather(In(all).subspan(comm.rank(), 1), Out(all), 1, Tag{"p", index, 3}));
     };
     const auto one = gather(first, a, 1);
     const auto other = gather(second, b, 2);

@@ -66,41 +66,21 @@ class ClockSelf {
 
   class Queue {
    public:
+    using Event = ClockEvent;
+
     Queue(Clock& clock, const Network& network, int world)
         : clock_(&clock), network_(network), world_(world), self_(Self{}.queue({})) {}
 
-    template <class In, class Out>
-    ClockEvent reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
-                              ClockEvent after) {
-      self_.reduce_scatter(in, out, part, scale, tag);
-      return end(Collective::reduce_scatter, in.size_bytes(), after);
-    }
-    template <class T>
-    ClockEvent all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, ClockEvent after) {
-      self_.all_gather(in, out, part, tag);
-      return end(Collective::all_gather, out.size_bytes(), after);
-    }
-    template <class T>
-    ClockEvent all_reduce(std::span<T> inout, Tag, ClockEvent after) {
-      return end(Collective::all_reduce, inout.size_bytes(), after);
-    }
-    template <class T>
-    ClockEvent all_to_all(std::span<const T> in, std::span<T> out, Tag tag, ClockEvent after) {
-      self_.all_to_all(in, out, tag);
-      return end(Collective::all_to_all, in.size_bytes(), after);
-    }
-    template <class T>
-    ClockEvent broadcast(std::span<T> inout, int, Tag, ClockEvent after) {
-      return end(Collective::broadcast, inout.size_bytes(), after);
+    template <CollectiveCall Call>
+    ClockEvent post(const Call& call, const ClockEvent& after) {
+      self_.post(call);
+      const index_t bytes = vector_elements<Call>(*call.pieces.begin()) * element_type<typename Call::Input>().bytes;
+      clock_->wire = max(clock_->wire, after.at) + network_.seconds(Call::kind, static_cast<double>(bytes), world_);
+      return {clock_->wire};
     }
     void drop() noexcept {}
 
    private:
-    ClockEvent end(Collective kind, std::size_t bytes, ClockEvent after) {
-      clock_->wire = max(clock_->wire, after.at) + network_.seconds(kind, static_cast<double>(bytes), world_);
-      return {clock_->wire};
-    }
-
     Clock* clock_;
     Network network_;
     int world_;

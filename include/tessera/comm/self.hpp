@@ -21,43 +21,21 @@ class Self {
    public:
     using Event = HostEvent;
 
-    template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag,
-                         const Event& after = {}) {
-      check_slices("reduce_scatter", std::ssize(in), part, 1, std::ssize(out), 0);
+    template <CollectiveCall Call>
+    Event post(const Call& call, const Event& after = {}) {
+      check_call(call, 1, 0);
       after.wait();
-      sum_in_tree(
-          1, std::ssize(in), [&](int) { return in.data(); }, out.data(), scale);
+      for (const auto& piece : call.pieces)
+        if constexpr (Call::kind == Collective::reduce_scatter)
+          sum_in_tree(
+              1, std::ssize(piece.in), [&](int) { return piece.in.data(); }, piece.out.data(), call.scale);
+        else
+          copy(piece.in, piece.out);
       return {};
     }
-
-    template <class T>
-    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag, const Event& after = {}) {
-      check_slices("all_gather", std::ssize(out), part, 1, std::ssize(in), 0);
-      after.wait();
-      copy(in, out);
-      return {};
-    }
-
-    template <class T>
-    Event all_reduce(std::span<T>, Tag, const Event& after = {}) {
-      after.wait();
-      return {};
-    }
-
-    template <class T>
-    Event all_to_all(std::span<const T> in, std::span<T> out, Tag, const Event& after = {}) {
-      check_all_to_all(std::ssize(in), std::ssize(out), 1);
-      after.wait();
-      copy(in, out);
-      return {};
-    }
-
-    template <class T>
-    Event broadcast(std::span<T>, int root, Tag, const Event& after = {}) {
-      check_root(root, 1);
-      after.wait();
-      return {};
+    template <CollectiveCall Call>
+    Event post(std::span<const Call> calls, const Event& after = {}) {
+      return communicator::post_each(*this, calls, after);
     }
 
     void drop() noexcept {}

@@ -24,8 +24,8 @@ struct Footprint {
   index_t state_bytes = 4;             ///< of each
   index_t training_weight_bytes = 0;   ///< of a parameter kept during evaluation
   bool passes_added_in_place = false;  ///< by the caller's backward, instead of in partial sums
-  bool sums_staged = false;            ///< the communicator reduces to the reduction type through memory of its own
-  bool partial_sums_staged = false;    ///< the same to partial sums
+  bool sums_need_workspace = false;    ///< the communicator's reductions to the reduction type do
+  bool partial_sums_need_workspace = false;  ///< those to partial sums do
   index_t agreement_words = 0;  ///< of the all-reduce by which a step is decided
   index_t agreement_words_per_rank = 0;
   index_t agreement_words_per_unit = 0;
@@ -54,7 +54,7 @@ struct Plan {
   Allocation training_weights;
   Allocation gradient_slots;
   Allocation gathered_buckets;
-  Allocation staged_gradients;
+  Allocation reduction_workspace;
   Allocation agreement;
   Allocation tensor_norms;
   Allocation step_numbers;
@@ -62,7 +62,7 @@ struct Plan {
 
   constexpr std::array<Allocation, 14> allocations() const {
     return {parameters,      gradients,        reduced_gradients, partial_sums,     master_weights,
-            optimizer_state, training_weights, gradient_slots,    gathered_buckets, staged_gradients,
+            optimizer_state, training_weights, gradient_slots,    gathered_buckets, reduction_workspace,
             agreement,       tensor_norms,     step_numbers,      step_rules};
   }
 
@@ -106,7 +106,8 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   const index_t gathered = round_up(sharding.trainable().longest_range(), block) + sharding.frozen().longest_range();
   const bool apart = of.gradients_sharded || !of.reduced_in_place;
   const bool one_pass = of.passes_added_in_place || options.micro_batches == 1;
-  const bool staged = sharding.world() > 1 && (of.sums_staged || (!one_pass && of.partial_sums_staged));
+  const bool workspace =
+      sharding.world() > 1 && (of.sums_need_workspace || (!one_pass && of.partial_sums_need_workspace));
 
   Plan plan;
   plan.parameters = {"parameters", 1,
@@ -121,8 +122,8 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   plan.training_weights = {"training weights", of.training_weight_bytes ? 1 : 0, state, of.training_weight_bytes};
   plan.gradient_slots = {"gradient slots", slots, sharding.trainable().longest_range(), of.gradient_bytes};
   plan.gathered_buckets = {"gathered buckets", pool, gathered, of.parameter_bytes};
-  plan.staged_gradients = {"staged gradients", staged ? sharding.world() : 0, sharding.trainable().longest_part(),
-                           of.gradient_bytes};
+  plan.reduction_workspace = {"reduction workspace", workspace ? sharding.world() : 0,
+                              sharding.trainable().longest_part(), of.gradient_bytes};
   plan.agreement = {"agreement", 1,
                     of.agreement_words + of.agreement_words_per_rank * sharding.world() +
                         of.agreement_words_per_unit * layout.units(),

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include <tessera/comm/communicator.hpp>
+#include <tessera/comm/decorators/decorator.hpp>
 #include <tessera/model/network.hpp>
 #include <tessera/core/clock.hpp>
 #include <tessera/core/math.hpp>
@@ -50,7 +50,7 @@ class Wire {
     int joined = 0;
     Clock::time_point end{};
   };
-  using Line = std::vector<Operation>;  // the k-th queue of every rank
+  using Pending = std::vector<Operation>;  // of the k-th queue of every rank
 
   static std::size_t ranks(const Network& network, int world) {
     network.validate(world);
@@ -59,22 +59,22 @@ class Wire {
 
   int open(int rank) {
     const std::scoped_lock lock(mutex_);
-    const int line = queues_[to_size(rank)]++;
-    while (std::ssize(lines_) <= line) {
-      lines_.push_back(Line{});
+    const int queue = queues_[to_size(rank)]++;
+    while (std::ssize(pending_) <= queue) {
+      pending_.push_back(Pending{});
       tracks_.emplace_back(to_size(world_));
     }
-    return line;
+    return queue;
   }
 
-  void time_on(int line, int rank, Track* work) {
+  void time_on(int queue, int rank, Track* work) {
     const std::scoped_lock lock(mutex_);
-    tracks_[to_size(line)][to_size(rank)] = work;
+    tracks_[to_size(queue)][to_size(rank)] = work;
   }
 
-  void join(int line, std::uint64_t ticket, Collective kind, Tag tag, double bytes) {
+  void join(int queue, std::uint64_t ticket, Collective kind, Tag tag, double bytes) {
     const std::scoped_lock lock(mutex_);
-    Line& operations = lines_[to_size(line)];
+    Pending& operations = pending_[to_size(queue)];
     while (!operations.empty() && operations[0].joined == world_ && operations[0].end <= Clock::now())
       operations.erase(operations.begin());
     Operation* operation = find(operations, ticket);
@@ -87,22 +87,22 @@ class Wire {
     const Clock::time_point begin = std::max(free_, Clock::now());
     free_ = operation->end = later(begin, nanoseconds_of(seconds));
     busy_ += seconds;
-    for (Track* const track : tracks_[to_size(line)])
+    for (Track* const track : tracks_[to_size(queue)])
       if (track) track->add({name(kind), tag.what, tag.index, tag.pass, begin, free_});
   }
 
   /// Of a rank that joined and whose epoch has ended without it.
-  void withdraw(int line, std::uint64_t ticket) noexcept {
+  void withdraw(int queue, std::uint64_t ticket) noexcept {
     const std::scoped_lock lock(mutex_);
-    Line& operations = lines_[to_size(line)];
+    Pending& operations = pending_[to_size(queue)];
     Operation* const operation = find(operations, ticket);
     if (operation && --operation->joined == 0) operations.erase(operations.begin() + (operation - operations.data()));
   }
 
   /// When a collective that all ranks have joined is over.
-  Clock::time_point end(int line, std::uint64_t ticket) const noexcept {
+  Clock::time_point end(int queue, std::uint64_t ticket) const noexcept {
     const std::scoped_lock lock(mutex_);
-    const Operation* const operation = find(lines_[to_size(line)], ticket);
+    const Operation* const operation = find(pending_[to_size(queue)], ticket);
     return operation ? operation->end : Clock::time_point{};
   }
 
@@ -117,8 +117,8 @@ class Wire {
   const int world_;
   mutable std::mutex mutex_;
   std::vector<int> queues_;  // that each rank has made
-  std::vector<Line> lines_;
-  std::vector<std::vector<Track*>> tracks_;  // of a line, where each rank keeps a timeline
+  std::vector<Pending> pending_;
+  std::vector<std::vector<Track*>> tracks_;  // of a queue, where each rank keeps a timeline
   Clock::time_point free_{};                 // of all collectives so far
   double busy_ = 0;
 };
@@ -131,65 +131,46 @@ class Wire {
 /// counts only until they have. A drop ends the time of what is in flight for the rank that drops. An `after` that has
 /// not happened is waited for by the thread that posts. Ranks are threads of one process.
 template <class Comm>
-class Simulated {
+class Simulated : public CommunicatorDecorator<Comm> {
   static_assert(std::same_as<typename Comm::Executor::Event, HostEvent>,
                 "Simulated<Comm>: Comm must be a communicator on the host, such as Local");
 
  public:
-  using Executor = typename Comm::Executor;
-  static constexpr bool ordered = Comm::ordered;
+  class Queue final : public Completion, public QueueDecorator<typename Comm::Queue> {
+    using Below = QueueDecorator<typename Comm::Queue>;
 
-  class Queue final : public Completion {
    public:
     using Event = HostEvent;
 
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
-    ~Queue() { wire_->time_on(line_, rank_, nullptr); }  // the timeline may end here too
+    ~Queue() { wire_->time_on(index_, rank_, nullptr); }  // the timeline may end here too
 
-    template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
-                         const Event& after = {}) {
-      return post(Collective::reduce_scatter, tag, in.size_bytes(), after,
-                  [&] { return queue_.reduce_scatter(in, out, part, scale, tag, Event{}); });
+    template <CollectiveCall Call>
+      requires Posts<typename Comm::Queue, Call>
+    Event post(const Call& call, const Event& after = {}) {
+      index_t elements = 0;
+      for (const auto& piece : call.pieces) elements += vector_elements<Call>(piece);
+      return post(Call::kind, call.tag, static_cast<double>(elements * element_type<typename Call::Input>().bytes),
+                  after, [&] { return Below::post(call); });
     }
-
-    template <class T>
-    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
-      return post(Collective::all_gather, tag, out.size_bytes(), after,
-                  [&] { return queue_.all_gather(in, out, part, tag, Event{}); });
-    }
-
-    template <class T>
-    Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
-      return post(Collective::all_reduce, tag, inout.size_bytes(), after,
-                  [&] { return queue_.all_reduce(inout, tag, Event{}); });
-    }
-
-    template <class T>
-    Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
-      return post(Collective::all_to_all, tag, in.size_bytes(), after,
-                  [&] { return queue_.all_to_all(in, out, tag, Event{}); });
-    }
-
-    template <class T>
-    Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
-      return post(Collective::broadcast, tag, inout.size_bytes(), after,
-                  [&] { return queue_.broadcast(inout, root, tag, Event{}); });
+    template <CollectiveCall Call>
+    Event post(std::span<const Call> calls, const Event& after = {}) {
+      return communicator::post_each(*this, calls, after);
     }
 
     void drop() noexcept {
-      queue_.drop();
+      Below::drop();
       withdraw();
     }
-    void leave() noexcept {
-      communicator::leave(queue_);
+    void detach() noexcept {
+      Below::detach();
       withdraw();
     }
 
     bool done(std::uint64_t ticket) const noexcept override {
       const Posted* const posted = find(ticket);
-      return !posted || (posted->moved.done() && wire_->end(line_, ticket) <= Clock::now());
+      return !posted || (posted->moved.done() && wire_->end(index_, ticket) <= Clock::now());
     }
 
     void wait(std::uint64_t ticket) override {
@@ -198,12 +179,12 @@ class Simulated {
       const Tag& tag = posted->tag;
       const Timed wait(done(ticket) ? nullptr : waits_, {"wait", tag.what, tag.index, tag.pass});
       posted->moved.wait();
-      std::this_thread::sleep_until(wire_->end(line_, ticket));
+      std::this_thread::sleep_until(wire_->end(index_, ticket));
     }
 
     /// A collective's span is its time on the wire, as it was foreseen: a drop does not shorten it.
     void time_on(const QueueTracks& tracks) {
-      wire_->time_on(line_, rank_, tracks.work);
+      wire_->time_on(index_, rank_, tracks.work);
       waits_ = tracks.waits;
     }
 
@@ -221,22 +202,22 @@ class Simulated {
     static constexpr std::uint64_t epoch_of(std::uint64_t ticket) noexcept { return ticket >> epoch_bit; }
 
     Queue(Simulated& simulated, std::chrono::nanoseconds timeout)
-        : queue_(simulated.comm_.queue(timeout)),
+        : Below(simulated.below(), timeout),
           wire_(simulated.wire_),
           rank_(simulated.rank()),
-          line_(wire_->open(rank_)) {}
+          index_(wire_->open(rank_)) {}
 
     // Joins the wire first: whoever sees the data moved finds its end there.
-    template <class Call>
-    Event post(Collective kind, Tag tag, std::size_t bytes, const Event& after, Call call) {
+    template <class PostBelow>
+    Event post(Collective kind, const Tag& tag, double bytes, const Event& after, const PostBelow& post_below) {
       after.wait();
       forget();
       posted_.push_back({next_, tag, {}});
-      wire_->join(line_, next_, kind, tag, static_cast<double>(bytes));
+      wire_->join(index_, next_, kind, tag, bytes);
       try {
-        posted_.back().moved = call();
+        posted_.back().moved = post_below();
       } catch (...) {
-        wire_->withdraw(line_, next_);
+        wire_->withdraw(index_, next_);
         posted_.pop_back();
         throw;
       }
@@ -249,7 +230,7 @@ class Simulated {
       for (; !posted_.empty() && epoch_of(posted_.back().ticket) == epoch_of(next_); posted_.pop_back())
         if (!posted_.back().moved.done()) {
           lost = posted_.back();
-          wire_->withdraw(line_, lost.ticket);
+          wire_->withdraw(index_, lost.ticket);
         }
       if (!lost.moved.done()) posted_.push_back(lost);
       next_ = (epoch_of(next_) + 1) << epoch_bit;
@@ -269,29 +250,24 @@ class Simulated {
       return nullptr;
     }
 
-    typename Comm::Queue queue_;
     Wire* wire_;
     int rank_;
-    int line_;
+    int index_;
     Track* waits_ = nullptr;
     std::vector<Posted> posted_;  // in the order of tickets
     std::uint64_t next_ = 0;
   };
 
   /// Throws OptionError if the wire was made for another world.
-  Simulated(Comm comm, Wire& wire) : comm_(std::move(comm)), wire_(&wire) {
-    if (comm_.size() != wire.world())
+  Simulated(Comm comm, Wire& wire) : CommunicatorDecorator<Comm>(std::move(comm)), wire_(&wire) {
+    if (this->size() != wire.world())
       throw OptionError(
-          message({"Simulated: the wire is made for ", wire.world(), " ranks, there are ", comm_.size()}));
+          message({"Simulated: the wire is made for ", wire.world(), " ranks, there are ", this->size()}));
   }
 
-  int rank() const { return comm_.rank(); }
-  int size() const { return comm_.size(); }
-  Executor executor() const { return comm_.executor(); }
   Queue queue(std::chrono::nanoseconds timeout) { return Queue(*this, timeout); }
 
  private:
-  Comm comm_;
   Wire* wire_;
 };
 

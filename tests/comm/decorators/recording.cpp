@@ -19,12 +19,12 @@ TEST_CASE("a recording communicator writes down what each rank sends, ragged sli
     auto queue = comm.queue(std::chrono::seconds(30));
     const int rank = comm.rank();
     std::vector<float> whole(10, 1.0f), part(4), wide(6), wider(6);  // slices of 4, 4 and 2
-    queue.reduce_scatter(std::span<const float>(whole), std::span<float>(part), 4, 0.5f, {"g", 1, 2}).wait();
+    queue.post(ReduceScatter(std::span<const float>(whole), std::span<float>(part), 4, {"g", 1, 2}, 0.5f)).wait();
     CHECK(part[0] == 1.5f);
-    queue.all_gather(std::span<const float>(part), std::span<float>(whole), 4, {"p", 0, 0}).wait();
-    queue.all_reduce(std::span<float>(wide), {"n", 0, 0}).wait();
-    queue.all_to_all(std::span<const float>(wide), std::span<float>(wider), {"t", 0, 0}).wait();
-    queue.broadcast(std::span<float>(wide), 1, {"b", 0, 0}).wait();
+    queue.post(AllGather(std::span<const float>(part), std::span<float>(whole), 4, {"p", 0, 0})).wait();
+    queue.post(AllReduce(std::span<float>(wide), {"n", 0, 0})).wait();
+    queue.post(AllToAll(std::span<const float>(wide), std::span<float>(wider), {"t", 0, 0})).wait();
+    queue.post(Broadcast(std::span<float>(wide), 1, {"b", 0, 0})).wait();
     const std::vector<Record> log = comm.log();
     CHECK(log.size() == 5);
     const index_t own = rank == 2 ? 2 : 4;
@@ -49,8 +49,8 @@ TEST_CASE("who leaves a queue through it has left") {
     Recording<Local> comm(local);
     auto queue = comm.queue(std::chrono::seconds(30));
     float x = 1;
-    if (comm.rank() == 1) return queue.leave();
-    CHECK_THROWS_WITH_AS(queue.all_reduce(std::span<float>(&x, 1), {"x", 0, 0}).wait(),
+    if (comm.rank() == 1) return queue.detach();
+    CHECK_THROWS_WITH_AS(queue.post(AllReduce(std::span<float>(&x, 1), {"x", 0, 0})).wait(),
                          doctest::Contains("rank 1 has left and does not join all_reduce"), CommError);
   });
 }
@@ -60,7 +60,7 @@ TEST_CASE("copies share one log, and clear empties it") {
   Recording<Self> copy = comm;
   auto queue = copy.queue(std::chrono::seconds(1));
   float x = 1;
-  queue.all_reduce(std::span<float>(&x, 1), {});
+  queue.post(AllReduce(std::span<float>(&x, 1), {}));
   CHECK(comm.log().size() == 1);
   CHECK(comm.sent() == 0);
   comm.clear();
@@ -71,7 +71,7 @@ TEST_CASE("what was refused was not sent") {
   Recording<Self> comm{Self{}};
   auto queue = comm.queue(std::chrono::seconds(1));
   std::vector<float> four(4), three(3);
-  CHECK_THROWS_AS(queue.all_to_all(std::span<const float>(three), std::span<float>(four), {}), BufferError);
+  CHECK_THROWS_AS(queue.post(AllToAll(std::span<const float>(three), std::span<float>(four), {})), BufferError);
   CHECK(comm.log().empty());
 }
 

@@ -12,8 +12,7 @@ Call sample() {
   return {Collective::reduce_scatter,
           element_type<bfloat16>(),
           element_type<float>(),
-          4096,
-          1024,
+          {{4096, 1024}},
           0,
           {"gradients of bucket", 3, 2},
           nullptr};
@@ -29,8 +28,9 @@ TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {
   CHECK(differs([](Call& c) { c.kind = Collective::all_gather; }));
   CHECK(differs([](Call& c) { c.in = element_type<float>(); }));
   CHECK(differs([](Call& c) { c.out = element_type<bfloat16>(); }));
-  CHECK(differs([](Call& c) { c.elements = 4095; }));
-  CHECK(differs([](Call& c) { c.part = 1025; }));
+  CHECK(differs([](Call& c) { c.pieces[0].elements = 4095; }));
+  CHECK(differs([](Call& c) { c.pieces[0].part = 1025; }));
+  CHECK(differs([](Call& c) { c.pieces.push_back({64, 16}); }));
   CHECK(differs([](Call& c) { c.root = 1; }));
   CHECK_FALSE(differs([](Call& c) { c.scale = 0.5f; }));  // a step's digest says what made it differ
   CHECK(differs([](Call& c) { c.tag.what = "parameters of bucket"; }));
@@ -46,23 +46,50 @@ TEST_CASE("a call is told with its sizes, types and tag") {
         "reduce_scatter of 4096 bfloat16 to float in parts of 1024 times 0.125 (gradients of bucket 3, pass 2)");
 }
 
-TEST_CASE("each rank's portion of an all-gather fills its own vector from all slices, the short last one too") {
-  std::vector<float> slices[3] = {{0, 1}, {2, 3}, {4}};
-  std::vector<float> all[3];
-  std::vector<Ends> ends;
-  for (int r = 0; r < 3; ++r) {
-    all[r].resize(5);
-    ends.push_back({slices[r].data(), all[r].data()});
-  }
-  const Call call{Collective::all_gather, element_type<float>(), element_type<float>(), 5, 2, 0, {}, all_gather};
-  for (int r = 0; r < 3; ++r) call.portion(call, ends, r);
-  for (const auto& one : all) CHECK(one == std::vector<float>{0, 1, 2, 3, 4});
+TEST_CASE("a call of several pieces is told with all of them") {
+  Call call = sample();
+  call.pieces = {{4096, 1024}, {64, 16}, {1, 1}};
+  CHECK(
+      call.text() ==
+      "reduce_scatter of 4096, 64 and 1 bfloat16 to float in parts of 1024, 16 and 1 (gradients of bucket 3, pass 2)");
 }
 
-TEST_CASE("a ring keeps what is not finished when it grows") {
-  Ring ring(2);
-  for (std::uint64_t s = 5; s < 5 + 9; ++s) ring.at(s, 5).first = static_cast<int>(s);
-  for (std::uint64_t s = 5; s < 5 + 9; ++s) CHECK(ring[s].first == static_cast<int>(s));
+TEST_CASE("a rank's call is set from the typed one, each time anew") {
+  std::vector<bfloat16> whole(10);
+  std::vector<float> slice(4);
+  const std::vector<Piece<bfloat16, float>> ranges{{whole, slice, 4}, {std::span(whole).first(3), slice, 1}};
+  RankCall rank;
+  rank.set(ReduceScatter<bfloat16, float>(ranges, {"gradients of bucket", 3, 2}, 0.5f));
+  CHECK(rank.call.text() ==
+        "reduce_scatter of 10 and 3 bfloat16 to float in parts of 4 and 1 times 0.5 (gradients of bucket 3, pass 2)");
+  CHECK(rank.call.elements() == 13);
+  CHECK(rank.ends.size() == 2);
+  CHECK(rank.ends[1].in == whole.data());
+  rank.set(Broadcast(std::span(slice), 2, {"b"}));
+  CHECK(rank.call.text() == "broadcast of 4 float from rank 2 (b 0, pass 0)");
+  CHECK(rank.ends.size() == 1);
+  CHECK(rank.ends[0].out == slice.data());
+}
+
+TEST_CASE("each rank's task of an all-gather fills its own vectors from all slices, the short last ones too") {
+  std::vector<float> slices[3] = {{0, 1, 10}, {2, 3, 11}, {4}};
+  std::vector<float> all[3];
+  Operation operation;
+  for (int r = 0; r < 3; ++r) {
+    all[r].resize(7);
+    RankCall of_rank{{.kind = Collective::all_gather,
+                      .in = element_type<float>(),
+                      .out = element_type<float>(),
+                      .pieces = {{5, 2}, {2, 1}},
+                      .task = on_each_piece<all_gather>},
+                     {{slices[r].data(), all[r].data()}, {slices[r].data() + 2, all[r].data() + 5}}};
+    if (r == 0) operation.begin(0, 3, of_rank.call);
+    operation.join(r, of_rank);
+  }
+  CHECK(operation.joined == 3);
+  CHECK(operation.bytes() == 3 * 7 * 4);
+  for (int r = 0; r < 3; ++r) operation.run(r);
+  for (const auto& one : all) CHECK(one == std::vector<float>{0, 1, 2, 3, 4, 10, 11});
 }
 
 }  // namespace

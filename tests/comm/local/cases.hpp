@@ -69,12 +69,12 @@ void reduce_scatter_sums_in_the_tree() {
       Floats values;
       for (index_t i = 0; i < elements; ++i) values.push_back(made_up(comm.rank(), i));
       FloatMemory<R> in(values), out(Floats(part, -1));
-      queue.reduce_scatter(in.in(), out.out(), part, 1, {"g", part, elements}).wait();
+      queue.post(ReduceScatter(in.in(), out.out(), part, {"g", part, elements})).wait();
       const Slice own(elements, part, comm.rank());
       const Floats sums = out.get();
       bool right = true;
       for (index_t i = 0; i < part; ++i) right &= sums[i] == (i < own.size ? sum_at(world, own.begin + i) : -1);
-      queue.reduce_scatter(in.in(), in.out().subspan(own.begin, own.size), part, 1, {"in place", 0, 0}).wait();
+      queue.post(ReduceScatter(in.in(), in.out().subspan(own.begin, own.size), part, {"in place", 0, 0})).wait();
       const Floats in_place = in.get();
       for (index_t i = 0; i < own.size; ++i) right &= in_place[own.begin + i] == sums[i];
       for (index_t i = 0; i < own.begin; ++i) right &= in_place[i] == made_up(comm.rank(), i);
@@ -91,8 +91,8 @@ void bfloat16_is_summed_in_float() {
     for (index_t i = 0; i < 70 * world; ++i) values.push_back(bfloat16(made_up(comm.rank(), i)));
     typename R::template Memory<bfloat16> in(values), out(std::vector<bfloat16>(70));
     FloatMemory<R> wide(Floats(70));
-    queue.reduce_scatter(in.in(), out.out(), 70, 1, {"g", 0, 0});
-    queue.reduce_scatter(in.in(), wide.out(), 70, 1, {"g", 1, 0}).wait();
+    queue.post(ReduceScatter(in.in(), out.out(), 70, {"g", 0, 0}));
+    queue.post(ReduceScatter(in.in(), wide.out(), 70, {"g", 1, 0})).wait();
     const auto rounded = out.get();
     const auto sums = wide.get();
     bool right = true;
@@ -119,9 +119,9 @@ void sums_are_scaled_in_float_before_they_are_rounded() {
     for (index_t i = 0; i < 70 * world; ++i) values.push_back(large(comm.rank(), i));
     typename R::template Memory<float16> in(values), out(std::vector<float16>(70));
     FloatMemory<R> wide(Floats(70));
-    queue.reduce_scatter(in.in(), out.out(), 70, scale, {"g", 0, 0});
-    queue.reduce_scatter(in.in(), wide.out(), 70, scale, {"g", 1, 0}).wait();
-    queue.reduce_scatter(in.in(), in.out().subspan(70 * comm.rank(), 70), 70, scale, {"in place", 0, 0}).wait();
+    queue.post(ReduceScatter(in.in(), out.out(), 70, {"g", 0, 0}, scale));
+    queue.post(ReduceScatter(in.in(), wide.out(), 70, {"g", 1, 0}, scale)).wait();
+    queue.post(ReduceScatter(in.in(), in.out().subspan(70 * comm.rank(), 70), 70, {"in place", 0, 0}, scale)).wait();
     const auto rounded = out.get(), in_place = in.get();
     const auto sums = wide.get();
     bool right = true;
@@ -146,8 +146,8 @@ void all_gather_puts_every_slice_at_its_place() {
       for (index_t i = 0; i < part; ++i) slice[i] = made_up(7, comm.rank() * part + i);
       for (index_t i = 0; i < own.size; ++i) vector[own.begin + i] = slice[i];
       FloatMemory<R> in(slice), out{Floats(elements)}, same(vector);
-      queue.all_gather(in.in(), out.out(), part, {"p", 0, 0});
-      queue.all_gather(same.in().subspan(own.begin, own.size), same.out(), part, {"in place", 0, 0}).wait();
+      queue.post(AllGather(in.in(), out.out(), part, {"p", 0, 0}));
+      queue.post(AllGather(same.in().subspan(own.begin, own.size), same.out(), part, {"in place", 0, 0})).wait();
       const Floats gathered = out.get();
       bool right = same.get() == gathered;
       for (index_t i = 0; i < elements; ++i) right &= gathered[i] == made_up(7, i);
@@ -167,10 +167,10 @@ void all_reduce_sums_floats_and_integers() {
       typename R::template Memory<double> y(std::vector<double>(n, 0.5 + comm.rank()));
       typename R::template Memory<std::uint64_t> u(std::vector<std::uint64_t>(n, ~std::uint64_t{0} - comm.rank()));
       typename R::template Memory<std::int64_t> s(std::vector<std::int64_t>(n, -comm.rank()));
-      queue.all_reduce(x.out(), {"x", 0, 0});
-      queue.all_reduce(y.out(), {"y", 0, 0});
-      queue.all_reduce(u.out(), {"u", 0, 0});
-      queue.all_reduce(s.out(), {"s", 0, 0}).wait();
+      queue.post(AllReduce(x.out(), {"x", 0, 0}));
+      queue.post(AllReduce(y.out(), {"y", 0, 0}));
+      queue.post(AllReduce(u.out(), {"u", 0, 0}));
+      queue.post(AllReduce(s.out(), {"s", 0, 0})).wait();
       const int ranks = world * (world - 1) / 2;
       const auto xs = x.get();
       const auto ys = y.get();
@@ -193,13 +193,61 @@ void all_to_all_transposes_and_broadcast_copies() {
     Floats values(world * n);
     for (index_t i = 0; i < world * n; ++i) values[i] = made_up(comm.rank(), i);
     FloatMemory<R> in(values), out{Floats(world * n)}, root(Floats(n, static_cast<float>(comm.rank())));
-    queue.all_to_all(in.in(), out.out(), {"t", 0, 0});
-    queue.broadcast(root.out(), world - 1, {"b", 0, 0}).wait();
+    queue.post(AllToAll(in.in(), out.out(), {"t", 0, 0}));
+    queue.post(Broadcast(root.out(), world - 1, {"b", 0, 0})).wait();
     bool right = root.get() == Floats(n, static_cast<float>(world - 1));
     const Floats turned = out.get();
     for (int r = 0; r < world; ++r)
       for (index_t i = 0; i < n; ++i) right &= turned[r * n + i] == made_up(r, comm.rank() * n + i);
     CHECK(right);
+  });
+}
+
+// Ranges of other sizes, parts and memory than each other.
+template <class R>
+void a_call_of_several_pieces_does_each_of_them() {
+  for_every_world<R>([](Comm<R>& comm, int world) {
+    auto queue = comm.queue(seconds(30));
+    const index_t sizes[][2] = {{70 * world, 70}, {5 * world - 3, 5}, {0, 0}};  // elements, part
+    std::vector<FloatMemory<R>> whole, slices, gathered, totals;
+    std::vector<Piece<float>> sums, gathers, all;
+    for (const auto& [n, part] : sizes) {
+      Floats values;
+      for (index_t i = 0; i < n; ++i) values.push_back(made_up(comm.rank(), i));
+      whole.emplace_back(values);
+      totals.emplace_back(values);
+      slices.emplace_back(Floats(static_cast<std::size_t>(part)));
+      gathered.emplace_back(Floats(static_cast<std::size_t>(n)));
+    }
+    for (std::size_t k = 0; k < 3; ++k) {
+      sums.push_back({whole[k].in(), slices[k].out(), sizes[k][1]});
+      gathers.push_back({slices[k].in(), gathered[k].out(), sizes[k][1]});
+      all.push_back({totals[k].in(), totals[k].out()});
+    }
+    queue.post(ReduceScatter<float>(sums, {"g"}, 0.5f));
+    queue.post(AllReduce<float>(all, {"n"}));
+    queue.post(AllGather<float>(gathers, {"p"})).wait();
+    bool right = true;
+    for (std::size_t k = 0; k < 3; ++k) {
+      const Floats halves = gathered[k].get(), sum = totals[k].get();
+      for (std::size_t i = 0; i < sum.size(); ++i)
+        right &= sum[i] == sum_at(world, static_cast<index_t>(i)) && halves[i] == 0.5f * sum[i];
+    }
+    CHECK(right);
+  });
+}
+
+template <class R>
+void calls_posted_together_are_done_in_their_order() {
+  R::run(3, [](Comm<R>& comm) {
+    auto queue = comm.queue(seconds(30));
+    FloatMemory<R> slices(Floats(4, static_cast<float>(comm.rank()))), first(Floats(6)), second(Floats(6));
+    const std::vector<AllGather<float>> calls{{slices.in().first(2), first.out(), 2, {"p", 0, 0}},
+                                              {slices.in().last(2), second.out(), 2, {"p", 1, 0}}};
+    queue.post(std::span<const AllGather<float>>(calls)).wait();
+    CHECK(first.get() == Floats{0, 0, 1, 1, 2, 2});
+    CHECK(second.get() == first.get());
+    CHECK(queue.post(std::span<const AllGather<float>>()).done());
   });
 }
 
@@ -213,8 +261,8 @@ void posting_does_not_wait() {
     FloatMemory<R> chain(Floats(40, 1.0f));
     if (comm.rank() == 1) std::this_thread::sleep_for(milliseconds(20));
     for (int i = 0; i < 100; ++i) {
-      events.push_back(queue.all_reduce(xs[i].out(), {"x", i, 0}));
-      if (i < 8) queue.all_reduce(chain.out(), {"chain", i, 0});
+      events.push_back(queue.post(AllReduce(xs[i].out(), {"x", i, 0})));
+      if (i < 8) queue.post(AllReduce(chain.out(), {"chain", i, 0}));
     }
     events.back().wait();
     bool right = chain.get() == Floats(40, 6561.0f);
@@ -228,8 +276,8 @@ void a_collective_starts_after_its_event() {
   R::run(2, [](Comm<R>& comm) {
     auto first = comm.queue(seconds(30)), second = comm.queue(seconds(30));
     FloatMemory<R> x(Floats(50000, 1.0f));
-    const auto before = first.all_reduce(x.out(), {"x", 0, 0});
-    second.all_reduce(x.out(), {"x", 1, 0}, before).wait();
+    const auto before = first.post(AllReduce(x.out(), {"x", 0, 0}));
+    second.post(AllReduce(x.out(), {"x", 1, 0}), before).wait();
     CHECK(x.get() == Floats(50000, 4.0f));
   });
 }
@@ -244,8 +292,8 @@ void queues_in_opposite_order_do_not_deadlock() {
       const bool turned = comm.rank() % 2 != 0;
       auto& first = turned ? a : b;
       auto& second = turned ? b : a;
-      const auto one = first.all_reduce((turned ? x : y).out(), {"i", i, 0});
-      const auto two = second.all_reduce((turned ? y : x).out(), {"i", i, 0});
+      const auto one = first.post(AllReduce((turned ? x : y).out(), {"i", i, 0}));
+      const auto two = second.post(AllReduce((turned ? y : x).out(), {"i", i, 0}));
       two.wait();
       one.wait();
       power *= 4;
@@ -278,15 +326,16 @@ void another_call_is_named_to_every_rank() {
       const bool odd = comm.rank() == 2;
       while (odd && arrived < 1) std::this_thread::yield();
       Event<R> event;
-      if (!odd) event = queue.reduce_scatter(x.in(), y.out(), 6, 1, {"gradients of bucket", 3, 2});
+      if (!odd) event = queue.post(ReduceScatter(x.in(), y.out(), 6, {"gradients of bucket", 3, 2}));
       ++arrived;
-      if (odd && mistake == 0) event = queue.all_gather(x.in(), y.out(), 16, {"parameters of bucket", 1, 2});
+      if (odd && mistake == 0) event = queue.post(AllGather(x.in(), y.out(), 16, {"parameters of bucket", 1, 2}));
       if (odd && mistake == 1)
-        event = queue.reduce_scatter(x.in().first(15), y.out(), 6, 1, {"gradients of bucket", 3, 2});
-      if (odd && mistake == 2) event = queue.reduce_scatter(x.in(), y.out(), 7, 1, {"gradients of bucket", 3, 2});
-      if (odd && mistake == 3) event = queue.reduce_scatter(x.in(), y.out(), 6, 1, {"gradients of bucket", 4, 2});
+        event = queue.post(ReduceScatter(x.in().first(15), y.out(), 6, {"gradients of bucket", 3, 2}));
+      if (odd && mistake == 2) event = queue.post(ReduceScatter(x.in(), y.out(), 7, {"gradients of bucket", 3, 2}));
+      if (odd && mistake == 3) event = queue.post(ReduceScatter(x.in(), y.out(), 6, {"gradients of bucket", 4, 2}));
       typename R::template Memory<bfloat16> narrow(std::vector<bfloat16>(16));
-      if (odd && mistake == 4) event = queue.reduce_scatter(narrow.in(), y.out(), 6, 1, {"gradients of bucket", 3, 2});
+      if (odd && mistake == 4)
+        event = queue.post(ReduceScatter(narrow.in(), y.out(), 6, {"gradients of bucket", 3, 2}));
       event.wait();
     });
     const char* const theirs[] = {"rank 2 calls all_gather of 16 float in parts of 16 (parameters of bucket 1, pass 2)",
@@ -305,7 +354,7 @@ void another_root_is_found() {
   const auto errors = errors_of<R, AgreementError>(2, [](Comm<R>& comm) {
     auto queue = comm.queue(seconds(30));
     FloatMemory<R> x({0});
-    queue.broadcast(x.out(), comm.rank(), {"b", 0, 0}).wait();
+    queue.post(Broadcast(x.out(), comm.rank(), {"b", 0, 0})).wait();
   });
   for (const std::string& error : errors) CHECK(contains(error, "from rank 0"));
   for (const std::string& error : errors) CHECK(contains(error, "from rank 1"));
@@ -320,8 +369,8 @@ void a_long_wait_names_who_is_missing_and_where_each_rank_is() {
     auto queue = comm.queue(comm.rank() == 0 ? milliseconds(300) : milliseconds(30000));
     auto other = comm.queue(seconds(30));
     Event<R> event;
-    if (comm.rank() % 2 == 0) event = queue.all_reduce(x.out(), {"norm of step", 5, 6});
-    if (comm.rank() == 1) event = other.all_reduce(y.out(), {"another", 0, 0});
+    if (comm.rank() % 2 == 0) event = queue.post(AllReduce(x.out(), {"norm of step", 5, 6}));
+    if (comm.rank() == 1) event = other.post(AllReduce(y.out(), {"another", 0, 0}));
     ++called;
     while (comm.rank() == 0 && called < 4) std::this_thread::yield();
     while (comm.rank() == 3 && !over) std::this_thread::yield();  // computes
@@ -331,7 +380,7 @@ void a_long_wait_names_who_is_missing_and_where_each_rank_is() {
       over = true;
       throw;
     }
-    other.all_reduce(y.out(), {"another", 0, 0}).wait();
+    other.post(AllReduce(y.out(), {"another", 0, 0})).wait();
   });
   for (const std::string& error : errors) {
     CAPTURE(error);
@@ -349,8 +398,8 @@ void ranks_that_all_wait_for_each_other_are_told_at_once() {
     FloatMemory<R> x({0}), y({0});  // outlive the queues
     auto first = comm.queue(seconds(60)), second = comm.queue(seconds(60));
     Event<R> mine, others;
-    if (comm.rank() != 1) mine = first.all_reduce(x.out(), {"gradients of bucket", 0, 7, {"a", "c"}});
-    if (comm.rank() != 0) others = second.all_reduce(y.out(), {"parameters of bucket", 4, 7, {"d", "d"}});
+    if (comm.rank() != 1) mine = first.post(AllReduce(x.out(), {"gradients of bucket", 0, 7, {"a", "c"}}));
+    if (comm.rank() != 0) others = second.post(AllReduce(y.out(), {"parameters of bucket", 4, 7, {"d", "d"}}));
     mine.wait();
     others.wait();
   });
@@ -374,14 +423,14 @@ void a_rank_that_throws_wakes_the_others() {
   CHECK_THROWS_WITH_AS(R::run_once(4, [&](Comm<R>& comm) {
     auto queue = comm.queue(seconds(30));
     FloatMemory<R> x(Floats(1000));
-    queue.all_reduce(x.out(), {"x", 0, 0}).wait();
+    queue.post(AllReduce(x.out(), {"x", 0, 0})).wait();
     if (comm.rank() == 2) {
       std::this_thread::sleep_for(milliseconds(30));
       thrown = std::chrono::steady_clock::now().time_since_epoch().count();
       throw Custom("out of luck");
     }
     try {
-      queue.all_reduce(x.out(), {"x", 1, 0}).wait();
+      queue.post(AllReduce(x.out(), {"x", 1, 0})).wait();
     } catch (const CommError& error) {
       const auto late =
           std::chrono::steady_clock::now().time_since_epoch() - std::chrono::steady_clock::duration(thrown);
@@ -405,7 +454,7 @@ void who_only_heard_of_an_error_is_not_its_cause() {
         std::this_thread::sleep_for(milliseconds(5));
         throw LayoutError("the cause");
       }
-      queue.all_reduce(x.out(), {"x", 1, 0}).wait();
+      queue.post(AllReduce(x.out(), {"x", 1, 0})).wait();
     }), "the cause", LayoutError);
 }
 
@@ -415,7 +464,7 @@ void a_rank_that_returns_is_named() {
     if (comm.rank() == 1) return;
     auto queue = comm.queue(seconds(30));
     FloatMemory<R> x({0});
-    queue.all_reduce(x.out(), {"x", 0, 0}).wait();
+    queue.post(AllReduce(x.out(), {"x", 0, 0})).wait();
   });
   for (const int r : {0, 2})
     CHECK(contains(errors[r], "rank 1 has left (its function has returned) and does not join all_reduce of 1 float (x 0, "
@@ -430,12 +479,12 @@ void a_queue_that_ends_has_left() {
     {
       auto queue = comm.queue(seconds(30));
       if (comm.rank() != 1) {
-        CHECK_THROWS_AS(queue.all_reduce(x.out(), {"x", 0, 0}).wait(), CommError);
+        CHECK_THROWS_AS(queue.post(AllReduce(x.out(), {"x", 0, 0})).wait(), CommError);
         queue.drop();
-        queue.all_reduce(x.out(), {"x", 0, 0}).wait();
+        queue.post(AllReduce(x.out(), {"x", 0, 0})).wait();
       }
     }
-    if (comm.rank() == 1) other.all_reduce(x.out(), {"x", 0, 0}).wait();
+    if (comm.rank() == 1) other.post(AllReduce(x.out(), {"x", 0, 0})).wait();
   });
   for (const int r : {0, 2}) CHECK(contains(errors[r], "rank 1 has left and does not join all_reduce"));
 }
@@ -448,16 +497,16 @@ void who_leaves_a_queue_is_said_to_have_left() {
       FloatMemory<R> x({1});
       auto queue = comm.queue(seconds(30));
       if (comm.rank() == 1) {
-        if (joins_first) queue.all_reduce(x.out(), {"x", 0, 3});
-        queue.leave();
-        queue.leave();
+        if (joins_first) queue.post(AllReduce(x.out(), {"x", 0, 3}));
+        queue.detach();
+        queue.detach();
         CHECK(x.get() == Floats{1});
         while (!told) std::this_thread::yield();
         return;
       }
       while (comm.rank() == 2 && !told) std::this_thread::yield();
       try {
-        queue.all_reduce(x.out(), {"x", 0, 3}).wait();
+        queue.post(AllReduce(x.out(), {"x", 0, 3})).wait();
       } catch (...) {
         told = true;
         throw;
@@ -475,25 +524,25 @@ void a_dropped_epoch_is_named_and_the_next_is_clean() {
       auto queue = comm.queue(seconds(30));
       for (int round = 0; round < 5; ++round) {
         FloatMemory<R> x(Floats(2000, 1.0f)), lost(Floats(2000, 1.0f));
-        const auto good = queue.all_reduce(x.out(), {"gradients of bucket", 0, 17});
+        const auto good = queue.post(AllReduce(x.out(), {"gradients of bucket", 0, 17}));
         good.wait();
         if (comm.rank() != dropper) {
           std::string error;
           try {
-            queue.all_reduce(lost.out(), {"gradients of bucket", 1, 17}).wait();
+            queue.post(AllReduce(lost.out(), {"gradients of bucket", 1, 17})).wait();
           } catch (const CommError& caught) {
             error = caught.what();
           }
           CHECK(contains(error, "rank " + std::to_string(dropper) +
                                     " dropped pass 17 and does not join all_reduce of 2000 "
                                     "float (gradients of bucket 1, pass 17)"));
-          CHECK_THROWS_AS(queue.all_reduce(lost.out(), {"gradients of bucket", 2, 17}).wait(), CommError);
+          CHECK_THROWS_AS(queue.post(AllReduce(lost.out(), {"gradients of bucket", 2, 17})).wait(), CommError);
         }
         queue.drop();
         CHECK(good.done());  // all had joined it
         CHECK(x.get() == Floats(2000, 3.0f));
         CHECK(lost.get() == Floats(2000, 1.0f));
-        queue.all_reduce(x.out(), {"again", 0, 0}).wait();
+        queue.post(AllReduce(x.out(), {"again", 0, 0})).wait();
         CHECK(x.get() == Floats(2000, 9.0f));
       }
     });
@@ -506,11 +555,11 @@ void ranks_may_all_drop_and_start_again() {
     for (int round = 0; round < 30; ++round) {
       std::vector<FloatMemory<R>> xs;
       for (int i = 0; i < 8; ++i) xs.emplace_back(Floats(500, 1.0f));
-      for (int i = 0; i < (comm.rank() * 3 + round) % 8; ++i) queue.all_reduce(xs[i].out(), {"x", i, round});
+      for (int i = 0; i < (comm.rank() * 3 + round) % 8; ++i) queue.post(AllReduce(xs[i].out(), {"x", i, round}));
       queue.drop();
       xs.clear();  // nothing touches it any more
       FloatMemory<R> y(Floats(500, 1.0f));
-      queue.all_reduce(y.out(), {"y", 0, round}).wait();
+      queue.post(AllReduce(y.out(), {"y", 0, round})).wait();
       if (y.get() != Floats(500, 4.0f)) throw std::runtime_error("not clean");
     }
   });
@@ -529,12 +578,12 @@ void a_rank_that_caught_its_own_error_goes_on() {
     try {
       const Drops drops{queue};
       if (comm.rank() == 0) throw std::runtime_error("mine");
-      queue.all_reduce(x.out(), {"x", 0, 0}).wait();
+      queue.post(AllReduce(x.out(), {"x", 0, 0})).wait();
     } catch (const CommError& error) {
       told += contains(error.what(), "rank 0 dropped");
     } catch (const std::runtime_error&) {
     }
-    queue.all_reduce(x.out(), {"x", 1, 0}).wait();
+    queue.post(AllReduce(x.out(), {"x", 1, 0})).wait();
     CHECK(x.get() == Floats{3});
   });
   CHECK(told == 2);
@@ -548,7 +597,7 @@ void a_queue_may_end_with_collectives_in_flight() {
       for (int i = 0; i < 5; ++i) xs.emplace_back(Floats(20000, 1.0f));
       {
         auto inner = comm.queue(seconds(30));
-        for (int i = 0; i < 2 + (comm.rank() + round) % 4; ++i) inner.all_reduce(xs[i].out(), {"x", i, 0});
+        for (int i = 0; i < 2 + (comm.rank() + round) % 4; ++i) inner.post(AllReduce(xs[i].out(), {"x", i, 0}));
       }
       bool right = true;
       for (const auto& x : xs) {
@@ -565,10 +614,10 @@ void after_a_failure_every_call_throws_it() {
     auto queue = comm.queue(seconds(30));
     FloatMemory<R> x({0});
     if (comm.rank() == 0) throw std::runtime_error("gone");
-    CHECK_THROWS_AS(queue.all_reduce(x.out(), {"x", 0, 0}).wait(), CommError);
-    CHECK_THROWS_AS(queue.all_reduce(x.out(), {"x", 1, 0}), CommError);
+    CHECK_THROWS_AS(queue.post(AllReduce(x.out(), {"x", 0, 0})).wait(), CommError);
+    CHECK_THROWS_AS(queue.post(AllReduce(x.out(), {"x", 1, 0})), CommError);
     queue.drop();
-    CHECK_THROWS_AS(queue.all_reduce(x.out(), {"x", 1, 0}), CommError);
+    CHECK_THROWS_AS(queue.post(AllReduce(x.out(), {"x", 1, 0})), CommError);
   }), "gone", std::runtime_error);
 }
 
@@ -577,11 +626,11 @@ void what_does_not_fit_is_refused() {
   R::run_once(2, [](Comm<R>& comm) {
     auto queue = comm.queue(seconds(30));
     FloatMemory<R> x(Floats(4)), y(Floats(1));
-    CHECK_THROWS_AS(queue.reduce_scatter(x.in(), x.out(), 1, 1, {}), BufferError);
-    CHECK_THROWS_AS(queue.reduce_scatter(x.in(), y.out(), 2, 1, {}), BufferError);
-    CHECK_THROWS_AS(queue.all_gather(y.in(), x.out(), 2, {}), BufferError);
-    CHECK_THROWS_AS(queue.all_to_all(x.in(), y.out(), {}), BufferError);
-    CHECK_THROWS_AS(queue.broadcast(x.out(), 2, {}), OptionError);
+    CHECK_THROWS_AS(queue.post(ReduceScatter(x.in(), x.out(), 1, {})), BufferError);
+    CHECK_THROWS_AS(queue.post(ReduceScatter(x.in(), y.out(), 2, {})), BufferError);
+    CHECK_THROWS_AS(queue.post(AllGather(y.in(), x.out(), 2, {})), BufferError);
+    CHECK_THROWS_AS(queue.post(AllToAll(x.in(), y.out(), {})), BufferError);
+    CHECK_THROWS_AS(queue.post(Broadcast(x.out(), 2, {})), OptionError);
   });
 }
 

@@ -14,7 +14,7 @@ const std::vector<char> nobody(3);
 // Rank `rank` joins the live epoch's next operation.
 void join(Channel& c, int rank) {
   Operation& op = c.ring.at(c.posted[rank]++, c.completed);
-  op.call = {Collective::all_reduce, element_type<float>(), element_type<float>(), 1, 0, 0, {"norm", 5, 6}, nullptr};
+  op.call = {Collective::all_reduce, element_type<float>(), element_type<float>(), {{1, 0}}, 0, {"norm", 5, 6}};
   if (++op.joined == 3) ++c.full;
 }
 

@@ -13,8 +13,8 @@
 namespace tessera::local {
 namespace {
 
-const Call sum{
-    Collective::all_reduce, element_type<float>(), element_type<float>(), 1, 0, 0, {"sum", 1, 2}, all_reduce<float>};
+const Call sum{Collective::all_reduce, element_type<float>(),           element_type<float>(), {{1, 0}}, 0,
+               {"sum", 1, 2},          on_each_piece<all_reduce<float>>};
 
 TEST_CASE("the last rank to come does a small operation on the spot, and workers do a large one") {
   for (const index_t inline_bytes : {0, 1000}) {
@@ -23,9 +23,9 @@ TEST_CASE("the last rank to come does a small operation on the spot, and workers
     auto a = group.open(0), b = group.open(1);
     CHECK(a == b);
     float x = 1, y = 2;
-    const auto first = group.post(*a, 0, sum, {&x, &x});
+    const auto first = group.post(*a, 0, {sum, {{&x, &x}}});
     CHECK_FALSE(group.done(*a, first));
-    const auto second = group.post(*b, 1, sum, {&y, &y});
+    const auto second = group.post(*b, 1, {sum, {{&y, &y}}});
     if (inline_bytes > 0) CHECK(group.done(*a, first));
     group.wait(*a, 0, first, std::chrono::seconds(10));
     group.wait(*b, 1, second, std::chrono::seconds(10));
@@ -39,25 +39,25 @@ TEST_CASE("the first failure stays, and reaches calls and waits") {
   group.start();
   auto channel = group.open(0);
   float x = 1;
-  const auto ticket = group.post(*channel, 0, sum, {&x, &x});
+  const auto ticket = group.post(*channel, 0, {sum, {{&x, &x}}});
   group.fail("rank 1 failed: no more", false, 1);
   group.fail("something else", false, 0);
   CHECK_THROWS_WITH_AS(group.wait(*channel, 0, ticket, std::chrono::seconds(10)), "rank 1 failed: no more", CommError);
-  CHECK_THROWS_WITH_AS(group.post(*channel, 0, sum, {&x, &x}), "rank 1 failed: no more", CommError);
+  CHECK_THROWS_WITH_AS(group.post(*channel, 0, {sum, {{&x, &x}}}), "rank 1 failed: no more", CommError);
   CHECK(group.was_told(0));
   CHECK(x == 1);
 }
 
-TEST_CASE("a portion that fails on the spot ends the group by the name of the rank that ran it, which has the error") {
+TEST_CASE("a task that fails on the spot ends the group by the name of the rank that ran it, which has the error") {
   Group group(2, 1000);
   auto a = group.open(0), b = group.open(1);
   Call fails = sum;
-  fails.portion = [](const Call&, const std::vector<Ends>&, int) { throw BufferError("no such memory"); };
+  fails.task = [](const Operation&, int) { throw BufferError("no such memory"); };
   float x = 1, y = 2;
-  const auto ticket = group.post(*a, 0, fails, {&x, &x});
-  CHECK_THROWS_WITH_AS(group.post(*b, 1, fails, {&y, &y}), "no such memory", BufferError);
+  const auto ticket = group.post(*a, 0, {fails, {{&x, &x}}});
+  CHECK_THROWS_WITH_AS(group.post(*b, 1, {fails, {{&y, &y}}}), "no such memory", BufferError);
   CHECK_THROWS_WITH_AS(group.wait(*a, 0, ticket, std::chrono::seconds(10)), "rank 1 failed: no such memory", CommError);
-  CHECK_THROWS_WITH_AS(group.post(*b, 1, sum, {&y, &y}), "rank 1 failed: no such memory", CommError);
+  CHECK_THROWS_WITH_AS(group.post(*b, 1, {sum, {{&y, &y}}}), "rank 1 failed: no such memory", CommError);
   group.drop(*a, 0, false);
   group.drop(*b, 1, false);
   CHECK(group.was_told(0));
@@ -70,7 +70,7 @@ TEST_CASE("a wait that lasts too long names who is missing") {
   auto channel = group.open(0);
   group.open(1);
   float x = 1;
-  const auto ticket = group.post(*channel, 0, sum, {&x, &x});
+  const auto ticket = group.post(*channel, 0, {sum, {{&x, &x}}});
   CHECK_THROWS_WITH_AS(
       group.wait(*channel, 0, ticket, std::chrono::milliseconds(20)),
       "ranks 1 and 2 have not called all_reduce of 1 float (sum 1, pass 2) after 20 ms: rank 0 waits in "
@@ -78,7 +78,7 @@ TEST_CASE("a wait that lasts too long names who is missing") {
       CommError);
 }
 
-// What a portion of `slow` sees and says.
+// What a task of `slow` sees and says.
 struct Movement {
   std::atomic<bool> go_on = false;
   std::atomic<int> done = 0;
@@ -88,8 +88,8 @@ struct Movement {
 Call slow(Movement& movement) {
   Call call = sum;
   call.context = &movement;
-  call.portion = [](const Call& mine, const std::vector<Ends>&, int) {
-    Movement& of_mine = *static_cast<Movement*>(mine.context);
+  call.task = [](const Operation& mine, int) {
+    Movement& of_mine = *static_cast<Movement*>(mine.call.context);
     while (!of_mine.go_on) std::this_thread::yield();
     ++of_mine.done;
   };
@@ -102,8 +102,8 @@ TEST_CASE("a timeout does not end what is joined by all and only still being mov
   group.start();
   auto a = group.open(0), b = group.open(1);
   float x = 1, y = 2;
-  const auto ticket = group.post(*a, 0, slow(movement), {&x, &x});
-  group.post(*b, 1, slow(movement), {&y, &y});
+  const auto ticket = group.post(*a, 0, {slow(movement), {{&x, &x}}});
+  group.post(*b, 1, {slow(movement), {{&y, &y}}});
   std::thread later([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     movement.go_on = true;
@@ -123,17 +123,17 @@ void check_failing_rank_waits(Fail fail) {
     group.start();
     auto a = group.open(0), b = group.open(1);
     float x = 1, y = 2;
-    group.post(*a, 0, slow(movement), {&x, &x});
-    group.post(*b, 1, slow(movement), {&y, &y});
-    const auto lost = group.post(*a, 0, sum, {&x, &x});
+    group.post(*a, 0, {slow(movement), {{&x, &x}}});
+    group.post(*b, 1, {slow(movement), {{&y, &y}}});
+    const auto lost = group.post(*a, 0, {sum, {{&x, &x}}});
     std::thread later([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       movement.go_on = true;
     });
     fail(group, *b);
-    CHECK_THROWS_AS(
-        calls ? static_cast<void>(group.post(*a, 0, sum, {&x, &x})) : group.wait(*a, 0, lost, std::chrono::seconds(10)),
-        RankError);
+    CHECK_THROWS_AS(calls ? static_cast<void>(group.post(*a, 0, {sum, {{&x, &x}}}))
+                          : group.wait(*a, 0, lost, std::chrono::seconds(10)),
+                    RankError);
     CHECK(movement.done == 2);  // nothing touches x any more
     later.join();
   }
@@ -150,9 +150,9 @@ TEST_CASE("a rank that has joined what another drops is told when nothing moves 
   group.start();
   auto a = group.open(0), b = group.open(1);
   float x = 1, y = 2;
-  group.post(*a, 0, slow(movement), {&x, &x});
-  group.post(*b, 1, slow(movement), {&y, &y});
-  const auto lost = group.post(*a, 0, sum, {&x, &x});
+  group.post(*a, 0, {slow(movement), {{&x, &x}}});
+  group.post(*b, 1, {slow(movement), {{&y, &y}}});
+  const auto lost = group.post(*a, 0, {sum, {{&x, &x}}});
   std::thread drops([&] {
     group.drop(*b, 1, false);
     CHECK(movement.done == 2);
@@ -175,11 +175,12 @@ TEST_CASE("ranks that can go on only by a rank that has returned are told so whe
   for (int r = 0; r < 3; ++r) second.push_back(group.open(r));
   float x = 1;
   const auto wait = [&](int rank, Channel& channel) {
-    CHECK_THROWS_WITH_AS(group.wait(channel, rank, group.post(channel, rank, sum, {&x, &x}), std::chrono::seconds(30)),
-                         doctest::Contains("no rank can go on"), AgreementError);
+    CHECK_THROWS_WITH_AS(
+        group.wait(channel, rank, group.post(channel, rank, {sum, {{&x, &x}}}), std::chrono::seconds(30)),
+        doctest::Contains("no rank can go on"), AgreementError);
   };
-  group.post(*first[2], 2, sum, {&x, &x});
-  group.post(*second[2], 2, sum, {&x, &x});
+  group.post(*first[2], 2, {sum, {{&x, &x}}});
+  group.post(*second[2], 2, {sum, {{&x, &x}}});
   std::thread zero([&] { wait(0, *first[0]); });
   std::thread one([&] { wait(1, *second[1]); });
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -198,7 +199,7 @@ TEST_CASE("a rank whose thread waits is not taken to be at rest where another th
   float memory[2][3] = {};
   const auto at = [&](int c) -> Channel& { return *channels[static_cast<std::size_t>(c)]; };
   const auto post = [&](int rank, int c) {
-    return group.post(at(c), rank, sum, {&memory[rank][c], &memory[rank][c]});
+    return group.post(at(c), rank, {sum, {{&memory[rank][c], &memory[rank][c]}}});
   };
   const auto run = [&](int rank) {
     std::atomic<bool> called = false;

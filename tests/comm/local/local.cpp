@@ -56,6 +56,12 @@ TEST_CASE("all_reduce sums floats in the tree, and integers modulo 2^64") {
 TEST_CASE("all_to_all transposes, and broadcast copies the root's") {
   cases::all_to_all_transposes_and_broadcast_copies<OnHost>();
 }
+TEST_CASE("a call of several pieces does each of them, ragged and empty ones too") {
+  cases::a_call_of_several_pieces_does_each_of_them<OnHost>();
+}
+TEST_CASE("calls that are posted together are done in their order") {
+  cases::calls_posted_together_are_done_in_their_order<OnHost>();
+}
 TEST_CASE("posting does not wait for other ranks, and operations run in the order issued") {
   cases::posting_does_not_wait<OnHost>();
 }

@@ -8,7 +8,7 @@ namespace tessera::local {
 namespace {
 
 Call call(const char* what) {
-  return {Collective::all_reduce, element_type<float>(), element_type<float>(), 1, 0, 0, {what, 5, 6}, nullptr};
+  return {Collective::all_reduce, element_type<float>(), element_type<float>(), {{1, 0}}, 0, {what, 5, 6}};
 }
 
 // Rank `rank` joins the channel's next operation.

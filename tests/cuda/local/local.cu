@@ -61,6 +61,12 @@ TEST_CASE("all_reduce sums floats in the tree, and integers modulo 2^64") {
 TEST_CASE("all_to_all transposes, and broadcast copies the root's") {
   cases::all_to_all_transposes_and_broadcast_copies<OnDevice>();
 }
+TEST_CASE("a call of several pieces does each of them, ragged and empty ones too") {
+  cases::a_call_of_several_pieces_does_each_of_them<OnDevice>();
+}
+TEST_CASE("calls that are posted together are done in their order") {
+  cases::calls_posted_together_are_done_in_their_order<OnDevice>();
+}
 TEST_CASE("posting does not wait for other ranks, and operations run in the order issued") {
   cases::posting_does_not_wait<OnDevice>();
 }
@@ -144,7 +150,7 @@ TEST_CASE("no device begins before what every rank computed is there") {
     auto queue = comm.queue(cases::seconds(30));
     late();
     executor.for_each(3000, Fill{x.out().data(), 1.0f + comm.rank()});
-    const CudaEvent event = queue.all_reduce(x.out(), {"x", 0, 0}, executor.record());
+    const CudaEvent event = queue.post(AllReduce(x.out(), {"x", 0, 0}), executor.record());
     executor.wait(event);
     executor.for_each(3000, Copy{x.in().data(), out.out().data()});
     executor.record().wait();
@@ -158,7 +164,7 @@ TEST_CASE("a rank's input is its own again only when every device has read it") 
     Memory in(Floats(4 * part, 1.0f + comm.rank())), out{Floats(part)};
     auto queue = comm.queue(cases::seconds(30));
     late();
-    executor.wait(queue.reduce_scatter(in.in(), out.out(), part, 1, {"g", 0, 0}, executor.record()));
+    executor.wait(queue.post(ReduceScatter(in.in(), out.out(), part, {"g", 0, 0}), executor.record()));
     executor.for_each(4 * part, Fill{in.out().data(), 1000});
     executor.record().wait();
     CHECK(out.get() == Floats(part, 10));
@@ -173,8 +179,8 @@ TEST_CASE("a collective begins when the one before has ended on every device, th
     late();
     CudaEvent event = executor.record();
     for (int round = 0; round < 3; ++round) {
-      queue.reduce_scatter(vector.in(), slice.out(), part, 1, {"g", round, 0}, event);
-      event = queue.all_gather(slice.in(), vector.out(), part, {"p", round, 0});
+      queue.post(ReduceScatter(vector.in(), slice.out(), part, {"g", round, 0}), event);
+      event = queue.post(AllGather(slice.in(), vector.out(), part, {"p", round, 0}));
     }
     event.wait();
     CHECK(vector.get() == Floats(4 * part, 160));  // 10, then four times as much, twice
@@ -207,7 +213,7 @@ TEST_CASE("posting waits for no device, and waiting for an event only for the ot
     auto queue = comm.queue(cases::seconds(30));
     const auto double_and_sum = [&] {
       executor.for_each(100, Fill{x.out().data(), 2});
-      const CudaEvent event = queue.all_reduce(x.out(), {"x", 0, 0}, executor.record());
+      const CudaEvent event = queue.post(AllReduce(x.out(), {"x", 0, 0}), executor.record());
       executor.wait(event);
       return event;
     };
@@ -228,7 +234,7 @@ TEST_CASE("behind a drop nothing of this rank's memory is touched, though what a
     Memory x(Floats(2000, 1));
     auto queue = comm.queue(cases::seconds(30));
     late();
-    const CudaEvent event = queue.all_reduce(x.out(), {"x", 0, 0}, executor.record());
+    const CudaEvent event = queue.post(AllReduce(x.out(), {"x", 0, 0}), executor.record());
     executor.wait(event);  // all have joined it
     queue.drop();
     CHECK(event.done());
@@ -249,7 +255,7 @@ TEST_CASE("a rank may compute on a stream of the caller's") {
       auto queue = comm.queue(cases::seconds(30));
       delay(stream);
       comm.executor().for_each(100, Fill{x.out().data(), 2});
-      queue.all_reduce(x.out(), {"x", 0, 0}, comm.executor().record()).wait();
+      queue.post(AllReduce(x.out(), {"x", 0, 0}), comm.executor().record()).wait();
       CHECK(x.get() == Floats(100, 4));
     }
     cudaStreamDestroy(stream);
@@ -285,7 +291,7 @@ TEST_CASE("more ranks than a kernel of their own is made for sum in the same tre
       Floats values;
       for (index_t i = 0; i < elements; ++i) values.push_back(cases::made_up(comm.rank(), i));
       Memory in(values), out(Floats(part, -1));
-      queue.reduce_scatter(in.in(), out.out(), part, 1, {"g", 0, 0}).wait();
+      queue.post(ReduceScatter(in.in(), out.out(), part, {"g", 0, 0})).wait();
       const Slice own(elements, part, comm.rank());
       const Floats sums = out.get();
       bool right = true;
@@ -301,7 +307,7 @@ TEST_CASE("what a graph captures is refused, for other threads take part in it")
     auto queue = comm.queue(cases::seconds(30));
     REQUIRE(cudaStreamBeginCapture(executor.stream(), cudaStreamCaptureModeThreadLocal) == cudaSuccess);
     const CudaEvent captured = executor.record();
-    CHECK_THROWS_WITH_AS(queue.all_reduce(x.out(), {"norm of step", 5, 6}, captured),
+    CHECK_THROWS_WITH_AS(queue.post(AllReduce(x.out(), {"norm of step", 5, 6}), captured),
                          "all_reduce of 4 float (norm of step 5, pass 6): CudaLocal cannot be captured in a CUDA "
                          "graph; CudaSelf and Nccl can",
                          UsageError);

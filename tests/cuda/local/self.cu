@@ -38,21 +38,21 @@ TEST_CASE("a world of one copies, scales and rounds, and nothing else") {
   const Floats numbers{1, 2.00390625f, 3};
   Memory in(numbers), out(Floats(5, -1)), gathered(Floats(3)), turned(Floats(3));
   testing::DeviceMemory<bfloat16> rounded(std::vector<bfloat16>(3));
-  queue.reduce_scatter(in.in(), out.out(), 4, 1, {"g", 0, 0}).wait();
+  queue.post(ReduceScatter(in.in(), out.out(), 4, {"g", 0, 0})).wait();
   CHECK(out.get() == Floats{1, 2.00390625f, 3, -1, -1});
-  queue.reduce_scatter(in.in(), rounded.out(), 3, 1, {"g", 0, 0}).wait();
+  queue.post(ReduceScatter(in.in(), rounded.out(), 3, {"g", 0, 0})).wait();
   CHECK(static_cast<float>(rounded.get()[1]) == 2.0f);
-  queue.reduce_scatter(in.in(), in.out(), 3, 1, {"in place", 0, 0}).wait();
+  queue.post(ReduceScatter(in.in(), in.out(), 3, {"in place", 0, 0})).wait();
   CHECK(in.get() == numbers);
   Memory scaled(numbers);
-  queue.reduce_scatter(scaled.in(), scaled.out(), 3, 0.5f, {"in place", 0, 0}).wait();
+  queue.post(ReduceScatter(scaled.in(), scaled.out(), 3, {"in place", 0, 0}, 0.5f)).wait();
   CHECK(scaled.get() == Floats{0.5f, 1.001953125f, 1.5f});
-  queue.all_gather(in.in(), gathered.out(), 3, {"p", 0, 0}).wait();
-  queue.all_gather(gathered.in(), gathered.out(), 3, {"in place", 0, 0}).wait();
+  queue.post(AllGather(in.in(), gathered.out(), 3, {"p", 0, 0})).wait();
+  queue.post(AllGather(gathered.in(), gathered.out(), 3, {"in place", 0, 0})).wait();
   CHECK(gathered.get() == numbers);
-  queue.all_to_all(in.in(), turned.out(), {"t", 0, 0}).wait();
-  queue.all_reduce(turned.out(), {"n", 0, 0}).wait();
-  queue.broadcast(turned.out(), 0, {"b", 0, 0}).wait();
+  queue.post(AllToAll(in.in(), turned.out(), {"t", 0, 0})).wait();
+  queue.post(AllReduce(turned.out(), {"n", 0, 0})).wait();
+  queue.post(Broadcast(turned.out(), 0, {"b", 0, 0})).wait();
   CHECK(turned.get() == numbers);
   queue.drop();
 }
@@ -60,11 +60,11 @@ TEST_CASE("a world of one copies, scales and rounds, and nothing else") {
 TEST_CASE("a world of one refuses what a larger one would") {
   auto queue = CudaSelf().queue(std::chrono::seconds(1));
   Memory four(Floats(4)), three(Floats(3));
-  CHECK_THROWS_AS(queue.reduce_scatter(four.in(), four.out(), 3, 1, {}), BufferError);
-  CHECK_THROWS_AS(queue.reduce_scatter(four.in(), three.out(), 4, 1, {}), BufferError);
-  CHECK_THROWS_AS(queue.all_gather(three.in(), four.out(), 4, {}), BufferError);
-  CHECK_THROWS_AS(queue.all_to_all(three.in(), four.out(), {}), BufferError);
-  CHECK_THROWS_AS(queue.broadcast(four.out(), 1, {}), OptionError);
+  CHECK_THROWS_AS(queue.post(ReduceScatter(four.in(), four.out(), 3, {})), BufferError);
+  CHECK_THROWS_AS(queue.post(ReduceScatter(four.in(), three.out(), 4, {})), BufferError);
+  CHECK_THROWS_AS(queue.post(AllGather(three.in(), four.out(), 4, {})), BufferError);
+  CHECK_THROWS_AS(queue.post(AllToAll(three.in(), four.out(), {})), BufferError);
+  CHECK_THROWS_AS(queue.post(Broadcast(four.out(), 1, {})), OptionError);
 }
 
 TEST_CASE("a collective begins behind its event, and what waits for its own begins behind it") {
@@ -74,7 +74,7 @@ TEST_CASE("a collective begins behind its event, and what waits for its own begi
   Memory in(Floats(1000, 1)), out(Floats(1000)), sum(Floats(1000));
   testing::delay(executor.stream());
   executor.for_each(1000, Fill{in.out().data(), 2});
-  const CudaEvent event = queue.reduce_scatter(in.in(), out.out(), 1000, 1, {"g", 0, 0}, executor.record());
+  const CudaEvent event = queue.post(ReduceScatter(in.in(), out.out(), 1000, {"g", 0, 0}), executor.record());
   executor.wait(event);
   executor.for_each(1000, Fill{in.out().data(), 5});  // the input is the caller's again
   executor.for_each(1000, Add{out.in().data(), sum.out().data()});
@@ -89,8 +89,8 @@ TEST_CASE("a collective that moves nothing is still behind the one before, which
   Memory in(Floats(1000, 1)), out(Floats(1000)), sum(Floats(1000));
   testing::delay(late.stream());
   late.for_each(1000, Fill{in.out().data(), 2});
-  queue.all_gather(in.in(), out.out(), 1000, {"p", 0, 0}, late.record());
-  executor.wait(queue.all_reduce(out.out(), {"x", 0, 0}, executor.record()));
+  queue.post(AllGather(in.in(), out.out(), 1000, {"p", 0, 0}), late.record());
+  executor.wait(queue.post(AllReduce(out.out(), {"x", 0, 0}), executor.record()));
   executor.for_each(1000, Add{out.in().data(), sum.out().data()});
   executor.record().wait();
   CHECK(sum.get() == Floats(1000, 2));
@@ -103,7 +103,7 @@ TEST_CASE("behind a drop nothing is touched any more") {
   Memory in(Floats(1000, 1)), out(Floats(1000));
   testing::delay(executor.stream());
   executor.for_each(1000, Fill{in.out().data(), 2});
-  const CudaEvent event = queue.all_gather(in.in(), out.out(), 1000, {"p", 0, 0}, executor.record());
+  const CudaEvent event = queue.post(AllGather(in.in(), out.out(), 1000, {"p", 0, 0}), executor.record());
   queue.drop();
   CHECK(event.done());
   CHECK(out.get() == Floats(1000, 2));
@@ -120,9 +120,9 @@ TEST_CASE("a graph that was captured has the collectives in it, and each launch 
     Memory in(Floats(1000, 0)), sums(Floats(1000, 0)), out(Floats(1000, 0)), one(Floats(1000, 0.1f));
     const auto step = [&] {
       executor.for_each(1000, Add{one.in().data(), in.out().data()});
-      executor.wait(reductions.reduce_scatter(in.in(), sums.out(), 1000, 1, {"g", 0, 0}, executor.record()));
+      executor.wait(reductions.post(ReduceScatter(in.in(), sums.out(), 1000, {"g", 0, 0}), executor.record()));
       executor.for_each(1000, Add{one.in().data(), sums.out().data()});
-      executor.wait(gathers.all_gather(sums.in(), out.out(), 1000, {"p", 0, 0}, executor.record()));
+      executor.wait(gathers.post(AllGather(sums.in(), out.out(), 1000, {"p", 0, 0}), executor.record()));
       executor.for_each(1000, Add{out.in().data(), in.out().data()});
     };
     for (int i = 0; i < 4; ++i) step();

@@ -62,21 +62,21 @@ TEST_CASE("the watchdog finds what does not get done") {
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(2, [&](int rank) {
     Group group(id, rank, 2, patient);
-    const auto line = group.open(testing::impatient);
+    const auto channel = group.open(testing::impatient);
     struct Closes {
       Group& group;
-      nccl::Line& line;
-      ~Closes() { group.close(line); }
-    } const closes{group, *line};
+      nccl::Channel& channel;
+      ~Closes() { group.close(channel); }
+    } const closes{group, *channel};
     if (rank == 1) return;
     testing::DeviceMemory<float> x(std::vector<float>(8));
     local::Call call;
     call.kind = Collective::broadcast;
     call.in = call.out = element_type<float>();
-    call.elements = 8;
+    call.pieces = {{8, 0}};
     call.root = 1;
     call.tag = {"weights of step", 4, 5};
-    line->post(call, {},
+    channel->post(call, {},
                [&](auto& turn) {
                  turn.nccl([&](ncclComm_t comm, cudaStream_t stream, nccl::FirstError& error) {
                    error(ncclBroadcast(x.in().data(), x.out().data(), 8, ncclFloat32, 1, comm, stream));

@@ -52,7 +52,7 @@ Place place_in(MPI_Comm communicator) {
 float sum_of_ones(const Nccl& comm) {
   auto queue = comm.queue(patient);
   testing::DeviceMemory<float> x(Floats(1, 1.0f));
-  queue.all_reduce(x.out(), {"x", 0, 0}).wait();
+  queue.post(AllReduce(x.out(), {"x", 0, 0})).wait();
   return x.get()[0];
 }
 

@@ -29,8 +29,7 @@ constexpr std::chrono::nanoseconds patient = std::chrono::seconds(30);
 
 static_assert(Communicator<Nccl>);
 static_assert(!Nccl::ordered);
-static_assert(StagingQueue<Recording<Nccl>::Queue>);
-static_assert(!stages_reductions<Nccl, bfloat16, bfloat16>() && stages_reductions<Recording<Nccl>, bfloat16, float>());
+static_assert(!needs_workspace<Nccl, bfloat16, bfloat16>() && needs_workspace<Recording<Nccl>, bfloat16, float>());
 
 TEST_CASE("ranks meet by a shared file, and by whatever else brings bytes to all") {
   if (!testing::devices_for(3)) return;
@@ -55,7 +54,7 @@ TEST_CASE("ranks meet by a shared file, and by whatever else brings bytes to all
       CHECK(comm.size() == 3);
       auto queue = comm.queue(patient);
       Memory x(Floats(1, 1.0f));
-      queue.all_reduce(x.out(), {"x", 0, 0}).wait();
+      queue.post(AllReduce(x.out(), {"x", 0, 0})).wait();
       CHECK(x.get() == Floats{3});
     }
   });
@@ -101,7 +100,7 @@ TEST_CASE("a framework's communicator is split and left as it was, and its strea
       CHECK(comm.executor().stream() == compute.get());
       auto queue = comm.queue(patient);
       Memory x(Floats(8, 1.0f));
-      queue.all_reduce(x.out(), {"x", 0, 0}).wait();
+      queue.post(AllReduce(x.out(), {"x", 0, 0})).wait();
       CHECK(x.get() == Floats(8, 2.0f));
     }
     Memory x(Floats(8, 1.0f));

@@ -3,8 +3,8 @@
 #include <nccl.h>
 
 #include <chrono>
+#include <tessera/comm/decorators/recording.hpp>
 #include <vector>
-
 #include <tessera/cuda/nccl/ordered.cuh>
 
 #include "comm/local/cases.hpp"
@@ -17,8 +17,9 @@ namespace cases = local_cases;
 using InOrder = testing::OverNccl<Ordered<Nccl>>;
 
 static_assert(Communicator<Ordered<Nccl>>);
-static_assert(StagingQueue<Ordered<Nccl>::Queue>);
-static_assert(stages_reductions<Ordered<Nccl>, float, float>());
+static_assert(OrdersSums<Nccl::Queue, ReduceScatter<float>> && OrdersSums<Nccl::Queue, AllReduce<double>>);
+static_assert(needs_workspace<Ordered<Nccl>, float, float>() && !needs_workspace<Nccl, float, float>());
+static_assert(needs_workspace<Recording<Nccl>, bfloat16, float>());
 
 TEST_CASE("reduce_scatter sums in the fixed tree, whole, ragged, short, empty and in place") {
   cases::reduce_scatter_sums_in_the_tree<InOrder>();
@@ -30,28 +31,45 @@ TEST_CASE("sums are scaled in float before they are rounded, in place too") {
 TEST_CASE("all_reduce sums floats in the tree, and integers modulo 2^64") {
   cases::all_reduce_sums_floats_and_integers<InOrder>();
 }
+TEST_CASE("a call of several pieces does each of them, ragged and empty ones too") {
+  cases::a_call_of_several_pieces_does_each_of_them<InOrder>();
+}
 TEST_CASE("what has no order is the communicator's own") {
+  cases::calls_posted_together_are_done_in_their_order<InOrder>();
   cases::all_gather_puts_every_slice_at_its_place<InOrder>();
   cases::all_to_all_transposes_and_broadcast_copies<InOrder>();
 }
 
-TEST_CASE("a reduction that was lent too little says how much it needs, before anything is sent") {
+TEST_CASE("a reduction whose workspace is too small says how much it needs, before anything is sent") {
   testing::run_nccl_ranks(2, [](Nccl& nccl) {
     Ordered<Nccl> comm(nccl);
     auto queue = comm.queue(std::chrono::seconds(30));
     testing::DeviceMemory<float> x(std::vector<float>(128, 1.0f)), y(std::vector<float>(64));
+    ReduceScatter sum(x.in(), y.out(), 64, {"g", 0, 0});
     std::string error;
     try {
-      queue.reduce_scatter(x.in(), y.out(), 64, 1, {"g", 0, 0});
+      queue.post(sum);
     } catch (const BufferError& caught) {
       error = caught.what();
     }
-    CHECK(error ==
-          "a reduction in fixed order of 128 float was lent 0 bytes to stage them, and needs 512: call lend()");
-    auto staging = comm.executor().allocate<std::byte>(512);
-    queue.lend(staging.span());
-    queue.reduce_scatter(x.in(), y.out(), 64, 1, {"g", 0, 0}, comm.executor().record()).wait();
+    CHECK(error == "reduce_scatter (g 0, pass 0) has a workspace of 0 bytes and needs 512");
+    auto workspace = comm.executor().allocate<std::byte>(512);
+    sum.workspace = workspace.span();
+    queue.post(sum, comm.executor().record()).wait();
     CHECK(y.get() == std::vector<float>(64, 2.0f));
+  });
+}
+
+TEST_CASE("what a decorator below passes on is summed in order too, and recorded") {
+  testing::run_nccl_ranks(2, [](Nccl& nccl) {
+    Recording<Nccl> recording(nccl);
+    Ordered<Recording<Nccl>> comm(recording);
+    auto queue = comm.queue(std::chrono::seconds(30));
+    testing::DeviceMemory<float> x(std::vector<float>(128, 1.0f)), y(std::vector<float>(64));
+    auto workspace = comm.executor().allocate<std::byte>(512);
+    queue.post(ReduceScatter(x.in(), y.out(), 64, {"g", 0, 0}, 1, workspace.span()), comm.executor().record()).wait();
+    CHECK(y.get() == std::vector<float>(64, 2.0f));
+    CHECK(recording.sent(Collective::reduce_scatter) == 64);
   });
 }
 

@@ -28,7 +28,7 @@ using Memory = testing::DeviceMemory<float>;
 
 constexpr std::chrono::nanoseconds patient = std::chrono::seconds(30);
 
-static_assert(CommunicationQueue<nccl::Queue, CudaEvent>);
+static_assert(CommunicationQueue<nccl::Queue>);
 
 // Sums of small integers have no order.
 template <class T>
@@ -47,22 +47,22 @@ T sum_of_counted(index_t i, int world) {
 template <class In, class Out>
 void check_reduce_scatter(Nccl& comm, float scale = 1) {
   auto queue = comm.queue(patient);
-  auto staging = comm.executor().allocate<float>(8 * 300);
-  queue.lend(std::as_writable_bytes(staging.span()));
+  auto memory = comm.executor().allocate<float>(8 * 300);
+  const auto workspace = std::as_writable_bytes(memory.span());
   const auto made = comm.executor().record();
   bool right = true;
   cases::for_every_size(comm.size(), [&](index_t part, index_t elements) {
     const Slice own(elements, part, comm.rank());
     testing::DeviceMemory<In> in(counted<In>(elements, comm.rank()));
     testing::DeviceMemory<Out> out(std::vector<Out>(static_cast<std::size_t>(part), Out(-1.0f)));
-    queue.reduce_scatter(in.in(), out.out(), part, scale, {"g", part, elements}, made).wait();
+    queue.post(ReduceScatter(in.in(), out.out(), part, {"g", part, elements}, scale, workspace), made).wait();
     const auto sums = out.get();
     for (index_t i = 0; i < part; ++i) {
       const Out wanted = i < own.size ? Out(scale * sum_of_counted<float>(own.begin + i, comm.size())) : Out(-1.0f);
       right &= static_cast<float>(sums[static_cast<std::size_t>(i)]) == static_cast<float>(wanted);
     }
     if constexpr (std::same_as<In, Out>) {
-      queue.reduce_scatter(in.in(), in.out().subspan(own.begin, own.size), part, 1, {"in place", 0, 0}).wait();
+      queue.post(ReduceScatter(in.in(), in.out().subspan(own.begin, own.size), part, {"in place", 0, 0})).wait();
       const auto all = in.get(), before = counted<In>(elements, comm.rank());
       for (index_t i = 0; i < elements; ++i) {
         const bool mine = i >= own.begin && i < own.begin + own.size;
@@ -97,7 +97,7 @@ TEST_CASE("reduce_scatter multiplies by its scale, in NCCL's sum what each rank 
     auto queue = comm.queue(patient);
     testing::DeviceMemory<float16> large(std::vector<float16>(256, float16(60000.0f)));
     testing::DeviceMemory<float16> mean(std::vector<float16>(64));
-    queue.reduce_scatter(large.in(), mean.out(), 64, 0.25f, {"g", 0, 0}, comm.executor().record()).wait();
+    queue.post(ReduceScatter(large.in(), mean.out(), 64, {"g", 0, 0}, 0.25f), comm.executor().record()).wait();
     bool right = true;
     for (const float16 x : mean.get()) right &= static_cast<float>(x) == 60000.0f;  // whose sum is infinite
     CHECK(right);
@@ -113,10 +113,10 @@ TEST_CASE("all_reduce sums floats and integers modulo 2^64") {
       testing::DeviceMemory<double> y(std::vector<double>(size, 0.5 + comm.rank()));
       testing::DeviceMemory<std::uint64_t> u(std::vector<std::uint64_t>(size, ~std::uint64_t{0}));
       testing::DeviceMemory<std::int64_t> s(std::vector<std::int64_t>(size, -comm.rank()));
-      queue.all_reduce(x.out(), {"x", 0, 0});
-      queue.all_reduce(y.out(), {"y", 0, 0});
-      queue.all_reduce(u.out(), {"u", 0, 0});
-      queue.all_reduce(s.out(), {"s", 0, 0}).wait();
+      queue.post(AllReduce(x.out(), {"x", 0, 0}));
+      queue.post(AllReduce(y.out(), {"y", 0, 0}));
+      queue.post(AllReduce(u.out(), {"u", 0, 0}));
+      queue.post(AllReduce(s.out(), {"s", 0, 0})).wait();
       bool right = y.get() == std::vector<double>(size, 4.5) && s.get() == std::vector<std::int64_t>(size, -3) &&
                    u.get() == std::vector<std::uint64_t>(size, std::uint64_t{0} - 3);
       const Floats sums = x.get();
@@ -131,6 +131,23 @@ TEST_CASE("all_gather puts every slice at its place and truncates the last ones,
 }
 TEST_CASE("all_to_all transposes, and broadcast copies the root's") {
   cases::all_to_all_transposes_and_broadcast_copies<AnyOrder>();
+}
+TEST_CASE("calls that are posted together are one group of NCCL's") {
+  cases::calls_posted_together_are_done_in_their_order<AnyOrder>();
+  run_nccl_ranks(2, [](Nccl& comm) {
+    Memory x(Floats(4)), y(Floats(4));  // outlive the queue
+    auto queue = comm.queue(testing::impatient);
+    const std::vector<AllReduce<float>> calls{{x.out(), {"x", 0, 0}}, {y.out().first(1), {"y", 0, 0}}};
+    queue.post(std::span<const AllReduce<float>>(calls)).wait();
+    if (comm.rank() == 1) return;
+    std::string error;
+    try {
+      queue.post(std::span<const AllReduce<float>>(calls)).wait();
+    } catch (const CommError& caught) {
+      error = caught.what();
+    }
+    CHECK(contains(error, "all_reduce of 4 and 1 float (x 0, pass 0), operation 1, was not done"));
+  });
 }
 TEST_CASE("posting does not wait for other ranks, and operations run in the order issued") {
   cases::posting_does_not_wait<AnyOrder>();
@@ -162,7 +179,7 @@ TEST_CASE("a collective waits for the compute stream, and that for the collectiv
       auto x = executor.allocate<float>(1000);
       if (round % 2 == 0) testing::delay(compute.get());
       executor.for_each(1000, Fill{x.span().data(), 1.0f + static_cast<float>(comm.rank())});
-      executor.wait(queue.all_reduce(x.span(), {"x", 0, 0}, executor.record()));
+      executor.wait(queue.post(AllReduce(x.span(), {"x", 0, 0}), executor.record()));
       executor.for_each(1000, Double{x.span().data()});
       Floats got(1000);
       executor.download(std::as_const(x).span(), got.data());
@@ -176,12 +193,12 @@ TEST_CASE("a rank that calls something else, or nothing, gives the others an err
       Memory x(Floats(4096)), y(Floats(1366));
       const bool odd = comm.rank() == 2;
       auto queue = comm.queue(testing::impatient);
-      queue.all_reduce(x.out(), {"warm", 0, 0}).wait();
+      queue.post(AllReduce(x.out(), {"warm", 0, 0})).wait();
       if (odd) {
-        if (!missing) CHECK_THROWS_AS(queue.all_reduce(x.out(), {"norm", 0, 0}).wait(), CommError);
+        if (!missing) CHECK_THROWS_AS(queue.post(AllReduce(x.out(), {"norm", 0, 0})).wait(), CommError);
         return;
       }
-      queue.all_gather(y.in(), x.out(), 1366, {"parameters of bucket", 3, 2}).wait();
+      queue.post(AllGather(y.in(), x.out(), 1366, {"parameters of bucket", 3, 2})).wait();
     });
     for (std::size_t r = 0; r < 2 && r < errors.size(); ++r)
       CHECK(errors[r] ==
@@ -197,11 +214,11 @@ TEST_CASE("after a failure every call and every wait throws it, and after every 
   run_nccl_ranks(3, [&](Nccl& comm) {
     auto queue = comm.queue(comm.rank() == 0 ? patient : testing::impatient);
     Memory x(Floats(10, 1.0f)), lost(Floats(10, 1.0f));
-    queue.all_reduce(x.out(), {"x", 0, 0}).wait();
+    queue.post(AllReduce(x.out(), {"x", 0, 0})).wait();
     if (comm.rank() == 0) {
       while (gone < 2) std::this_thread::yield();
     } else {
-      const auto event = queue.all_reduce(lost.out(), {"x", 1, 0});
+      const auto event = queue.post(AllReduce(lost.out(), {"x", 1, 0}));
       std::string first, second;
       try {
         event.wait();
@@ -209,7 +226,7 @@ TEST_CASE("after a failure every call and every wait throws it, and after every 
         first = error.what();
       }
       try {
-        queue.all_reduce(lost.out(), {"x", 2, 0});
+        queue.post(AllReduce(lost.out(), {"x", 2, 0}));
       } catch (const CommError& error) {
         second = error.what();
       }
@@ -219,7 +236,7 @@ TEST_CASE("after a failure every call and every wait throws it, and after every 
       ++gone;
     }
     queue.drop();
-    queue.all_reduce(x.out(), {"x", 3, 0}).wait();
+    queue.post(AllReduce(x.out(), {"x", 3, 0})).wait();
     CHECK(x.get() == Floats(10, 9.0f));
   });
 }
@@ -230,7 +247,7 @@ TEST_CASE("a drop waits for what the others still join, and needs no failure") {
     Memory x(Floats(10, 1.0f));
     for (int round = 0; round < 3; ++round) {
       if (comm.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      const auto event = queue.all_reduce(x.out(), {"x", round, 0});
+      const auto event = queue.post(AllReduce(x.out(), {"x", round, 0}));
       queue.drop();
       CHECK(event.done());
     }
@@ -243,9 +260,9 @@ TEST_CASE("two queues progress independently of each other") {
     auto first = comm.queue(patient), second = comm.queue(patient);
     Memory x(Floats(10, 1.0f)), y(Floats(10, 1.0f));
     CudaEvent one;
-    if (comm.rank() == 0) one = first.all_reduce(x.out(), {"x", 0, 0});
-    second.all_reduce(y.out(), {"y", 0, 0}).wait();
-    if (comm.rank() == 1) one = first.all_reduce(x.out(), {"x", 0, 0});
+    if (comm.rank() == 0) one = first.post(AllReduce(x.out(), {"x", 0, 0}));
+    second.post(AllReduce(y.out(), {"y", 0, 0})).wait();
+    if (comm.rank() == 1) one = first.post(AllReduce(x.out(), {"x", 0, 0}));
     one.wait();
     CHECK(x.get() == y.get());
   });
@@ -257,16 +274,17 @@ TEST_CASE("collectives are captured in a graph that may be launched time after t
     const Nccl comm = nccl.on(compute.get());
     Cuda executor = comm.executor();
     auto queue = comm.queue(patient);
-    auto staging = executor.allocate<float>(200);
-    queue.lend(std::as_writable_bytes(staging.span()));
+    auto workspace = executor.allocate<float>(200);
     auto x = executor.allocate<float>(100);
     auto narrow = executor.allocate<bfloat16>(200);
     auto sum = executor.allocate<float>(100);
     executor.upload(narrow.span(), std::vector<bfloat16>(200, bfloat16(2.0f)).data());
     const auto step = [&] {
-      executor.wait(queue.all_reduce(x.span(), {"x", 0, 0}, executor.record()));
+      executor.wait(queue.post(AllReduce(x.span(), {"x", 0, 0}), executor.record()));
       executor.wait(
-          queue.reduce_scatter(std::as_const(narrow).span(), sum.span(), 100, 1, {"g", 0, 0}, executor.record()));
+          queue.post(ReduceScatter(std::as_const(narrow).span(), sum.span(), 100, {"g", 0, 0}, 1,
+                                   std::as_writable_bytes(workspace.span())),
+                     executor.record()));
     };
     step();  // connects
     executor.upload(x.span(), Floats(100, 1.0f).data());
@@ -297,7 +315,7 @@ TEST_CASE("a graph may be destroyed after the queue whose collectives it has: ne
     Cuda executor = comm.executor();
     auto queue = comm.queue(patient);
     auto x = executor.allocate<float>(100);
-    const auto sum = [&] { executor.wait(queue.all_reduce(x.span(), {"x", 0, 0}, executor.record())); };
+    const auto sum = [&] { executor.wait(queue.post(AllReduce(x.span(), {"x", 0, 0}), executor.record())); };
     sum();
     executor.record().wait();
     cuda_check(cudaStreamBeginCapture(compute.get(), cudaStreamCaptureModeThreadLocal), "capturing");
@@ -325,7 +343,7 @@ TEST_CASE("a failure is told at once, though a graph still refers to the communi
     Cuda executor = comm.executor();
     auto x = executor.allocate<float>(100);
     auto queue = comm.queue(testing::impatient);
-    const auto sum = [&] { return queue.all_reduce(x.span(), {"x", 0, 0}, executor.record()); };
+    const auto sum = [&] { return queue.post(AllReduce(x.span(), {"x", 0, 0}), executor.record()); };
     sum().wait();
     cuda_check(cudaStreamBeginCapture(compute.get(), cudaStreamCaptureModeThreadLocal), "capturing");
     executor.wait(sum());

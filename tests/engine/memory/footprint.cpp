@@ -37,8 +37,8 @@ TEST_CASE("passes are added by backward where sums have no order and gradients a
 TEST_CASE("the sums of ranks that are threads are ordered and need no workspace") {
   constexpr Sums sums = sums_of<Local, Bf16>();
   CHECK(sums.ordered);
-  CHECK_FALSE(sums.staged);
-  CHECK_FALSE(sums.partial_staged);
+  CHECK_FALSE(sums.workspace);
+  CHECK_FALSE(sums.partial_workspace);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 
 #include "drops_first.hpp"
 #include "native.hpp"
+#include "needs_workspace.hpp"
 #include "reference/reference.hpp"
 #include "training.hpp"
 
@@ -22,6 +23,7 @@ namespace tessera {
 namespace {
 
 using testing::Native;
+using testing::NeedsWorkspace;
 
 constexpr index_t n = 200;
 
@@ -30,51 +32,6 @@ index_t not_of_reduce(const Plan& plan) {
          plan.gathered_buckets.bytes() + plan.agreement.bytes() + plan.tensor_norms.bytes() +
          plan.step_numbers.bytes() + plan.step_rules.bytes();
 }
-
-// Local, if its reductions needed memory for all ranks' numbers: they fill it.
-class Staging {
- public:
-  using Executor = Host;
-  static constexpr bool ordered = true;
-
-  template <class In, class Out>
-  static constexpr bool stages = std::is_same_v<Out, float>;
-
-  class Queue {
-   public:
-    using Event = HostEvent;
-
-    explicit Queue(Local& comm, std::chrono::nanoseconds timeout) : queue_(comm.queue(timeout)), world_(comm.size()) {}
-
-    void lend(std::span<std::byte> staging) noexcept { staging_ = staging; }
-
-    template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
-                         const Event& after = {}) {
-      const index_t needed = stages<In, Out> && world_ > 1 ? world_ * part * static_cast<index_t>(sizeof(In)) : 0;
-      if (std::ssize(staging_) < needed) throw BufferError("too little was lent");
-      std::fill(staging_.begin(), staging_.end(), std::byte{0xff});
-      return queue_.reduce_scatter(in, out, part, scale, tag, after);
-    }
-    template <class T>
-    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
-      return queue_.all_gather(in, out, part, tag, after);
-    }
-    void drop() noexcept { queue_.drop(); }
-
-   private:
-    Local::Queue queue_;
-    int world_;
-    std::span<std::byte> staging_;
-  };
-
-  explicit Staging(Local comm) : comm_(std::move(comm)) {}
-  int rank() const { return comm_.rank(); }
-  Queue queue(std::chrono::nanoseconds timeout) { return Queue(comm_, timeout); }
-
- private:
-  Local comm_;
-};
 
 // Every rank's part of the sum over `world` ranks and `passes` passes of gradients up to `size`, put together.
 template <class Stage, class Precision, class Comm = Local>
@@ -183,12 +140,12 @@ struct Alone {
         reduce(sharding, 0, host, queue, plan, passes, buffer) {}
 };
 
-TEST_CASE("a communicator that stages its sums is lent what the plan counts for it") {
+TEST_CASE("a communicator that needs a workspace is given what the plan counts for it") {
   for (int world = 1; world <= 3; ++world)
     for (const int passes : {1, 3}) {
-      CHECK(reduced<Stage0, Fp32, Staging>(world, passes) == expected(world, passes, as_it_is));
-      CHECK(reduced<Stage2, Bf16, Staging>(world, passes) == expected(world, passes, reference::to_bf16));
-      CHECK(reduced<Stage3, Bf16ReduceFp32, Staging>(world, passes).size() == n);
+      CHECK(reduced<Stage0, Fp32, NeedsWorkspace>(world, passes) == expected(world, passes, as_it_is));
+      CHECK(reduced<Stage2, Bf16, NeedsWorkspace>(world, passes) == expected(world, passes, reference::to_bf16));
+      CHECK(reduced<Stage3, Bf16ReduceFp32, NeedsWorkspace>(world, passes).size() == n);
     }
 }
 

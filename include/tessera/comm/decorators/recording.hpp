@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include <tessera/comm/communicator.hpp>
+#include <tessera/comm/decorators/decorator.hpp>
 
 namespace tessera {
 
@@ -25,76 +25,58 @@ struct Record {
 
 /// Does what Comm does. Copies, and the queues they make, share one log.
 template <class Comm>
-class Recording {
+class Recording : public CommunicatorDecorator<Comm> {
   struct Log {
     std::mutex mutex;
     std::vector<Record> records;
   };
 
  public:
-  using Executor = typename Comm::Executor;
-  static constexpr bool ordered = Comm::ordered;
+  class Queue : public QueueDecorator<typename Comm::Queue> {
+    using Below = QueueDecorator<typename Comm::Queue>;
 
-  template <class In, class Out>
-  static constexpr bool stages = stages_reductions<Comm, In, Out>();
-
-  class Queue {
    public:
-    using Event = typename Executor::Event;
+    using Event = typename Below::Event;
 
-    template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
-                         const Event& after = {}) {
-      const index_t own = Slice(std::ssize(in), part, rank_).size;
-      return note(queue_.reduce_scatter(in, out, part, scale, tag, after),
-                  {Collective::reduce_scatter, tag, std::ssize(in), own, element_type<In>(), std::ssize(in) - own});
+    /// A call of several pieces is one record.
+    template <CollectiveCall Call>
+      requires Posts<typename Comm::Queue, Call>
+    Event post(const Call& call, const Event& after = {}) {
+      Record record{Call::kind, call.tag, 0, 0, element_type<typename Call::Input>(), 0};
+      for (const auto& piece : call.pieces) add(record, call, vector_elements<Call>(piece), piece.part);
+      return note(Below::post(call, after), record);
     }
-
-    template <class T>
-    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
-      const index_t own = Slice(std::ssize(out), part, rank_).size;
-      return note(queue_.all_gather(in, out, part, tag, after),
-                  {Collective::all_gather, tag, own, std::ssize(out), element_type<T>(), own * (size_ - 1)});
+    template <CollectiveCall Call>
+    Event post(std::span<const Call> calls, const Event& after = {}) {
+      return communicator::post_each(*this, calls, after);
     }
-
-    template <class T>
-    Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
-      const index_t n = std::ssize(inout);
-      return note(queue_.all_reduce(inout, tag, after),
-                  {Collective::all_reduce, tag, n, n, element_type<T>(), 2 * (size_ - 1) * n / size_});
-    }
-
-    template <class T>
-    Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
-      const index_t n = std::ssize(in);
-      return note(queue_.all_to_all(in, out, tag, after),
-                  {Collective::all_to_all, tag, n, n, element_type<T>(), n / size_ * (size_ - 1)});
-    }
-
-    template <class T>
-    Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
-      const index_t n = std::ssize(inout);
-      return note(queue_.broadcast(inout, root, tag, after),
-                  {Collective::broadcast, tag, n, n, element_type<T>(), rank_ == root ? (size_ - 1) * n : 0});
-    }
-
-    /// Of a queue whose producers may be streams of a device.
-    template <class Stream>
-    void join(const Stream& producer) {
-      queue_.join(producer);
-    }
-    void drop() noexcept { queue_.drop(); }
-    void leave() noexcept { communicator::leave(queue_); }
-    void lend(std::span<std::byte> staging) noexcept requires StagingQueue<typename Comm::Queue> {
-      queue_.lend(staging);
-    }
-    void time_on(const QueueTracks& tracks) requires TimedQueue<typename Comm::Queue> { queue_.time_on(tracks); }
 
    private:
     friend Recording;
 
     Queue(Recording& comm, std::chrono::nanoseconds timeout)
-        : queue_(comm.comm_.queue(timeout)), log_(comm.log_), rank_(comm.rank()), size_(comm.size()) {}
+        : Below(comm.below(), timeout), log_(comm.log_), rank_(comm.rank()), size_(comm.size()) {}
+
+    template <class Call>
+    void add(Record& record, const Call& call, index_t n, index_t part) const {
+      const index_t own = Slice(n, part, rank_).size;
+      if constexpr (Call::kind == Collective::reduce_scatter) {
+        add(record, n, own, n - own);
+      } else if constexpr (Call::kind == Collective::all_gather) {
+        add(record, own, n, own * (size_ - 1));
+      } else if constexpr (Call::kind == Collective::all_reduce) {
+        add(record, n, n, 2 * (size_ - 1) * n / size_);
+      } else if constexpr (Call::kind == Collective::all_to_all) {
+        add(record, n, n, n / size_ * (size_ - 1));
+      } else {
+        add(record, n, n, rank_ == call.root ? (size_ - 1) * n : 0);
+      }
+    }
+    static void add(Record& record, index_t in, index_t out, index_t sent) noexcept {
+      record.in_elements += in;
+      record.out_elements += out;
+      record.sent_elements += sent;
+    }
 
     // After the call: what throws was not sent.
     Event note(Event event, const Record& record) {
@@ -103,17 +85,13 @@ class Recording {
       return event;
     }
 
-    typename Comm::Queue queue_;
     std::shared_ptr<Log> log_;
     int rank_;
     index_t size_;
   };
 
-  explicit Recording(Comm comm) : comm_(std::move(comm)), log_(std::make_shared<Log>()) {}
+  explicit Recording(Comm comm) : CommunicatorDecorator<Comm>(std::move(comm)), log_(std::make_shared<Log>()) {}
 
-  int rank() const { return comm_.rank(); }
-  int size() const { return comm_.size(); }
-  Executor executor() const { return comm_.executor(); }
   Queue queue(std::chrono::nanoseconds timeout) { return Queue(*this, timeout); }
 
   /// What was called so far, by all copies, in order.
@@ -137,7 +115,6 @@ class Recording {
   }
 
  private:
-  Comm comm_;
   std::shared_ptr<Log> log_;
 };
 

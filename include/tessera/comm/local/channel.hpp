@@ -14,6 +14,9 @@
 #include <tessera/comm/local/call.hpp>
 #include <tessera/core/clock.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/core/rank_list.hpp>
+#include <tessera/core/ring.hpp>
+#include <tessera/timeline/timeline.hpp>
 
 namespace tessera::local {
 
@@ -27,14 +30,6 @@ struct Place {
   std::uint64_t ticket() const noexcept { return epoch << bits | sequence; }
   static Place of(std::uint64_t ticket) noexcept { return {ticket >> bits, ticket & never}; }
 };
-
-/// "rank 1", "ranks 1, 2 and 5"
-inline std::string text_of_ranks(const std::vector<int>& ranks) {
-  std::string text = ranks.size() > 1 ? "ranks " : "rank ";
-  for (std::size_t i = 0; i < ranks.size(); ++i)
-    text += message({i == 0 ? "" : i + 1 < ranks.size() ? ", " : " and ", ranks[i]});
-  return text;
-}
 
 /// How an epoch ended.
 struct End {
@@ -58,14 +53,13 @@ struct End {
 struct Channel {
   explicit Channel(int world, index_t queue = 0)
       : number(queue),
-        ring(world),
         epoch(to_size(world)),
         posted(epoch.size()),
         left(epoch.size()),
         tracks(epoch.size()) {}
 
   const index_t number;  // of the ranks' queues, in the order in which each rank makes its own
-  Ring ring;             // of the live epoch, as are the four numbers that follow
+  Ring<Operation> ring;  // of the live epoch, as are the four numbers that follow
   std::uint64_t live = 0;
   std::uint64_t full = 0;       // operations that all ranks have joined
   std::uint64_t completed = 0;  // so many of them are done; the next one is at work if in_flight
@@ -135,7 +129,7 @@ struct Channel {
   /// Begins the epoch after the live one, whose operations in flight have been waited for.
   void begin_epoch() noexcept {
     ends[live].limit = completed;
-    ring.clear();
+    ring.for_each([](Operation& op) { op.joined = 0; });
     full = completed = 0;
     ++live;
   }

@@ -58,7 +58,8 @@ class Group {
 
   /// Joins the rank's next operation. Does not wait for other ranks; the last to come does small ones on the spot.
   /// Throws the group's failure, AgreementError if this call is not the others'.
-  std::uint64_t post(Channel& c, int rank, const Call& call, const Ends& ends) {
+  std::uint64_t post(Channel& c, int rank, const RankCall& of_rank) {
+    const Call& call = of_rank.call;
     std::unique_lock lock(mutex_);
     calm(rank);
     states_.calls(rank, call);
@@ -71,17 +72,16 @@ class Group {
     const std::uint64_t sequence = c.posted[to_size(rank)];
     Operation& op = c.ring.at(sequence, c.completed);
     if (op.joined == 0) {
-      op.call = call;
-      op.first = rank;
+      op.begin(rank, world_, call);
     } else if (!op.call.same_as(call)) {
       set_failure(
           message({"rank ", op.first, " calls ", op.call.text(), ", rank ", rank, " calls ", call.text(), alike}),
           true, rank);
       fail_rank(lock, c, rank);
     }
-    op.ranks[to_size(rank)] = ends;
+    op.join(rank, of_rank);
     ++c.posted[to_size(rank)];
-    if (++op.joined == world_) ++c.full, dispatch(lock, c, rank);
+    if (op.joined == world_) ++c.full, dispatch(lock, c, rank);
     return Place{e, sequence}.ticket();
   }
 
@@ -161,7 +161,7 @@ class Group {
  private:
   static constexpr const char* alike = ": every rank must make the same calls in the same order; the group has ended";
 
-  struct Portioned {
+  struct WorkItem {
     Channel* channel;
     Operation* operation;
   };
@@ -169,7 +169,7 @@ class Group {
   struct Rank {
     std::thread worker;
     std::condition_variable work_came, news;
-    std::vector<Portioned> work;  // at most one a channel, so short
+    std::vector<WorkItem> work;  // at most one a channel, so short
     std::size_t queues = 0;
     Clock::time_point unwinding_until{};
     bool told = false;
@@ -237,7 +237,7 @@ class Group {
       Operation& op = c.ring[c.completed];
       c.begin(op);
       if (op.bytes() > inline_bytes_) {
-        op.portions_left = world_;
+        op.tasks_left = world_;
         for (Rank& rank : ranks_) {
           rank.work.push_back({&c, &op});
           rank.work_came.notify_one();
@@ -271,12 +271,12 @@ class Group {
     for (;;) {
       while (mine.work.empty() && !stopping_) mine.work_came.wait(lock);
       if (mine.work.empty()) return;
-      const Portioned item = mine.work[0];
+      const WorkItem item = mine.work[0];
       mine.work.erase(mine.work.begin());
       lock.unlock();
       item.operation->run(rank);
       lock.lock();
-      if (--item.operation->portions_left > 0) continue;
+      if (--item.operation->tasks_left > 0) continue;
       complete(*item.channel, *item.operation);
       dispatch(lock, *item.channel, rank);
     }

@@ -18,73 +18,6 @@
 
 namespace tessera {
 
-namespace local {
-
-/// The collectives of a queue, each checked and then posted: what Local and CudaLocal have in common. Portions: what
-/// does each of them.
-template <class Queue, class Event, class Portions>
-class Posts {
- public:
-  template <class In, class Out>
-  Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
-                       const Event& after = {}) {
-    check_slices("reduce_scatter", std::ssize(in), part, self().world(), std::ssize(out), self().rank());
-    return self().post({Collective::reduce_scatter, element_type<In>(), element_type<Out>(), std::ssize(in), part, 0,
-                        tag, Portions::template reduce_scatter<In, Out>, nullptr, scale},
-                       in.data(), out.data(), after);
-  }
-
-  template <class T>
-  Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
-    check_slices("all_gather", std::ssize(out), part, self().world(), std::ssize(in), self().rank());
-    return self().post({Collective::all_gather, element_type<T>(), element_type<T>(), std::ssize(out), part, 0, tag,
-                        Portions::template all_gather<T>},
-                       in.data(), out.data(), after);
-  }
-
-  template <class T>
-  Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
-    return self().post({Collective::all_reduce, element_type<T>(), element_type<T>(), std::ssize(inout), 0, 0, tag,
-                        Portions::template all_reduce<T>},
-                       inout.data(), inout.data(), after);
-  }
-
-  template <class T>
-  Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
-    check_all_to_all(std::ssize(in), std::ssize(out), self().world());
-    return self().post({Collective::all_to_all, element_type<T>(), element_type<T>(), std::ssize(in), 0, 0, tag,
-                        Portions::template all_to_all<T>},
-                       in.data(), out.data(), after);
-  }
-
-  template <class T>
-  Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
-    check_root(root, self().world());
-    return self().post({Collective::broadcast, element_type<T>(), element_type<T>(), std::ssize(inout), 0, root, tag,
-                        Portions::template broadcast<T>},
-                       inout.data(), inout.data(), after);
-  }
-
- private:
-  Queue& self() noexcept { return static_cast<Queue&>(*this); }
-};
-
-/// Each rank's worker moves memory.
-struct HostPortions {
-  template <class In, class Out>
-  static constexpr Portion reduce_scatter = local::reduce_scatter<In, Out>;
-  template <class T>
-  static constexpr Portion all_gather = local::all_gather;
-  template <class T>
-  static constexpr Portion all_reduce = local::all_reduce<T>;
-  template <class T>
-  static constexpr Portion all_to_all = local::all_to_all;
-  template <class T>
-  static constexpr Portion broadcast = local::broadcast;
-};
-
-}  // namespace local
-
 struct LocalOptions {
   /// Collectives that move no more than this, over all ranks, are done by the rank that comes last: waking one thread a
   /// rank would cost more.
@@ -104,16 +37,28 @@ class Local {
   /// the thread that posts; nothing else blocks. One thread uses a queue at a time. Throws, from calls as from waits,
   /// CommError once a rank has failed, AgreementError once ranks have called differently or, each with one thread, all
   /// wait for what another is still to call.
-  class Queue final : public Completion, public local::Posts<Queue, HostEvent, local::HostPortions> {
+  class Queue final : public Completion {
    public:
     using Event = HostEvent;
 
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
-    ~Queue() { leave(); }
+    ~Queue() { detach(); }
+
+    template <CollectiveCall Call>
+    Event post(const Call& call, const Event& after = {}) {
+      check_call(call, group_->world(), rank_);
+      call_.set(call, local::host_task<Call>());
+      after.wait();
+      return {*this, group_->post(*channel_, rank_, call_)};
+    }
+    template <CollectiveCall Call>
+    Event post(std::span<const Call> calls, const Event& after = {}) {
+      return communicator::post_each(*this, calls, after);
+    }
 
     void drop() noexcept { group_->drop(*channel_, rank_, unwinding()); }
-    void leave() noexcept { group_->leave(*channel_, rank_, unwinding()); }
+    void detach() noexcept { group_->leave(*channel_, rank_, unwinding()); }
 
     /// A collective's span begins when all ranks have called it and the one before is done, and ends with its event.
     void time_on(const QueueTracks& tracks) { group_->time_on(*channel_, rank_, tracks); }
@@ -123,24 +68,17 @@ class Local {
 
    private:
     friend Local;
-    friend local::Posts<Queue, HostEvent, local::HostPortions>;
 
     Queue(std::shared_ptr<local::Group> group, int rank, std::chrono::nanoseconds timeout)
         : group_(std::move(group)), channel_(group_->open(rank)), rank_(rank), timeout_(timeout) {}
 
-    Event post(const local::Call& call, const void* in, void* out, const Event& after) {
-      after.wait();
-      return {*this, group_->post(*channel_, rank_, call, {in, out})};
-    }
-
-    int world() const noexcept { return group_->world(); }
-    int rank() const noexcept { return rank_; }
     bool unwinding() const noexcept { return std::uncaught_exceptions() > exceptions_; }
 
     std::shared_ptr<local::Group> group_;
     std::shared_ptr<local::Channel> channel_;
     int rank_;
     std::chrono::nanoseconds timeout_;
+    local::RankCall call_;
     int exceptions_ = std::uncaught_exceptions();
   };
 

@@ -16,7 +16,7 @@
 
 namespace tessera::collectives {
 
-using local::Call;
+using Call = local::PieceOfCall;
 using local::Ends;
 
 /// So many ranks' addresses travel as a kernel's arguments.

@@ -19,7 +19,7 @@
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/runtime/event.cuh>
 #include <tessera/cuda/exec/executor.cuh>
-#include <tessera/cuda/local/line.cuh>
+#include <tessera/cuda/local/channel.cuh>
 
 namespace tessera {
 
@@ -45,30 +45,46 @@ class CudaLocal {
   /// thread uses a queue at a time. Throws, from calls as from waits, CommError once a rank has failed, AgreementError
   /// once ranks have called differently or, each with one thread, all wait for what another is still to call; from
   /// calls CudaError, and UsageError where `after` was captured in a graph.
-  class Queue final : public Completion, public local::Posts<Queue, CudaEvent, local::DevicePortions> {
+  class Queue final : public Completion {
    public:
     using Event = CudaEvent;
 
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
     ~Queue() {
-      leave();
-      group_->close(line_);
+      detach();
+      group_->close(device_channel_);
+    }
+
+    template <CollectiveCall Call>
+    Event post(const Call& call, const Event& after = {}) {
+      check_call(call, group_->threads.world(), rank_);
+      call_.set(call, local::device_task<Call>(), device_channel_.get());
+      if (after.captured())
+        throw UsageError(
+            message({call_.call.text(), ": CudaLocal cannot be captured in a CUDA graph; CudaSelf and Nccl can"}));
+      const cudaEvent_t done = done_.next();
+      call_.events = {after.after_rendezvous(), done};
+      return Event(done, this, group_->threads.post(*channel_, rank_, call_));
+    }
+    template <CollectiveCall Call>
+    Event post(std::span<const Call> calls, const Event& after = {}) {
+      return communicator::post_each(*this, calls, after);
     }
 
     void drop() noexcept {
       group_->threads.drop(*channel_, rank_, unwinding());
-      line_->synchronize();  // what all had joined is enqueued: nothing touches this rank's memory behind it
+      device_channel_->synchronize();  // what all had joined is enqueued: nothing touches this rank's memory behind it
     }
-    void leave() noexcept {
+    void detach() noexcept {
       group_->threads.leave(*channel_, rank_, unwinding());
-      line_->synchronize();
+      device_channel_->synchronize();
     }
 
     /// What is posted from now on runs behind what another stream of the rank's device was given so far.
     void join(cudaStream_t producer) {
       const device::Use use(group_->device_of(rank_));
-      line_->hold(CudaEvent(joined_.record(producer)));
+      device_channel_->hold(CudaEvent(joined_.record(producer)));
     }
 
     /// Of the rendezvous alone.
@@ -77,15 +93,14 @@ class CudaLocal {
 
    private:
     friend CudaLocal;
-    friend local::Posts<Queue, CudaEvent, local::DevicePortions>;
 
     Queue(std::shared_ptr<local::DeviceGroup> group, int rank, std::chrono::nanoseconds timeout)
         : group_(std::move(group)),
           channel_(group_->threads.open(rank)),
-          line_(group_->open(rank)),
+          device_channel_(group_->open(rank)),
           rank_(rank),
           timeout_(timeout),
-          done_(line_->make_ring()),
+          done_(device_channel_->make_ring()),
           joined_(producers(group_->device_of(rank))) {}
 
     static EventRing producers(int device) {
@@ -93,25 +108,14 @@ class CudaLocal {
       return EventRing(1);
     }
 
-    Event post(local::Call call, const void* in, void* out, const Event& after) {
-      if (after.captured())
-        throw UsageError(
-            message({call.text(), ": CudaLocal cannot be captured in a CUDA graph; CudaSelf and Nccl can"}));
-      call.context = line_.get();
-      const cudaEvent_t done = done_.next();
-      const local::Ends ends{in, out, after.after_rendezvous(), done};
-      return Event(done, this, group_->threads.post(*channel_, rank_, call, ends));
-    }
-
-    int world() const noexcept { return group_->threads.world(); }
-    int rank() const noexcept { return rank_; }
     bool unwinding() const noexcept { return std::uncaught_exceptions() > exceptions_; }
 
     std::shared_ptr<local::DeviceGroup> group_;
     std::shared_ptr<local::Channel> channel_;
-    std::shared_ptr<local::Line> line_;
+    std::shared_ptr<local::DeviceChannel> device_channel_;
     int rank_;
     std::chrono::nanoseconds timeout_;
+    local::RankCall call_;
     EventRing done_;
     EventRing joined_;  // each is waited for as soon as it is recorded
     int exceptions_ = std::uncaught_exceptions();

@@ -32,39 +32,20 @@ class CudaSelf {
     Queue& operator=(const Queue&) = delete;
     ~Queue() { drop(); }
 
-    template <class In, class Out>
-    Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag,
-                         const Event& after = {}) {
-      check_slices("reduce_scatter", std::ssize(in), part, 1, std::ssize(out), 0);
+    template <CollectiveCall Call>
+    Event post(const Call& call, const Event& after = {}) {
+      check_call(call, 1, 0);
       return behind(after, [&] {
-        if (scale == 1 && std::is_same_v<In, Out> && static_cast<const void*>(in.data()) == out.data()) return;
-        const local::Ends ends{in.data(), out.data()};
-        collectives::reduce_scatter<In, Out>({.elements = std::ssize(in), .part = part, .scale = scale}, {&ends, 1},
-                                             share());
+        for (const auto& piece : call.pieces)
+          if constexpr (Call::kind == Collective::reduce_scatter)
+            sum(piece, call.scale);
+          else
+            copy(piece);
       });
     }
-
-    template <class T>
-    Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag, const Event& after = {}) {
-      check_slices("all_gather", std::ssize(out), part, 1, std::ssize(in), 0);
-      return copy(in.data(), out, after);
-    }
-
-    template <class T>
-    Event all_reduce(std::span<T>, Tag, const Event& after = {}) {
-      return behind(after, [] {});
-    }
-
-    template <class T>
-    Event all_to_all(std::span<const T> in, std::span<T> out, Tag, const Event& after = {}) {
-      check_all_to_all(std::ssize(in), std::ssize(out), 1);
-      return copy(in.data(), out, after);
-    }
-
-    template <class T>
-    Event broadcast(std::span<T>, int root, Tag, const Event& after = {}) {
-      check_root(root, 1);
-      return behind(after, [] {});
+    template <CollectiveCall Call>
+    Event post(std::span<const Call> calls, const Event& after = {}) {
+      return communicator::post_each(*this, calls, after);
     }
 
     /// What is posted from now on runs behind what another stream of the device was given so far.
@@ -87,13 +68,21 @@ class CudaSelf {
       return {.stream = stream_.get(), .multiprocessors = multiprocessors_, .ranks = {&rank, 1}};
     }
 
+    template <class In, class Out>
+    void sum(const Piece<In, Out>& piece, float scale) {
+      const void* const in = piece.in.data();
+      if (scale == 1 && std::is_same_v<In, Out> && in == piece.out.data()) return;
+      const local::Ends ends{piece.in.data(), piece.out.data()};
+      collectives::reduce_scatter<In, Out>({.elements = std::ssize(piece.in), .part = piece.part, .scale = scale},
+                                           {&ends, 1}, share());
+    }
+
     template <class T>
-    Event copy(const T* from, std::span<T> to, const Event& after) {
-      return behind(after, [&] {
-        if (to.empty() || to.data() == from) return;
-        cuda_check(cudaMemcpyAsync(to.data(), from, to.size_bytes(), cudaMemcpyDeviceToDevice, stream_.get()),
-                   "copying a rank's slice");
-      });
+    void copy(const Piece<T>& piece) {
+      const auto to = piece.out;
+      if (to.empty() || to.data() == piece.in.data()) return;
+      cuda_check(cudaMemcpyAsync(to.data(), piece.in.data(), to.size_bytes(), cudaMemcpyDeviceToDevice, stream_.get()),
+                 "copying a rank's slice");
     }
 
     // Forked from `after`, behind which the buffers may be read and written, and joined by the event, behind all that

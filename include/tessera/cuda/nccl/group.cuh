@@ -16,15 +16,15 @@
 
 #include <tessera/cuda/runtime/device.cuh>
 #include <tessera/cuda/runtime/memory.cuh>
-#include <tessera/cuda/nccl/line.cuh>
+#include <tessera/cuda/nccl/channel.cuh>
 #include <tessera/cuda/nccl/parent.cuh>
 
 namespace tessera::nccl {
 
-/// Looks at every line from time to time, on a thread of its own, which ends with it.
+/// Looks at every channel from time to time, on a thread of its own, which ends with it.
 class Watchdog {
  public:
-  /// device: of the lines. Throws std::system_error if the system gives no thread.
+  /// device: of the channels. Throws std::system_error if the system gives no thread.
   explicit Watchdog(int device) : thread_([this, device] { watch(device); }) {}
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -37,21 +37,21 @@ class Watchdog {
     thread_.join();
   }
 
-  void add(Line& line) {
+  void add(Channel& channel) {
     const std::scoped_lock lock(mutex_);
-    lines_.push_back(&line);
+    channels_.push_back(&channel);
     news_.notify_all();
   }
-  /// Afterwards the line is not looked at any more.
-  void remove(Line& line) noexcept {
+  /// Afterwards the channel is not looked at any more.
+  void remove(Channel& channel) noexcept {
     const std::scoped_lock lock(mutex_);
-    std::erase(lines_, &line);
+    std::erase(channels_, &channel);
   }
 
   template <class F>
-  void for_each_line(const F& f) {
+  void for_each_channel(const F& f) {
     const std::scoped_lock lock(mutex_);
-    for (Line* const line : lines_) f(*line);
+    for (Channel* const channel : channels_) f(*channel);
   }
 
  private:
@@ -64,10 +64,10 @@ class Watchdog {
     static_cast<void>(cudaSetDevice(device));
     std::unique_lock lock(mutex_);
     while (!stopping_) {
-      std::chrono::nanoseconds rest = std::chrono::hours(1);  // a new line wakes it
-      for (Line* const line : lines_) {
-        line->look();
-        rest = std::min(rest, between_looks(line->timeout()));
+      std::chrono::nanoseconds rest = std::chrono::hours(1);  // a new channel wakes it
+      for (Channel* const channel : channels_) {
+        channel->look();
+        rest = std::min(rest, between_looks(channel->timeout()));
       }
       bury();
       news_.wait_for(lock, rest);
@@ -77,19 +77,19 @@ class Watchdog {
   // All of the rank's queues end together: see abort().
   void bury() {
     std::string why;
-    for (Line* const line : lines_)
-      if (why.empty()) why = line->condemned_for();
+    for (Channel* const channel : channels_)
+      if (why.empty()) why = channel->condemned_for();
     if (why.empty()) return;
     std::vector<Handle> dead;
-    for (Line* const line : lines_)
-      if (const Handle handle = line->give_up(why)) dead.push_back(handle);
+    for (Channel* const channel : channels_)
+      if (const Handle handle = channel->give_up(why)) dead.push_back(handle);
     abort(std::move(dead));
   }
 
   std::mutex mutex_;
   std::condition_variable news_;
   bool stopping_ = false;
-  std::vector<Line*> lines_;
+  std::vector<Channel*> channels_;
   std::thread thread_;
 };
 
@@ -110,30 +110,30 @@ class Group {
     return own_stream_->get();
   }
 
-  std::shared_ptr<Line> open(std::chrono::nanoseconds timeout) {
+  std::shared_ptr<Channel> open(std::chrono::nanoseconds timeout) {
     const device::Use use(device());
-    const auto line = std::make_shared<Line>(parent_, timeout);
+    const auto channel = std::make_shared<Channel>(parent_, timeout);
     const std::scoped_lock lock(mutex_);
-    for (const Memory& each : memory_) line->enlist(each.begin, each.bytes);
-    watchdog_->add(*line);
-    return line;
+    for (const Memory& each : memory_) channel->enlist(each.begin, each.bytes);
+    watchdog_->add(*channel);
+    return channel;
   }
-  /// Before the line's last owner lets it go, which may wait for it: the watchdog ends that.
-  void close(Line& line) noexcept {
-    line.drop();
-    watchdog_->remove(line);
+  /// Before the channel's last owner lets it go, which may wait for it: the watchdog ends that.
+  void close(Channel& channel) noexcept {
+    channel.drop();
+    watchdog_->remove(channel);
   }
 
   /// Throws CommError. Until withdrawn, also if it throws.
   void enlist(void* memory, std::size_t bytes) {
     const std::scoped_lock lock(mutex_);
     memory_.push_back({memory, bytes});
-    watchdog_->for_each_line([&](Line& line) { line.enlist(memory, bytes); });
+    watchdog_->for_each_channel([&](Channel& channel) { channel.enlist(memory, bytes); });
   }
   void withdraw(void* memory) noexcept {
     const std::scoped_lock lock(mutex_);
     std::erase_if(memory_, [&](const Memory& each) { return each.begin == memory; });
-    watchdog_->for_each_line([&](Line& line) { line.withdraw(memory); });
+    watchdog_->for_each_channel([&](Channel& channel) { channel.withdraw(memory); });
   }
 
  private:

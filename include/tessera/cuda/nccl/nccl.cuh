@@ -51,9 +51,8 @@ class Nccl {
 
   using Queue = nccl::Queue;
 
-  /// Whether a reduction needs Queue::lend()'s memory.
   template <class In, class Out>
-  static constexpr bool stages = Queue::stages<In, Out>;
+  static constexpr bool needs_workspace = Queue::needs_workspace<In, Out>;
 
   /// How long a rank waits for the others to start, by default.
   static constexpr std::chrono::nanoseconds start = std::chrono::seconds(600);

@@ -5,12 +5,11 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include <tessera/comm/local/call.hpp>
 #include <tessera/core/clock.hpp>
 #include <tessera/core/message.hpp>
+#include <tessera/core/ring.hpp>
 #include <tessera/cuda/runtime/error.cuh>
 #include <tessera/cuda/runtime/stream.cuh>
 
@@ -21,23 +20,11 @@ namespace tessera::nccl {
 ///     stream    --- after --- began | collective | done ---
 struct Operation {
   Operation() = default;
-  Operation(Operation&& other) noexcept { swap(other); }
-  Operation& operator=(Operation&& other) noexcept {
-    swap(other);
-    return *this;
-  }
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
   ~Operation() {
     if (began) cudaEventDestroy(began);
     if (done) cudaEventDestroy(done);
-  }
-
-  void swap(Operation& other) noexcept {
-    std::swap(call, other.call);
-    std::swap(number, other.number);
-    std::swap(waited_for, other.waited_for);
-    std::swap(since, other.since);
-    std::swap(began, other.began);
-    std::swap(done, other.done);
   }
 
   /// "all_gather of 4096 float in parts of 1024 (parameters of bucket 3, pass 2), operation 17"
@@ -51,14 +38,13 @@ struct Operation {
   cudaEvent_t done = nullptr;
 };
 
-/// Operations in their order, oldest first. Grows, never shrinks: steady state allocates nothing.
+/// Operations in their order, oldest first.
 class Operations {
  public:
   /// The next one, whose events are not recorded yet. On the current device. Throws CudaError.
   Operation& begin(const local::Call& call) {
-    if (next_ - oldest_ == ring_.size()) retire();
-    if (next_ - oldest_ == ring_.size()) grow();
-    Operation& operation = at(next_);
+    if (next_ - oldest_ == ring_.capacity()) retire();
+    Operation& operation = ring_.at(next_, oldest_);
     if (!operation.began) {
       cuda_check(cudaEventCreateWithFlags(&operation.began, cudaEventDisableTiming), "making a CUDA event");
       cuda_check(cudaEventCreateWithFlags(&operation.done, cudaEventDisableTiming), "making a CUDA event");
@@ -74,7 +60,7 @@ class Operations {
   /// The oldest that is not done; null: all are. Throws CudaError: the device has failed.
   Operation* oldest() {
     retire();
-    return oldest_ == next_ ? nullptr : &at(oldest_);
+    return oldest_ == next_ ? nullptr : &ring_[oldest_];
   }
 
   void forget() noexcept { oldest_ = next_; }
@@ -87,20 +73,11 @@ class Operations {
   }
 
  private:
-  Operation& at(std::uint64_t number) noexcept { return ring_[number % ring_.size()]; }
-
   void retire() {
-    while (oldest_ != next_ && happened(at(oldest_).done)) ++oldest_;
+    while (oldest_ != next_ && happened(ring_[oldest_].done)) ++oldest_;
   }
 
-  void grow() {
-    std::vector<Operation> larger(2 * ring_.size());
-    for (std::uint64_t number = oldest_; number != next_; ++number)
-      larger[number % larger.size()] = std::move(at(number));
-    ring_ = std::move(larger);
-  }
-
-  std::vector<Operation> ring_ = std::vector<Operation>(64);
+  Ring<Operation> ring_{64};
   std::uint64_t oldest_ = 0;
   std::uint64_t next_ = 0;
 };

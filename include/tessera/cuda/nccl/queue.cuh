@@ -1,4 +1,4 @@
-// The queue of Nccl: which of NCCL's calls make a collective, and what is summed here. nccl_line.cuh sends them.
+// The queue of Nccl: which of NCCL's calls make a collective, and what is summed here. nccl/channel.cuh sends them.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -6,7 +6,6 @@
 
 #include <chrono>
 #include <concepts>
-#include <cstddef>
 #include <memory>
 #include <span>
 #include <utility>
@@ -60,163 +59,193 @@ class Queue {
  public:
   using Event = CudaEvent;
 
-  /// Whether a reduction needs lend()'s memory: NCCL sums into the type that it reads.
+  /// NCCL sums into the type that it reads: another sum is formed here.
   template <class In, class Out>
-  static constexpr bool stages = !std::same_as<In, Out>;
+  static constexpr bool needs_workspace = !std::same_as<In, Out>;
 
   /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
   Queue(std::shared_ptr<Group> group, std::chrono::nanoseconds timeout)
       : group_(std::move(group)),
-        line_(group_->open(timeout)),
+        channel_(group_->open(timeout)),
         multiprocessors_(device::multiprocessors(group_->device())) {}
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
-  ~Queue() { group_->close(*line_); }
+  ~Queue() { group_->close(*channel_); }
 
-  /// Where NCCL sums, it multiplies what each rank brings by `scale`, rounded to the type, before the sum.
-  template <class In, class Out>
-  Event reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
-                       const Event& after = {}) {
-    if constexpr (stages<In, Out>) {
-      return ordered_reduce_scatter(in, out, part, scale, tag, after);
-    } else {
-      check_slices("reduce_scatter", std::ssize(in), part, world(), std::ssize(out), rank());
-      return line_->post(reduction<In, Out>(std::ssize(in), part, scale, tag), after, [&](auto& turn) {
-        turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
-          constexpr ncclDataType_t type = sum_type<In>();
-          const ScaledSum<In> sum(scale, comm, error);
-          if (std::ssize(in) == part * world())
-            return error(ncclReduceScatter(in.data(), out.data(), count(part), type, sum.operation(), comm, stream));
-          // The last parts are short or empty. A reduction to each rank moves as many bytes, in one kernel.
-          each_slice(std::ssize(in), part, [&](int root, const Slice& slice) {
-            error(ncclReduce(in.data() + slice.begin, root == rank() ? out.data() : nullptr, count(slice.size), type,
-                             sum.operation(), root, comm, stream));
-          });
-        });
-      });
-    }
+  /// Where NCCL sums, it multiplies what each rank brings by the call's scale, rounded to the type, before the sum. An
+  /// InFixedOrder call, and a sum of another type, is formed here: every rank is sent what others have of its slice.
+  template <CollectiveCall Call>
+  Event post(const Call& call, const Event& after = {}) {
+    return post(std::span<const Call>(&call, 1), after);
   }
 
-  /// The same in the fixed tree of design section 4.3: every rank is sent what the others have of its slice, and sums
-  /// it in fp32, or in double. Needs lend().
-  template <class In, class Out>
-  Event ordered_reduce_scatter(std::span<const In> in, std::span<Out> out, index_t part, float scale, Tag tag,
-                               const Event& after = {}) {
-    check_slices("reduce_scatter", std::ssize(in), part, world(), std::ssize(out), rank());
-    In* const staged = staging<In>(part);
-    return line_->post(reduction<In, Out>(std::ssize(in), part, scale, tag), after, [&](auto& turn) {
-      const Slice own(std::ssize(in), part, rank());
+  /// Calls, as their pieces, are one group of NCCL's.
+  template <CollectiveCall Call>
+  Event post(std::span<const Call> calls, const Event& after = {}) {
+    if (calls.empty()) return after;
+    for (const Call& call : calls) require_fit(call);
+    described_.set(calls.front());
+    for (const Call& call : calls.subspan(1)) described_.add(call.pieces);
+    return channel_->post(described_.call, after, [&](auto& turn) {
       turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
-        each_slice(std::ssize(in), part, [&](int peer, const Slice& slice) {
-          if (peer != rank())
-            error(ncclSend(in.data() + slice.begin, bytes_of<In>(slice.size), raw, peer, comm, stream));
-        });
-        for (int peer = 0; peer < world() && own.size > 0; ++peer)
-          if (peer != rank()) error(ncclRecv(staged + peer * part, bytes_of<In>(own.size), raw, peer, comm, stream));
+        for (const Call& call : calls) send(call, {comm, stream, error});
       });
-      collectives::staged_sum<In, Out>(
-          {staged, in.data() + own.begin, out.data(), part, own.size, rank(), world(), scale}, share(turn.stream()));
+      if constexpr (sums_here<Call>)
+        for (const Call& call : calls) sum(call, turn.stream());
     });
   }
-
-  template <class T>
-  Event all_gather(std::span<const T> in, std::span<T> out, index_t part, Tag tag, const Event& after = {}) {
-    check_slices("all_gather", std::ssize(out), part, world(), std::ssize(in), rank());
-    return post<T>(Collective::all_gather, std::ssize(out), part, 0, tag, after, [&](auto& turn) {
-      turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
-        if (std::ssize(out) == part * world())
-          return error(ncclAllGather(in.data(), out.data(), bytes_of<T>(part), raw, comm, stream));
-        each_slice(std::ssize(out), part, [&](int root, const Slice& slice) {
-          T* const to = out.data() + slice.begin;
-          error(ncclBroadcast(root == rank() ? in.data() : to, to, bytes_of<T>(slice.size), raw, root, comm, stream));
-        });
-      });
-    });
-  }
-
-  template <class T>
-  Event all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
-    return post<T>(Collective::all_reduce, std::ssize(inout), 0, 0, tag, after, [&](auto& turn) {
-      turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
-        if (!inout.empty())
-          error(ncclAllReduce(inout.data(), inout.data(), inout.size(), sum_type<T>(), ncclSum, comm, stream));
-      });
-    });
-  }
-
-  /// The same in the fixed tree. Needs lend() for a vector a rank.
-  template <class T>
-  Event ordered_all_reduce(std::span<T> inout, Tag tag, const Event& after = {}) {
-    const index_t n = std::ssize(inout);
-    T* const staged = staging<T>(n);
-    return post<T>(Collective::all_reduce, n, 0, 0, tag, after, [&](auto& turn) {
-      turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
-        if (n > 0) error(ncclAllGather(inout.data(), staged, bytes_of<T>(n), raw, comm, stream));
-      });
-      collectives::staged_sum<T, T>({staged, inout.data(), inout.data(), n, n, rank(), world()}, share(turn.stream()));
-    });
-  }
-
-  template <class T>
-  Event all_to_all(std::span<const T> in, std::span<T> out, Tag tag, const Event& after = {}) {
-    check_all_to_all(std::ssize(in), std::ssize(out), world());
-    return post<T>(Collective::all_to_all, std::ssize(in), 0, 0, tag, after, [&](auto& turn) {
-      turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
-        const index_t part = std::ssize(in) / world();
-        for (int peer = 0; peer < world() && part > 0; ++peer) {
-          error(ncclSend(in.data() + peer * part, bytes_of<T>(part), raw, peer, comm, stream));
-          error(ncclRecv(out.data() + peer * part, bytes_of<T>(part), raw, peer, comm, stream));
-        }
-      });
-    });
-  }
-
-  template <class T>
-  Event broadcast(std::span<T> inout, int root, Tag tag, const Event& after = {}) {
-    check_root(root, world());
-    return post<T>(Collective::broadcast, std::ssize(inout), 0, root, tag, after, [&](auto& turn) {
-      turn.nccl([&](ncclComm_t comm, cudaStream_t stream, FirstError& error) {
-        if (!inout.empty())
-          error(ncclBroadcast(inout.data(), inout.data(), inout.size_bytes(), raw, root, comm, stream));
-      });
-    });
-  }
-
-  /// Memory of the device for reductions that need it (stages), used by one after another: bytes of world * part
-  /// elements that are read, at a 16-byte border. It outlives the queue's work.
-  void lend(std::span<std::byte> staging) noexcept { staging_ = staging; }
 
   /// What is posted from now on runs behind what another stream of the device was given so far.
-  void join(cudaStream_t producer) { line_->join(producer); }
+  void join(cudaStream_t producer) { channel_->join(producer); }
 
-  void drop() noexcept { line_->drop(); }
+  void drop() noexcept { channel_->drop(); }
 
  private:
   int rank() const noexcept { return group_->rank(); }
   int world() const noexcept { return group_->world(); }
 
-  template <class In, class Out>
-  static local::Call reduction(index_t elements, index_t part, float scale, Tag tag) {
-    return {.kind = Collective::reduce_scatter,
-            .in = element_type<In>(),
-            .out = element_type<Out>(),
-            .elements = elements,
-            .part = part,
-            .tag = tag,
-            .scale = scale};
+  /// What NCCL's calls are given besides.
+  struct To {
+    ncclComm_t comm;
+    cudaStream_t stream;
+    FirstError& error;
+  };
+
+  template <class Call>
+  static constexpr bool sums_here =
+      in_fixed_order<Call> || (Call::kind == Collective::reduce_scatter &&
+                               needs_workspace<typename Call::Input, typename Call::Output>);
+
+  template <class Call>
+  void require_fit(const Call& call) const {
+    check_call(call, world(), rank());
+    if constexpr (sums_here<Call>) {
+      if (world() > collectives::most_staged_ranks)
+        throw OptionError(
+            message({"an ordered sum has at most ", collectives::most_staged_ranks, " ranks, not ", world()}));
+      if (const index_t needed = workspace_bytes(call, world()); std::ssize(call.workspace) < needed)
+        throw BufferError(message({name(Call::kind), " (", call.tag.text(), ") has a workspace of ",
+                                   call.workspace.size(), " bytes and needs ", needed}));
+    }
   }
 
-  template <class T, class Calls>
-  Event post(Collective kind, index_t elements, index_t part, int root, Tag tag, const Event& after,
-             const Calls& calls) {
-    const local::Call call{.kind = kind,
-                           .in = element_type<T>(),
-                           .out = element_type<T>(),
-                           .elements = elements,
-                           .part = part,
-                           .root = root,
-                           .tag = tag};
-    return line_->post(call, after, calls);
+  // f(piece, where its part of the workspace begins) for each piece.
+  template <class Call, class F>
+  void each_piece(const Call& call, const F& f) const {
+    using In = typename Call::Input;
+    auto* workspace = reinterpret_cast<In*>(call.workspace.data());
+    for (const auto& piece : call.pieces) {
+      f(piece, workspace);
+      if (world() > 1) workspace += world() * stride<Call>(piece);
+    }
+  }
+
+  // Of a piece's workspace: elements from one rank's numbers to the next's.
+  template <class Call, class Piece>
+  static index_t stride(const Piece& piece) noexcept {
+    return Call::kind == Collective::reduce_scatter ? piece.part : std::ssize(piece.out);
+  }
+
+  template <class Call>
+  void send(const Call& call, const To& to) const {
+    if constexpr (sums_here<Call>)
+      each_piece(call, [&](const auto& piece, auto* workspace) {
+        if constexpr (Call::kind == Collective::reduce_scatter)
+          exchange_slices(piece, workspace, to);
+        else if (!piece.out.empty() && world() > 1)
+          to.error(ncclAllGather(piece.in.data(), workspace, piece.out.size_bytes(), raw, to.comm, to.stream));
+      });
+    else if constexpr (Call::kind == Collective::reduce_scatter)
+      reduce_scatter(call, to);
+    else
+      for (const auto& piece : call.pieces) {
+        if constexpr (Call::kind == Collective::all_gather) all_gather(piece, to);
+        if constexpr (Call::kind == Collective::all_reduce) all_reduce(piece, to);
+        if constexpr (Call::kind == Collective::all_to_all) all_to_all(piece, to);
+        if constexpr (Call::kind == Collective::broadcast) broadcast(piece, call.root, to);
+      }
+  }
+
+  // The local half of a sum that is formed here.
+  template <class Call>
+  void sum(const Call& call, cudaStream_t stream) const {
+    using In = typename Call::Input;
+    using Out = typename Call::Output;
+    each_piece(call, [&](const auto& piece, const In* workspace) {
+      Slice own(std::ssize(piece.in), piece.part, rank());
+      float scale = 1;
+      if constexpr (Call::kind == Collective::reduce_scatter)
+        scale = call.scale;
+      else
+        own = Slice(std::ssize(piece.in), std::ssize(piece.in), 0);
+      collectives::staged_sum<In, Out>({workspace, piece.in.data() + own.begin, piece.out.data(), stride<Call>(piece),
+                                        own.size, rank(), world(), scale},
+                                       share(stream));
+    });
+  }
+
+  template <class T>
+  void exchange_slices(const auto& piece, T* workspace, const To& to) const {
+    const index_t own = Slice(std::ssize(piece.in), piece.part, rank()).size;
+    each_slice(std::ssize(piece.in), piece.part, [&](int peer, const Slice& slice) {
+      if (peer != rank())
+        to.error(ncclSend(piece.in.data() + slice.begin, bytes_of<T>(slice.size), raw, peer, to.comm, to.stream));
+    });
+    for (int peer = 0; peer < world() && own > 0; ++peer)
+      if (peer != rank())
+        to.error(ncclRecv(workspace + peer * piece.part, bytes_of<T>(own), raw, peer, to.comm, to.stream));
+  }
+
+  template <class T>
+  void reduce_scatter(const ReduceScatter<T, T>& call, const To& to) const {
+    constexpr ncclDataType_t type = sum_type<T>();
+    const ScaledSum<T> sum(call.scale, to.comm, to.error);
+    for (const Piece<T>& piece : call.pieces) {
+      const T* const in = piece.in.data();
+      T* const out = piece.out.data();
+      if (std::ssize(piece.in) == piece.part * world()) {
+        to.error(ncclReduceScatter(in, out, count(piece.part), type, sum.operation(), to.comm, to.stream));
+        continue;
+      }
+      // The last parts are short or empty. A reduction to each rank moves as many bytes, in one kernel.
+      each_slice(std::ssize(piece.in), piece.part, [&](int root, const Slice& slice) {
+        to.error(ncclReduce(in + slice.begin, root == rank() ? out : nullptr, count(slice.size), type, sum.operation(),
+                            root, to.comm, to.stream));
+      });
+    }
+  }
+
+  template <class T>
+  void all_gather(const Piece<T>& piece, const To& to) const {
+    const T* const in = piece.in.data();
+    if (std::ssize(piece.out) == piece.part * world())
+      return to.error(ncclAllGather(in, piece.out.data(), bytes_of<T>(piece.part), raw, to.comm, to.stream));
+    each_slice(std::ssize(piece.out), piece.part, [&](int root, const Slice& slice) {
+      T* const out = piece.out.data() + slice.begin;
+      to.error(ncclBroadcast(root == rank() ? in : out, out, bytes_of<T>(slice.size), raw, root, to.comm, to.stream));
+    });
+  }
+
+  template <class T>
+  void all_reduce(const Piece<T>& piece, const To& to) const {
+    if (!piece.out.empty())
+      to.error(ncclAllReduce(piece.in.data(), piece.out.data(), piece.out.size(), sum_type<T>(), ncclSum, to.comm,
+                             to.stream));
+  }
+
+  template <class T>
+  void all_to_all(const Piece<T>& piece, const To& to) const {
+    const index_t part = std::ssize(piece.in) / world();
+    for (int peer = 0; peer < world() && part > 0; ++peer) {
+      to.error(ncclSend(piece.in.data() + peer * part, bytes_of<T>(part), raw, peer, to.comm, to.stream));
+      to.error(ncclRecv(piece.out.data() + peer * part, bytes_of<T>(part), raw, peer, to.comm, to.stream));
+    }
+  }
+
+  template <class T>
+  void broadcast(const Piece<T>& piece, int root, const To& to) const {
+    if (!piece.out.empty())
+      to.error(ncclBroadcast(piece.in.data(), piece.out.data(), piece.out.size_bytes(), raw, root, to.comm, to.stream));
   }
 
   // Those that are not empty. The same on all ranks.
@@ -226,20 +255,6 @@ class Queue {
       if (const Slice slice(elements, part, r); slice.size > 0) f(r, slice);
   }
 
-  // For as many elements of each rank; alone a rank needs none.
-  template <class T>
-  T* staging(index_t part) const {
-    const index_t elements = world() > 1 ? world() * part : 0;
-    if (world() > collectives::most_staged_ranks)
-      throw OptionError(
-          message({"an ordered sum has at most ", collectives::most_staged_ranks, " ranks, not ", world()}));
-    if (staging_.size() < bytes_of<T>(elements))
-      throw BufferError(
-          message({"a reduction in fixed order of ", elements, " ", element_type<T>().name, " was lent ",
-                   staging_.size(), " bytes to stage them, and needs ", bytes_of<T>(elements), ": call lend()"}));
-    return reinterpret_cast<T*>(staging_.data());
-  }
-
   collectives::Share share(cudaStream_t stream) const noexcept {
     return {.stream = stream, .multiprocessors = multiprocessors_, .ranks = {}};
   }
@@ -247,9 +262,9 @@ class Queue {
   static std::size_t count(index_t elements) noexcept { return static_cast<std::size_t>(elements); }
 
   std::shared_ptr<Group> group_;
-  std::shared_ptr<Line> line_;
+  std::shared_ptr<Channel> channel_;
   int multiprocessors_;
-  std::span<std::byte> staging_;
+  local::RankCall described_;
 };
 
 }  // namespace tessera::nccl

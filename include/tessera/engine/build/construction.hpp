@@ -194,8 +194,8 @@ class Construction {
     std::vector<Blueprint> ranks(to_size(world_));
     ranks[to_size(rank_)] = mine;
     executor_->upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[to_size(rank_)]));
-    const auto arrived = queue_->all_gather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0},
-                                            executor_->record());
+    const auto arrived = queue_->post(
+        AllGather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0}), executor_->record());
     executor_->wait(arrived);
     executor_->download(std::span<const std::uint64_t>(all), reinterpret_cast<std::uint64_t*>(ranks.data()));
     if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything

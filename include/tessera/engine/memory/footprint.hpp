@@ -21,15 +21,15 @@ constexpr bool adds_passes(bool ordered) {
 /// What a plan must know of the communicator.
 struct Sums {
   bool ordered = true;
-  bool staged = false;          ///< into the reduction type
-  bool partial_staged = false;  ///< into partial sums
+  bool workspace = false;          ///< reductions into the reduction type need one
+  bool partial_workspace = false;  ///< those into partial sums
 };
 
 template <class Comm, class Precision>
 constexpr Sums sums_of() {
   using Gradient = typename Precision::Gradient;
-  return {Comm::ordered, stages_reductions<Comm, Gradient, typename Precision::Reduction>(),
-          stages_reductions<Comm, Gradient, float>()};
+  return {Comm::ordered, needs_workspace<Comm, Gradient, typename Precision::Reduction>(),
+          needs_workspace<Comm, Gradient, float>()};
 }
 
 /// The policies as numbers, for the plan.
@@ -50,8 +50,8 @@ constexpr Footprint footprint_of(Sums sums = {}) {
           .training_weight_bytes =
               HasEvaluationWeights<Rule> && !parameter_follows_master<Precision> ? index_t{sizeof(Parameter)} : 0,
           .passes_added_in_place = adds_passes<Stage>(sums.ordered),
-          .sums_staged = sums.staged,
-          .partial_sums_staged = sums.partial_staged,
+          .sums_need_workspace = sums.workspace,
+          .partial_sums_need_workspace = sums.partial_workspace,
           .agreement_words = AgreementWords::size(0, 0),
           .agreement_words_per_rank = AgreementWords::size(1, 0) - AgreementWords::size(0, 0),
           .agreement_words_per_unit = AgreementWords::size(0, 1) - AgreementWords::size(0, 0),

@@ -59,9 +59,8 @@ class Reduce {
         reduced_(executor, plan.reduced_gradients),
         partial_(executor, plan.partial_sums),
         level_elements_(plan.partial_sums.elements),
-        staged_(executor, plan.staged_gradients),
+        workspace_(executor, plan.reduction_workspace),
         events_(to_size(sharding.buckets())) {
-    if constexpr (StagingQueue<Queue>) queue.lend(std::as_writable_bytes(staged_.span()));
     begin_step(passes);
     note_gradients();
   }
@@ -125,9 +124,10 @@ class Reduce {
     const Gradient* mine = gradients_.at(b);
     const std::span<const Gradient> leaves(mine, to_size(range.size()));
     const auto reduce_scatter = [&](auto out, float scale) {
-      events_[to_size(b)] =
-          queue_->reduce_scatter(leaves, out, sharding_->trainable().part(b), scale,
-                                 bucket_tag("gradients of bucket", *sharding_, b, step), executor_->record());
+      events_[to_size(b)] = queue_->post(ReduceScatter(leaves, out, sharding_->trainable().part(b),
+                                                       bucket_tag("gradients of bucket", *sharding_, b, step), scale,
+                                                       std::as_writable_bytes(workspace_.span())),
+                                         executor_->record());
     };
     if (passes_ == 1)
       reduce_scatter(own(b), mean_.scale);
@@ -223,8 +223,9 @@ class Reduce {
       const Range range = sharding_->trainable().range(b);
       const std::span<Reduction> all(own(b).data() - (owned(b).begin - range.begin), to_size(range.size()));
       events_[to_size(b)] =
-          queue_->all_gather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
-                             bucket_tag("reduced gradients of bucket", *sharding_, b, step), executor_->record());
+          queue_->post(AllGather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
+                                 bucket_tag("reduced gradients of bucket", *sharding_, b, step)),
+                       executor_->record());
       if constexpr (in_place) gradients_.sent(b, events_[to_size(b)]);
     }
   }
@@ -242,7 +243,7 @@ class Reduce {
   Storage<Executor, Reduction> reduced_;
   Storage<Executor, float> partial_;
   index_t level_elements_;
-  Storage<Executor, Gradient> staged_;
+  Storage<Executor, Gradient> workspace_;
   std::vector<Event> events_;
 };
 

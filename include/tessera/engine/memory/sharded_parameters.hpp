@@ -120,9 +120,10 @@ class ShardedParameters {
                                 const char* what) {
       const Range range = of.range(b);
       if (range.empty()) return;
-      slot.ready = queue_->all_gather(std::span<const Parameter>(mine, to_size(own.size())),
-                                      std::span<Parameter>(to, to_size(range.size())), of.part(b),
-                                      bucket_tag(what, *sharding_, b, 0), executor_->record());
+      const std::span<const Parameter> in(mine, to_size(own.size()));
+      const std::span<Parameter> out(to, to_size(range.size()));
+      slot.ready =
+          queue_->post(AllGather(in, out, of.part(b), bucket_tag(what, *sharding_, b, 0)), executor_->record());
     };
     all_gather(shard_.data() + sharding_->trainable().shard_begin(b), sharding_->trainable(), held(b), base,
                "parameters of bucket");

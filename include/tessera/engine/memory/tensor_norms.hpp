@@ -61,7 +61,7 @@ class TensorNorms {
     if constexpr (!Executor::synchronous)  // else what was added is normalised
       executor_->for_each(std::ssize(words_.span()) / ExactSum::limbs,
                           NormaliseSums{reinterpret_cast<ExactSum*>(words_.data())});
-    executor_->wait(queue.all_reduce(words_.span(), Tag{"tensor norms of step", step, step}, executor_->record()));
+    executor_->wait(queue.post(AllReduce(words_.span(), Tag{"tensor norms of step", step, step}), executor_->record()));
   }
 
   /// When all is added.

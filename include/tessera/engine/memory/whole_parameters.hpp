@@ -85,9 +85,9 @@ class WholeParameters {
       const Range own = sharding_->trainable().owned(b, rank_);
       const std::span<Parameter> all = storage_.span().subspan(to_size(range.begin), to_size(range.size()));
       const std::span<const Parameter> mine = all.subspan(to_size(own.begin - range.begin), to_size(own.size()));
-      gathered_[to_size(b)] =
-          queue_->all_gather(mine, all, sharding_->trainable().part(b),
-                             bucket_tag("parameters of bucket", *sharding_, b, step), executor_->record());
+      gathered_[to_size(b)] = queue_->post(
+          AllGather(mine, all, sharding_->trainable().part(b), bucket_tag("parameters of bucket", *sharding_, b, step)),
+          executor_->record());
     }
   }
 

@@ -26,7 +26,7 @@ class Exchange {
     const auto own = room_.subspan(to_size(rank_), 1);
     executor_->upload(own, &mine);
     const auto arrived =
-        queue_->all_gather(std::span<const std::uint64_t>(own), room_, 1, tag, executor_->record());
+        queue_->post(AllGather(std::span<const std::uint64_t>(own), room_, 1, tag), executor_->record());
     executor_->wait(arrived);
     executor_->download(std::span<const std::uint64_t>(room_), words_.data());
     if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything

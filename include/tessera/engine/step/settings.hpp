@@ -130,7 +130,7 @@ std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rul
   const std::span<std::uint64_t> mine = all.subspan(own, settings.size());
   apart.upload(mine, words.data() + own);
   const auto arrived =
-      queue.all_gather(std::span<const std::uint64_t>(mine), all, n, Tag{"settings", 0, 0}, apart.record());
+      queue.post(AllGather(std::span<const std::uint64_t>(mine), all, n, Tag{"settings", 0, 0}), apart.record());
   apart.wait(arrived);
   apart.download(std::span<const std::uint64_t>(all), words.data());
   if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything

@@ -78,7 +78,7 @@ class StepDecision {
     executor_->once(Offer{numbers_.data(), words, rank_, digest_of(settings, rules)});
     for (int u = 0; u < units_; ++u)
       if (absent(Unit{u})) executor_->once(OfferAbsent{words, u});
-    agreed_ = queue.all_reduce(words_.span(), Tag{"norm and agreement of step", step, step}, executor_->record());
+    agreed_ = queue.post(AllReduce(words_.span(), Tag{"norm and agreement of step", step, step}), executor_->record());
     executor_->wait(agreed_);
     executor_->once(Decide{numbers_.data(), words, divisor, settings.clip_norm, scales_loss_});
     if constexpr (Executor::synchronous)

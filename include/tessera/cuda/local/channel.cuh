@@ -29,10 +29,10 @@ namespace tessera::local {
 ///     rank 3    --after    /                              done--->
 ///
 /// One at a time calls run(): the group sees to it.
-class Line {
+class DeviceChannel {
  public:
   /// devices: of the ranks. Throws CudaError.
-  explicit Line(const std::vector<int>& devices) {
+  explicit DeviceChannel(const std::vector<int>& devices) {
     for (std::size_t r = 0; r < devices.size(); ++r) place_on(devices[r]).ranks.push_back(static_cast<int>(r));
   }
 
@@ -51,13 +51,13 @@ class Line {
   /// Enqueues one collective: what each device does, and whatever orders it. Throws CudaError; then part of it may be
   /// enqueued.
   template <class Enqueue>
-  void run(std::span<const Ends> ranks, const Enqueue& enqueue) {
+  void run(std::span<const RankEvents> ranks, const Enqueue& enqueue) {
     const cudaStream_t first = places_[0]->stream.get();
     // Every device reads what all ranks hand in, and may write into any of it: nothing begins before all of them have
     // come to where they posted.
-    for (const Ends& ends : ranks)
-      if (ends.after)
-        cuda_check(cudaStreamWaitEvent(first, static_cast<cudaEvent_t>(ends.after), 0), "waiting for a rank's event");
+    for (const RankEvents& events : ranks)
+      if (events.after)
+        cuda_check(cudaStreamWaitEvent(first, static_cast<cudaEvent_t>(events.after), 0), "waiting for a rank's event");
     const CudaEvent start = among_devices() ? CudaEvent(places_[0]->event.record(first)) : CudaEvent();
     for (std::size_t d = 0; d < places_.size(); ++d) {
       Place& place = *places_[d];
@@ -72,8 +72,8 @@ class Line {
     }
     // A rank's input is read by every device, and an all-reduce's result written by all: its event comes behind the
     // last of them, and so does the next collective.
-    for (const Ends& ends : ranks)
-      cuda_check(cudaEventRecord(static_cast<cudaEvent_t>(ends.done), first), "recording a rank's event");
+    for (const RankEvents& events : ranks)
+      cuda_check(cudaEventRecord(static_cast<cudaEvent_t>(events.done), first), "recording a rank's event");
   }
 
   /// Blocks until nothing that was enqueued is at work.
@@ -105,30 +105,34 @@ class Line {
   std::vector<std::shared_ptr<Place>> places_;
 };
 
-/// A portion of DevicePortions: the first rank's is the whole collective, for all devices.
+/// The first rank's task is the whole collective, for all devices.
 template <auto enqueue>
-void on_devices(const Call& call, const std::vector<Ends>& ranks, int rank) {
+void on_devices(const Operation& operation, int rank) {
   if (rank > 0) return;
-  const std::span<const Ends> all(ranks.data(), ranks.size());
-  static_cast<Line*>(call.context)->run(all, [&](const collectives::Share& share) { enqueue(call, all, share); });
+  static_cast<DeviceChannel*>(operation.call.context)->run(operation.events, [&](const collectives::Share& share) {
+    operation.for_each_piece(
+        [&](const PieceOfCall& piece, std::span<const Ends> ranks) { enqueue(piece, ranks, share); });
+  });
 }
 
 /// The rank that comes last enqueues kernels.
-struct DevicePortions {
-  template <class In, class Out>
-  static constexpr Portion reduce_scatter = on_devices<collectives::reduce_scatter<In, Out>>;
-  template <class T>
-  static constexpr Portion all_gather = on_devices<collectives::all_gather<T>>;
-  template <class T>
-  static constexpr Portion all_reduce = on_devices<collectives::all_reduce<T>>;
-  template <class T>
-  static constexpr Portion all_to_all = on_devices<collectives::all_to_all<T>>;
-  template <class T>
-  static constexpr Portion broadcast = on_devices<collectives::broadcast<T>>;
-};
+template <CollectiveCall C>
+constexpr RankTask device_task() noexcept {
+  using In = typename C::Input;
+  if constexpr (C::kind == Collective::reduce_scatter)
+    return on_devices<collectives::reduce_scatter<In, typename C::Output>>;
+  else if constexpr (C::kind == Collective::all_gather)
+    return on_devices<collectives::all_gather<In>>;
+  else if constexpr (C::kind == Collective::all_reduce)
+    return on_devices<collectives::all_reduce<In>>;
+  else if constexpr (C::kind == Collective::all_to_all)
+    return on_devices<collectives::all_to_all<In>>;
+  else
+    return on_devices<collectives::broadcast<In>>;
+}
 
 /// What the ranks of one CudaLocal share: the rendezvous of their threads, in which an operation is done when it is
-/// enqueued, and a line a queue.
+/// enqueued, and a DeviceChannel per queue.
 class DeviceGroup {
  public:
   /// devices: of the ranks.
@@ -140,33 +144,33 @@ class DeviceGroup {
   const std::vector<int>& devices() const noexcept { return devices_; }
   int device_of(int rank) const noexcept { return devices_[static_cast<std::size_t>(rank)]; }
 
-  /// The line of the rank's next queue: the k-th of every rank are one.
-  std::shared_ptr<Line> open(int rank) {
+  /// The channel of the rank's next queue: the k-th of every rank are one.
+  std::shared_ptr<DeviceChannel> open(int rank) {
     const std::scoped_lock lock(mutex_);
     const std::size_t index = opened_[static_cast<std::size_t>(rank)]++;
-    while (lines_.size() <= index) lines_.push_back({std::make_shared<Line>(devices_)});
-    return lines_[index].line;
+    while (channels_.size() <= index) channels_.push_back({std::make_shared<DeviceChannel>(devices_)});
+    return channels_[index].channel;
   }
 
-  /// A rank has left the line, which ends with the last one.
-  void close(const std::shared_ptr<Line>& line) noexcept {
+  /// A rank has left the channel, which ends with the last one.
+  void close(const std::shared_ptr<DeviceChannel>& channel) noexcept {
     const std::scoped_lock lock(mutex_);
-    for (Opened& each : lines_)
-      if (each.line == line && ++each.left == threads.world()) each.line = {};
+    for (Opened& each : channels_)
+      if (each.channel == channel && ++each.left == threads.world()) each.channel = {};
   }
 
   Group threads;
 
  private:
   struct Opened {
-    std::shared_ptr<Line> line;
+    std::shared_ptr<DeviceChannel> channel;
     int left = 0;
   };
 
   std::mutex mutex_;
   std::vector<int> devices_;
   std::vector<std::size_t> opened_;
-  std::vector<Opened> lines_;
+  std::vector<Opened> channels_;
 };
 
 }  // namespace tessera::local

@@ -34,14 +34,14 @@ namespace tessera::nccl {
 
 /// A failure ends the epoch: the communicator is aborted, so that the stream and whoever waits for it go on, and every
 /// call and wait throws CommError until drop().
-class Line final : public Completion {
+class Channel final : public Completion {
  public:
   /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
-  Line(std::shared_ptr<Parent> parent, std::chrono::nanoseconds timeout)
+  Channel(std::shared_ptr<Parent> parent, std::chrono::nanoseconds timeout)
       : parent_(std::move(parent)), timeout_(timeout), handle_{parent_->split(timeout_)} {}
-  Line(const Line&) = delete;
-  Line& operator=(const Line&) = delete;
-  ~Line() {
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
+  ~Channel() {
     if (condemned_) nccl::abort({condemned_});  // what no watchdog came to
     drop();
     end(retired_);
@@ -93,15 +93,15 @@ class Line final : public Completion {
     /// calls(comm, stream, error): what NCCL is to do as one. Throws CommError.
     template <class Calls>
     void nccl(const Calls& calls) {
-      line_.run(call_, calls);
+      channel_.run(call_, calls);
     }
-    cudaStream_t stream() const noexcept { return line_.stream_.get(); }
+    cudaStream_t stream() const noexcept { return channel_.stream_.get(); }
 
    private:
-    friend Line;
-    Turn(Line& line, const local::Call& call) : line_(line), call_(call) {}
+    friend Channel;
+    Turn(Channel& channel, const local::Call& call) : channel_(channel), call_(call) {}
 
-    Line& line_;
+    Channel& channel_;
     const local::Call& call_;
   };
 

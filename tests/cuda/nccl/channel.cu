@@ -9,7 +9,7 @@
 #include <vector>
 
 #include <tessera/core/clock.hpp>
-#include <tessera/cuda/nccl/line.cuh>
+#include <tessera/cuda/nccl/channel.cuh>
 
 #include "cuda/nccl_ranks.hpp"
 #include "cuda/ranks.hpp"
@@ -17,7 +17,7 @@
 namespace tessera {
 namespace {
 
-using nccl::Line;
+using nccl::Channel;
 using nccl::Parent;
 using Memory = testing::DeviceMemory<float>;
 
@@ -27,26 +27,26 @@ local::Call norm(index_t index) {
   return {.kind = Collective::all_reduce,
           .in = element_type<float>(),
           .out = element_type<float>(),
-          .elements = 16,
+          .pieces = {{16, 0}},
           .tag = {"norm of step", index, index}};
 }
 
-CudaEvent all_reduce(Line& line, Memory& x, index_t index, const CudaEvent& after = {}) {
-  return line.post(norm(index), after, [&](auto& turn) {
+CudaEvent all_reduce(Channel& channel, Memory& x, index_t index, const CudaEvent& after = {}) {
+  return channel.post(norm(index), after, [&](auto& turn) {
     turn.nccl([&](ncclComm_t comm, cudaStream_t stream, nccl::FirstError& error) {
       error(ncclAllReduce(x.in().data(), x.out().data(), 16, ncclFloat32, ncclSum, comm, stream));
     });
   });
 }
 
-// A line a rank on threads of their own; nobody watches them but the test.
+// A channel a rank on threads of their own; nobody watches them but the test.
 template <class F>
-void run_lines(int world, std::chrono::nanoseconds timeout, F f) {
+void run_channels(int world, std::chrono::nanoseconds timeout, F f) {
   if (!testing::devices_for(world)) return;
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(world, [&](int rank) {
-    Line line(std::make_shared<Parent>(id, rank, world, patient), timeout);
-    f(line, rank);
+    Channel channel(std::make_shared<Parent>(id, rank, world, patient), timeout);
+    f(channel, rank);
   });
   for (const std::string& error : errors) CHECK(error == "");
 }
@@ -60,35 +60,35 @@ std::string failure_of(const CudaEvent& event) {
   return "";
 }
 
-// What the watchdog does, for one line.
-void look(nccl::Line& line) {
-  line.look();
-  if (const std::string why = line.condemned_for(); !why.empty())
-    if (const nccl::Handle dead = line.give_up(why)) nccl::abort({dead});
+// What the watchdog does, for one channel.
+void look(nccl::Channel& channel) {
+  channel.look();
+  if (const std::string why = channel.condemned_for(); !why.empty())
+    if (const nccl::Handle dead = channel.give_up(why)) nccl::abort({dead});
 }
 
 TEST_CASE("the timeout counts from when the stream has come to the collective, not from its posting") {
-  run_lines(2, testing::impatient, [](Line& line, int) {
+  run_channels(2, testing::impatient, [](Channel& channel, int) {
     Memory x(std::vector<float>(16, 1.0f));
-    const auto event = all_reduce(line, x, 0);
+    const auto event = all_reduce(channel, x, 0);
     // Nobody has looked: nothing has been waited for.
     std::this_thread::sleep_for(testing::impatient + std::chrono::milliseconds(20));
-    look(line);
+    look(channel);
     CHECK(failure_of(event) == "");
     CHECK(x.get() == std::vector<float>(16, 2.0f));
   });
 }
 
 TEST_CASE("what is not done in time is aborted by whoever looks, and the stream goes on") {
-  run_lines(2, testing::impatient, [](Line& line, int rank) {
+  run_channels(2, testing::impatient, [](Channel& channel, int rank) {
     if (rank == 1) return;
     Memory x(std::vector<float>(16, 1.0f));
-    all_reduce(line, x, 0);
-    const auto event = all_reduce(line, x, 1);
+    all_reduce(channel, x, 0);
+    const auto event = all_reduce(channel, x, 1);
     std::thread watchdog([&] {
       const Clock::time_point end = Clock::now() + testing::impatient + testing::impatient;
       while (Clock::now() < end) {
-        look(line);
+        look(channel);
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
       }
     });
@@ -98,22 +98,22 @@ TEST_CASE("what is not done in time is aborted by whoever looks, and the stream 
                  seconds_of(testing::impatient), " s: a rank is missing or called differently; communicator aborted"}));
     watchdog.join();
     CHECK(x.get().size() == 16);  // of any content, but the stream goes on
-    CHECK_THROWS_AS(all_reduce(line, x, 2), CommError);
-    line.drop();
+    CHECK_THROWS_AS(all_reduce(channel, x, 2), CommError);
+    channel.drop();
     CHECK(failure_of(event) == "");  // of an epoch that is over
   });
 }
 
 TEST_CASE("a replay that a rank does not join is aborted too, and its stream goes on") {
-  run_lines(2, testing::impatient, [](Line& line, int rank) {
+  run_channels(2, testing::impatient, [](Channel& channel, int rank) {
     Memory x(std::vector<float>(16, 1.0f));
-    all_reduce(line, x, 0).wait();  // connected
+    all_reduce(channel, x, 0).wait();  // connected
     const CudaStream stream;
     REQUIRE(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal) == cudaSuccess);
     EventRing events;
     const CudaEvent fork(events.record(stream.get()));
     CudaEvent captured;
-    for (int i = 1; i < 3; ++i) captured = all_reduce(line, x, i, fork);
+    for (int i = 1; i < 3; ++i) captured = all_reduce(channel, x, i, fork);
     captured.hold(stream.get());
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t replay = nullptr;
@@ -121,7 +121,7 @@ TEST_CASE("a replay that a rank does not join is aborted too, and its stream goe
     REQUIRE(cudaGraphInstantiate(&replay, graph, 0) == cudaSuccess);
     REQUIRE(cudaGraphLaunch(replay, stream.get()) == cudaSuccess);
     REQUIRE(cudaStreamSynchronize(stream.get()) == cudaSuccess);
-    look(line);
+    look(channel);
     CHECK(failure_of(captured) == "");
     CHECK(x.get() == std::vector<float>(16, 8.0f));
     if (rank == 0) {
@@ -129,7 +129,7 @@ TEST_CASE("a replay that a rank does not join is aborted too, and its stream goe
       std::thread watchdog([&] {
         const Clock::time_point end = Clock::now() + testing::impatient + testing::impatient;
         while (Clock::now() < end) {
-          look(line);
+          look(channel);
           std::this_thread::sleep_for(std::chrono::milliseconds(2));
         }
       });
@@ -153,12 +153,12 @@ void break_the_network() {
 }
 
 TEST_CASE("an error that NCCL finds by itself ends the epoch, with work on its way or without") {
-  run_lines(1, patient, [](Line& line, int) {
+  run_channels(1, patient, [](Channel& channel, int) {
     Memory x(std::vector<float>(16, 1.0f));
-    CHECK(failure_of(all_reduce(line, x, 0)) == "");
-    const auto event = all_reduce(line, x, 1);
+    CHECK(failure_of(all_reduce(channel, x, 0)) == "");
+    const auto event = all_reduce(channel, x, 1);
     break_the_network();
-    look(line);
+    look(channel);
     const std::string why = failure_of(event);
     CHECK((why.starts_with("all_reduce of 16 float (norm of step 1, pass 1), operation 1: ") ||
            why.starts_with("a queue without work: ")));
@@ -169,27 +169,27 @@ TEST_CASE("an error that NCCL finds by itself ends the epoch, with work on its w
 }
 
 TEST_CASE("memory is registered with the communicator of every epoch until it is withdrawn") {
-  run_lines(1, patient, [](Line& line, int) {
+  run_channels(1, patient, [](Channel& channel, int) {
     Memory x(std::vector<float>(16, 1.0f)), y(std::vector<float>(16));
-    line.enlist(x.out().data(), 64);
-    line.enlist(y.out().data(), 64);
+    channel.enlist(x.out().data(), 64);
+    channel.enlist(y.out().data(), 64);
     CHECK(emulated::nccl_registrations() == 2);
-    line.withdraw(x.out().data());
+    channel.withdraw(x.out().data());
     CHECK(emulated::nccl_registrations() == 1);
-    line.drop();
-    all_reduce(line, x, 0).wait();
+    channel.drop();
+    all_reduce(channel, x, 0).wait();
     CHECK(emulated::nccl_registrations() == 1);
-    line.withdraw(y.out().data());
+    channel.withdraw(y.out().data());
     CHECK(emulated::nccl_registrations() == 0);
   });
   CHECK(emulated::nccl_communicators() == 0);
 }
 
 TEST_CASE("memory that NCCL does not take is refused, for other ranks' may be registered") {
-  run_lines(1, patient, [](Line& line, int) {
+  run_channels(1, patient, [](Channel& channel, int) {
     Memory x(std::vector<float>(16));
-    CHECK_THROWS_WITH_AS(line.enlist(x.out().data(), 65), doctest::Contains("registering memory: NCCL: "), CommError);
-    line.withdraw(x.out().data());
+    CHECK_THROWS_WITH_AS(channel.enlist(x.out().data(), 65), doctest::Contains("registering memory: NCCL: "), CommError);
+    channel.withdraw(x.out().data());
     CHECK(emulated::nccl_registrations() == 0);
   });
 }

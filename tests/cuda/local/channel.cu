@@ -3,35 +3,35 @@
 
 #include <vector>
 
-#include <tessera/cuda/local/line.cuh>
+#include <tessera/cuda/local/channel.cuh>
 
 #include "cuda/ranks.hpp"
 
 namespace tessera::local {
 namespace {
 
-TEST_CASE("a line gives each device the ranks that lie on it") {
+TEST_CASE("a channel gives each device the ranks that lie on it") {
   const testing::SeveralDevices several;
   int devices = 0;
   REQUIRE(cudaGetDeviceCount(&devices) == cudaSuccess);
   const int second = devices > 1 ? 1 : 0;
-  Line line({0, second, 0});
-  EventRing ring = line.make_ring();
-  std::vector<Ends> ends;
-  for (int r = 0; r < 3; ++r) ends.push_back({nullptr, nullptr, nullptr, ring.next()});
+  DeviceChannel channel({0, second, 0});
+  EventRing ring = channel.make_ring();
+  std::vector<RankEvents> events;
+  for (int r = 0; r < 3; ++r) events.push_back({nullptr, ring.next()});
   std::vector<std::vector<int>> ranks;
-  line.run(ends, [&](const collectives::Share& share) {
+  channel.run(events, [&](const collectives::Share& share) {
     CHECK(share.device == static_cast<int>(ranks.size()));
     CHECK(share.devices == second + 1);
     CHECK(device::current() == (share.device == 0 ? 0 : second));
     ranks.emplace_back(share.ranks.begin(), share.ranks.end());
   });
   CHECK(ranks == (second == 0 ? std::vector<std::vector<int>>{{0, 1, 2}} : std::vector<std::vector<int>>{{0, 2}, {1}}));
-  line.synchronize();
-  for (const Ends& end : ends) CHECK(cudaEventQuery(static_cast<cudaEvent_t>(end.done)) == cudaSuccess);
+  channel.synchronize();
+  for (const RankEvents& each : events) CHECK(cudaEventQuery(static_cast<cudaEvent_t>(each.done)) == cudaSuccess);
 }
 
-TEST_CASE("the k-th queues of all ranks are one line, which ends when all have left it") {
+TEST_CASE("the k-th queues of all ranks are one channel, which ends when all have left it") {
   DeviceGroup group({0, 0});
   CHECK(group.threads.world() == 2);
   CHECK(group.device_of(1) == 0);

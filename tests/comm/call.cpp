@@ -1,0 +1,95 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include <tessera/comm/call.hpp>
+
+namespace tessera {
+namespace {
+
+static_assert(CollectiveCall<ReduceScatter<bfloat16, float>> && CollectiveCall<InFixedOrder<AllReduce<float>>>);
+static_assert(!CollectiveCall<Piece<float>> && !CollectiveCall<CallOf<float>> && !CollectiveCall<int>);
+static_assert(sums_in_some_order<ReduceScatter<float>> && sums_in_some_order<AllReduce<double>>);
+static_assert(!sums_in_some_order<AllReduce<std::uint64_t>> && !sums_in_some_order<AllGather<float>>);
+
+TEST_CASE("a slice is what is left of a part, the last ones short or empty") {
+  for (index_t elements : {0, 1, 7, 8, 9, 24})
+    for (index_t part : {0, 1, 3, 8}) {
+      index_t next = 0;
+      for (int r = 0; r < 4; ++r) {
+        const Slice slice(elements, part, r);
+        CHECK(slice.begin == next);
+        CHECK(slice.size <= part);
+        next += slice.size;
+      }
+      CHECK(next == std::min(elements, 4 * part));
+    }
+}
+
+TEST_CASE("collectives and element types have the names that messages use") {
+  CHECK(std::string(name(Collective::reduce_scatter)) == "reduce_scatter");
+  CHECK(std::string(name(Collective::broadcast)) == "broadcast");
+  CHECK(std::string(element_type<bfloat16>().name) == "bfloat16");
+  CHECK(element_type<std::uint64_t>().bytes == 8);
+}
+
+TEST_CASE("a call of one range is written with it, and has its defaults") {
+  std::vector<float> whole(8), slice(4);
+  ReduceScatter sum(std::span<const float>(whole), std::span<float>(slice), 4, {"g", 1, 2});
+  static_assert(std::same_as<decltype(sum), ReduceScatter<float, float>>);
+  CHECK(sum.pieces.size() == 1);
+  CHECK(sum.pieces.begin()->in.data() == whole.data());
+  CHECK(sum.pieces.begin()->part == 4);
+  CHECK(sum.scale == 1);
+  CHECK(sum.workspace.empty());
+  CHECK(sum.over == Ranks::world);
+  const AllReduce reduce(std::span<float>(whole), {"n"});
+  CHECK(reduce.pieces.begin()->in.data() == reduce.pieces.begin()->out.data());
+  const auto copy = sum;
+  CHECK(copy.pieces.begin() != sum.pieces.begin());  // each has its one piece
+  CHECK(vector_elements<ReduceScatter<float>>(*copy.pieces.begin()) == 8);
+}
+
+TEST_CASE("several ranges stay where the caller has them") {
+  std::vector<float> whole(8), slice(4);
+  const std::vector<Piece<float>> ranges{{slice, whole, 4}, {std::span(slice).first(1), std::span(whole).first(2), 1}};
+  const AllGather<float> gather(ranges, {"p", 0, 0});
+  CHECK(gather.pieces.size() == 2);
+  CHECK(gather.pieces.begin() == ranges.data());
+  CHECK(vector_elements<AllGather<float>>(ranges[1]) == 2);
+}
+
+TEST_CASE("a workspace has room for every rank's slice of every piece, and none is needed alone") {
+  std::vector<bfloat16> whole(10);
+  std::vector<float> slice(4);
+  const std::vector<Piece<bfloat16, float>> ranges{{whole, slice, 4}, {std::span(whole).first(3), slice, 1}};
+  const ReduceScatter<bfloat16, float> sum(ranges, {"g"});
+  CHECK(workspace_bytes(sum, 3) == 3 * 5 * 2);
+  CHECK(workspace_bytes(sum, 1) == 0);
+  CHECK(workspace_bytes(AllReduce(std::span<float>(slice), {"n"}), 3) == 3 * 4 * 4);
+}
+
+TEST_CASE("a call that does not fit is refused by its kind, and so are groups where there are none") {
+  std::vector<float> four(4), three(3);
+  const auto in = [](const std::vector<float>& values) { return std::span<const float>(values); };
+  const auto out = [](std::vector<float>& values) { return std::span<float>(values); };
+  CHECK_THROWS_WITH_AS(check_call(ReduceScatter(in(four), out(four), 1, {}), 3, 0),
+                       "reduce_scatter: 4 elements do not fit into 3 parts of 1", BufferError);
+  CHECK_THROWS_WITH_AS(check_call(ReduceScatter(in(four), out(three), 4, {}), 1, 0),
+                       "reduce_scatter: rank 0's slice has 4 elements, its buffer 3", BufferError);
+  CHECK_THROWS_AS(check_call(AllGather(in(three), out(four), 4, {}), 1, 0), BufferError);
+  CHECK_THROWS_AS(check_call(AllToAll(in(four), out(four), {}), 3, 0), BufferError);
+  CHECK_THROWS_AS(check_call(Broadcast(out(four), 3, {}), 3, 0), OptionError);
+  CHECK_NOTHROW(check_call(AllReduce(out(four), {}), 3, 0));
+  const std::vector<Piece<float>> ranges{{in(four), four, 4}, {in(three), four, 4}};
+  CHECK_THROWS_AS(check_call(AllGather<float>(ranges, {}), 1, 0), BufferError);
+  AllReduce of_group(out(four), {});
+  of_group.over = Ranks::group;
+  CHECK_THROWS_WITH_AS(check_call(of_group, 3, 0), "all_reduce over groups of ranks: this communicator has none",
+                       OptionError);
+}
+
+}  // namespace
+}  // namespace tessera
