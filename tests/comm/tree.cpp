@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -96,6 +97,41 @@ TEST_CASE("integers are summed modulo 2^64") {
   const std::int64_t x[3] = {std::int64_t{1} << 62, std::int64_t{1} << 62, 5};
   TreeSum<SumType<std::int64_t>> sum;
   CHECK(static_cast<std::uint64_t>(*sum(3, 1, [&](int r) { return &x[r]; })) == (std::uint64_t{1} << 63) + 5);
+}
+
+TEST_CASE("a sum that is continued has the bits of one that is not, wherever it is cut") {
+  constexpr index_t n = 300, most = 24;
+  std::vector<std::vector<float>> in(most);
+  for (int r = 0; r < most; ++r)
+    for (index_t i = 0; i < n; ++i) in[r].push_back(made_up(r, i));
+  for (int leaves = 1; leaves <= most; ++leaves) {
+    std::vector<float> whole(n);
+    sum_in_tree(leaves, n, [&](int r) { return in[r].data(); }, whole.data(), 0.75f);
+    for (int world = 1; world <= leaves; ++world) {
+      std::vector<float> sums(5 * n, 1e30f), out(n, -1.0f);
+      for (int before = 0; before < leaves; before += world) {
+        const int added = std::min(world, leaves - before);
+        const bool last = before + added == leaves;
+        continue_sum_in_tree(
+            sums.data(), n, before, added, last, n, [&](int r) { return in[before + r].data(); }, out.data(), 0.75f);
+        if (!last) CHECK(out[0] == -1.0f);
+      }
+      CHECK(out == whole);
+    }
+  }
+}
+
+TEST_CASE("sums that no new leaf reaches are not touched") {
+  const std::vector<float> leaf(64, 1.0f);
+  std::vector<float> sums(3 * 64, 7.0f);  // of 12 leaves: 8 and 4
+  continue_sum_in_tree(sums.data(), 64, 12, 1, false, 64, [&](int) { return leaf.data(); }, static_cast<float*>(nullptr));
+  CHECK(sums[0] == 7.0f);
+  CHECK(sums[64] == 7.0f);
+  CHECK(sums[128] == 1.0f);
+  // Three more complete 16 leaves: ((1 + 1) + (1 + 1)), then the 4, then the 8.
+  continue_sum_in_tree(sums.data(), 64, 13, 3, false, 64, [&](int) { return leaf.data(); }, static_cast<float*>(nullptr));
+  CHECK(sums[0] == 7.0f + (7.0f + 4.0f));
+  CHECK(sums_after(16) == 1);
 }
 
 }  // namespace
