@@ -58,14 +58,19 @@ std::vector<float> parameters_of(Optimizer& optimizer) {
   return all;
 }
 
-/// One pass of the loop of design section 1: micro-batch `leaf`.
+/// One pass of the loop of design section 1: micro-batch `leaf`, or none where this rank has none.
 template <class Optimizer>
 void run_pass(Optimizer& optimizer, index_t step, index_t leaf, const LeafGradient& gradient = made_up_gradient) {
   const Layout& layout = optimizer.layout();
   for (const Unit u : layout.forward()) static_cast<void>(optimizer.gather(u));
+  const bool has_micro_batch = optimizer.has_micro_batch();
   auto pass = optimizer.backward();
   for (const Unit u : layout.backward()) {
     const auto weights = optimizer.gather(u);
+    if (!has_micro_batch) {
+      pass.ready(u);
+      continue;
+    }
     const auto gradients = pass.gradients(u);
     for (const Tensor t : layout.tensors(u)) {
       if (layout.frozen(t)) continue;
@@ -78,12 +83,14 @@ void run_pass(Optimizer& optimizer, index_t step, index_t leaf, const LeafGradie
   }
 }
 
-/// `steps` steps of `passes` micro-batches a rank: micro-batch j is pass j / world on rank j mod world.
+/// `steps` steps of `passes` passes: micro-batch j is that of rank j mod world in pass j / world. micro_batches: of each
+/// step over all ranks; 0: one of every rank in every pass.
 template <class Optimizer>
 Outcome run_steps(Optimizer& optimizer, int rank, int world, int steps, int passes,
-                  const LeafGradient& gradient = made_up_gradient) {
+                  const LeafGradient& gradient = made_up_gradient, index_t micro_batches = 0) {
   Outcome outcome;
   for (int step = 0; step < steps; ++step) {
+    if (micro_batches > 0) optimizer.begin_step(micro_batches);
     for (int k = 0; k < passes; ++k) run_pass(optimizer, step, index_t{k} * world + rank, gradient);
     const auto report = optimizer.step();
     outcome.norms.push_back(report.gradient_norm());

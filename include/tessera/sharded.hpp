@@ -73,12 +73,12 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
         parameters_(construction_.template make<Parameters>(sharding_, comm_.rank(), executor_, gathers_, plan_,
                                                             options, buffers.parameters)),
         reduce_(construction_.template make<Reduction>(sharding_, comm_.rank(), executor_, reductions_, plan_,
-                                                       options.micro_batches, buffers.gradients,
+                                                       index_t{options.micro_batches} * comm_.size(), buffers.gradients,
                                                        options.check_gradients)),
         decision_(construction_.template make<Decision>(executor_, plan_, comm_.rank(), comm_.size(), layout.units(),
                                                         options, scales_loss<Precision>)),
         state_(construction_.template make<State>(sharding_, comm_.rank(), executor_, plan_, decision_, options.seed)),
-        progress_(sharding_, options.micro_batches,
+        progress_(sharding_, comm_.rank(), options.micro_batches,
                   {options.timeline, comm_.rank(), sharding_.layout(), reductions_, gathers_}),
         weights_(sharding_.layout(), buffers.parameters.data() != nullptr),
         weight_check_(sharding_.layout(), executor_, reductions_, decision_.room(), comm_.rank(), comm_.size(),
@@ -154,7 +154,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
       decision_.decide(reductions_, step_settings(), reduce_.divisor(), rules_, absent(), progress_.steps());
       if (decision_.may_be_applied()) update();
       const index_t attempt = progress_.end_step();
-      reduce_.begin_step(progress_.passes_in_step());
+      reduce_.begin_step(progress_.leaves());
       weight_check_.note(attempt + 1, parameters_);
       return Report(decision_.last(), decision_.agreed(), layout(), attempt);
     });
@@ -248,7 +248,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
   }
 
   StepSettings step_settings() const {
-    return {progress_.micro_batches() * comm_.size(), options_.clip_norm, evaluation_.changes()};
+    return {progress_.micro_batches(), options_.clip_norm, evaluation_.changes()};
   }
 
   void send_complete() {

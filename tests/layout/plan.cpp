@@ -141,6 +141,19 @@ TEST_CASE("one pass needs no partial sums, K passes need one and the binary loga
   CHECK(partial_sum_levels(8) == 4);
 }
 
+TEST_CASE("one sum over all micro-batches holds between passes what the passes before the last leave of it") {
+  CHECK(carried_sums(1, 7) == 0);
+  for (const int world : {1, 2, 8}) {
+    CHECK(carried_sums(2, world) == 1);
+    CHECK(carried_sums(4, world) == 2);
+    CHECK(carried_sums(8, world) == 3);
+  }
+  CHECK(carried_sums(2, 3) == 2);   // 3 = 0b11
+  CHECK(carried_sums(2, 7) == 3);   // 7 = 0b111
+  CHECK(carried_sums(6, 3) == 4);   // 15 = 0b1111
+  CHECK(carried_sums(1 << 20, 3) == 22);  // of very many passes a bound: 3 * (2^20 - 1) has 22 bits
+}
+
 TEST_CASE("gradients reduced in another type than they are written have a buffer of their own") {
   Footprint wide = zero_paper(1);
   wide.reduced_in_place = false;

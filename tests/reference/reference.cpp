@@ -36,7 +36,6 @@ TEST_CASE("the tree merges equal blocks and folds the rest from the last") {
   CHECK(tree_sum({{big}, {0}, {1}, {1}})[0] == big + 2);              // (0+1)+(2+3)
   CHECK(tree_sum({{big}, {0}, {0}, {0}, {1}, {1}})[0] == big + 2);    // ((0+1)+(2+3))+(4+5)
   CHECK(tree_sum({{big}, {0}, {0}, {0}, {1}, {0}, {1}})[0] == big + 2);  // ((0+1)+(2+3))+((4+5)+6)
-  CHECK(reduced({{big}, {0}, {0}, {1}, {0}, {1}}, 3)[0] == big + 2);  // ((0+1)+2) + ((3+4)+5)
 }
 
 TEST_CASE("the norm counts blocks from each unit's start") {
@@ -49,7 +48,6 @@ TEST_CASE("the norm counts blocks from each unit's start") {
 
 TEST_CASE("a step of Sgd is the mean times the learning rate, and clipping shortens it") {
   Problem problem;
-  problem.ranks = 2;
   problem.unit_sizes = {2};
   problem.rules = {{.kind = Kind::sgd, .lr = 0.5}};
   problem.weights = {1.0f, 2.0f};

@@ -151,14 +151,6 @@ inline Floats tree_sum(const std::vector<Floats>& leaves) {
   return sum;
 }
 
-/// Micro-batch pass * ranks + rank is leaf `rank` of its pass; passes are the leaves of the upper tree.
-inline Floats reduced(const std::vector<Floats>& micro_batches, std::size_t ranks) {
-  std::vector<Floats> passes;
-  for (std::size_t first = 0; first < micro_batches.size(); first += ranks)
-    passes.push_back(tree_sum({micro_batches.begin() + first, micro_batches.begin() + first + ranks}));
-  return tree_sum(passes);
-}
-
 // ---- the norm
 
 /// The sum of squares of up to 64 numbers, in eight lanes.
@@ -416,7 +408,6 @@ inline float updated(const Rule& rule, int step, float w, float g, State& state)
 enum class Precision { fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16, fp16_reduce_fp32 };
 
 struct Problem {
-  std::size_t ranks = 1;
   std::vector<std::size_t> unit_sizes;  ///< trainable elements of each unit, which lie back to back
   std::vector<Rule> rules;              ///< one a hyperparameter group
   std::vector<std::size_t> groups;      ///< each element's group; empty: all in group 0
@@ -452,7 +443,7 @@ struct Trainer {
 
   /// micro_batches: M vectors of one gradient an element, already representable in the gradient type.
   void step(const std::vector<Floats>& micro_batches) {
-    Floats gradient = reduced(micro_batches, problem.ranks);
+    Floats gradient = tree_sum(micro_batches);
     double count = static_cast<double>(micro_batches.size());
     if (rounds_sums()) {
       const float share = 1.0f / static_cast<float>(micro_batches.size());

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <type_traits>
 
@@ -93,19 +94,23 @@ struct CallOf {
   Ranks over = Ranks::world;
 };
 
-/// How a sum goes on from what earlier passes of a step left: filled in by the counted reduction, and read by nobody
-/// yet.
+/// How an ordered sum continues from what earlier calls of a step left (comm/tree.hpp). By itself: one call is the whole
+/// sum, and every rank brings a leaf. before, leaves and last are the same on all ranks.
 struct Carry {
-  float* sums = nullptr;  ///< the partial sums of earlier passes
-  index_t stride = 0;     ///< elements from one of them to the next
+  float* sums = nullptr;  ///< what the counter holds of this rank's slice, largest block first; pieces back to back
+  index_t stride = 0;     ///< elements from one of these sums to the next
   index_t before = 0;     ///< leaves that they hold
-  int leaves = 0;         ///< ranks that bring a leaf in this pass
-  bool last = true;       ///< `out` is written at the end
+  int leaves = every_rank;  ///< ranks 0 .. leaves - 1 bring one; what the others hand in is not read
+  bool last = true;       ///< `out` is written; else `sums` are, and `out` may be empty
+
+  static constexpr int every_rank = std::numeric_limits<int>::max();
+
+  constexpr bool is_whole() const noexcept { return before == 0 && leaves == every_rank && last; }
 };
 
 /// in: [<= world * part]; out: this rank's slice of in, summed over ranks in fp32, multiplied by `scale` in fp32, and
 /// then rounded once; in place: out lies on that slice. A communicator that is not `ordered` may round as its library
-/// does, and multiply what each rank brings instead of the sum. workspace: where the communicator needs one
+/// does, and multiply what each rank brings instead of the sum; it refuses a Carry that is not whole. workspace: where the communicator needs one
 /// (needs_workspace), workspace_bytes() that nothing else uses until the call is done, at a 16-byte border.
 template <class In, class Out = In>
 struct ReduceScatter : CallOf<In, Out> {
@@ -236,7 +241,8 @@ void check_call(const Call& call, int world, int rank) {
     throw OptionError(message({name(Call::kind), " over groups of ranks: this communicator has none"}));
   for ([[maybe_unused]] const auto& piece : call.pieces) {
     if constexpr (Call::kind == Collective::reduce_scatter)
-      check_slices("reduce_scatter", std::ssize(piece.in), piece.part, world, std::ssize(piece.out), rank);
+      check_slices("reduce_scatter", std::ssize(piece.in), piece.part, world,
+                   call.carry.last ? std::ssize(piece.out) : piece.part, rank);
     else if constexpr (Call::kind == Collective::all_gather)
       check_slices("all_gather", std::ssize(piece.out), piece.part, world, std::ssize(piece.in), rank);
     else if constexpr (Call::kind == Collective::all_to_all)

@@ -25,12 +25,10 @@ class Self {
     Event post(const Call& call, const Event& after = {}) {
       check_call(call, 1, 0);
       after.wait();
-      for (const auto& piece : call.pieces)
-        if constexpr (Call::kind == Collective::reduce_scatter)
-          sum_in_tree(
-              1, std::ssize(piece.in), [&](int) { return piece.in.data(); }, piece.out.data(), call.scale);
-        else
-          copy(piece.in, piece.out);
+      if constexpr (Call::kind == Collective::reduce_scatter)
+        add(call);
+      else
+        for (const auto& piece : call.pieces) copy(piece.in, piece.out);
       return {};
     }
     template <CollectiveCall Call>
@@ -41,6 +39,17 @@ class Self {
     void drop() noexcept {}
 
    private:
+    template <class Call>
+    static void add(const Call& call) {
+      float* sums = call.carry.sums;
+      for (const auto& piece : call.pieces) {
+        continue_sum_in_tree(
+            sums, call.carry.stride, call.carry.before, min(call.carry.leaves, 1), call.carry.last,
+            std::ssize(piece.in), [&](int) { return piece.in.data(); }, piece.out.data(), call.scale);
+        if (sums) sums += piece.part;
+      }
+    }
+
     template <class T>
     static void copy(std::span<const T> in, std::span<T> out) {
       if (!out.empty() && in.data() != out.data())

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <bit>
+#include <cstdint>
 
 #include <tessera/layout/options.hpp>
 #include <tessera/layout/sharding.hpp>
@@ -24,6 +25,7 @@ struct Footprint {
   index_t state_bytes = 4;             ///< of each
   index_t training_weight_bytes = 0;   ///< of a parameter kept during evaluation
   bool passes_added_in_place = false;  ///< by the caller's backward, instead of in partial sums
+  bool sums_ordered = true;            ///< one sum over all micro-batches; else one for each pass
   bool sums_need_workspace = false;    ///< the communicator's reductions to the reduction type do
   bool partial_sums_need_workspace = false;  ///< those to partial sums do
   index_t agreement_words = 0;  ///< of the all-reduce by which a step is decided
@@ -94,6 +96,17 @@ constexpr index_t partial_sum_levels(int passes) {
   return passes == 1 ? 0 : std::bit_width(static_cast<unsigned>(passes));
 }
 
+/// The most sums that one counter over all micro-batches (comm/tree.hpp) holds from one pass to the next, `world` being
+/// added in each: of k world micro-batches as many as that number has set bits. Of very many passes the number of bits.
+constexpr index_t carried_sums(int passes, int world) {
+  constexpr int counted = 4096;
+  if (passes > counted) return std::bit_width(static_cast<std::uint64_t>(passes - 1) * static_cast<std::uint64_t>(world));
+  int most = 0;
+  for (int k = 1; k < passes; ++k)
+    most = max(most, std::popcount(static_cast<std::uint64_t>(k) * static_cast<std::uint64_t>(world)));
+  return most;
+}
+
 constexpr Plan make_plan(const Sharding& sharding, const Options& options, const Footprint& of) {
   const Layout& layout = sharding.layout();
   const index_t whole = layout.trainable_elements();
@@ -115,8 +128,11 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
                      of.parameter_bytes};
   plan.gradients = {"gradients", of.gradients_sharded ? 0 : 1, whole, of.gradient_bytes};
   plan.reduced_gradients = {"reduced gradients", apart ? 1 : 0, state, of.reduction_bytes};
-  plan.partial_sums = {"partial sums", of.passes_added_in_place ? 0 : partial_sum_levels(options.micro_batches), shard,
-                       4};
+  plan.partial_sums = {"partial sums",
+                       of.passes_added_in_place ? 0
+                       : of.sums_ordered        ? carried_sums(options.micro_batches, sharding.world())
+                                                : partial_sum_levels(options.micro_batches),
+                       shard, 4};
   plan.master_weights = {"master weights", of.master_bytes ? 1 : 0, state, of.master_bytes};
   plan.optimizer_state = {"optimizer state", of.state_floats, state, of.state_bytes};
   plan.training_weights = {"training weights", of.training_weight_bytes ? 1 : 0, state, of.training_weight_bytes};

@@ -47,7 +47,7 @@ std::vector<float> reduced(int world, int passes, float size = 1) {
     auto queue = comm.queue(std::chrono::seconds(10));
     const Plan plan = make_plan(sharding, {.micro_batches = passes},
                                 footprint_of<Sgd, Stage, Precision>(sums_of<Comm, Precision>()));
-    Reduce<Comm, Stage, Precision> reduce(sharding, comm.rank(), host, queue, plan, passes, {});
+    Reduce<Comm, Stage, Precision> reduce(sharding, comm.rank(), host, queue, plan, index_t{passes} * world, {});
     CHECK(host.allocated_bytes() == plan.bytes() - not_of_reduce(plan));
     const testing::DropsFirst drops_first(queue);
     for (int k = 0; k < passes; ++k) {
@@ -80,7 +80,7 @@ std::vector<float> expected(int world, int passes, float (*rounded)(float), floa
       leaves.back().push_back(rounded(size * testing::made_up_gradient(0, j, Tensor{0}, i)));
     }
   }
-  auto sum = reference::reduced(leaves, static_cast<std::size_t>(world));
+  auto sum = reference::tree_sum(leaves);
   if (rounded != as_it_is)
     for (float& x : sum) x = rounded(x * (1.0f / static_cast<float>(world * passes)));
   return sum;
@@ -168,7 +168,7 @@ void check_reduction_after_drop() {
     Host host;
     auto queue = comm.queue(std::chrono::seconds(10));
     const Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Fp32>());
-    Reduce<Local, Stage, Fp32> reduce(sharding, comm.rank(), host, queue, plan, 1, {});
+    Reduce<Local, Stage, Fp32> reduce(sharding, comm.rank(), host, queue, plan, 2, {});
     const testing::DropsFirst drops_first(queue);
     std::fill_n(reduce.open(Unit{0}, true), n, 100.0f);
     if (comm.rank() == 0) reduce.depart(0, 0, 0);  // never joined by the other

@@ -30,7 +30,7 @@ void complete_pass(StepProgress& progress) {
 
 TEST_CASE("a step is as many passes as it has micro-batches") {
   const Sharding sharding(two_units(), 1, 1);
-  StepProgress progress(sharding, 2);
+  StepProgress progress(sharding, 0, 2);
   CHECK_THROWS_WITH_AS(progress.require_complete(), doctest::Contains("after 0 of 2"), UsageError);
   complete_pass(progress);
   CHECK_THROWS_WITH_AS(progress.require_complete(), doctest::Contains("after 1 of 2"), UsageError);
@@ -46,7 +46,7 @@ TEST_CASE("a step is as many passes as it has micro-batches") {
 
 TEST_CASE("what a pass stands for is said in range, alike in all passes of a step, and not cleared only if it is the one") {
   const Sharding sharding(two_units(), 1, 1);
-  StepProgress two(sharding, 2);
+  StepProgress two(sharding, 0, 2);
   CHECK_THROWS_WITH_AS(two.require_new_pass({.sum_of = 0}), doctest::Contains("sum_of must be at least 1, is 0"),
                        OptionError);
   CHECK_THROWS_WITH_AS(two.require_new_pass({.zero = false}), doctest::Contains("for one of 2 passes of a step"),
@@ -60,16 +60,40 @@ TEST_CASE("what a pass stands for is said in range, alike in all passes of a ste
   complete_pass(two);
   two.end_step();
   CHECK_NOTHROW(two.require_new_pass({.sum_of = 3}));
-  StepProgress one(sharding, 1);
+  StepProgress one(sharding, 0, 1);
   CHECK_NOTHROW(one.require_new_pass({.zero = false, .sum_of = 3}));
   one.begin_pass({.zero = false, .sum_of = 3});
   CHECK(one.micro_batches() == 3);
   CHECK_FALSE(one.clears(Unit{0}));
 }
 
+TEST_CASE("a rank without a micro-batch in the last pass is asked for no gradients, and has none") {
+  const Sharding sharding(two_units(), 3, 1);
+  StepProgress progress(sharding, 1, 2);
+  progress.begin_step(4);  // of ranks 0, 1, 2 and then 0
+  CHECK(progress.passes_in_step() == 2);
+  CHECK(progress.has_micro_batch());
+  complete_pass(progress);
+  CHECK_FALSE(progress.has_micro_batch());
+  progress.begin_pass();
+  CHECK_THROWS_WITH_AS(progress.require_unready(Unit{0}), doctest::Contains("this rank has no micro-batch in this pass"),
+                       UsageError);
+  CHECK_NOTHROW(progress.mark(Unit{0}));
+  CHECK_NOTHROW(progress.mark(Unit{1}));
+  while (progress.depart() >= 0) {
+  }
+  CHECK(progress.close_pass_if_complete());
+  CHECK_NOTHROW(progress.require_complete());
+  CHECK_FALSE(progress.absent(Unit{0}));  // it had one in the first pass
+  progress.end_step();
+  progress.begin_step(1);
+  complete_pass(progress);
+  CHECK(progress.absent(Unit{0}));
+}
+
 TEST_CASE("tags are the same for the same pass and differ between passes of one step and the next") {
   const Sharding sharding(two_units(), 1, 1);
-  StepProgress progress(sharding, 2);
+  StepProgress progress(sharding, 0, 2);
   const index_t first = progress.tag();
   complete_pass(progress);
   const index_t second = progress.tag();
@@ -81,7 +105,7 @@ TEST_CASE("tags are the same for the same pass and differ between passes of one 
 
 TEST_CASE("a dropped pass takes the step's earlier ones along and says which unit was missing") {
   const Sharding sharding(two_units(), 1, 1);
-  StepProgress progress(sharding, 2);
+  StepProgress progress(sharding, 0, 2);
   complete_pass(progress);
   const index_t pass = progress.begin_pass();
   CHECK(progress.is_open(pass));
@@ -96,7 +120,7 @@ TEST_CASE("a dropped pass takes the step's earlier ones along and says which uni
 
 TEST_CASE("an old pass is not mistaken for the open one") {
   const Sharding sharding(two_units(), 1, 1);
-  StepProgress progress(sharding, 1);
+  StepProgress progress(sharding, 0, 1);
   const index_t old = progress.begin_pass();
   progress.drop();
   CHECK(progress.is_open(progress.begin_pass()));
@@ -107,7 +131,7 @@ TEST_CASE("the timeline hears of every pass and step, by the numbers that collec
   const Sharding sharding(two_units(), 1, 1);
   Timeline timeline;
   Self::Queue queue = Self().queue({});
-  StepProgress progress(sharding, 2, {&timeline, 0, sharding.layout(), queue, queue});
+  StepProgress progress(sharding, 0, 2, {&timeline, 0, sharding.layout(), queue, queue});
   for (int k = 0; k < 2; ++k) {
     progress.at(Unit{0});
     progress.begin_pass();

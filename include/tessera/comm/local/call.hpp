@@ -18,6 +18,7 @@ namespace tessera::local {
 struct Ends {
   const void* in = nullptr;
   void* out = nullptr;
+  float* sums = nullptr;  // of a reduce_scatter that continues
 };
 
 /// The events of a rank of CudaLocal: what the collective starts after, and what is recorded after it.
@@ -50,6 +51,7 @@ struct Call {
   RankTask task = nullptr;
   void* context = nullptr;  // what the task needs besides
   float scale = 1;          // of a reduce_scatter's sum
+  Carry carry{};            // the same; its sums are each rank's own
 
   index_t elements() const noexcept {
     index_t sum = 0;
@@ -60,8 +62,9 @@ struct Call {
   bool same_as(const Call& other) const noexcept {
     return kind == other.kind && in.bytes == other.in.bytes && out.bytes == other.out.bytes &&
            std::strcmp(in.name, other.in.name) == 0 && std::strcmp(out.name, other.out.name) == 0 &&
-           pieces == other.pieces && root == other.root && tag.index == other.tag.index && tag.pass == other.tag.pass &&
-           std::strcmp(tag.what, other.tag.what) == 0;
+           pieces == other.pieces && root == other.root && carry.before == other.carry.before &&
+           carry.leaves == other.carry.leaves && carry.last == other.carry.last && tag.index == other.tag.index &&
+           tag.pass == other.tag.pass && std::strcmp(tag.what, other.tag.what) == 0;
   }
 
   /// "reduce_scatter of 4096 bfloat16 in parts of 1024 (gradients of bucket 3, pass 2)"; of several pieces "of 4096 and
@@ -72,6 +75,9 @@ struct Call {
     if (kind == Collective::reduce_scatter || kind == Collective::all_gather)
       text += message({" in parts of ", of_pieces(&PieceSize::part)});
     if (scale != 1) text += message({" times ", static_cast<double>(scale)});
+    if (!carry.is_whole())
+      text += message({", micro-batches ", carry.before, " to ", carry.before + carry.leaves - 1, " of the step",
+                       carry.last ? ", which are the last" : ""});
     if (kind == Collective::broadcast) text += message({" from rank ", root});
     return text + message({" (", tag.text(), ")"});
   }
@@ -102,8 +108,12 @@ struct RankCall {
     call.task = task;
     call.context = context;
     call.scale = 1;
+    call.carry = {};
     ends.clear();
-    if constexpr (C::kind == Collective::reduce_scatter) call.scale = typed.scale;
+    if constexpr (C::kind == Collective::reduce_scatter) {
+      call.scale = typed.scale;
+      call.carry = typed.carry;
+    }
     if constexpr (C::kind == Collective::broadcast) call.root = typed.root;
     add(typed.pieces);
   }
@@ -113,8 +123,10 @@ struct RankCall {
     for (const auto& [in, out, part] : pieces) {
       const bool cut = call.kind == Collective::reduce_scatter;
       call.pieces.push_back({cut ? std::ssize(in) : std::ssize(out), part});
-      ends.push_back({in.data(), out.data()});
+      ends.push_back({in.data(), out.data(), call.carry.sums});
+      if (call.carry.sums) call.carry.sums += part;
     }
+    call.carry.sums = nullptr;
   }
 };
 
@@ -124,6 +136,7 @@ struct PieceOfCall {
   index_t part = 0;
   int root = 0;
   float scale = 1;
+  Carry carry{};
   index_t element_bytes = 0;  // of the result
 };
 
@@ -157,7 +170,8 @@ struct Operation {
   template <class F>
   void for_each_piece(const F& f) const {
     for (std::size_t k = 0; k < call.pieces.size(); ++k)
-      f(PieceOfCall{call.pieces[k].elements, call.pieces[k].part, call.root, call.scale, call.out.bytes},
+      f(PieceOfCall{call.pieces[k].elements, call.pieces[k].part, call.root, call.scale, call.carry,
+                    call.out.bytes},
         std::span<const Ends>(ends.data() + k * events.size(), events.size()));
   }
 
@@ -181,9 +195,11 @@ inline void copy(void* to, const void* from, index_t bytes) noexcept {
 template <class In, class Out>
 void reduce_scatter(const PieceOfCall& call, std::span<const Ends> ranks, int rank) {
   const Slice slice(call.elements, call.part, rank);
-  sum_in_tree(
-      static_cast<int>(ranks.size()), slice.size, [&](int r) { return input<In>(ranks[to_size(r)]) + slice.begin; },
-      output<Out>(ranks[to_size(rank)]), call.scale);
+  const Ends& own = ranks[to_size(rank)];
+  continue_sum_in_tree(
+      own.sums, call.carry.stride, call.carry.before, min(call.carry.leaves, static_cast<int>(ranks.size())),
+      call.carry.last, slice.size, [&](int r) { return input<In>(ranks[to_size(r)]) + slice.begin; },
+      output<Out>(own), call.scale);
 }
 
 inline void all_gather(const PieceOfCall& call, std::span<const Ends> ranks, int rank) {

@@ -53,13 +53,19 @@ class BetweenSteps {
 
   /// Says, before the first backward() of a step, that this step has `micro_batches` over all ranks, instead of
   /// Options::micro_batches on each: fewer at the end of an epoch, or while a batch grows. The gradients' mean is over
-  /// them. The same on every rank. Throws UsageError in the middle of a step, and OptionError unless it is a multiple of
-  /// the ranks that memory was planned for.
+  /// them. Micro-batch j is that of rank j % N in pass j / N: every rank makes every pass, and has_micro_batch() says
+  /// whether it has one. The same on every rank. Throws UsageError in the middle of a step, and OptionError unless it is
+  /// from 1 to N times Options::micro_batches, which memory is planned for.
   void begin_step(index_t micro_batches) {
     Optimizer& of = optimizer();
-    of.progress_.begin_step(micro_batches, of.comm_.size());
-    of.reduce_.begin_step(of.progress_.passes_in_step());
+    of.progress_.begin_step(micro_batches);
+    of.reduce_.begin_step(micro_batches);
   }
+
+  /// Whether this rank has a micro-batch in the pass that is open or comes next. A rank that has none, in the last pass of
+  /// a step whose micro-batches the ranks do not divide, calls gather, backward and ready as the others do, without
+  /// forward, backward and gradients(unit). It adds nothing to the sum.
+  bool has_micro_batch() const noexcept { return static_cast<const Optimizer&>(*this).progress_.has_micro_batch(); }
 
   /// Between steps: what gather brings from here to end_evaluation() are the weights to evaluate or to save. For most
   /// rules these are the trained ones; ScheduleFreeAdamW trains others, which end_evaluation() brings back to the bit.

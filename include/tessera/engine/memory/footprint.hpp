@@ -50,6 +50,7 @@ constexpr Footprint footprint_of(Sums sums = {}) {
           .training_weight_bytes =
               HasEvaluationWeights<Rule> && !parameter_follows_master<Precision> ? index_t{sizeof(Parameter)} : 0,
           .passes_added_in_place = adds_passes<Stage>(sums.ordered),
+          .sums_ordered = sums.ordered,
           .sums_need_workspace = sums.workspace,
           .partial_sums_need_workspace = sums.partial_workspace,
           .agreement_words = AgreementWords::size(0, 0),

@@ -1,8 +1,9 @@
 // From the gradients of every rank and pass to their sum, each bucket on its own: design section 4, points 1 to 3.
 //
-// Ranks are summed by the communicator. Passes are merged as a binary counter counts, level l holding the sum of 2^l
-// passes; pass k lands in the level that it will fill (as many as k has trailing ones), where the fuller levels below
-// are added to it. Levels below keep their numbers until overwritten.
+// An ordered communicator continues one sum through all micro-batches of the step (comm/tree.hpp): this keeps what the
+// counter holds between passes. Other communicators sum a pass as their library does. Passes are then merged here as a
+// binary counter counts, level l holding the sum of 2^l passes; pass k lands in the level that it will fill (as many as
+// k has trailing ones), where the fuller levels below are added to it. Levels below keep their numbers until overwritten.
 //
 //     pass          0     1        2     3
 //     level 0       p0    .        p2    .
@@ -27,6 +28,7 @@
 #include <tessera/engine/memory/footprint.hpp>
 #include <tessera/engine/memory/gradient_check.hpp>
 #include <tessera/engine/memory/gradients.hpp>
+#include <tessera/layout/micro_batches.hpp>
 #include <tessera/engine/kernels/partial_sums.hpp>
 
 namespace tessera {
@@ -48,7 +50,8 @@ class Reduce {
   /// Passes are added by backward.
   static constexpr bool in_place_passes = adds_passes<Stage>(Comm::ordered);
 
-  Reduce(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan, int passes,
+  /// micro_batches: of a step, over all ranks.
+  Reduce(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan, index_t micro_batches,
          std::span<Gradient> of_caller, bool check_gradients = false)
       : sharding_(&sharding),
         rank_(rank),
@@ -61,15 +64,15 @@ class Reduce {
         level_elements_(plan.partial_sums.elements),
         workspace_(executor, plan.reduction_workspace),
         events_(to_size(sharding.buckets())) {
-    begin_step(passes);
+    begin_step(micro_batches);
     note_gradients();
   }
 
-  /// The step that begins has so many passes, at most as many as the plan has memory for.
-  void begin_step(int passes) noexcept {
-    passes_ = in_place_passes ? 1 : passes;
-    last_pass_ = passes - 1;
-    mean_ = mean_of<Reduction>(leaves(passes), Comm::ordered);
+  /// The step that begins has so many micro-batches over all ranks, at most as many as the plan has memory for.
+  void begin_step(index_t micro_batches) noexcept {
+    step_ = {micro_batches, sharding_->world()};
+    last_pass_ = step_.passes() - 1;
+    mean_ = mean_of<Reduction>(static_cast<double>(micro_batches), Comm::ordered);
   }
 
   /// What the reduced gradients of this step are still to be divided by to be the mean over all micro-batches.
@@ -81,9 +84,10 @@ class Reduce {
     if (Stage::shards_gradients && !options.zero)
       throw UsageError(message({"backward({.zero = false}) at ", Stage::name, ": gradients are written into slots that "
                                 "hold anything before, stages 0 and 1 keep the caller's"}));
-    mean_ = mean_of<Reduction>(leaves(last_pass_ + 1) * options.sum_of, Comm::ordered);
+    mean_ = mean_of<Reduction>(static_cast<double>(step_.count) * options.sum_of, Comm::ordered);
     adding_ = in_place_passes && pass > 0;
-    if (adding_ || !options.zero) return;
+    idle_ = !step_.has(rank_, pass);
+    if (adding_ || !(options.zero || idle_)) return;
     if constexpr (!Stage::shards_gradients)
       if (sharding_->layout().is_flat()) {
         for (int b = 0; b < sharding_->buckets(); ++b) {
@@ -107,6 +111,10 @@ class Reduce {
     return room;
   }
 
+  /// For a rank without a micro-batch in this pass: what departs for the unit adds nothing. An ordered sum does not read
+  /// it; a library's does.
+  void open_idle(Unit unit) { open(unit, !Comm::ordered); }
+
   /// What departs from now on does so behind what the stream was given so far.
   template <class Stream>
   void join(const Stream& producer) {
@@ -120,29 +128,22 @@ class Reduce {
   void depart(int b, int pass, index_t step) {
     const Range range = sharding_->trainable().range(b);
     if (range.empty() || (in_place_passes && pass < last_pass_)) return;
-    if (!in_place_passes && pass > 0) merge(b, pass - 1);
-    const Gradient* mine = gradients_.at(b);
-    const std::span<const Gradient> leaves(mine, to_size(range.size()));
-    const auto reduce_scatter = [&](auto out, float scale) {
-      events_[to_size(b)] = queue_->post(ReduceScatter(leaves, out, sharding_->trainable().part(b),
-                                                       bucket_tag("gradients of bucket", *sharding_, b, step), scale,
-                                                       std::as_writable_bytes(workspace_.span())),
-                                         executor_->record());
-    };
-    if (passes_ == 1)
-      reduce_scatter(own(b), mean_.scale);
+    if constexpr (Comm::ordered)
+      continue_sum(b, pass, step);
+    else if (adds_here())
+      add_pass(b, pass, step);
     else
-      reduce_scatter(level(b, std::countr_one(static_cast<unsigned>(pass))), 1);
+      reduce_scatter(b, own(b), mean_.scale, step);
     gradients_.sent(b, events_[to_size(b)]);
-    if (passes_ == 1) share(b, step);
+    if (!adds_here() && pass == last_pass_) share(b, step);
     if constexpr (!Stage::shards_gradients)
       if (pass < last_pass_) check_.note(b, gradients_.all());  // only read until then
   }
 
   /// After the last pass: waits for bucket `b`, folds its partial sums and rounds them, once.
   void finish(int b, index_t step) {
-    if (passes_ == 1 || sharding_->trainable().range(b).empty()) return;
-    merge(b, passes_ - 1);
+    if (!adds_here() || sharding_->trainable().range(b).empty()) return;
+    merge(b, last_pass_);
     fold(b);
     share(b, step);
   }
@@ -176,7 +177,37 @@ class Reduce {
       for (int b = 0; b < sharding_->buckets(); ++b) check_.note(b, gradients_.all());
   }
 
-  double leaves(int passes) const noexcept { return static_cast<double>(sharding_->world()) * passes; }
+  // Whether sums of several passes are added here, after a communicator without ordered sums.
+  bool adds_here() const noexcept { return !Comm::ordered && !in_place_passes && last_pass_ > 0; }
+
+  template <class Out>
+  auto call(int b, std::span<Out> out, float scale, index_t step) {
+    const Range range = sharding_->trainable().range(b);
+    return ReduceScatter(std::span<const Gradient>(gradients_.at(b), to_size(range.size())), out,
+                         sharding_->trainable().part(b), bucket_tag("gradients of bucket", *sharding_, b, step), scale,
+                         std::as_writable_bytes(workspace_.span()));
+  }
+
+  template <class Out>
+  void reduce_scatter(int b, std::span<Out> out, float scale, index_t step) {
+    events_[to_size(b)] = queue_->post(call(b, out, scale, step), executor_->record());
+  }
+
+  // The queue runs one pass's call after another's, so nothing here waits for the passes before.
+  void continue_sum(int b, int pass, index_t step) {
+    const bool last = pass == last_pass_;
+    auto one = call(b, last ? own(b) : std::span<Reduction>{}, mean_.scale, step);
+    if (last_pass_ > 0) one.carry = {.sums = level(b, 0).data(), .stride = level_elements_};
+    one.carry.before = step_.before(pass);
+    if (step_.in_pass(pass) < step_.world) one.carry.leaves = step_.in_pass(pass);
+    one.carry.last = last;
+    events_[to_size(b)] = queue_->post(one, executor_->record());
+  }
+
+  void add_pass(int b, int pass, index_t step) {
+    if (pass > 0) merge(b, pass - 1);
+    reduce_scatter(b, level(b, std::countr_one(static_cast<unsigned>(pass))), 1, step);
+  }
 
   Range owned(int b) const { return sharding_->trainable().owned(b, rank_); }
 
@@ -207,10 +238,11 @@ class Reduce {
 
   // What the counter holds after the last pass, from the last block to the first.
   void fold(int b) {
-    int l = std::countr_zero(static_cast<unsigned>(passes_));
+    const int passes = last_pass_ + 1;
+    int l = std::countr_zero(static_cast<unsigned>(passes));
     float* const sum = level(b, l).data();
-    for (++l; passes_ >> l; ++l) {
-      if (!((passes_ >> l) & 1)) continue;
+    for (++l; passes >> l; ++l) {
+      if (!((passes >> l) & 1)) continue;
       const float* const older = level(b, l).data();
       executor_->for_each(owned(b).size(), AddOlder{older, sum});
     }
@@ -234,8 +266,9 @@ class Reduce {
   int rank_;
   Executor* executor_;
   Queue* queue_;
-  int passes_ = 1;  // that are reduced
+  MicroBatches step_;
   int last_pass_ = 0;
+  bool idle_ = false;  // this rank in this pass
   Mean mean_;
   bool adding_ = false;  // this pass to earlier ones
   Gradients gradients_;

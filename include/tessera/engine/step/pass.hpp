@@ -40,14 +40,16 @@ class BackwardPass {
   }
 
   /// Says that the unit's gradients are complete. A bucket whose units are all ready departs; backward goes on.
-  /// Enqueues. From the second pass of a step on, it first waits until the pass before has reduced the same bucket: it
-  /// blocks on the host, and lets the stream wait on a device. It does not where passes are added in the gradient
-  /// buffer (stages 0 and 1 of a communicator whose sums have no order). Throws UsageError on the second call for a
-  /// unit, or outside the pass, and CommError where that reduction failed.
+  /// A rank without a micro-batch in this pass calls it alone, without gradients(unit). Enqueues, and never waits where
+  /// sums are ordered. At stages 2 and 3 over a communicator without ordered sums it first waits, from the second pass of
+  /// a step on, until the pass before has reduced the same bucket. Throws UsageError on the second call for a unit, or
+  /// outside the pass, and CommError where that reduction failed.
   void ready(Unit unit) const {
     require_open("ready", unit);
-    optimizer_->progress_.mark(unit);
-    optimizer_->send_complete();
+    Optimizer& of = *optimizer_;
+    of.progress_.mark(unit);
+    if (!of.progress_.has_micro_batch()) of.guarded([&] { of.reduce_.open_idle(unit); });
+    of.send_complete();
   }
 
   /// The same for gradients that another stream of the device writes, beside the executor's: they are complete when it
@@ -77,7 +79,12 @@ class BackwardPass {
     require_open("skip", unit);
     Optimizer& of = *optimizer_;
     of.progress_.require_untouched(unit);
-    of.guarded([&] { of.reduce_.open(unit, true); });
+    of.guarded([&] {
+      if (of.progress_.has_micro_batch())
+        of.reduce_.open(unit, true);
+      else
+        of.reduce_.open_idle(unit);
+    });
     of.progress_.mark_skipped(unit);
     of.send_complete();
   }

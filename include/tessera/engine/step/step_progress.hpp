@@ -10,6 +10,7 @@
 #include <tessera/core/error.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/step/rank_spans.hpp>
+#include <tessera/layout/micro_batches.hpp>
 #include <tessera/layout/options.hpp>
 #include <tessera/layout/readiness.hpp>
 
@@ -17,10 +18,12 @@ namespace tessera {
 
 class StepProgress {
  public:
-  StepProgress(const Sharding& sharding, int micro_batches, RankSpans spans = {})
+  /// micro_batches: of each rank in one step, unless begin_step() says otherwise.
+  StepProgress(const Sharding& sharding, int rank, int micro_batches, RankSpans spans = {})
       : layout_(&sharding.layout()),
+        rank_(rank),
         micro_batches_(micro_batches),
-        passes_in_step_(micro_batches),
+        leaves_{index_t{micro_batches} * sharding.world(), sharding.world()},
         readiness_(sharding),
         zeroed_(to_size(layout_->units())),
         has_gradient_(to_size(layout_->units())),
@@ -28,12 +31,16 @@ class StepProgress {
 
   /// Passes that are complete in this step, and all of them.
   int passes() const noexcept { return passes_; }
-  int passes_in_step() const noexcept { return passes_in_step_; }
+  int passes_in_step() const noexcept { return leaves_.passes(); }
+  /// Whether this rank has a micro-batch in the pass that is open or comes next.
+  bool has_micro_batch() const noexcept { return leaves_.has(rank_, passes_); }
   bool is_open(index_t pass) const noexcept { return open_ && pass == pass_; }
   /// The same number on every rank for the same pass: what its collectives are tagged with.
   index_t tag() const noexcept { return step_ * micro_batches_ + passes_; }
-  /// Of this rank in this step: each pass may write the sum of several.
-  index_t micro_batches() const noexcept { return index_t{passes_in_step_} * pass_options_.sum_of; }
+  /// Gradients that all ranks bring in this step.
+  index_t leaves() const noexcept { return leaves_.count; }
+  /// Micro-batches of all ranks in this step: each gradient may be the sum of several.
+  index_t micro_batches() const noexcept { return leaves_.count * pass_options_.sum_of; }
   /// Steps that have ended, applied or not.
   index_t steps() const noexcept { return step_; }
 
@@ -43,26 +50,25 @@ class StepProgress {
 
   void require_new_pass(const PassOptions& options = {}) const {
     if (open_) throw UsageError(message({"backward(): the last pass is still open: ", missing()}));
-    if (passes_ == passes_in_step_)
-      throw UsageError(message({"backward(): all ", passes_, " micro-batches of the step are done: call step()"}));
+    if (passes_ == passes_in_step())
+      throw UsageError(message({"backward(): all ", passes_, " passes of the step are done: call step()"}));
     if (options.sum_of < 1) throw OptionError(message({"backward(): sum_of must be at least 1, is ", options.sum_of}));
-    if (!options.zero && passes_in_step_ > 1)
-      throw UsageError(message({"backward({.zero = false}) for one of ", passes_in_step_,
+    if (!options.zero && passes_in_step() > 1)
+      throw UsageError(message({"backward({.zero = false}) for one of ", passes_in_step(),
                                 " passes of a step: add all micro-batches up in one, with Options::micro_batches 1"}));
     if (passes_ > 0 && options.sum_of != pass_options_.sum_of)
       throw UsageError(message({"backward(): sum_of is ", options.sum_of, ", in the step's first pass it was ",
                                 pass_options_.sum_of, ": all passes of a step have the same"}));
   }
 
-  /// The step that begins has so many micro-batches over all `world` ranks, and keeps them if it is dropped.
-  void begin_step(index_t micro_batches, int world) {
+  /// The step that begins has so many micro-batches over all ranks, and keeps them if it is dropped.
+  void begin_step(index_t micro_batches) {
     require_between_steps("begin_step");
-    const index_t most = index_t{micro_batches_} * world;
-    if (micro_batches < 1 || micro_batches > most || micro_batches % world != 0)
-      throw OptionError(message({"begin_step(", micro_batches, "): the micro-batches of a step over all ranks must be a "
-                                 "multiple of the ", world, " ranks, from ", world, " to ", most,
-                                 " (memory is planned for Options::micro_batches on each rank)"}));
-    passes_in_step_ = static_cast<int>(micro_batches / world);
+    if (micro_batches < 1 || micro_batches > planned())
+      throw OptionError(message({"begin_step(", micro_batches, "): a step has from 1 to ", planned(),
+                                 " micro-batches over all ", leaves_.world,
+                                 " ranks (memory is planned for Options::micro_batches on each)"}));
+    leaves_.count = micro_batches;
   }
 
   /// The number by which the new pass is known.
@@ -84,6 +90,9 @@ class StepProgress {
     if (layout_->is_flat()) throw UsageError("gradients(unit): a flat layout's gradients are the caller's buffer");
     if (readiness_.ready(unit))
       throw UsageError(message({"gradients('", name, "'): the unit is ready already in this pass"}));
+    if (!has_micro_batch())
+      throw UsageError(message({"gradients('", name, "'): this rank has no micro-batch in this pass "
+                                "(has_micro_batch()): call ready without them"}));
   }
 
   /// Whether the unit's gradients were handed out in this pass.
@@ -95,11 +104,11 @@ class StepProgress {
   void mark(Unit unit) {
     const std::string_view name = layout_->name(unit);
     if (layout_->is_flat()) throw UsageError("ready(unit): a flat layout is reported by ready(begin, end)");
-    if (!zeroed(unit) && !layout_->trainable(unit).empty())
+    if (has_micro_batch() && !zeroed(unit) && !layout_->trainable(unit).empty())
       throw UsageError(message({"ready('", name, "') without gradients('", name,
                                 "') in this pass: ask for them first, they are zeroed for you"}));
     if (!readiness_.mark(unit)) throw UsageError(message({"ready('", name, "') a second time in this pass"}));
-    has_gradient_[to_size(unit.index)] = 1;
+    if (has_micro_batch()) has_gradient_[to_size(unit.index)] = 1;
   }
 
   /// Before skip(): the unit's gradients were not asked for in this pass.
@@ -115,7 +124,9 @@ class StepProgress {
     skipped_ = true;
   }
   /// Whether this rank has had no gradient of the unit in any pass of this step.
-  bool absent(Unit unit) const noexcept { return skipped_ && has_gradient_[to_size(unit.index)] == 0; }
+  bool absent(Unit unit) const noexcept {
+    return (skipped_ || !leaves_.has(rank_, 0)) && has_gradient_[to_size(unit.index)] == 0;
+  }
 
   void mark(Range range) {
     if (!layout_->is_flat())
@@ -140,9 +151,9 @@ class StepProgress {
 
   void require_complete() const {
     if (open_) throw UsageError(message({"step() in the middle of a pass: ", missing()}));
-    if (passes_ != passes_in_step_)
+    if (passes_ != passes_in_step())
       throw UsageError(
-          message({"step() after ", passes_, " of ", passes_in_step_, " micro-batches",
+          message({"step() after ", passes_, " of ", passes_in_step(), " passes",
                    dropped_because_.empty() ? "" : "; a pass was dropped and the step with it: ", dropped_because_}));
   }
 
@@ -160,7 +171,7 @@ class StepProgress {
   index_t end_step() noexcept {
     spans_.end_step(step_);
     passes_ = 0;
-    passes_in_step_ = micro_batches_;
+    leaves_.count = planned();
     dropped_because_.clear();
     return step_++;
   }
@@ -175,14 +186,17 @@ class StepProgress {
   }
 
  private:
+  index_t planned() const noexcept { return index_t{micro_batches_} * leaves_.world; }
+
   std::string missing() const {
     if (layout_->is_flat()) return "not all of its range was ready";
     return message({"unit '", layout_->name(readiness_.first_missing()), "' was never ready"});
   }
 
   const Layout* layout_;
-  int micro_batches_;  // that memory is planned for
-  int passes_in_step_;
+  int rank_;
+  int micro_batches_;  // of a rank, that memory is planned for
+  MicroBatches leaves_;
   Readiness readiness_;
   std::vector<char> zeroed_;        // by unit, in this pass
   std::vector<char> has_gradient_;  // by unit, in some pass of this step
