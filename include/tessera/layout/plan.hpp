@@ -100,10 +100,10 @@ constexpr index_t partial_sum_levels(int passes) {
 /// added in each: of k world micro-batches as many as that number has set bits. Of very many passes the number of bits.
 constexpr index_t carried_sums(int passes, int world) {
   constexpr int counted = 4096;
-  if (passes > counted) return std::bit_width(static_cast<std::uint64_t>(passes - 1) * static_cast<std::uint64_t>(world));
+  const auto leaves = [world](int k) { return static_cast<std::uint64_t>(k) * static_cast<std::uint64_t>(world); };
+  if (passes > counted) return static_cast<index_t>(std::bit_width(leaves(passes - 1)));
   int most = 0;
-  for (int k = 1; k < passes; ++k)
-    most = max(most, std::popcount(static_cast<std::uint64_t>(k) * static_cast<std::uint64_t>(world)));
+  for (int k = 1; k < passes; ++k) most = max(most, std::popcount(leaves(k)));
   return most;
 }
 

@@ -72,6 +72,54 @@ TEST_CASE("staged numbers are summed in the fixed tree, scaled and rounded once,
   }
 }
 
+// `micro_batches` leaves of `ranks` ranks, added pass by pass, against one sum over all of them.
+template <class In, class Out>
+bool right_in_passes(int micro_batches, int ranks, index_t n) {
+  std::vector<std::vector<In>> leaves(to_size(micro_batches));
+  for (int j = 0; j < micro_batches; ++j)
+    for (index_t i = 0; i < n; ++i) leaves[to_size(j)].push_back(made_up<In>(j, i));
+  const float scale = 1 / static_cast<float>(micro_batches);
+  std::vector<Out> wanted(to_size(n));
+  sum_in_tree(
+      micro_batches, n, [&](int j) { return leaves[to_size(j)].data(); }, wanted.data(), scale);
+
+  const index_t stride = round_up(n, 64);
+  const CudaStream stream;
+  testing::DeviceMemory<float> sums(std::vector<float>(to_size(8 * stride), 1e30f));
+  testing::DeviceMemory<Out> out(std::vector<Out>(to_size(n)));
+  for (int before = 0; before < micro_batches; before += ranks) {
+    const int added = min(ranks, micro_batches - before);
+    std::vector<In> staged(to_size(ranks * stride), In(-1.0f)), own(to_size(stride), In(-1.0f));
+    for (int r = 0; r < added; ++r)
+      for (index_t i = 0; i < n; ++i)
+        (r == 0 ? own[to_size(i)] : staged[to_size(r * stride + i)]) = leaves[to_size(before + r)][to_size(i)];
+    testing::DeviceMemory<In> of_others(staged), mine(own);
+    collectives::StagedSum<In, Out, 0> sum{of_others.in().data(), mine.in().data(), out.out().data(), stride, n, 0, ranks,
+                                           scale};
+    sum.carry = {.sums = sums.out().data(), .stride = stride, .before = before, .leaves = added,
+                 .last = before + added == micro_batches};
+    if (added == ranks) sum.carry.leaves = Carry::every_rank;
+    collectives::staged_sum<In, Out>(sum, {.stream = stream.get(), .multiprocessors = 2, .ranks = {}});
+    REQUIRE(cudaStreamSynchronize(stream.get()) == cudaSuccess);
+  }
+  bool all = true;
+  const std::vector<Out> got = out.get();
+  for (index_t i = 0; i < n; ++i) all &= same(got[to_size(i)], wanted[to_size(i)]);
+  return all;
+}
+
+TEST_CASE("a sum that is continued from pass to pass has the bits of one over all micro-batches") {
+  for (const int ranks : {1, 2, 3, 4, 5, 7, 8, 12})
+    for (const int micro_batches : {1, 2, 3, 7, 8, 12, 13, 24, 31}) {
+      CAPTURE(ranks);
+      CAPTURE(micro_batches);
+      CHECK(right_in_passes<float, float>(micro_batches, ranks, 70));
+      CHECK(right_in_passes<bfloat16, bfloat16>(micro_batches, ranks, 64));
+    }
+  CHECK(right_in_passes<float, float>(200, 70, 70));
+  CHECK(right_in_passes<float, float>(2100, 700, 7));
+}
+
 TEST_CASE("sums may be in place, and arrays may lie anywhere") {
   for (const int ranks : {1, 3, 4})
     for (const index_t shift : {0, 1})

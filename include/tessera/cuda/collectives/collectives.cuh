@@ -45,13 +45,14 @@ struct ReduceScatter {
   static constexpr int blocks = blocks_of_a_sum;
   struct Own {
     Out* out;
+    float* sums;
     index_t begin;
     index_t size;
   };
 
   const In* in[most_ranks];
   Own own[most_ranks];
-  int ranks;
+  Carry carry;
   float scale;
 
   TESSERA_HD index_t size(int slice) const { return own[slice].size; }
@@ -61,10 +62,7 @@ struct ReduceScatter {
     const auto leaf = [from = in, at = own[slice].begin + i](int r) {
       return converted<SumType<Out>>(load<n>(from[r] + at));
     };
-    if constexpr (world > 0)
-      store(own[slice].out + i, converted<Out>(scaled(sum_in_tree<0, world>(leaf), scale)));
-    else
-      store(own[slice].out + i, converted<Out>(scaled(sum_in_tree(ranks, leaf), scale)));
+    continue_sum<world, n>(carry, own[slice].sums, i, leaf, scale, own[slice].out);
   }
 };
 
@@ -164,9 +162,10 @@ void launch(const Share& share, const Body& body, index_t slices, index_t longes
 template <class In, class Out, int world>
 void reduce_scatter_among(const Call& call, std::span<const Ends> ranks, const Share& share) {
   ReduceScatter<In, Out, world> body{};
-  body.ranks = static_cast<int>(ranks.size());
+  body.carry = call.carry;
+  body.carry.leaves = min(call.carry.leaves, static_cast<int>(ranks.size()));
   body.scale = call.scale;
-  bool packed = call.part % pack_elements<In> == 0;
+  bool packed = call.part % pack_elements<In> == 0 && call.carry.stride % pack_elements<In> == 0;
   for (std::size_t r = 0; r < ranks.size(); ++r) {
     body.in[r] = local::input<In>(ranks[r]);
     packed = packed && is_aligned<In>(body.in[r]);
@@ -176,8 +175,9 @@ void reduce_scatter_among(const Call& call, std::span<const Ends> ranks, const S
     const Slice slice(call.elements, call.part, r);
     if (slice.size == 0) continue;
     Out* const own = local::output<Out>(ranks[to_size(r)]);
-    body.own[to_size(slices++)] = {own, slice.begin, slice.size};
-    packed = packed && is_aligned<In>(own);
+    float* const sums = ranks[to_size(r)].sums;
+    body.own[to_size(slices++)] = {own, sums, slice.begin, slice.size};
+    packed = packed && is_aligned<In>(own) && is_aligned<In>(sums);
   }
   launch(share, body, slices, min(call.part, call.elements), packed);
 }
@@ -185,7 +185,7 @@ void reduce_scatter_among(const Call& call, std::span<const Ends> ranks, const S
 /// Kernels of their own for the usual numbers of ranks, whose sums have no branches: see sum_in_tree().
 template <class In, class Out>
 void reduce_scatter(const Call& call, std::span<const Ends> ranks, const Share& share) {
-  switch (ranks.size()) {
+  switch (call.carry.leaves < std::ssize(ranks) ? 0 : ranks.size()) {
     case 1: return reduce_scatter_among<In, Out, 1>(call, ranks, share);
     case 2: return reduce_scatter_among<In, Out, 2>(call, ranks, share);
     case 4: return reduce_scatter_among<In, Out, 4>(call, ranks, share);

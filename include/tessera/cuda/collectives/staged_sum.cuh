@@ -22,9 +22,7 @@ struct StagedSum {
   int rank;
   int ranks;
   float scale = 1;
-
-  // A tree over blocks of so many leaves, a power of two, is the tree over the leaves.
-  static constexpr int leaves_of_block = 64;
+  Carry carry{};
 
   TESSERA_HD index_t size(int) const { return elements; }
 
@@ -33,35 +31,28 @@ struct StagedSum {
     const auto leaf = [this, i](int r) {
       return converted<SumType<Out>>(load<n>(r == rank ? own + i : staged + r * stride + i));
     };
-    if constexpr (world > 0) {
-      store(out + i, converted<Out>(scaled(sum_in_tree<0, world>(leaf), scale)));
-    } else {
-      const auto block_sum = [this, &leaf](int block) {
-        const int first = block * leaves_of_block;
-        return sum_in_tree(min(leaves_of_block, ranks - first), [&](int r) { return leaf(first + r); });
-      };
-      const int blocks_of_ranks = static_cast<int>(ceil_div(ranks, leaves_of_block));
-      store(out + i, converted<Out>(scaled(sum_in_tree(blocks_of_ranks, block_sum), scale)));
-    }
+    continue_sum<world, n>(carry, reinterpret_cast<SumType<Out>*>(carry.sums), i, leaf, scale, out);
   }
 };
 
-/// The most ranks that it sums.
-inline constexpr int most_staged_ranks = 64 * 127;
+/// The most ranks that it sums: fewer than twice the leaves of a block.
+inline constexpr int most_staged_ranks = (2 << 12) - 1;
 
 template <class In, class Out, int world>
 void staged_sum_among(const StagedSum<In, Out, 0>& sum, const Share& share) {
-  const StagedSum<In, Out, world> body{sum.staged,   sum.own,  sum.out,   sum.stride,
-                                       sum.elements, sum.rank, sum.ranks, sum.scale};
+  StagedSum<In, Out, world> body{sum.staged, sum.own,   sum.out,   sum.stride, sum.elements,
+                                 sum.rank,   sum.ranks, sum.scale, sum.carry};
+  body.carry.leaves = min(sum.carry.leaves, sum.ranks);
   const bool packed = is_aligned<In>(sum.staged) && is_aligned<In>(sum.own) && is_aligned<In>(sum.out) &&
-                      sum.stride % pack_elements<In> == 0;
+                      sum.stride % pack_elements<In> == 0 && is_aligned<In>(sum.carry.sums) &&
+                      sum.carry.stride % pack_elements<In> == 0;
   launch(share, body, 1, sum.elements, packed);
 }
 
 /// Kernels of their own for the usual numbers of ranks: see sum_in_tree().
 template <class In, class Out>
 void staged_sum(const StagedSum<In, Out, 0>& sum, const Share& share) {
-  switch (sum.ranks) {
+  switch (sum.carry.leaves < sum.ranks ? 0 : sum.ranks) {
     case 1: return staged_sum_among<In, Out, 1>(sum, share);
     case 2: return staged_sum_among<In, Out, 2>(sum, share);
     case 4: return staged_sum_among<In, Out, 4>(sum, share);

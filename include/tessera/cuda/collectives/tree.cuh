@@ -1,8 +1,11 @@
-// The fixed tree of comm/tree.hpp in a kernel, with the same bits: additions alone, which no compiler fuses.
+// The fixed order of comm/tree.hpp in a kernel, with the same bits: additions alone, which no compiler fuses. Where several
+// calls make one sum, what the counter holds between them lies in memory, as on the host.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
+#include <tessera/comm/call.hpp>
 #include <tessera/comm/tree.hpp>
 #include <tessera/core/config.hpp>
 
@@ -87,6 +90,104 @@ TESSERA_HD auto sum_in_tree(int leaves, const Leaf& leaf) {
     begun = true;
   }
   return total;
+}
+
+/// The lowest and the highest bit that is set, of one that has any; and how many are.
+TESSERA_HD inline int lowest_bit(std::uint64_t x) noexcept {
+#if TESSERA_DEVICE_CODE
+  return __ffsll(static_cast<long long>(x)) - 1;
+#else
+  return std::countr_zero(x);
+#endif
+}
+TESSERA_HD inline int highest_bit(std::uint64_t x) noexcept {
+#if TESSERA_DEVICE_CODE
+  return 63 - __clzll(static_cast<long long>(x));
+#else
+  return std::bit_width(x) - 1;
+#endif
+}
+TESSERA_HD inline int set_bits(std::uint64_t x) noexcept {
+#if TESSERA_DEVICE_CODE
+  return __popcll(x);
+#else
+  return std::popcount(x);
+#endif
+}
+
+/// The sum of leaf(first) .. leaf(first + 2^level - 1), up to 2^12 of them: 8 without a branch, more by a counter, and from
+/// 128 on as a tree over blocks of 64, which is the tree over the leaves.
+template <class Leaf>
+TESSERA_HD auto sum_of_block(int first, int level, const Leaf& leaf) {
+  const auto from = [&](int r) { return leaf(first + r); };
+  switch (level) {
+    case 0: return leaf(first);
+    case 1: return sum_in_tree<0, 2>(from);
+    case 2: return sum_in_tree<0, 4>(from);
+    case 3: return sum_in_tree<0, 8>(from);
+    default: break;
+  }
+  if (level <= 6) return sum_in_tree(1 << level, from);
+  return sum_in_tree(1 << (level - 6), [&](int b) { return sum_in_tree(64, [&](int r) { return from(64 * b + r); }); });
+}
+
+/// Elements [i, i + n) of a call of a sum: leaf(r) is rank r's Pack<Sum, n> there. carry: with ranks counted. sums: this
+/// slice's, as comm/tree.hpp's continue_sum_in_tree takes them. world: 0 is any; else a power of two, of which every rank
+/// brings a leaf: one block, whose carry runs through the sums in memory.
+template <int world, int n, class Sum, class Leaf, class Out>
+TESSERA_HD void continue_sum(const Carry& carry, Sum* sums, index_t i, const Leaf& leaf, float scale, Out* out) {
+  const auto kept = [&](int d) { return load<n>(sums + d * carry.stride + i); };
+  const auto keep = [&](int d, const Pack<Sum, n>& sum) { store(sums + d * carry.stride + i, sum); };
+  const auto finish = [&](const Pack<Sum, n>& sum) { store(out + i, converted<Out>(scaled(sum, scale))); };
+  const auto before = static_cast<std::uint64_t>(carry.before);
+  int depth = set_bits(before);
+  if constexpr (world > 0) {
+    const int merges = carry.last ? depth : lowest_bit(~(before / world));
+    auto sum = sum_in_tree<0, world>(leaf);
+    for (int m = 0; m < merges; ++m) sum = kept(--depth) + sum;
+    if (carry.last)
+      finish(sum);
+    else
+      keep(depth, sum);
+  } else {
+    const auto block_sum = [&](std::uint64_t first, int level) {
+      return sum_of_block(static_cast<int>(first - before), level, leaf);
+    };
+    // Upwards: each block of leaves completes a sum that is held. Downwards: each is a sum of its own from here on.
+    const std::uint64_t end = before + static_cast<std::uint64_t>(carry.leaves);
+    std::uint64_t at = before;
+    Pack<Sum, n> front{};
+    bool begun = false;
+    while (at != 0 && at + (at & (0 - at)) <= end) {
+      const int level = lowest_bit(at);
+      auto sum = block_sum(at, level);
+      at += std::uint64_t{1} << level;
+      sum = begun ? front + sum : kept(--depth) + sum;
+      for (begun = true; depth > set_bits(at) - 1;) sum = kept(--depth) + sum;
+      front = sum;
+    }
+    if (carry.last) {
+      Pack<Sum, n> total{};
+      bool some = false;
+      for (std::uint64_t to = end; to > at;) {
+        const int level = lowest_bit(to - at);
+        to -= std::uint64_t{1} << level;
+        const auto sum = block_sum(to, level);
+        total = some ? sum + total : sum;
+        some = true;
+      }
+      if (begun) total = some ? front + total : front;
+      while (depth > 0) total = kept(--depth) + total;
+      finish(total);
+    } else {
+      if (begun) keep(depth++, front);
+      while (at < end) {
+        const int level = highest_bit(end - at);
+        keep(depth++, block_sum(at, level));
+        at += std::uint64_t{1} << level;
+      }
+    }
+  }
 }
 
 /// Whether a Pack of as many elements as 16 bytes of an In hold may lie here.

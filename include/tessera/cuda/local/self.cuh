@@ -36,11 +36,10 @@ class CudaSelf {
     Event post(const Call& call, const Event& after = {}) {
       check_call(call, 1, 0);
       return behind(after, [&] {
-        for (const auto& piece : call.pieces)
-          if constexpr (Call::kind == Collective::reduce_scatter)
-            sum(piece, call.scale);
-          else
-            copy(piece);
+        if constexpr (Call::kind == Collective::reduce_scatter)
+          sum(call);
+        else
+          for (const auto& piece : call.pieces) copy(piece);
       });
     }
     template <CollectiveCall Call>
@@ -69,12 +68,18 @@ class CudaSelf {
     }
 
     template <class In, class Out>
-    void sum(const Piece<In, Out>& piece, float scale) {
-      const void* const in = piece.in.data();
-      if (scale == 1 && std::is_same_v<In, Out> && in == piece.out.data()) return;
-      const local::Ends ends{piece.in.data(), piece.out.data()};
-      collectives::reduce_scatter<In, Out>({.elements = std::ssize(piece.in), .part = piece.part, .scale = scale},
-                                           {&ends, 1}, share());
+    void sum(const ReduceScatter<In, Out>& call) {
+      const bool as_it_is = call.scale == 1 && call.carry.before == 0 && call.carry.last && std::is_same_v<In, Out>;
+      Carry carry = call.carry;
+      for (const auto& piece : call.pieces) {
+        const void* const in = piece.in.data();
+        if (as_it_is && in == piece.out.data()) continue;
+        const local::Ends ends{piece.in.data(), piece.out.data(), carry.sums};
+        collectives::reduce_scatter<In, Out>(
+            {.elements = std::ssize(piece.in), .part = piece.part, .scale = call.scale, .carry = carry}, {&ends, 1},
+            share());
+        if (carry.sums) carry.sums += piece.part;
+      }
     }
 
     template <class T>

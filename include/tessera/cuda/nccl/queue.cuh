@@ -119,6 +119,9 @@ class Queue {
   template <class Call>
   void require_fit(const Call& call) const {
     check_call(call, world(), rank());
+    if constexpr (Call::kind == Collective::reduce_scatter && !sums_here<Call>)
+      if (!call.carry.is_whole())
+        throw OptionError(message({name(Call::kind), " (", call.tag.text(), ") continues a sum, as ordered ones do alone"}));
     if constexpr (sums_here<Call>) {
       if (world() > collectives::most_staged_ranks)
         throw OptionError(
@@ -151,7 +154,7 @@ class Queue {
     if constexpr (sums_here<Call>)
       each_piece(call, [&](const auto& piece, auto* workspace) {
         if constexpr (Call::kind == Collective::reduce_scatter)
-          exchange_slices(piece, workspace, to);
+          exchange_slices(piece, workspace, call.carry.leaves, to);
         else if (!piece.out.empty() && world() > 1)
           to.error(ncclAllGather(piece.in.data(), workspace, piece.out.size_bytes(), raw, to.comm, to.stream));
       });
@@ -171,27 +174,34 @@ class Queue {
   void sum(const Call& call, cudaStream_t stream) const {
     using In = typename Call::Input;
     using Out = typename Call::Output;
+    [[maybe_unused]] index_t summed = 0;  // of the pieces before
     each_piece(call, [&](const auto& piece, const In* workspace) {
       Slice own(std::ssize(piece.in), piece.part, rank());
       float scale = 1;
-      if constexpr (Call::kind == Collective::reduce_scatter)
+      Carry carry{};
+      if constexpr (Call::kind == Collective::reduce_scatter) {
         scale = call.scale;
-      else
+        carry = call.carry;
+        if (carry.sums) carry.sums += summed;
+        summed += piece.part;
+      } else {
         own = Slice(std::ssize(piece.in), std::ssize(piece.in), 0);
+      }
       collectives::staged_sum<In, Out>({workspace, piece.in.data() + own.begin, piece.out.data(), stride<Call>(piece),
-                                        own.size, rank(), world(), scale},
+                                        own.size, rank(), world(), scale, carry},
                                        share(stream));
     });
   }
 
+  // leaves: the ranks that send.
   template <class T>
-  void exchange_slices(const auto& piece, T* workspace, const To& to) const {
+  void exchange_slices(const auto& piece, T* workspace, int leaves, const To& to) const {
     const index_t own = Slice(std::ssize(piece.in), piece.part, rank()).size;
     each_slice(std::ssize(piece.in), piece.part, [&](int peer, const Slice& slice) {
-      if (peer != rank())
+      if (peer != rank() && rank() < leaves)
         to.error(ncclSend(piece.in.data() + slice.begin, bytes_of<T>(slice.size), raw, peer, to.comm, to.stream));
     });
-    for (int peer = 0; peer < world() && own > 0; ++peer)
+    for (int peer = 0; peer < min(world(), leaves) && own > 0; ++peer)
       if (peer != rank())
         to.error(ncclRecv(workspace + peer * piece.part, bytes_of<T>(own), raw, peer, to.comm, to.stream));
   }
