@@ -73,7 +73,7 @@ std::optional<int> parse(Options& options, const Program& of, int argc, char** a
   app.add_option("--batch", options.batch, "samples a step, over all ranks and passes")
       ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();
-  app.add_option("--micro-batches", options.micro_batches, "passes of each rank a step")
+  app.add_option("--micro-batches", options.micro_batches, "of each rank a step; more where they do not share the batch evenly")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   std::string rates;
@@ -101,10 +101,6 @@ std::optional<int> parse(Options& options, const Program& of, int argc, char** a
   }
   if (lr->count() == 0) options.lr = of.learning_rates.at(options.optimizer);
   if (!std::isfinite(options.lr)) return wrong(program, "--lr must be a number from 0");
-  if (options.batch % (static_cast<std::int64_t>(options.ranks) * options.micro_batches) != 0)
-    return wrong(program, "--batch " + std::to_string(options.batch) + " does not divide by " +
-                              std::to_string(options.ranks) + " ranks times " + std::to_string(options.micro_batches) +
-                              " micro-batches");
   for (const auto& [option, path] : {std::pair("--report", options.report), {"--timeline", options.timeline}})
     if (const std::string why = path.empty() ? "" : unwritable(option, path); !why.empty()) return wrong(program, why);
   return std::nullopt;

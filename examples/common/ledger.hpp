@@ -50,8 +50,8 @@ class Ledger {
       : comm_(comm),
         executor_(comm.executor()),
         queue_(comm_.queue(tessera::Options{}.usable_timeout())),
-        losses_(executor_.template allocate<double>(steps_at_a_time * comm.size() * options.micro_batches)),
-        micro_batches_(comm.size() * options.micro_batches),
+        losses_(executor_.template allocate<double>(steps_at_a_time * options.step_micro_batches())),
+        micro_batches_(options.step_micro_batches()),
         steps_(steps),
         per_step_(per_step),
         counted_(counted) {

@@ -25,6 +25,11 @@ int main(int argc, char** argv) {
     } catch (const std::runtime_error& error) {
       return example::wrong(program, error.what());
     }
+    if (options.batch % (std::int64_t{options.ranks} * options.micro_batches) != 0)
+      return example::wrong(program, "--batch " + std::to_string(options.batch) + " does not divide by " +
+                                         std::to_string(options.ranks) + " ranks times " +
+                                         std::to_string(options.micro_batches) +
+                                         " micro-batches: this example has no pass without one, mlp has");
     if (options.batch > digits.training.size())
       return example::wrong(program, "--batch " + std::to_string(options.batch) + " is more than the " +
                                          std::to_string(digits.training.size()) + " training images");

@@ -50,7 +50,7 @@ example::Result train(Comm& comm, const example::Options& options, const Split& 
   const std::int64_t steps = options.steps > 0 ? options.steps : options.epochs * steps_an_epoch;
 
   tessera::Sharded<Rule, Stage, Precision, Comm> optimizer(
-      comm, model.layout, {}, Rule{.lr = options.lr}, {.micro_batches = options.micro_batches, .timeline = timeline});
+      comm, model.layout, {}, Rule{.lr = options.lr}, {.micro_batches = options.passes(), .timeline = timeline});
   optimizer.initialize([&](tessera::Tensor t, std::int64_t i) { return model.initial(seed, t, i); });
 
   example::Ledger ledger(comm, options, model.layout, steps, options.batch, "samples");
@@ -66,18 +66,20 @@ example::Result train(Comm& comm, const example::Options& options, const Split& 
     }
 
     ledger.begin_step(step);
-    for (int k = 0; k < options.micro_batches; ++k) {
+    optimizer.begin_step(options.step_micro_batches());
+    for (int k = 0; k < options.passes(); ++k) {
       const int j = k * ranks + rank;  // micro-batch of the step
-      work.load(samples, in_epoch * options.batch + std::int64_t{j} * micro_batch);
+      const bool has_one = optimizer.has_micro_batch();  // else this rank gathers and is ready, as the others
+      if (has_one) work.load(samples, in_epoch * options.batch + std::int64_t{j} * micro_batch);
       for (const tessera::Unit u : model.layout.forward()) {
         const auto w = optimizer.gather(u);
-        work.forward(u, w);
+        if (has_one) work.forward(u, w);
       }
-      work.loss(optimizer.loss_scale_pointer(), ledger.loss(step, j));
+      if (has_one) work.loss(optimizer.loss_scale_pointer(), ledger.loss(step, j));
       auto pass = optimizer.backward();
       for (const tessera::Unit u : model.layout.backward()) {
         const auto w = optimizer.gather(u);
-        work.backward(u, w, pass.gradients(u));
+        if (has_one) work.backward(u, w, pass.gradients(u));
         pass.ready(u);
       }
     }

@@ -126,4 +126,24 @@ void backward(Work& work, Optimizer& optimizer, Pass& pass) {
   pass.ready(model.embedding);
 }
 
+/// The pass of a rank that has no micro-batch in it: the gathers and ready calls of the others, in their order.
+template <class Optimizer>
+void idle_pass(const Model& model, Optimizer& optimizer) {
+  static_cast<void>(optimizer.gather(model.embedding));
+  for (const Model::Block& block : model.blocks) static_cast<void>(optimizer.gather(block.unit));
+  const auto gather_head = [&] {
+    const auto head = optimizer.gather(model.head);
+    static_cast<void>(optimizer.gather(model.embedding));
+  };
+  gather_head();
+  auto pass = optimizer.backward();
+  gather_head();
+  pass.ready(model.head);
+  for (int b = model.shape.layers - 1; b >= 0; --b) {
+    static_cast<void>(optimizer.gather(model.blocks[b].unit));
+    pass.ready(model.blocks[b].unit);
+  }
+  pass.ready(model.embedding);
+}
+
 }  // namespace transformer

@@ -115,7 +115,7 @@ std::string sample(const Executor& executor, Optimizer& optimizer, const Model& 
 }
 
 inline tessera::Options library_options(const Options& options, tessera::Timeline* timeline = nullptr) {
-  return {.micro_batches = options.micro_batches,
+  return {.micro_batches = options.passes(),
           .clip_norm = 1,
           .bucket_bytes = options.bucket_bytes,
           .prefetch = options.prefetch,
@@ -155,7 +155,12 @@ Outcome train(Comm& comm, const Options& options, const Text& text, tessera::Tim
     optimizer.rule().lr = rate(step + 1);
 
     ledger.begin_step(step);
-    for (int k = 0; k < options.micro_batches; ++k) {
+    optimizer.begin_step(options.step_micro_batches());
+    for (int k = 0; k < options.passes(); ++k) {
+      if (!optimizer.has_micro_batch()) {
+        idle_pass(model, optimizer);
+        continue;
+      }
       const int j = k * ranks + rank;  // micro-batch of the step
       work.load(windows, in_epoch * options.batch + std::int64_t{j} * micro_batch);
       forward(work, optimizer);

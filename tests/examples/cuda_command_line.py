@@ -47,7 +47,6 @@ def refused(says, *arguments, **more):
 
 # What is wrong is one line and status 2, without a device too.
 refused("--stage", "--stage", 4)
-refused("does not divide", "--batch", 63)
 refused("--optimizer", "--optimizer", "lion")
 refused("--communicator", "--communicator", "mpi")
 refused("--devices", "--devices", "-1")
@@ -55,7 +54,6 @@ alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.
 refused("not set: RANK", "--communicator", "nccl", env={})
 refused("WORLD_SIZE", "--communicator", "nccl", env={**alone, "WORLD_SIZE": "two"})
 refused('LOCAL_RANK is "1"', "--communicator", "nccl", env={**alone, "LOCAL_RANK": "1"})
-refused("divide by 3 ranks", "--communicator", "nccl", env={**alone, "WORLD_SIZE": "3"})
 done = run(program, "--help")
 check(done.returncode == 0, "--help")
 for option in ("ranks stage precision optimizer epochs steps batch micro-batches lr seed data report communicator "

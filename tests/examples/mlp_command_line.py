@@ -55,11 +55,12 @@ def small_disk():  # files end after 64 bytes
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
 
 
-# One fingerprint for all stages, and for 1, 2 and 4 ranks over the same micro-batches.
+# One fingerprint for all stages, and for every number of ranks over the same micro-batches: 3 ranks have four too, the
+# fewest that share the batch evenly, and the last is rank 0's alone.
 for precision in "fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16":
     prints = set()
     losses = set()
-    for ranks, passes in (1, 4), (2, 2), (4, 1):
+    for ranks, passes in (1, 4), (2, 2), (4, 1), (3, 1):
         for stage in range(4):
             found = report("--ranks", ranks, "--micro-batches", passes, "--stage", stage, "--steps", 12,
                            "--precision", precision)
@@ -68,7 +69,7 @@ for precision in "fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16":
                   f"bytes of {ranks} ranks at stage {stage}: {found['bytes_planned']} {found['bytes_counted']}")
             # At stage 3 backward gathers nothing again: both units lie in one bucket, which is held at the turn.
             whole = 101770 * 2 * passes if ranks > 1 else 0
-            check(passes > 1 or abs(sum(found["elements_sent_per_step"]) - whole * (ranks - 1)) <= 0,
+            check(passes > 1 or ranks == 3 or abs(sum(found["elements_sent_per_step"]) - whole * (ranks - 1)) <= 0,
                   f"elements sent by {ranks} ranks at stage {stage}: {found['elements_sent_per_step']}")
             prints.add(found["parameters_fingerprint"])
             losses.add(tuple(found["losses"]))
@@ -132,8 +133,8 @@ check(drawn.returncode == 2 and "the timeline has [0, 1, 2, 3, 4], not 5" in dra
 wrong = {
     ("--stage", 4): "--stage", ("--ranks", 0): "--ranks", ("--ranks", "two"): "--ranks",
     ("--precision", "fp8"): "--precision",
-    ("--optimizer", "lion"): "--optimizer", ("--batch", 63): "does not divide", ("--batch", 20000): "9000",
-    ("--batch", 0): "--batch", ("--micro-batches", 3): "does not divide", ("--lr", "nan"): "--lr", ("--lr", -1): "--lr",
+    ("--optimizer", "lion"): "--optimizer", ("--batch", 20000): "9000",
+    ("--batch", 0): "--batch", ("--lr", "nan"): "--lr", ("--lr", -1): "--lr",
     ("--epochs", 1, "--steps", 1): "excludes", ("--steps", 0): "--steps", ("--bogus",): "--bogus",
     ("--data", folder / "nothing"): "cannot open", ("--report", folder / "no" / "where.json"): "no folder",
     ("--timeline", folder / "no" / "where.json"): "no folder", ("--timeline", "/dev/full"): "is not a plain file",
