@@ -1,7 +1,7 @@
-// The fixed order of design section 4.3. A binary counter goes through the leaves: it holds one sum per set bit of their
-// count, the largest block first, and a new leaf merges blocks of the same size. At the end the sums are folded from the
-// last to the first. What is held after some leaves can be stored and continued later, so a sum depends on its leaves
-// alone, and neither on how many ranks bring them nor in how many passes.
+// The fixed order of design section 4.3. A binary counter goes through the leaves: it holds one sum per set bit of
+// their count, the largest block first, and a new leaf merges blocks of the same size. At the end the sums are folded
+// from the last to the first. What is held after some leaves can be stored and continued later, so a sum depends on its
+// leaves alone, and neither on how many ranks bring them nor in how many passes.
 //
 //     7 leaves:   ((0 + 1) + (2 + 3)) + ((4 + 5) + 6)        held: 0..3 | 4, 5 | 6
 #pragma once

@@ -9,7 +9,7 @@
 namespace tessera::collectives {
 
 /// The r-th rank's numbers are staged[r * stride + i], but this rank's own, which never left: own[i].
-template <class In, class Out, int world>  // world: 0 is any
+template <class In, class Out, int world>  // world: 0 is any up to 64, many_ranks any
 struct StagedSum {
   using Element = In;
   static constexpr int blocks = blocks_of_a_sum;
@@ -52,6 +52,7 @@ void staged_sum_among(const StagedSum<In, Out, 0>& sum, const Share& share) {
 /// Kernels of their own for the usual numbers of ranks: see sum_in_tree().
 template <class In, class Out>
 void staged_sum(const StagedSum<In, Out, 0>& sum, const Share& share) {
+  if (sum.ranks > 64) return staged_sum_among<In, Out, many_ranks>(sum, share);
   switch (sum.carry.leaves < sum.ranks ? 0 : sum.ranks) {
     case 1: return staged_sum_among<In, Out, 1>(sum, share);
     case 2: return staged_sum_among<In, Out, 2>(sum, share);

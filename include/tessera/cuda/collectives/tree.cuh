@@ -1,5 +1,5 @@
-// The fixed order of comm/tree.hpp in a kernel, with the same bits: additions alone, which no compiler fuses. Where several
-// calls make one sum, what the counter holds between them lies in memory, as on the host.
+// The fixed order of comm/tree.hpp in a kernel, with the same bits: additions alone, which no compiler fuses. Where
+// several calls make one sum, what the counter holds between them lies in memory, as on the host.
 #pragma once
 
 #include <bit>
@@ -115,9 +115,9 @@ TESSERA_HD inline int set_bits(std::uint64_t x) noexcept {
 #endif
 }
 
-/// The sum of leaf(first) .. leaf(first + 2^level - 1), up to 2^12 of them: 8 without a branch, more by a counter, and from
-/// 128 on as a tree over blocks of 64, which is the tree over the leaves.
-template <class Leaf>
+/// The sum of leaf(first) .. leaf(first + 2^level - 1), up to 8 * 2^levels of them: 8 without a branch, and so many eights
+/// by a counter, each of whose levels takes a pack's registers.
+template <int levels, class Leaf>
 TESSERA_HD auto sum_of_block(int first, int level, const Leaf& leaf) {
   const auto from = [&](int r) { return leaf(first + r); };
   switch (level) {
@@ -127,13 +127,30 @@ TESSERA_HD auto sum_of_block(int first, int level, const Leaf& leaf) {
     case 3: return sum_in_tree<0, 8>(from);
     default: break;
   }
-  if (level <= 6) return sum_in_tree(1 << level, from);
-  return sum_in_tree(1 << (level - 6), [&](int b) { return sum_in_tree(64, [&](int r) { return from(64 * b + r); }); });
+  using Sum = decltype(leaf(first));
+  Sum held[levels] = {};
+  const int eights = 1 << (level - 3);
+  for (int e = 0;; ++e) {
+    Sum carry = sum_in_tree<0, 8>([&](int r) { return leaf(first + 8 * e + r); });
+    bool placed = false;
+    for (int l = 0; l < levels; ++l) {  // an index of an unrolled loop is a constant: the levels are registers
+      if (placed) continue;
+      placed = !(e >> l & 1);
+      if (placed)
+        held[l] = carry;
+      else
+        carry = held[l] + carry;
+    }
+    if (e + 1 == eights) return carry;
+  }
 }
 
+/// In place of a number of ranks: any, also more than 64.
+inline constexpr int many_ranks = -1;
+
 /// Elements [i, i + n) of a call of a sum: leaf(r) is rank r's Pack<Sum, n> there. carry: with ranks counted. sums: this
-/// slice's, as comm/tree.hpp's continue_sum_in_tree takes them. world: 0 is any; else a power of two, of which every rank
-/// brings a leaf: one block, whose carry runs through the sums in memory.
+/// slice's, as comm/tree.hpp's continue_sum_in_tree takes them. world: 0 is any up to 64, many_ranks any up to 2^13 - 1; else
+/// a power of two, of which every rank brings a leaf: one block, whose carry runs through the sums in memory.
 template <int world, int n, class Sum, class Leaf, class Out>
 TESSERA_HD void continue_sum(const Carry& carry, Sum* sums, index_t i, const Leaf& leaf, float scale, Out* out) {
   const auto kept = [&](int d) { return load<n>(sums + d * carry.stride + i); };
@@ -151,7 +168,7 @@ TESSERA_HD void continue_sum(const Carry& carry, Sum* sums, index_t i, const Lea
       keep(depth, sum);
   } else {
     const auto block_sum = [&](std::uint64_t first, int level) {
-      return sum_of_block(static_cast<int>(first - before), level, leaf);
+      return sum_of_block<world == many_ranks ? 9 : 3>(static_cast<int>(first - before), level, leaf);
     };
     // Upwards: each block of leaves completes a sum that is held. Downwards: each is a sum of its own from here on.
     const std::uint64_t end = before + static_cast<std::uint64_t>(carry.leaves);

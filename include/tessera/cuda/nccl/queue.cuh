@@ -121,7 +121,8 @@ class Queue {
     check_call(call, world(), rank());
     if constexpr (Call::kind == Collective::reduce_scatter && !sums_here<Call>)
       if (!call.carry.is_whole())
-        throw OptionError(message({name(Call::kind), " (", call.tag.text(), ") continues a sum, as ordered ones do alone"}));
+        throw OptionError(
+            message({name(Call::kind), " (", call.tag.text(), ") continues a sum, as ordered ones do alone"}));
     if constexpr (sums_here<Call>) {
       if (world() > collectives::most_staged_ranks)
         throw OptionError(
@@ -154,7 +155,7 @@ class Queue {
     if constexpr (sums_here<Call>)
       each_piece(call, [&](const auto& piece, auto* workspace) {
         if constexpr (Call::kind == Collective::reduce_scatter)
-          exchange_slices(piece, workspace, call.carry.leaves, to);
+          exchange_slices(piece, workspace, to);
         else if (!piece.out.empty() && world() > 1)
           to.error(ncclAllGather(piece.in.data(), workspace, piece.out.size_bytes(), raw, to.comm, to.stream));
       });
@@ -193,15 +194,15 @@ class Queue {
     });
   }
 
-  // leaves: the ranks that send.
+  // Ranks without a leaf send too: NCCL's calls must match, so that ranks that differ learn of it by the step's digest.
   template <class T>
-  void exchange_slices(const auto& piece, T* workspace, int leaves, const To& to) const {
+  void exchange_slices(const auto& piece, T* workspace, const To& to) const {
     const index_t own = Slice(std::ssize(piece.in), piece.part, rank()).size;
     each_slice(std::ssize(piece.in), piece.part, [&](int peer, const Slice& slice) {
-      if (peer != rank() && rank() < leaves)
+      if (peer != rank())
         to.error(ncclSend(piece.in.data() + slice.begin, bytes_of<T>(slice.size), raw, peer, to.comm, to.stream));
     });
-    for (int peer = 0; peer < min(world(), leaves) && own > 0; ++peer)
+    for (int peer = 0; peer < world() && own > 0; ++peer)
       if (peer != rank())
         to.error(ncclRecv(workspace + peer * piece.part, bytes_of<T>(own), raw, peer, to.comm, to.stream));
   }

@@ -197,7 +197,8 @@ class Reduce {
   void continue_sum(int b, int pass, index_t step) {
     const bool last = pass == last_pass_;
     auto one = call(b, last ? own(b) : std::span<Reduction>{}, mean_.scale, step);
-    if (last_pass_ > 0) one.carry = {.sums = level(b, 0).data(), .stride = level_elements_};
+    if (last_pass_ > 0) one.carry.sums = level(b, 0).data();
+    one.carry.stride = level_elements_;
     one.carry.before = step_.before(pass);
     if (step_.in_pass(pass) < step_.world) one.carry.leaves = step_.in_pass(pass);
     one.carry.last = last;

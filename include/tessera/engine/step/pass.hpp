@@ -40,9 +40,9 @@ class BackwardPass {
   }
 
   /// Says that the unit's gradients are complete. A bucket whose units are all ready departs; backward goes on.
-  /// A rank without a micro-batch in this pass calls it alone, without gradients(unit). Enqueues, and never waits where
-  /// sums are ordered. At stages 2 and 3 over a communicator without ordered sums it first waits, from the second pass of
-  /// a step on, until the pass before has reduced the same bucket. Throws UsageError on the second call for a unit, or
+  /// A rank without a micro-batch in this pass calls it without gradients(unit), and it then blocks as that would. Else it
+  /// enqueues. At stages 2 and 3 over a communicator without ordered sums it first waits, from the second pass of a step
+  /// on, until the pass before has reduced the same bucket. Throws UsageError on the second call for a unit, or
   /// outside the pass, and CommError where that reduction failed.
   void ready(Unit unit) const {
     require_open("ready", unit);
