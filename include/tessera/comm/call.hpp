@@ -94,8 +94,8 @@ struct CallOf {
   Ranks over = Ranks::world;
 };
 
-/// How an ordered sum continues from what earlier calls of a step left (comm/tree.hpp). By itself: one call is the whole
-/// sum, and every rank brings a leaf. before, leaves and last are the same on all ranks.
+/// How an ordered sum continues from what earlier calls of a step left (comm/tree.hpp). By itself: one call is the
+/// whole sum, and every rank brings a leaf. before, leaves and last are the same on all ranks.
 struct Carry {
   float* sums = nullptr;  ///< what the counter holds of this rank's slice, largest block first; pieces back to back
   index_t stride = 0;     ///< elements from one of these sums to the next
@@ -110,8 +110,9 @@ struct Carry {
 
 /// in: [<= world * part]; out: this rank's slice of in, summed over ranks in fp32, multiplied by `scale` in fp32, and
 /// then rounded once; in place: out lies on that slice. A communicator that is not `ordered` may round as its library
-/// does, and multiply what each rank brings instead of the sum; it refuses a Carry that is not whole. workspace: where the communicator needs one
-/// (needs_workspace), workspace_bytes() that nothing else uses until the call is done, at a 16-byte border.
+/// does, and multiply what each rank brings instead of the sum; it refuses a Carry that is not whole. workspace: where
+/// the communicator needs one (needs_workspace), workspace_bytes() that nothing else uses until the call is done, at a
+/// 16-byte border.
 template <class In, class Out = In>
 struct ReduceScatter : CallOf<In, Out> {
   static constexpr Collective kind = Collective::reduce_scatter;

@@ -1,6 +1,6 @@
 // The micro-batches of a step, and which rank has which: they are dealt to the ranks in turn, pass by pass.
 //
-//     7 micro-batches on 3 ranks:    pass 0: 0 1 2    pass 1: 3 4 5    pass 2: 6 . .      ranks 1 and 2 are idle in pass 2
+//     7 micro-batches on 3 ranks:   pass 0: 0 1 2   pass 1: 3 4 5   pass 2: 6 . .   (ranks 1 and 2 are idle in pass 2)
 #pragma once
 
 #include <tessera/core/math.hpp>

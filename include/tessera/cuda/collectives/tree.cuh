@@ -115,8 +115,8 @@ TESSERA_HD inline int set_bits(std::uint64_t x) noexcept {
 #endif
 }
 
-/// The sum of leaf(first) .. leaf(first + 2^level - 1), up to 8 * 2^levels of them: 8 without a branch, and so many eights
-/// by a counter, each of whose levels takes a pack's registers.
+/// The sum of leaf(first) .. leaf(first + 2^level - 1), up to 8 * 2^levels of them: 8 without a branch, and so many
+/// eights by a counter, each of whose levels takes a pack's registers.
 template <int levels, class Leaf>
 TESSERA_HD auto sum_of_block(int first, int level, const Leaf& leaf) {
   const auto from = [&](int r) { return leaf(first + r); };
@@ -148,9 +148,10 @@ TESSERA_HD auto sum_of_block(int first, int level, const Leaf& leaf) {
 /// In place of a number of ranks: any, also more than 64.
 inline constexpr int many_ranks = -1;
 
-/// Elements [i, i + n) of a call of a sum: leaf(r) is rank r's Pack<Sum, n> there. carry: with ranks counted. sums: this
-/// slice's, as comm/tree.hpp's continue_sum_in_tree takes them. world: 0 is any up to 64, many_ranks any up to 2^13 - 1; else
-/// a power of two, of which every rank brings a leaf: one block, whose carry runs through the sums in memory.
+/// Elements [i, i + n) of a call of a sum: leaf(r) is rank r's Pack<Sum, n> there. carry: with ranks counted. sums:
+/// this slice's, as comm/tree.hpp's continue_sum_in_tree takes them. world: 0 is any up to 64, many_ranks any up to
+/// 2^13 - 1; else a power of two, of which every rank brings a leaf: one block, whose carry runs through the sums in
+/// memory.
 template <int world, int n, class Sum, class Leaf, class Out>
 TESSERA_HD void continue_sum(const Carry& carry, Sum* sums, index_t i, const Leaf& leaf, float scale, Out* out) {
   const auto kept = [&](int d) { return load<n>(sums + d * carry.stride + i); };

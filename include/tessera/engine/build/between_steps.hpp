@@ -14,8 +14,8 @@ template <class Optimizer>
 class BetweenSteps {
  public:
   /// Sets every weight that this rank holds to value(tensor, i), i counting the tensor's elements row-major. `value` is
-  /// a function of its arguments alone, so that the weights are the same at every stage and world size, and is called in
-  /// the default floating-point environment; a few more values are asked for, by which ranks are compared. Optimizer
+  /// a function of its arguments alone, so that the weights are the same at every stage and world size, and is called
+  /// in the default floating-point environment; a few more values are asked for, by which ranks are compared. Optimizer
   /// state and step count stay. Blocks until all ranks have come. Throws UsageError in the middle of a step, and
   /// AgreementError on every rank where ranks' values differ.
   template <class Value>
@@ -33,8 +33,8 @@ class BetweenSteps {
 
   /// Takes what the caller wrote into its own parameter buffer (stage 3: this rank's shard) for the weights: finish(),
   /// write, take_parameters(). What is written there without it counts for nothing. Master weights follow; optimizer
-  /// state and step count stay unless they are to be cleared. Blocks until all ranks have come. Throws UsageError in the
-  /// middle of a step or without finish() before, and AgreementError on every rank where ranks' weights differ.
+  /// state and step count stay unless they are to be cleared. Blocks until all ranks have come. Throws UsageError in
+  /// the middle of a step or without finish() before, and AgreementError on every rank where ranks' weights differ.
   void take_parameters(const TakeOptions& options = {}) {
     Optimizer& of = optimizer();
     require_outside("take_parameters");
@@ -54,16 +54,16 @@ class BetweenSteps {
   /// Says, before the first backward() of a step, that this step has `micro_batches` over all ranks, instead of
   /// Options::micro_batches on each: fewer at the end of an epoch, or while a batch grows. The gradients' mean is over
   /// them. Micro-batch j is that of rank j % N in pass j / N: every rank makes every pass, and has_micro_batch() says
-  /// whether it has one. The same on every rank. Throws UsageError in the middle of a step, and OptionError unless it is
-  /// from 1 to N times Options::micro_batches, which memory is planned for.
+  /// whether it has one. The same on every rank. Throws UsageError in the middle of a step, and OptionError unless it
+  /// is from 1 to N times Options::micro_batches, which memory is planned for.
   void begin_step(index_t micro_batches) {
     Optimizer& of = optimizer();
     of.progress_.begin_step(micro_batches);
     of.reduce_.begin_step(micro_batches);
   }
 
-  /// Whether this rank has a micro-batch in the pass that is open or comes next. A rank that has none, in the last pass of
-  /// a step whose micro-batches the ranks do not divide, calls gather, backward and ready as the others do, without
+  /// Whether this rank has a micro-batch in the pass that is open or comes next. A rank that has none, in the last pass
+  /// of a step whose micro-batches the ranks do not divide, calls gather, backward and ready as the others do, without
   /// forward, backward and gradients(unit). It adds nothing to the sum.
   bool has_micro_batch() const noexcept { return static_cast<const Optimizer&>(*this).progress_.has_micro_batch(); }
 

@@ -3,15 +3,16 @@
 // An ordered communicator continues one sum through all micro-batches of the step (comm/tree.hpp): this keeps what the
 // counter holds between passes. Other communicators sum a pass as their library does. Passes are then merged here as a
 // binary counter counts, level l holding the sum of 2^l passes; pass k lands in the level that it will fill (as many as
-// k has trailing ones), where the fuller levels below are added to it. Levels below keep their numbers until overwritten.
+// k has trailing ones), where the fuller levels below are added to it. Levels below keep their numbers until
+// overwritten.
 //
 //     pass          0     1        2     3
 //     level 0       p0    .        p2    .
 //     level 1             p0+p1          .
 //     level 2                            (p0+p1)+(p2+p3)
 //
-// A sum that is rounded to 16 bits is scaled to the mean before (engine/kernels/partial_sums.hpp), by whoever rounds: the
-// communicator, or after the last of several passes this.
+// A sum that is rounded to 16 bits is scaled to the mean before (engine/kernels/partial_sums.hpp), by whoever rounds:
+// the communicator, or after the last of several passes this.
 //
 // Where the communicator's sums have no order to keep and gradients are whole, backward adds its passes in place, and
 // the last one is reduced.
@@ -111,8 +112,8 @@ class Reduce {
     return room;
   }
 
-  /// For a rank without a micro-batch in this pass: what departs for the unit adds nothing. An ordered sum does not read
-  /// it; a library's does.
+  /// For a rank without a micro-batch in this pass: what departs for the unit adds nothing. An ordered sum does not
+  /// read it; a library's does.
   void open_idle(Unit unit) { open(unit, !Comm::ordered); }
 
   /// What departs from now on does so behind what the stream was given so far.
