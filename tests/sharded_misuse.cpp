@@ -131,13 +131,13 @@ TEST_CASE("a unit that the layout does not have is refused") {
 
 TEST_CASE("a step in the middle of accumulation says how many micro-batches are done") {
   Alone alone({.micro_batches = 3});
-  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("step() after 0 of 3 micro-batches"), UsageError);
+  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("step() after 0 of 3 passes"), UsageError);
   testing::run_pass(alone.optimizer, 0, 0);
-  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("step() after 1 of 3 micro-batches"), UsageError);
+  CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("step() after 1 of 3 passes"), UsageError);
   testing::run_pass(alone.optimizer, 0, 1);
   testing::run_pass(alone.optimizer, 0, 2);
   CHECK_THROWS_WITH_AS(static_cast<void>(alone.optimizer.backward()),
-                       Contains("all 3 micro-batches of the step are done"), UsageError);
+                       Contains("all 3 passes of the step are done"), UsageError);
   CHECK(alone.optimizer.step().applied());
 }
 

@@ -75,16 +75,13 @@ class StepClock {
     time_ = {};
     left_behind_.clear();
     double repeated = 0;
-    for (int pass = 0; pass < options_.micro_batches; ++pass) {
+    const int others = options_.micro_batches - 1;  // passes but the last
+    for (int pass = 0; pass < others; ++pass) {
       const double pass_began = now_;
       const StepTime before = time_;
-      for (int p = 0; p < pieces(); ++p) {
-        gather(pieces_[to_size(p)]);
-        compute(pieces_[to_size(p)].seconds.forward);
-      }
-      backward();
+      run_pass(false);
       if (!settled(now_ - pass_began)) continue;
-      const double more = options_.micro_batches - 1 - pass;  // passes like this one
+      const double more = others - 1 - pass;  // passes like this one
       repeated = more * (now_ - pass_began);
       time_.compute += more * (time_.compute - before.compute);
       time_.communication += more * (time_.communication - before.communication);
@@ -92,6 +89,7 @@ class StepClock {
       time_.sent_bytes += more * (time_.sent_bytes - before.sent_bytes);
       break;
     }
+    run_pass(true);
     finish();
     update();
     time_.seconds = now_ - began + repeated;
@@ -165,7 +163,16 @@ class StepClock {
     return wire_ = max(wire_, now_) + seconds;
   }
 
-  // Forward and backward: engine/step/pass.hpp.
+  // Forward and backward: engine/step/pass.hpp. last: of the step.
+
+  constexpr void run_pass(bool last) {
+    last_pass_ = last;
+    for (int p = 0; p < pieces(); ++p) {
+      gather(pieces_[to_size(p)]);
+      compute(pieces_[to_size(p)].seconds.forward);
+    }
+    backward();
+  }
 
   constexpr void backward() {
     if (sharding_.layout().is_flat())
@@ -192,13 +199,11 @@ class StepClock {
     wait(slot->reduced);
   }
 
-  // The engine also waits here for the bucket's reduction of the pass before. That has ended: the room for these
-  // gradients was given free by it, or by a later one.
   constexpr void depart(int b) {
     if (range(b).empty()) return;
     reduced_[to_size(b)] = post(Collective::reduce_scatter, range(b).size() * of_.gradient_bytes);
     if (of_.gradients_sharded) gradient_slots_.send(b, reduced_[to_size(b)]);
-    if (options_.micro_batches == 1) share(b);
+    if (last_pass_) share(b);
   }
 
   constexpr void share(int b) {
@@ -207,11 +212,6 @@ class StepClock {
   }
 
   constexpr void finish() {
-    for (int b = sharding_.buckets() - 1; b >= 0; --b) {
-      if (options_.micro_batches == 1 || range(b).empty()) continue;
-      wait(reduced_[to_size(b)]);
-      share(b);
-    }
     for (const double reduced : reduced_) wait(reduced);
     wait(post(Collective::all_reduce, plan_.agreement.bytes()));
   }
@@ -260,6 +260,7 @@ class StepClock {
   GradientSlots<double> gradient_slots_;
   Pool pool_;
   std::vector<double> left_behind_;  // by the pass before
+  bool last_pass_ = true;
 };
 
 /// The time of a step in the long run, where each begins with the gathers of the one before on their way.
