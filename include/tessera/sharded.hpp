@@ -87,7 +87,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
         caller_bytes_(buffers.parameters.data() ? plan_.parameters.bytes() : 0) {
     if (buffers.gradients.data()) caller_bytes_ += plan_.gradients.bytes();
     construction_.end();
-    state_.start_from(parameters_);
+    state_.start_from(parameters_.trainable());
     weight_check_.note(0, parameters_);
   }
 
@@ -234,10 +234,10 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
     weights_.change();
     weight_check_.forget();
     parameters_.before_update();
-    state_.measure(reduce_, parameters_, reductions_, absent(), progress_.steps());
+    state_.measure(reduce_.sums(), parameters_.trainable(), reductions_, absent(), progress_.steps());
     for (int b = 0; b < sharding_.buckets(); ++b) {
       progress_.at("update", "bucket", b);
-      state_.update(b, reduce_, parameters_, absent());
+      state_.update(b, reduce_.sums(), parameters_.trainable(), absent());
       parameters_.publish(b, progress_.steps());
     }
   }

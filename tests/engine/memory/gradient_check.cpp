@@ -22,10 +22,11 @@ struct Fixture {
         gradients(static_cast<std::size_t>(layout.trainable_elements())),
         check(sharding, host, on) {}
 
+  GradientCheck<Host, float>::Array array() { return {sharding.trainable(), 0, gradients.data()}; }
   void note() {
-    for (int b = 0; b < sharding.buckets(); ++b) check.note(b, gradients);
+    for (int b = 0; b < sharding.buckets(); ++b) check.note(b, array());
   }
-  void clear(Unit unit) { check.require_unwritten(sharding.bucket_of(unit), gradients, unit); }
+  void clear(Unit unit) { check.require_unwritten(sharding.bucket_of(unit), array(), unit); }
 };
 
 Layout two_units() {
@@ -78,8 +79,8 @@ TEST_CASE("a flat layout's buckets are compared one by one, and named by their r
   REQUIRE(f.sharding.buckets() > 1);
   f.note();
   f.gradients[130] = 1;
-  CHECK_NOTHROW(f.check.require_unwritten(0, f.gradients, Unit{0}));
-  CHECK_THROWS_WITH_AS(f.check.require_unwritten(2, f.gradients, Unit{0}), Contains("'flat.buffer[128...192)'"),
+  CHECK_NOTHROW(f.check.require_unwritten(0, f.array(), Unit{0}));
+  CHECK_THROWS_WITH_AS(f.check.require_unwritten(2, f.array(), Unit{0}), Contains("'flat.buffer[128...192)'"),
                        UsageError);
 }
 

@@ -28,7 +28,7 @@ TEST_CASE("whole gradients lie in the flat space, in the caller's buffer") {
   const Sharding sharding(units(2), 1, 1);
   Host host;
   std::vector<float> buffer(sharding.layout().trainable_elements());
-  WholeGradients<Host, float> gradients(sharding, host, plan_with(sharding, false), buffer);
+  WholeGradients<Host, float> gradients(sharding, 0, host, plan_with(sharding, false), buffer);
   CHECK(gradients.open(1, Unit{1}) == buffer.data() + 128);
   CHECK(gradients.at(0) == buffer.data());
   CHECK(host.allocated_bytes() == 0);
@@ -37,7 +37,7 @@ TEST_CASE("whole gradients lie in the flat space, in the caller's buffer") {
 TEST_CASE("a slot is a bucket's until it is sent, then the next one's, the longest sent first") {
   const Sharding sharding(units(4), 1, 1);
   Host host;
-  SlottedGradients<Host, float> gradients(sharding, host, plan_with(sharding, true), {});
+  SlottedGradients<Host, float> gradients(sharding, 0, host, plan_with(sharding, true), {});
   float* const first = gradients.open(3, Unit{3});
   CHECK(gradients.open(3, Unit{3}) == first);
   float* const second = gradients.open(2, Unit{2});
@@ -54,7 +54,7 @@ TEST_CASE("a slot is a bucket's until it is sent, then the next one's, the longe
 TEST_CASE("when all slots wait for their turn another bucket is refused, with the names of those that hold them") {
   const Sharding sharding(units(3), 1, 1);
   Host host;
-  SlottedGradients<Host, float> gradients(sharding, host, plan_with(sharding, true), {});
+  SlottedGradients<Host, float> gradients(sharding, 0, host, plan_with(sharding, true), {});
   gradients.open(0, Unit{0});
   gradients.open(1, Unit{1});
   CHECK_THROWS_WITH_AS(gradients.open(2, Unit{2}), doctest::Contains("gradients('u2')"), UsageError);

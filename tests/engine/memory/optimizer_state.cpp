@@ -28,8 +28,8 @@ Layout two_groups() {
 // Parameters and gradients as arrays over the whole flat space.
 template <class T>
 struct Flat {
-  std::vector<T> values;
-  T* at(int, index_t place) { return values.data() + place; }
+  mutable std::vector<T> values;
+  T* at(int, index_t place) const { return values.data() + place; }
 };
 
 template <class Stage, class Precision>

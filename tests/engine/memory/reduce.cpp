@@ -64,7 +64,7 @@ std::vector<float> reduced(int world, int passes, float size = 1) {
     for (index_t i = own.begin; i < own.end; ++i) all[i] = static_cast<float>(sum[i - own.begin]);
     if (!Stage::shards_state)
       for (index_t i = 0; i < own.begin; ++i)
-        CHECK(static_cast<float>(*reduce.at(0, i)) != 0);  // the others' parts have come too
+        CHECK(static_cast<float>(*reduce.sums().at(0, i)) != 0);  // the others' parts have come too
   });
   return all;
 }
@@ -224,7 +224,7 @@ TEST_CASE("the sum replaces the gradients in the caller's buffer where types all
   std::vector<float> buffer(three_units().trainable_elements());
   Alone<Stage0, Fp32> whole(three_units(), 1, buffer);
   CHECK(whole.reduce.sum(1).data() == buffer.data() + 128);
-  CHECK(whole.reduce.at(1, 130) == buffer.data() + 130);
+  CHECK(whole.reduce.sums().at(1, 130) == buffer.data() + 130);
   CHECK(whole.host.allocated_bytes() == 0);
   Alone<Stage2, Fp32> slotted(three_units());
   CHECK(slotted.host.allocated_bytes() == slotted.plan.gradient_slots.bytes() + slotted.plan.reduced_gradients.bytes());

@@ -46,10 +46,11 @@ struct Rank {
                              {.parameters_sharded = true, .gradients_sharded = true, .state_sharded = true}),
                    options, {}) {
     for (int b = 0; b < sharding.buckets(); ++b) {
-      for (index_t i = parameters.held(b).begin; i < parameters.held(b).end; ++i)
-        *parameters.at(b, i) = static_cast<float>(i);
-      for (index_t i = parameters.held_frozen(b).begin; i < parameters.held_frozen(b).end; ++i)
-        *parameters.at_frozen(b, i) = -static_cast<float>(i);
+      const auto& trainable = parameters.trainable();
+      const auto& frozen = parameters.frozen();
+      for (index_t i = trainable.held(b).begin; i < trainable.held(b).end; ++i)
+        *trainable.at(b, i) = static_cast<float>(i);
+      for (index_t i = frozen.held(b).begin; i < frozen.held(b).end; ++i) *frozen.at(b, i) = -static_cast<float>(i);
     }
   }
 };
@@ -218,7 +219,7 @@ TEST_CASE("an update waits until peers have read this rank's shard, and the next
     rank.parameters.begin_backward();
     rank.parameters.before_update();
     CHECK(peer_came);
-    for (index_t i = rank.parameters.held(0).begin; i < rank.parameters.held(0).end; ++i) *rank.parameters.at(0, i) = 5;
+    for (float& weight : rank.parameters.trainable().held_span(0)) weight = 5;
     const auto weights = rank.parameters.gather(Unit{0});
     CHECK(weights.trainable()[99] == 5);
   });

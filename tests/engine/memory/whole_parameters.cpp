@@ -42,7 +42,8 @@ TEST_CASE("what each rank wrote into its part is everywhere after publishing, an
         parameters.before_update();
         for (int b = 0; b < sharding.buckets(); ++b) {
           const Range own = sharding.trainable().owned(b, comm.rank());
-          for (index_t i = own.begin; i < own.end; ++i) *parameters.at(b, i) = static_cast<float>(round * 1000 + i);
+          for (index_t i = own.begin; i < own.end; ++i)
+            *parameters.trainable().at(b, i) = static_cast<float>(round * 1000 + i);
           parameters.publish(b, round);
         }
         for (const Unit u : layout.forward()) {
@@ -53,7 +54,7 @@ TEST_CASE("what each rank wrote into its part is everywhere after publishing, an
         }
       }
       CHECK(host.allocated_bytes() == 0);
-      CHECK(parameters.at_frozen(0, 2) == buffer.data() + layout.frozen_begin() + 2);
+      CHECK(parameters.frozen().at(0, 2) == buffer.data() + layout.frozen_begin() + 2);
       const auto weights = parameters.gather(Unit{0});
       CHECK(weights[layout.find("a.frozen")].data() == buffer.data() + layout.frozen_begin());
     });
@@ -83,9 +84,9 @@ TEST_CASE("without a caller's buffer memory is allocated as planned") {
 
 TEST_CASE("every rank holds all of a bucket, frozen elements too") {
   Alone<true> alone(two_units());
-  CHECK(alone.parameters.held(0) == Range{0, 200});
-  CHECK(alone.parameters.held_frozen(0) == Range{0, 3});
-  CHECK(alone.parameters.held_frozen(1).empty());
+  CHECK(alone.parameters.trainable().held(0) == Range{0, 200});
+  CHECK(alone.parameters.frozen().held(0) == Range{0, 3});
+  CHECK(alone.parameters.frozen().held(1).empty());
 }
 
 TEST_CASE("publishing sends what is not empty, and nothing where every rank updates everything") {
@@ -109,7 +110,7 @@ TEST_CASE("publishing sends what is not empty, and nothing where every rank upda
 TEST_CASE("a flat layout is gathered by range, from any bucket to any other") {
   Alone<true> alone(Layout::flat(200), 64);
   REQUIRE(alone.sharding.buckets() == 4);
-  for (index_t i = 0; i < 200; ++i) *alone.parameters.at(0, i) = static_cast<float>(i);
+  for (index_t i = 0; i < 200; ++i) *alone.parameters.trainable().at(0, i) = static_cast<float>(i);
   const auto some = alone.parameters.gather(Range{60, 130});
   REQUIRE(some.size() == 70);
   CHECK(some.front() == 60);

@@ -43,7 +43,7 @@ class BetweenSteps {
       of.weights_.bring_in();
       of.weight_check_.came_in("take_parameters()", step, of.parameters_, options.clear_state);
       of.decision_.forget_weights();
-      of.state_.start_from(of.parameters_);
+      of.state_.start_from(of.parameters_.trainable());
       if (!options.clear_state) return;
       of.state_.clear();
       of.decision_.forget_steps();

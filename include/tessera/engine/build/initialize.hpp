@@ -29,21 +29,23 @@ void initialize(const Sharding& sharding, Executor& executor, Parameters& parame
   using Parameter = typename State::Parameter;
   for (int b = 0; b < sharding.buckets(); ++b) {
     const Range updated = state.updated(b);
-    sharding.for_each_run(b, false, parameters.held(b), [&](Tensor t, index_t first, Range run) {
+    const auto& trainable = parameters.trainable();
+    const auto& frozen = parameters.frozen();
+    sharding.for_each_run(b, false, trainable.held(b), [&](Tensor t, index_t first, Range run) {
       const auto set = [&](Range part, auto body) {
         executor.from_host(
             part.size(), [&](index_t i) { return value(t, first + (part.begin - run.begin) + i); }, body);
       };
       const Range kept = intersect(run, updated);
-      if (kept.empty()) return set(run, FirstParameter<Kept, Parameter>{parameters.at(b, run.begin)});
-      set({run.begin, kept.begin}, FirstParameter<Kept, Parameter>{parameters.at(b, run.begin)});
-      set(kept, FirstWeight<Kept>{state.kept(b, kept.begin, parameters)});
-      set({kept.end, run.end}, FirstParameter<Kept, Parameter>{parameters.at(b, kept.end)});
+      if (kept.empty()) return set(run, FirstParameter<Kept, Parameter>{trainable.at(b, run.begin)});
+      set({run.begin, kept.begin}, FirstParameter<Kept, Parameter>{trainable.at(b, run.begin)});
+      set(kept, FirstWeight<Kept>{state.kept(b, kept.begin, trainable)});
+      set({kept.end, run.end}, FirstParameter<Kept, Parameter>{trainable.at(b, kept.end)});
     });
-    sharding.for_each_run(b, true, parameters.held_frozen(b), [&](Tensor t, index_t first, Range run) {
+    sharding.for_each_run(b, true, frozen.held(b), [&](Tensor t, index_t first, Range run) {
       executor.from_host(
           run.size(), [&](index_t i) { return value(t, first + i); },
-          FirstParameter<Kept, Parameter>{parameters.at_frozen(b, run.begin)});
+          FirstParameter<Kept, Parameter>{frozen.at(b, run.begin)});
     });
   }
 }

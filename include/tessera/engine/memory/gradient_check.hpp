@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <tessera/core/math.hpp>
+#include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/layout/sharding.hpp>
 
 namespace tessera {
@@ -19,6 +20,8 @@ namespace tessera {
 template <class Executor, class Gradient>
 class GradientCheck {
  public:
+  using Array = FlatArray<Gradient, placement::replicated>;
+
   /// on: else nothing here does anything.
   GradientCheck(const Sharding& sharding, Executor& executor, bool on)
       : sharding_(&sharding), executor_(&executor), flat_(sharding.layout().is_flat()) {
@@ -26,13 +29,13 @@ class GradientCheck {
   }
 
   /// Bucket `b` is as it will be until the caller writes. Blocks.
-  void note(int b, std::span<const Gradient> all) {
+  void note(int b, const Array& all) {
     for_each(b, [&](Left& left, Range range, Tensor) { left = {executor_->digest(part(all, range)), true}; });
   }
 
   /// Bucket `b` is about to be cleared, or of that `unit`'s tensors. Blocks. Throws UsageError that names the first
   /// tensor (of a flat layout the range) that the caller wrote to and did not clear.
-  void require_unwritten(int b, std::span<const Gradient> all, Unit unit) {
+  void require_unwritten(int b, const Array& all, Unit unit) {
     for_each(b, [&](Left& left, Range range, Tensor t) {
       if (!left.known || !(flat_ || sharding_->layout().unit_of(t) == unit)) return;
       if (executor_->digest(part(all, range)) == left.digest) return;
@@ -53,9 +56,7 @@ class GradientCheck {
     bool known = false;
   };
 
-  static std::span<const Gradient> part(std::span<const Gradient> all, Range range) {
-    return all.subspan(to_size(range.begin), to_size(range.size()));
-  }
+  static std::span<const Gradient> part(const Array& all, Range range) { return all.span(range); }
 
   template <class Visit>
   void for_each(int b, Visit visit) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <tessera/core/math.hpp>
+#include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/gradient_slots.hpp>
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/engine/memory/views.hpp>
@@ -18,11 +19,13 @@ template <class Executor, class Gradient>
 class WholeGradients {
  public:
   using Event = typename Executor::Event;
+  using Array = FlatArray<Gradient, placement::replicated>;
 
-  WholeGradients(const Sharding& sharding, Executor& executor, const Plan& plan, std::span<Gradient> of_caller)
-      : sharding_(&sharding),
-        executor_(&executor),
+  WholeGradients(const Sharding& sharding, int rank, Executor& executor, const Plan& plan,
+                 std::span<Gradient> of_caller)
+      : executor_(&executor),
         storage_(executor, plan.gradients, of_caller),
+        array_(sharding.trainable(), rank, storage_.data()),
         sent_(to_size(sharding.buckets())) {}
 
   /// Room for bucket `b`, safe to write: peers have read what the last pass left there.
@@ -30,17 +33,18 @@ class WholeGradients {
     executor_->wait(sent_[to_size(b)]);
     return at(b);
   }
-  Gradient* at(int b) const noexcept { return storage_.data() + sharding_->bucket(b).trainable.begin; }
+  Gradient* at(int b) const noexcept { return array_.held_span(b).data(); }
   void sent(int b, const Event& reduced) { sent_[to_size(b)] = reduced; }
   void settle() { sent_.assign(sent_.size(), Event{}); }
   void drop() { settle(); }
 
   std::span<Gradient> all() const noexcept { return storage_.span(); }
+  const Array& array() const noexcept { return array_; }
 
  private:
-  const Sharding* sharding_;
   Executor* executor_;
   Storage<Executor, Gradient> storage_;
+  Array array_;
   std::vector<Event> sent_;
 };
 
@@ -50,7 +54,7 @@ class SlottedGradients {
  public:
   using Event = typename Executor::Event;
 
-  SlottedGradients(const Sharding& sharding, Executor& executor, const Plan& plan, std::span<Gradient>)
+  SlottedGradients(const Sharding& sharding, int, Executor& executor, const Plan& plan, std::span<Gradient>)
       : sharding_(&sharding),
         executor_(&executor),
         storage_(executor, plan.gradient_slots),

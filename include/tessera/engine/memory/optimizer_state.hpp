@@ -9,6 +9,7 @@
 #include <tessera/core/math.hpp>
 #include <tessera/engine/kernels/step_numbers.hpp>
 #include <tessera/engine/kernels/update.hpp>
+#include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/engine/memory/tensor_norms.hpp>
 #include <tessera/layout/sharding.hpp>
@@ -92,23 +93,21 @@ class OptimizerState {
   }
 
   /// What this rank updates of bucket `b`.
-  Range updated(int b) const {
-    return Stage::shards_state ? sharding_->trainable().owned(b, rank_) : sharding_->trainable().range(b);
-  }
+  Range updated(int b) const { return masters().held(b); }
 
   /// The weights from `place` on, which must be in updated(b).
   template <class Parameters>
-  Kept kept(int b, index_t place, Parameters& parameters) noexcept {
+  Kept kept(int b, index_t place, const Parameters& parameters) const noexcept {
     Kept kept;
     kept.parameter = parameters.at(b, place);
-    if constexpr (requires { kept.master; }) kept.master = master_.data() + offset(b, place);
+    if constexpr (requires { kept.master; }) kept.master = masters().at(b, place);
     kept.place = place;
     return kept;
   }
 
   /// Takes the parameters as they are for the weights: what is kept beside them follows.
   template <class Parameters>
-  void start_from(Parameters& parameters) {
+  void start_from(const Parameters& parameters) {
     if constexpr (requires(Kept kept) { kept.master; })
       for (int b = 0; b < sharding_->buckets(); ++b)
         for (const Segment& segment : segments_[to_size(b)]) {
@@ -126,24 +125,23 @@ class OptimizerState {
     Digest digest;
     if (sharding_->layout().frozen(t)) return digest.value();
     const Range place = sharding_->layout().place(t);
-    const auto add = [&](const auto* from) {
-      digest.add(static_cast<std::int64_t>(executor_->digest(std::span(from + place.begin, to_size(place.size())))));
+    const auto add = [&]<class T>(std::span<T> values) {
+      digest.add(static_cast<std::int64_t>(executor_->digest(std::span<const T>(values))));
     };
-    if constexpr (requires(Kept kept) { kept.master; }) add(master_.data());
-    for (std::size_t s = 0; s < state_floats<Rule>; ++s)
-      add(state_.data() + static_cast<index_t>(s) * member_elements_);
+    if constexpr (requires(Kept kept) { kept.master; }) add(masters().span(place));
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s) add(member(s).span(place));
     return digest.value();
   }
 
   /// Before the update of the first bucket: takes the norms of all tensors, over all ranks, if the rule needs them.
   /// step: what the collective is tagged with. Throws CommError.
-  template <class Reduce, class Parameters, class Queue, class Absent>
-  void measure(Reduce& reduce, Parameters& parameters, Queue& queue, Absent absent, index_t step) {
+  template <class Gradients, class Parameters, class Queue, class Absent>
+  void measure(const Gradients& gradients, const Parameters& parameters, Queue& queue, Absent absent, index_t step) {
     if constexpr (NeedsTensorNorms<Rule>) {
       norms_.clear();
       for (int b = 0; b < sharding_->buckets(); ++b)
         for (const Segment& segment : segments_[to_size(b)]) {
-          auto update = update_of(b, segment, reduce, parameters);
+          auto update = update_of(b, segment, gradients, parameters);
           const Unit unit = sharding_->layout().unit_of(segment.tensor);
           if (absent(unit)) leave_alone_if_absent(update, unit);
           const index_t n = segment.place.size();
@@ -161,10 +159,10 @@ class OptimizerState {
 
   /// One pass over bucket `b`, if the step is applied: unscale, rule, master, state, parameter. absent(unit): whether
   /// this rank had no gradient of the unit in this step; where no rank had one, the unit stays as it is.
-  template <class Reduce, class Parameters, class Absent>
-  void update(int b, Reduce& reduce, Parameters& parameters, Absent absent) {
+  template <class Gradients, class Parameters, class Absent>
+  void update(int b, const Gradients& gradients, const Parameters& parameters, Absent absent) {
     const auto run = [&](const Segment& segment, const Unit* unit) {
-      auto update = update_of(b, segment, reduce, parameters);
+      auto update = update_of(b, segment, gradients, parameters);
       if constexpr (NeedsTensorNorms<Rule>) update.norm = norms_.of(segment.tensor);
       if (unit) leave_alone_if_absent(update, *unit);
       executor_->for_each(segment.place.size(), update);
@@ -189,40 +187,41 @@ class OptimizerState {
 
   /// Makes bucket `b`'s parameters those of evaluation; what is trained stays as it is, beside them.
   template <class Parameters>
-  void begin_evaluation(int b, Parameters& parameters, const std::vector<Rule>& rules) {
+  void begin_evaluation(int b, const Parameters& parameters, const std::vector<Rule>& rules) {
     for (const Segment& segment : segments_[b]) {
       auto element = element_of(b, segment, parameters);
       element.rule = rules[to_size(segment.group)];
       executor_->for_each(segment.place.size(),
-                          BeginEvaluation<Rule, Precision>{element, trained_.data() + offset(b, segment.place.begin)});
+                          BeginEvaluation<Rule, Precision>{element, trained().at(b, segment.place.begin)});
     }
   }
 
   /// Makes them again those that are trained.
   template <class Parameters>
-  void end_evaluation(int b, Parameters& parameters) {
+  void end_evaluation(int b, const Parameters& parameters) {
     for (const Segment& segment : segments_[b]) {
       const index_t begin = segment.place.begin;
       executor_->for_each(segment.place.size(),
-                          EndEvaluation<Precision>{kept(b, begin, parameters), trained_.data() + offset(b, begin)});
+                          EndEvaluation<Precision>{kept(b, begin, parameters), trained().at(b, begin)});
     }
   }
 
  private:
   template <class Parameters>
-  FusedUpdate<Rule, Precision> element_of(int b, const Segment& segment, Parameters& parameters) {
+  FusedUpdate<Rule, Precision> element_of(int b, const Segment& segment, const Parameters& parameters) {
     const index_t begin = segment.place.begin;
     FusedUpdate<Rule, Precision> element;
     element.weight = kept(b, begin, parameters);
     for (std::size_t s = 0; s < state_floats<Rule>; ++s)
-      element.state[s] = state_.data() + static_cast<index_t>(s) * member_elements_ + offset(b, begin);
+      element.state[s] = member(s).at(b, begin);
     return element;
   }
 
-  template <class Reduce, class Parameters>
-  UpdateOfStep<Rule, Precision> update_of(int b, const Segment& segment, Reduce& reduce, Parameters& parameters) {
+  template <class Gradients, class Parameters>
+  UpdateOfStep<Rule, Precision> update_of(int b, const Segment& segment, const Gradients& gradients,
+                                          const Parameters& parameters) {
     auto element = element_of(b, segment, parameters);
-    element.gradient = reduce.at(b, segment.place.begin);
+    element.gradient = gradients.at(b, segment.place.begin);
     return {element, decision_->rule(segment.group), decision_->numbers(), nullptr, seed_};
   }
 
@@ -231,9 +230,15 @@ class OptimizerState {
     update.world = static_cast<std::uint64_t>(sharding_->world());
   }
 
-  index_t offset(int b, index_t place) const {
-    return Stage::shards_state ? sharding_->trainable().shard_begin(b) + place - updated(b).begin : place;
+  static constexpr Placement where = Stage::shards_state ? placement::world : placement::replicated;
+
+  FlatArray<typename Precision::Master, where> masters() const noexcept {
+    return {sharding_->trainable(), rank_, master_.data()};
   }
+  FlatArray<typename Precision::State, where> member(std::size_t s) const noexcept {
+    return {sharding_->trainable(), rank_, state_.data() + static_cast<index_t>(s) * member_elements_};
+  }
+  FlatArray<Parameter, where> trained() const noexcept { return {sharding_->trainable(), rank_, trained_.data()}; }
 
   const Sharding* sharding_;
   int rank_;

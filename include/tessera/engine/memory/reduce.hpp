@@ -26,6 +26,7 @@
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
+#include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/footprint.hpp>
 #include <tessera/engine/memory/gradient_check.hpp>
 #include <tessera/engine/memory/gradients.hpp>
@@ -48,6 +49,11 @@ class Reduce {
   /// The sum replaces the leaves in the caller's buffer, where it is whole and of the same type.
   static constexpr bool in_place = !Stage::shards_gradients && std::is_same_v<Gradient, Reduction>;
 
+  /// The sums: all of them at stage 0, else this rank's part, which in the caller's buffer stays where its leaves lay.
+  using Sums =
+      FlatArray<Reduction, in_place || !Stage::shards_state ? placement::replicated : placement::world>;
+  using PartialSums = FlatArray<float, placement::world>;
+
   /// Passes are added by backward.
   static constexpr bool in_place_passes = adds_passes<Stage>(Comm::ordered);
 
@@ -58,7 +64,7 @@ class Reduce {
         rank_(rank),
         executor_(&executor),
         queue_(&queue),
-        gradients_(sharding, executor, plan, of_caller),
+        gradients_(sharding, rank, executor, plan, of_caller),
         check_(sharding, executor, check_gradients && !Stage::shards_gradients),
         reduced_(executor, plan.reduced_gradients),
         partial_(executor, plan.partial_sums),
@@ -93,7 +99,7 @@ class Reduce {
       if (sharding_->layout().is_flat()) {
         for (int b = 0; b < sharding_->buckets(); ++b) {
           gradients_.open(b, Unit{0});
-          check_.require_unwritten(b, gradients_.all(), Unit{0});
+          check_.require_unwritten(b, gradients_.array(), Unit{0});
         }
         executor_->for_each(std::ssize(gradients_.all()), Zero<Gradient>{gradients_.all().data()});
       }
@@ -107,7 +113,7 @@ class Reduce {
     const Range range = sharding_->layout().trainable(unit);
     Gradient* const room = gradients_.open(b, unit) + (range.begin - bucket.begin);
     if (!zero || adding_) return room;
-    if constexpr (!Stage::shards_gradients) check_.require_unwritten(b, gradients_.all(), unit);
+    if constexpr (!Stage::shards_gradients) check_.require_unwritten(b, gradients_.array(), unit);
     executor_->for_each(min(round_up(range.end, block), bucket.end) - range.begin, Zero<Gradient>{room});
     return room;
   }
@@ -138,7 +144,7 @@ class Reduce {
     gradients_.sent(b, events_[to_size(b)]);
     if (!adds_here() && pass == last_pass_) share(b, step);
     if constexpr (!Stage::shards_gradients)
-      if (pass < last_pass_) check_.note(b, gradients_.all());  // only read until then
+      if (pass < last_pass_) check_.note(b, gradients_.array());  // only read until then
   }
 
   /// After the last pass: waits for bucket `b`, folds its partial sums and rounds them, once.
@@ -155,8 +161,7 @@ class Reduce {
     return own(b);
   }
 
-  /// Where the sum's element at `place` of the trainable space lies: anywhere at stage 0, in this rank's part else.
-  const Reduction* at(int b, index_t place) noexcept { return own(b).data() + (place - owned(b).begin); }
+  Sums sums() const noexcept { return {sharding_->trainable(), rank_, sums_data()}; }
 
   /// After the step has waited for all sums: nothing is on its way.
   void settle() {
@@ -175,7 +180,7 @@ class Reduce {
  private:
   void note_gradients() {
     if constexpr (!Stage::shards_gradients)
-      for (int b = 0; b < sharding_->buckets(); ++b) check_.note(b, gradients_.all());
+      for (int b = 0; b < sharding_->buckets(); ++b) check_.note(b, gradients_.array());
   }
 
   // Whether sums of several passes are added here, after a communicator without ordered sums.
@@ -213,19 +218,17 @@ class Reduce {
 
   Range owned(int b) const { return sharding_->trainable().owned(b, rank_); }
 
-  std::span<Reduction> own(int b) noexcept {
-    const std::size_t size = to_size(owned(b).size());
+  Reduction* sums_data() const noexcept {
     if constexpr (in_place)
-      return {gradients_.all().data() + owned(b).begin, size};
-    else if constexpr (Stage::shards_state)
-      return {reduced_.data() + sharding_->trainable().shard_begin(b), size};
+      return gradients_.all().data();
     else
-      return {reduced_.data() + owned(b).begin, size};
+      return reduced_.data();
   }
 
+  std::span<Reduction> own(int b) noexcept { return sums().owned_span(b); }
+
   std::span<float> level(int b, int l) noexcept {
-    return {partial_.data() + l * level_elements_ + sharding_->trainable().shard_begin(b),
-            static_cast<std::size_t>(owned(b).size())};
+    return PartialSums(sharding_->trainable(), rank_, partial_.data() + l * level_elements_).owned_span(b);
   }
 
   void merge(int b, int pass) {
@@ -254,8 +257,7 @@ class Reduce {
   // Stage 0 updates everything everywhere: the sum's parts go to all ranks, behind the reduction on the same queue.
   void share(int b, index_t step) {
     if constexpr (!Stage::shards_state) {
-      const Range range = sharding_->trainable().range(b);
-      const std::span<Reduction> all(own(b).data() - (owned(b).begin - range.begin), to_size(range.size()));
+      const std::span<Reduction> all = sums().held_span(b);
       events_[to_size(b)] =
           queue_->post(AllGather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
                                  bucket_tag("reduced gradients of bucket", *sharding_, b, step)),

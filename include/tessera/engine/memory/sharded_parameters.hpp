@@ -10,6 +10,7 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
+#include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/gathered_pool.hpp>
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/engine/memory/views.hpp>
@@ -21,14 +22,16 @@ class ShardedParameters {
  public:
   using Executor = typename Comm::Executor;
   using Queue = typename Comm::Queue;
+  using Array = FlatArray<Parameter, placement::world>;
 
   ShardedParameters(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan,
                     const Options& options, std::span<Parameter> of_caller)
       : sharding_(&sharding),
-        rank_(rank),
         executor_(&executor),
         queue_(&queue),
         shard_(executor, plan.parameters, of_caller),
+        trainable_(sharding.trainable(), rank, shard_.data()),
+        frozen_(sharding.frozen(), rank, shard_.data() + sharding.trainable().shard_elements()),
         gathered_(executor, plan.gathered_buckets),
         slot_elements_(plan.gathered_buckets.elements),
         pool_(sharding, plan.gathered_buckets.copies, options.prefetch) {}
@@ -86,13 +89,9 @@ class ShardedParameters {
     pool_.expire();
   }
 
-  /// Where the element at `place` of the trainable space lies, which must be in held(b).
-  Parameter* at(int b, index_t place) noexcept {
-    return shard_.data() + sharding_->trainable().shard_begin(b) + (place - held(b).begin);
-  }
-  Range held(int b) const { return sharding_->trainable().owned(b, rank_); }
-  Range held_frozen(int b) const { return sharding_->frozen().owned(b, rank_); }
-  Parameter* at_frozen(int b, index_t place) noexcept { return frozen_part(b) + (place - held_frozen(b).begin); }
+  /// This rank's shard of both spaces: the update writes the trainable ones.
+  const Array& trainable() const noexcept { return trainable_; }
+  const Array& frozen() const noexcept { return frozen_; }
 
   /// Nothing to send: the next forward gathers.
   void publish(int, index_t) noexcept {}
@@ -103,10 +102,6 @@ class ShardedParameters {
 
   static index_t frozen_begin(const Bucket& bucket) { return round_up(bucket.trainable.size(), block); }
 
-  Parameter* frozen_part(int b) noexcept {
-    return shard_.data() + sharding_->trainable().shard_elements() + sharding_->frozen().shard_begin(b);
-  }
-
   Parameter* room(const Slot& slot) noexcept { return gathered_.data() + pool_.index(slot) * slot_elements_; }
 
   // The slot was last read by compute that is already issued; `record` orders the gather after it. An earlier gather
@@ -116,26 +111,23 @@ class ShardedParameters {
     const int b = slot.bucket;
     const Bucket& bucket = sharding_->bucket(b);
     Parameter* base = room(slot);
-    const auto all_gather = [&](const Parameter* mine, const Partition& of, Range own, Parameter* to,
-                                const char* what) {
+    const auto all_gather = [&](std::span<const Parameter> mine, const Partition& of, Parameter* to, const char* what) {
       const Range range = of.range(b);
       if (range.empty()) return;
-      const std::span<const Parameter> in(mine, to_size(own.size()));
       const std::span<Parameter> out(to, to_size(range.size()));
       slot.ready =
-          queue_->post(AllGather(in, out, of.part(b), bucket_tag(what, *sharding_, b, 0)), executor_->record());
+          queue_->post(AllGather(mine, out, of.part(b), bucket_tag(what, *sharding_, b, 0)), executor_->record());
     };
-    all_gather(shard_.data() + sharding_->trainable().shard_begin(b), sharding_->trainable(), held(b), base,
-               "parameters of bucket");
-    all_gather(frozen_part(b), sharding_->frozen(), held_frozen(b), base + frozen_begin(bucket),
-               "frozen parameters of bucket");
+    all_gather(trainable_.held_span(b), sharding_->trainable(), base, "parameters of bucket");
+    all_gather(frozen_.held_span(b), sharding_->frozen(), base + frozen_begin(bucket), "frozen parameters of bucket");
   }
 
   const Sharding* sharding_;
-  int rank_;
   Executor* executor_;
   Queue* queue_;
   Storage<Executor, Parameter> shard_;
+  Array trainable_;
+  Array frozen_;
   Storage<Executor, Parameter> gathered_;
   index_t slot_elements_;
   Pool pool_;

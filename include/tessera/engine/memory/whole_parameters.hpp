@@ -8,6 +8,7 @@
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
+#include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/engine/memory/views.hpp>
 
@@ -18,37 +19,38 @@ class WholeParameters {
  public:
   using Executor = typename Comm::Executor;
   using Queue = typename Comm::Queue;
+  using Array = FlatArray<Parameter, placement::replicated>;
 
   WholeParameters(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan,
                   const Options&, std::span<Parameter> of_caller)
       : sharding_(&sharding),
-        rank_(rank),
         executor_(&executor),
         queue_(&queue),
         storage_(executor, plan.parameters, of_caller),
+        trainable_(sharding.trainable(), rank, storage_.data()),
+        frozen_(sharding.frozen(), rank, storage_.data() + sharding.layout().frozen_begin()),
         gathered_(to_size(sharding.buckets())) {}
 
   /// Waits until what the last step made of the unit has come from all ranks.
   Weights<Parameter> gather(Unit unit) {
     const Layout& layout = sharding_->layout();
-    executor_->wait(gathered_[to_size(sharding_->bucket_of(unit))]);
-    const Parameter* whole = storage_.data();
-    return {
-        {layout, unit, whole + layout.trainable(unit).begin, whole + layout.frozen_begin() + layout.frozen(unit).begin},
-        nullptr};
+    const int b = sharding_->bucket_of(unit);
+    executor_->wait(gathered_[to_size(b)]);
+    return {{layout, unit, trainable_.at(b, layout.trainable(unit).begin), frozen_.at(b, layout.frozen(unit).begin)},
+            nullptr};
   }
 
   /// The same by range, for a flat layout.
   std::span<const Parameter> gather(Range range) {
     for (const int b : sharding_->buckets_of(range)) executor_->wait(gathered_[to_size(b)]);
-    return std::span<const Parameter>(storage_.span()).subspan(to_size(range.begin), to_size(range.size()));
+    return trainable_.span(range);
   }
 
   /// The tensor, when what the last step made of it has come.
   std::span<const Parameter> tensor(Tensor t) {
     const Layout& layout = sharding_->layout();
     executor_->wait(gathered_[to_size(sharding_->bucket_of(layout.unit_of(t)))]);
-    return std::span<const Parameter>(storage_.span()).subspan(to_size(layout.offset(t)), to_size(layout.elements(t)));
+    return (layout.frozen(t) ? frozen_ : trainable_).span(layout.place(t));
   }
 
   void begin_forward() noexcept {}
@@ -68,23 +70,16 @@ class WholeParameters {
   /// Peers read this rank's parts until the gathers of the last step have ended: only then may they be written.
   void before_update() { finish(); }
 
-  /// Where the update writes the element at `place` of the trainable space.
-  Parameter* at(int, index_t place) noexcept { return storage_.data() + place; }
-  /// All of the frozen space that this rank holds of bucket `b`, and where it lies.
-  Range held_frozen(int b) const { return sharding_->bucket(b).frozen; }
-  Parameter* at_frozen(int, index_t place) noexcept {
-    return storage_.data() + sharding_->layout().frozen_begin() + place;
-  }
-  Range held(int b) const { return sharding_->bucket(b).trainable; }
+  /// The parameters of both spaces: the update writes the trainable ones.
+  const Array& trainable() const noexcept { return trainable_; }
+  const Array& frozen() const noexcept { return frozen_; }
 
   /// Sends this rank's updated part of bucket `b` and brings in the others'.
   void publish(int b, index_t step) {
     if constexpr (shards_state) {
-      const Range range = sharding_->trainable().range(b);
-      if (range.empty()) return;
-      const Range own = sharding_->trainable().owned(b, rank_);
-      const std::span<Parameter> all = storage_.span().subspan(to_size(range.begin), to_size(range.size()));
-      const std::span<const Parameter> mine = all.subspan(to_size(own.begin - range.begin), to_size(own.size()));
+      if (trainable_.held(b).empty()) return;
+      const std::span<Parameter> all = trainable_.held_span(b);
+      const std::span<const Parameter> mine = trainable_.owned_span(b);
       gathered_[to_size(b)] = queue_->post(
           AllGather(mine, all, sharding_->trainable().part(b), bucket_tag("parameters of bucket", *sharding_, b, step)),
           executor_->record());
@@ -93,10 +88,11 @@ class WholeParameters {
 
  private:
   const Sharding* sharding_;
-  int rank_;
   Executor* executor_;
   Queue* queue_;
   Storage<Executor, Parameter> storage_;
+  Array trainable_;
+  Array frozen_;
   std::vector<typename Executor::Event> gathered_;
 };
 

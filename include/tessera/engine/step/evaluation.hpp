@@ -28,9 +28,9 @@ class Evaluation {
       parameters.before_update();
       for (int b = 0; b < sharding.buckets(); ++b)
         if (evaluation)
-          state.begin_evaluation(b, parameters, rules);
+          state.begin_evaluation(b, parameters.trainable(), rules);
         else
-          state.end_evaluation(b, parameters);
+          state.end_evaluation(b, parameters.trainable());
     }
     open_ = evaluation;
     ++changes_;
