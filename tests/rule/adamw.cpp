@@ -14,8 +14,8 @@ TEST_CASE("the first step of AdamW moves by the learning rate against the gradie
   for (const float gradient : {-7.0f, 0.02f}) {
     AdamW::State state{};
     CHECK(rule(1.0f, gradient, state, rule.scalars(1)) == doctest::Approx(1 - std::copysign(0.001, gradient)).epsilon(1e-6));
-    CHECK(state.m == doctest::Approx(0.1 * gradient));
-    CHECK(state.v == doctest::Approx(0.001 * gradient * gradient));
+    CHECK(state.exp_avg == doctest::Approx(0.1 * gradient));
+    CHECK(state.exp_avg_sq == doctest::Approx(0.001 * gradient * gradient));
   }
 }
 

@@ -14,22 +14,22 @@ TEST_CASE("the first step of AMSGrad moves by the learning rate against the grad
   for (const float gradient : {-7.0f, 0.02f}) {
     AMSGrad::State state{};
     CHECK(rule(1.0f, gradient, state, rule.scalars(1)) == doctest::Approx(1 - std::copysign(0.001, gradient)).epsilon(1e-6));
-    CHECK(state.m == doctest::Approx(0.1 * gradient));
-    CHECK(state.v == doctest::Approx(0.001 * gradient * gradient));
-    CHECK(state.v_max == state.v);
+    CHECK(state.exp_avg == doctest::Approx(0.1 * gradient));
+    CHECK(state.exp_avg_sq == doctest::Approx(0.001 * gradient * gradient));
+    CHECK(state.max_exp_avg_sq == state.exp_avg_sq);
   }
 }
 
 TEST_CASE("AMSGrad divides by the largest second moment so far, which a small gradient does not lower") {
   const AMSGrad rule{.lr = 1, .beta1 = 0, .beta2 = 0.5, .epsilon = 0};
-  AMSGrad::State state{.m = 0, .v = 8, .v_max = 64};
+  AMSGrad::State state{.exp_avg = 0, .exp_avg_sq = 8, .max_exp_avg_sq = 64};
   const AMSGrad::Scalars late = rule.scalars(1000);
   CHECK(rule(0.0f, 2.0f, state, late) == -2.0f / 8);
-  CHECK(state.v == 6.0f);
-  CHECK(state.v_max == 64.0f);
+  CHECK(state.exp_avg_sq == 6.0f);
+  CHECK(state.max_exp_avg_sq == 64.0f);
   CHECK(rule(0.0f, 32.0f, state, late) == doctest::Approx(-32 / std::sqrt(515.0)));
-  CHECK(state.v == 515.0f);
-  CHECK(state.v_max == 515.0f);
+  CHECK(state.exp_avg_sq == 515.0f);
+  CHECK(state.max_exp_avg_sq == 515.0f);
 }
 
 TEST_CASE("weight decay of AMSGrad is part of the gradient, whose size then does not matter") {

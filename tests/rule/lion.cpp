@@ -16,16 +16,16 @@ TEST_CASE("Lion moves by the learning rate against the sign of what it interpola
     Lion::State state{};
     const float sign = gradient > 0 ? 1.0f : gradient < 0 ? -1.0f : 0.0f;
     CHECK(rule(1.0f, gradient, state, rule.scalars(1)) == 1 - 0.25f * sign);
-    CHECK(state.m == 0.25f * gradient);
+    CHECK(state.exp_avg == 0.25f * gradient);
   }
 }
 
 TEST_CASE("Lion's sign is taken with beta1 before its momentum moves on with beta2") {
   const Lion rule{.lr = 0.25, .beta1 = 0.5, .beta2 = 0.75};
-  Lion::State state{.m = 4};
+  Lion::State state{.exp_avg = 4};
   CHECK(rule(1.0f, -3.0f, state, rule.scalars(7)) == 0.75f);  // 0.5 * 4 - 0.5 * 3 is above 0
-  CHECK(state.m == 0.75f * 4 - 0.25f * 3);
-  state = {.m = 4};
+  CHECK(state.exp_avg == 0.75f * 4 - 0.25f * 3);
+  state = {.exp_avg = 4};
   CHECK(rule(1.0f, -5.0f, state, rule.scalars(7)) == 1.25f);
 }
 
@@ -33,7 +33,7 @@ TEST_CASE("weight decay of Lion shrinks the weight apart from the gradient") {
   const Lion rule{.lr = 0.5, .weight_decay = 0.5};
   Lion::State state{};
   CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == 1.5f);
-  CHECK(state.m == 0.0f);
+  CHECK(state.exp_avg == 0.0f);
 }
 
 // PyTorch has no Lion. A c near 0 may have the other sign in float32: with these gradients none comes near.
@@ -53,7 +53,7 @@ TEST_CASE("Lion follows algorithm 2 of Chen et al. in float64 for 100 steps") {
         m = 0.99 * m + (1 - 0.99) * gradient;
       }
       CHECK(std::fabs(weight - expected) <= 16 * std::ldexp(1.0, -23));  // the most seen is 9.4; a wrong sign is 0.02
-      CHECK(std::fabs(state.m - m) <= std::ldexp(1.0, -23));
+      CHECK(std::fabs(state.exp_avg - m) <= std::ldexp(1.0, -23));
     }
   }
 }

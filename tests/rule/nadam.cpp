@@ -16,15 +16,15 @@ TEST_CASE("NAdam steps by the gradient and by the momentum to come, each over it
   // mu is always 0.5 (1 - 0.5) = 0.25; the products are 0.25 and 0.0625; the corrected v is g^2.
   const float moved = rule(1.0f, -8.0f, state, rule.scalars(1));
   CHECK(moved == doctest::Approx(1 + 0.5 * (0.75 / 0.75 + 0.25 / 0.9375 * 0.5)));
-  CHECK(state.m == -4.0f);
-  CHECK(state.v == 16.0f);
+  CHECK(state.exp_avg == -4.0f);
+  CHECK(state.exp_avg_sq == 16.0f);
 }
 
 TEST_CASE("weight decay of NAdam is part of the gradient") {
   const NAdam decayed{.lr = 0.1, .weight_decay = 0.5}, plain{.lr = 0.1};
   NAdam::State a{}, b{};
   CHECK(decayed(2.0f, 0.25f, a, decayed.scalars(1)) == plain(2.0f, 1.25f, b, plain.scalars(1)));
-  CHECK(a.m == b.m);
+  CHECK(a.exp_avg == b.exp_avg);
 }
 
 TEST_CASE("NAdam's product of momenta is that of every step so far, however it is cut short") {

@@ -14,10 +14,10 @@ TEST_CASE("RAdam's first steps go by the momentum alone, whatever the size of th
   const RAdam rule{.lr = 0.5, .epsilon = 1};
   for (int t = 1; t <= 5; ++t) {
     CAPTURE(t);
-    RAdam::State state{.m = 0.0f, .v = 100.0f};
+    RAdam::State state{.exp_avg = 0.0f, .exp_avg_sq = 100.0f};
     const double m = 0.1 * 3;
     CHECK(rule(1.0f, 3.0f, state, rule.scalars(t)) == doctest::Approx(1 - 0.5 * m / (1 - std::pow(0.9, t))));
-    CHECK(state.v == doctest::Approx(99.9 + 0.001 * 9));
+    CHECK(state.exp_avg_sq == doctest::Approx(99.9 + 0.001 * 9));
   }
 }
 
@@ -50,7 +50,7 @@ TEST_CASE("weight decay of RAdam is part of the gradient") {
   const RAdam rule{.lr = 0.1, .weight_decay = 0.5};
   RAdam::State state{};
   CHECK(rule(2.0f, 1.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.1 * 2));
-  CHECK(state.m == doctest::Approx(0.2));
+  CHECK(state.exp_avg == doctest::Approx(0.2));
 }
 
 TEST_CASE("every setting of RAdam has the bits of the serial reference") {

@@ -33,7 +33,7 @@ TEST_CASE("ScheduleFreeAdamW's first step is its average: what is trained and wh
 
 TEST_CASE("the weight that is evaluated lies 1 - beta1 of the way behind") {
   const ScheduleFreeAdamW rule{.beta1 = 0.75};
-  const ScheduleFreeAdamW::State state{.ahead = 8, .v = 1};
+  const ScheduleFreeAdamW::State state{.ahead = 8, .exp_avg_sq = 1};
   CHECK(rule.to_evaluation(5.0f, state) == 3.0f);
 }
 

@@ -26,10 +26,10 @@ struct AdamW {
   static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay"};
 
   struct State {
-    float m;
-    float v;
+    float exp_avg;
+    float exp_avg_sq;
   };
-  static constexpr std::array<const char*, 2> state_names{"m", "v"};
+  static constexpr std::array<const char*, 2> state_names{"exp_avg", "exp_avg_sq"};
 
   struct Scalars {
     float shrink;
@@ -54,9 +54,9 @@ struct AdamW {
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
                                                     const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
-    state.m = state.m + s.one_minus_beta1 * (gradient - state.m);
-    state.v = s.beta2 * state.v + s.one_minus_beta2 * gradient * gradient;
-    return weight * s.shrink - s.step_size * state.m / (::sqrtf(state.v) + s.epsilon);
+    state.exp_avg = state.exp_avg + s.one_minus_beta1 * (gradient - state.exp_avg);
+    state.exp_avg_sq = s.beta2 * state.exp_avg_sq + s.one_minus_beta2 * gradient * gradient;
+    return weight * s.shrink - s.step_size * state.exp_avg / (::sqrtf(state.exp_avg_sq) + s.epsilon);
   }
 
   /// Throws OptionError.

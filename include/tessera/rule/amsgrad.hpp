@@ -26,11 +26,11 @@ struct AMSGrad {
   static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay"};
 
   struct State {
-    float m;
-    float v;
-    float v_max;
+    float exp_avg;
+    float exp_avg_sq;
+    float max_exp_avg_sq;
   };
-  static constexpr std::array<const char*, 3> state_names{"m", "v", "v_max"};
+  static constexpr std::array<const char*, 3> state_names{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
 
   struct Scalars {
     float weight_decay;
@@ -56,10 +56,10 @@ struct AMSGrad {
                                                     const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
     const float g = gradient + s.weight_decay * weight;
-    state.m = state.m + s.one_minus_beta1 * (g - state.m);
-    state.v = s.beta2 * state.v + s.one_minus_beta2 * g * g;
-    state.v_max = max(state.v_max, state.v);
-    return weight - s.step_size * state.m / (::sqrtf(state.v_max) + s.epsilon);
+    state.exp_avg = state.exp_avg + s.one_minus_beta1 * (g - state.exp_avg);
+    state.exp_avg_sq = s.beta2 * state.exp_avg_sq + s.one_minus_beta2 * g * g;
+    state.max_exp_avg_sq = max(state.max_exp_avg_sq, state.exp_avg_sq);
+    return weight - s.step_size * state.exp_avg / (::sqrtf(state.max_exp_avg_sq) + s.epsilon);
   }
 
   /// Throws OptionError.

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -39,7 +40,8 @@ concept PlainFloats = std::is_aggregate_v<T> && std::is_trivially_copyable_v<T> 
                                                   std::make_index_sequence<rule_state::floats<T>>{})));
 
 /// An optimizer as Sharded takes it: an aggregate of hyperparameters with
-///   State        plain floats that an element keeps between steps, zero before the first; state_names names each
+///   State        plain floats that an element keeps between steps, zero before the first; state_names names each, as
+///                torch.optim does where it has the rule: checkpoints know the arrays by these names
 ///   Scalars      plain floats that depend on the hyperparameters and the step alone
 ///   scalars(step)     computes them, once a step; the first step is 1; a skipped step is not counted
 ///   (weight, gradient, state, scalars)   the new weight; never throws; gradient is unscaled, averaged, clipped, finite
@@ -91,6 +93,19 @@ concept ChecksChange = UpdateRule<R> && requires(const R& rule) {
 /// How many floats a rule keeps an element.
 template <class Rule>
 inline constexpr std::size_t state_floats = rule_state::floats<typename Rule::State>;
+
+/// Whether a rule's state_names differ from each other and from the other arrays that an optimizer keeps.
+template <class Rule>
+constexpr bool has_distinct_state_names() {
+  constexpr auto& names = Rule::state_names;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const std::string_view name = names[i];
+    if (name == "parameter" || name == "master" || name == "trained") return false;
+    for (std::size_t k = 0; k < i; ++k)
+      if (name == names[k]) return false;
+  }
+  return true;
+}
 
 /// For a rule's validate(): throws OptionError unless `good`. A comparison with NaN is false, so write what must hold.
 inline void require_option(bool good, const char* rule, const char* field, double value, const char* range) {

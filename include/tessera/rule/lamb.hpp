@@ -25,10 +25,10 @@ struct Lamb {
   static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay"};
 
   struct State {
-    float m;
-    float v;
+    float exp_avg;
+    float exp_avg_sq;
   };
-  static constexpr std::array<const char*, 2> state_names{"m", "v"};
+  static constexpr std::array<const char*, 2> state_names{"exp_avg", "exp_avg_sq"};
 
   struct Scalars {
     float weight_decay;
@@ -56,8 +56,8 @@ struct Lamb {
   TESSERA_HD TESSERA_ALWAYS_INLINE float norm_input(float weight, float gradient, State& state,
                                                   const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
-    state.m = state.m + s.one_minus_beta1 * (gradient - state.m);
-    state.v = s.beta2 * state.v + s.one_minus_beta2 * gradient * gradient;
+    state.exp_avg = state.exp_avg + s.one_minus_beta1 * (gradient - state.exp_avg);
+    state.exp_avg_sq = s.beta2 * state.exp_avg_sq + s.one_minus_beta2 * gradient * gradient;
     return direction(weight, state, s);
   }
 
@@ -84,7 +84,7 @@ struct Lamb {
  private:
   TESSERA_HD TESSERA_ALWAYS_INLINE static float direction(float weight, const State& state, const Scalars& s) noexcept {
     TESSERA_ROUND_EACH_OPERATION
-    return s.momentum_size * state.m / (::sqrtf(state.v) + s.epsilon) + s.weight_decay * weight;
+    return s.momentum_size * state.exp_avg / (::sqrtf(state.exp_avg_sq) + s.epsilon) + s.weight_decay * weight;
   }
 };
 

@@ -22,9 +22,9 @@ struct Lars {
   static constexpr std::array hyperparameter_names{"lr", "momentum", "weight_decay", "trust_coefficient"};
 
   struct State {
-    float b;
+    float momentum_buffer;
   };
-  static constexpr std::array<const char*, 1> state_names{"b"};
+  static constexpr std::array<const char*, 1> state_names{"momentum_buffer"};
 
   struct Scalars {
     float momentum;
@@ -52,8 +52,8 @@ struct Lars {
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
                                                     const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
-    state.b = s.momentum * state.b + s.rate * (gradient + s.weight_decay * weight);
-    return weight - state.b;
+    state.momentum_buffer = s.momentum * state.momentum_buffer + s.rate * (gradient + s.weight_decay * weight);
+    return weight - state.momentum_buffer;
   }
 
   /// Throws OptionError.

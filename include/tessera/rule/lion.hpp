@@ -23,9 +23,9 @@ struct Lion {
   static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "weight_decay"};
 
   struct State {
-    float m;
+    float exp_avg;
   };
-  static constexpr std::array<const char*, 1> state_names{"m"};
+  static constexpr std::array<const char*, 1> state_names{"exp_avg"};
 
   struct Scalars {
     float shrink;
@@ -48,9 +48,9 @@ struct Lion {
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
                                                     const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
-    const float c = s.beta1 * state.m + s.one_minus_beta1 * gradient;
+    const float c = s.beta1 * state.exp_avg + s.one_minus_beta1 * gradient;
     const float sign = static_cast<float>((c > 0) - (c < 0));
-    state.m = s.beta2 * state.m + s.one_minus_beta2 * gradient;
+    state.exp_avg = s.beta2 * state.exp_avg + s.one_minus_beta2 * gradient;
     return weight * s.shrink - s.lr * sign;
   }
 

@@ -27,10 +27,10 @@ struct RAdam {
   static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay"};
 
   struct State {
-    float m;
-    float v;
+    float exp_avg;
+    float exp_avg_sq;
   };
-  static constexpr std::array<const char*, 2> state_names{"m", "v"};
+  static constexpr std::array<const char*, 2> state_names{"exp_avg", "exp_avg_sq"};
 
   struct Scalars {
     float weight_decay;
@@ -65,9 +65,9 @@ struct RAdam {
                                                     const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
     const float g = gradient + s.weight_decay * weight;
-    state.m = state.m + s.one_minus_beta1 * (g - state.m);
-    state.v = s.beta2 * state.v + s.one_minus_beta2 * g * g;
-    return weight - s.step_size * state.m / (s.root * ::sqrtf(state.v) + s.plain);
+    state.exp_avg = state.exp_avg + s.one_minus_beta1 * (g - state.exp_avg);
+    state.exp_avg_sq = s.beta2 * state.exp_avg_sq + s.one_minus_beta2 * g * g;
+    return weight - s.step_size * state.exp_avg / (s.root * ::sqrtf(state.exp_avg_sq) + s.plain);
   }
 
   /// Throws OptionError.

@@ -39,9 +39,9 @@ struct ScheduleFreeAdamW {
 
   struct State {
     float ahead;
-    float v;
+    float exp_avg_sq;
   };
-  static constexpr std::array<const char*, 2> state_names{"ahead", "v"};
+  static constexpr std::array<const char*, 2> state_names{"ahead", "exp_avg_sq"};
 
   struct Scalars {
     float beta1;
@@ -69,8 +69,8 @@ struct ScheduleFreeAdamW {
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
                                                     const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
-    state.v = s.beta2 * state.v + s.one_minus_beta2 * gradient * gradient;
-    const float move = s.step_size * (gradient / (::sqrtf(state.v) + s.epsilon) + s.weight_decay * weight);
+    state.exp_avg_sq = s.beta2 * state.exp_avg_sq + s.one_minus_beta2 * gradient * gradient;
+    const float move = s.step_size * (gradient / (::sqrtf(state.exp_avg_sq) + s.epsilon) + s.weight_decay * weight);
     const float ahead = s.left_ahead * (state.ahead - move);
     const float next = weight + (s.beta1 * (state.ahead - ahead) - move);
     state.ahead = ahead;

@@ -15,6 +15,9 @@ template <class Rule, class Stage, class Precision, class Comm>
 class Composition {
   static_assert(UpdateRule<Rule>,
                 "Sharded<Rule, Stage, Precision, Comm>: the first argument must be an update rule, such as Adam");
+  static_assert(has_distinct_state_names<Rule>(),
+                "Sharded<Rule, Stage, Precision, Comm>: the rule's state_names must differ from each other, and from "
+                "'parameter', 'master' and 'trained', which are the names of other arrays");
   static_assert(StagePolicy<Stage>,
                 "Sharded<Rule, Stage, Precision, Comm>: the second argument must be a stage, Stage0 to Stage3; sharded "
                 "parameters need sharded gradients, and those need sharded state");
