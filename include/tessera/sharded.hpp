@@ -15,6 +15,7 @@
 #include <tessera/engine/build/between_steps.hpp>
 #include <tessera/engine/build/composition.hpp>
 #include <tessera/engine/build/construction.hpp>
+#include <tessera/engine/step/control_state.hpp>
 #include <tessera/engine/step/evaluation.hpp>
 #include <tessera/engine/step/gather_progress.hpp>
 #include <tessera/engine/memory/optimizer_state.hpp>
@@ -36,7 +37,7 @@ namespace tessera {
 /// Source: Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models".
 template <class Rule, class Stage, class Precision = Fp32, class Comm = Local>
 class Sharded : public Composition<Rule, Stage, Precision, Comm>,
-                public BetweenSteps<Sharded<Rule, Stage, Precision, Comm>> {
+                public BetweenSteps<Sharded<Rule, Stage, Precision, Comm>, ControlState<Rule>> {
   using Composition = tessera::Composition<Rule, Stage, Precision, Comm>;
 
  public:
@@ -203,7 +204,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
   static constexpr bool trades_weights = HasEvaluationWeights<Rule>;
 
   friend Pass;
-  friend BetweenSteps<Sharded>;
+  friend BetweenSteps<Sharded, ControlState<Rule>>;
 
   using Reduction = Reduce<Comm, Stage, Precision>;
   using Decision = StepDecision<Rule, Executor>;

@@ -98,6 +98,11 @@ class Training {
   /// What the executor computes of each unit comes late from now on, and so does the step.
   void compute_late(void (*late)(Executor&)) { late_compute_ = late; }
 
+  /// So many steps were done elsewhere.
+  void skip_steps(index_t steps) {
+    for (index_t i = 0; i < steps; ++i) executor_.once(Increment{step_.span().data()});
+  }
+
   /// Everything of a step. Nothing of it waits for the executor.
   auto step() {
     for (int pass = 0; pass < passes_; ++pass) run_pass(index_t{pass} * world_ + rank_);

@@ -4,8 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <map>
+#include <mutex>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -194,6 +198,82 @@ TEST_CASE("compute that is late changes no bit") {
   CHECK(with_late_compute<Stage1>() == on_device<AdamW, Stage1, Fp16>(2));
   CHECK(with_late_compute<Stage2>() == on_device<AdamW, Stage2, Fp16>(2));
   CHECK(with_late_compute<Stage3>() == on_device<AdamW, Stage3, Fp16>(2));
+}
+
+// Bytes of each array of each tensor, and what decides the next step, as one world of devices leaves them to another.
+struct Saved {
+  std::mutex mutex;
+  std::map<std::string, std::vector<char>> tensors;
+  ControlState<AdamW> control;
+};
+
+template <class Stage>
+Trained train_and_save(int world, index_t first, index_t last, Saved* from, Saved* to) {
+  Trained rank_0;
+  run_cuda_ranks(
+      world,
+      [&](CudaLocal& comm) {
+        using Optimizer = Sharded<AdamW, Stage, Fp16, CudaLocal>;
+        Optimizer optimizer(comm, testing::ragged_layout(), {}, {AdamW{}, AdamW{}},
+                            {.micro_batches = micro_batches / world,
+                             .bucket_bytes = 1000,
+                             .loss_scale = {.initial = 256, .growth_interval = 2, .hysteresis = 1}});
+        Cuda executor = comm.executor();
+        testing::Training training(optimizer, executor, comm.rank(), world, micro_batches / world, broken_step);
+        const auto bytes_of = [&](const auto& slice, std::map<std::string, std::vector<char>>& tensors) {
+          auto& bytes = tensors[optimizer.layout().name(slice.tensor) + "/" + slice.array];
+          bytes.resize(to_size(optimizer.layout().elements(slice.tensor)) * sizeof(slice.elements[0]));
+          return bytes.data() + to_size(slice.first) * sizeof(slice.elements[0]);
+        };
+        if (from) {
+          optimizer.set_control_state(from->control);
+          optimizer.load_slices([&](auto slice) {
+            using T = typename decltype(slice)::Element;
+            const std::scoped_lock lock(from->mutex);
+            std::vector<T> host(slice.elements.size());
+            std::memcpy(host.data(), bytes_of(slice, from->tensors), slice.elements.size_bytes());
+            executor.upload(slice.elements, static_cast<const T*>(host.data()));
+          });
+          training.skip_steps(first);
+        } else {
+          optimizer.initialize(testing::made_up_weight);
+        }
+        for (index_t s = first; s < last; ++s) training.note(training.step());
+        if (to) {
+          optimizer.for_each_owned_slice([&](auto slice) {
+            using T = std::remove_const_t<typename decltype(slice)::Element>;
+            std::vector<T> host(slice.elements.size());
+            executor.download(slice.elements, host.data());
+            const std::scoped_lock lock(to->mutex);
+            std::memcpy(bytes_of(slice, to->tensors), host.data(), slice.elements.size_bytes());
+          });
+          const auto control = optimizer.control_state();
+          const std::scoped_lock lock(to->mutex);
+          to->control = control;
+        }
+        const Trained mine = training.end();
+        if (comm.rank() == 0) rank_0 = mine;
+      },
+      {.devices = {0}});
+  return rank_0;
+}
+
+TEST_CASE("what one stage and world of devices saved, another goes on with as if nothing had been") {
+  const Trained undisturbed = train_and_save<Stage1>(2, 0, steps, nullptr, nullptr);
+  const auto behind = [](const auto& all, index_t first) {
+    return std::remove_cvref_t<decltype(all)>(all.begin() + first, all.end());
+  };
+  for (const index_t step : {1, 3}) {
+    CAPTURE(step);
+    Saved saved;
+    train_and_save<Stage3>(4, 0, step, nullptr, &saved);
+    CHECK(saved.control.steps == (step == 3 ? 2 : 1));
+    const Trained resumed = train_and_save<Stage0>(1, step, steps, &saved, nullptr);
+    CHECK(resumed.parameters == undisturbed.parameters);
+    CHECK(resumed.norms == behind(undisturbed.norms, step));
+    CHECK(resumed.scales == behind(undisturbed.scales, step));
+    CHECK(resumed.applied == behind(undisturbed.applied, step));
+  }
 }
 
 struct SetToOne {

@@ -1,7 +1,9 @@
 // The calls between steps: they bring weights in from outside, say how many micro-batches a step has, trade weights for
-// evaluation, or wait until they are there.
+// evaluation, wait until they are there, and read and set all that a run goes on from.
 // Where ranks' weights differ, none have come in.
 #pragma once
+
+#include <exception>
 
 #include <tessera/engine/build/construction.hpp>
 #include <tessera/engine/build/initialize.hpp>
@@ -9,8 +11,8 @@
 
 namespace tessera {
 
-/// A base of Optimizer: Sharded.
-template <class Optimizer>
+/// A base of Optimizer: Sharded. Control: its ControlState.
+template <class Optimizer, class Control>
 class BetweenSteps {
  public:
   /// Sets every weight that this rank holds to value(tensor, i), i counting the tensor's elements row-major. `value` is
@@ -77,6 +79,90 @@ class BetweenSteps {
   }
   void end_evaluation() { set_evaluation("end_evaluation", false); }
 
+  /// Calls visit(slice), a TensorSlice, for all that this rank holds of what lasts from step to step: the array's name
+  /// ("parameter", "master", those of Rule::state_names, during evaluation "trained"), the tensor, and its elements, to
+  /// be read. On an asynchronous executor they lie in device memory, complete for work given to its stream from now on.
+  /// Blocks as finish() does at stages 0 to 2. Throws UsageError in the middle of a step or before the first weights.
+  template <class Visit>
+  void for_each_held_slice(Visit visit) {
+    require_weights_between_steps("for_each_held_slice");
+    optimizer().guarded([&] { optimizer().parameters_.before_read(); });
+    walk<false>(false, visit);
+  }
+  /// The same for what this rank owns: of all ranks, exactly one has each element. Never blocks.
+  template <class Visit>
+  void for_each_owned_slice(Visit visit) {
+    require_weights_between_steps("for_each_owned_slice");
+    walk<false>(true, visit);
+  }
+
+  /// Calls load(slice) for every slice that for_each_held_slice() has, to set its elements; then the weights have come
+  /// in. Call set_control_state() before: it says whether there is a "trained" array. What `load` throws is thrown here,
+  /// and PeerError on the other ranks; then there are no weights. Blocks until all ranks have come. Throws UsageError in
+  /// the middle of a step, and AgreementError on every rank where ranks load what differs.
+  template <class Load>
+  void load_slices(Load load) {
+    Optimizer& of = optimizer();
+    of.progress_.require_between_steps("load_slices");
+    bring_in([&](index_t step) {
+      of.weights_.bring_in();
+      of.decision_.forget_weights();
+      std::exception_ptr problem;
+      try {
+        walk<true>(false, load);
+      } catch (...) {
+        problem = std::current_exception();
+      }
+      of.weight_check_.loaded(problem != nullptr, step, of.parameters_, of.state_, of.evaluation_.open());
+      if (!problem) return;
+      of.drop_step();  // as the others do
+      std::rethrow_exception(problem);
+    });
+  }
+
+  /// All that decides the next step beside the arrays and what begin_step() says. Blocks on an asynchronous executor.
+  /// Throws UsageError in the middle of a step, and AgreementError where ranks differed in the last one.
+  Control control_state() {
+    Optimizer& of = optimizer();
+    of.progress_.require_between_steps("control_state");
+    Control state;
+    of.decision_.read(state);
+    of.guarded([&] { of.decision_.raise_difference(of.progress_.steps() - 1); });
+    state.attempts = of.progress_.steps();
+    state.evaluation_changes = of.evaluation_.changes();
+    state.seed = of.options_.seed;
+    state.clip_norm = of.options_.clip_norm;
+    state.rules = of.rules_;
+    state.first_rules = of.first_rules_;
+    return state;
+  }
+
+  /// Goes on from `state`, hyperparameters included. If it begins or ends an evaluation of a rule that evaluates other
+  /// weights than it trains, there are no weights until load_slices(). Blocks until all ranks have come. Throws UsageError
+  /// in the middle of a step, AgreementError on every rank where ranks' states differ, and OptionError for what this
+  /// optimizer cannot go on from; then nothing has changed.
+  void set_control_state(const Control& state) {
+    Optimizer& of = optimizer();
+    of.progress_.require_between_steps("set_control_state");
+    of.guarded([&] {
+      of.parameters_.post_all();  // may refuse: before what all ranks join
+      of.decision_.require_same(state, of.reductions_);
+      of.decision_.raise_difference(of.progress_.steps() - 1);
+    });
+    state.validate(of.options_, of.rules_.size(), of.decision_.scales_loss());
+    check_rules(state.rules, state.first_rules);
+    if (Optimizer::trades_weights && state.evaluating() != of.evaluation_.open()) of.weights_.bring_in();
+    of.decision_.set(state);
+    of.progress_.set_steps(state.attempts);
+    of.evaluation_.set_changes(state.evaluation_changes);
+    of.options_.seed = state.seed;
+    of.options_.clip_norm = state.clip_norm;
+    of.state_.set_seed(state.seed);
+    of.rules_ = state.rules;
+    of.first_rules_ = state.first_rules;
+    of.weight_check_.note(state.attempts, of.parameters_);
+  }
+
   /// Waits until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is then
   /// the model (stages 0 to 2). Blocks, or lets what is given to an asynchronous executor from now on wait. Afterwards
   /// no collective of this optimizer is in flight. The report says whether an update of this rank made a parameter
@@ -97,6 +183,18 @@ class BetweenSteps {
     optimizer().progress_.require_between_steps(call);
     if (optimizer().evaluation_.open())
       throw UsageError(message({call, "() during evaluation: call end_evaluation() first"}));
+  }
+
+  void require_weights_between_steps(const char* call) {
+    optimizer().progress_.require_between_steps(call);
+    optimizer().weights_.require_weights(call);
+  }
+
+  template <bool to_write, class Visit>
+  void walk(bool owned_only, Visit& visit) {
+    Optimizer& of = optimizer();
+    of.parameters_.template for_each_slice<to_write>(owned_only, visit);
+    of.state_.template for_each_slice<to_write>(of.evaluation_.open(), owned_only, visit);
   }
 
   template <class Work>

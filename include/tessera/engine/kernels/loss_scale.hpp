@@ -16,6 +16,21 @@ class LossScaler {
 
   TESSERA_HD double scale() const noexcept { return scale_; }
 
+  /// What advance() has changed so far, to be kept and set again: the scale, the overflows until it is lowered, and the
+  /// steps since the last one.
+  struct Progress {
+    double scale = 1;
+    int overflows_left = 1;
+    index_t clean_steps = 0;
+  };
+  Progress progress() const noexcept { return {scale_, left_, clean_}; }
+  void set_progress(const Progress& progress) noexcept {
+    scale_ = progress.scale;
+    left_ = progress.overflows_left;
+    clean_ = progress.clean_steps;
+    exhausted_ = false;
+  }
+
   /// After a step: overflow says whether a gradient was not finite on any rank. A scale that could not be lowered
   /// although it was to be is exhausted().
   TESSERA_HD void advance(bool overflow) noexcept {

@@ -12,6 +12,7 @@
 #include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/engine/memory/tensor_norms.hpp>
+#include <tessera/engine/memory/tensor_slice.hpp>
 #include <tessera/layout/sharding.hpp>
 #include <tessera/precision/precision.hpp>
 
@@ -73,6 +74,8 @@ class OptimizerState {
  public:
   using Parameter = typename Precision::Parameter;
 
+  static constexpr Placement where = Stage::shards_state ? placement::world : placement::replicated;
+
   using Kept = KeptWeight<Parameter, typename Precision::Master>;
 
   /// decision: whose numbers the updates read, and by which they run or not. seed: of random rounding.
@@ -120,16 +123,34 @@ class OptimizerState {
     executor_->for_each(std::ssize(state_.span()), Zero<typename Precision::State>{state_.data()});
   }
 
-  /// Of what is kept of the tensor beside its parameters, where this rank keeps all of it. Blocks.
-  std::uint64_t digest(Tensor t) requires(!Stage::shards_state) {
+  /// Of random rounding, from now on.
+  void set_seed(std::uint64_t seed) noexcept { seed_ = seed; }
+
+  /// Calls visit(name, array) for each array that lasts beside the parameters. evaluating: "trained" lasts as well.
+  template <class Visit>
+  void for_each_array(bool evaluating, Visit visit) const {
+    if constexpr (requires(Kept kept) { kept.master; }) visit("master", masters());
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s) visit(Rule::state_names[s], member(s));
+    if constexpr (HasEvaluationWeights<Rule> && !parameter_follows_master<Precision>)
+      if (evaluating) visit("trained", trained());
+  }
+
+  /// Calls visit(slice) for their slices (engine/memory/tensor_slice.hpp).
+  template <bool to_write, class Visit>
+  void for_each_slice(bool evaluating, bool owned_only, Visit& visit) const {
+    for_each_array(evaluating, [&](const char* name, const auto& array) {
+      tessera::for_each_slice<to_write>(*sharding_, false, owned_only, name, array, visit);
+    });
+  }
+
+  /// Of what lasts of the tensor beside its parameters, where this rank keeps all of it. Blocks.
+  std::uint64_t digest(Tensor t, bool evaluating = false) requires(!Stage::shards_state) {
     Digest digest;
     if (sharding_->layout().frozen(t)) return digest.value();
-    const Range place = sharding_->layout().place(t);
-    const auto add = [&]<class T>(std::span<T> values) {
-      digest.add(static_cast<std::int64_t>(executor_->digest(std::span<const T>(values))));
-    };
-    if constexpr (requires(Kept kept) { kept.master; }) add(masters().span(place));
-    for (std::size_t s = 0; s < state_floats<Rule>; ++s) add(member(s).span(place));
+    for_each_array(evaluating, [&]<class T>(const char*, const FlatArray<T, where>& array) {
+      const std::span<const T> values = array.span(sharding_->layout().place(t));
+      digest.add(static_cast<std::int64_t>(executor_->digest(values)));
+    });
     return digest.value();
   }
 
@@ -229,8 +250,6 @@ class OptimizerState {
     update.absent = decision_->absent(unit);
     update.world = static_cast<std::uint64_t>(sharding_->world());
   }
-
-  static constexpr Placement where = Stage::shards_state ? placement::world : placement::replicated;
 
   FlatArray<typename Precision::Master, where> masters() const noexcept {
     return {sharding_->trainable(), rank_, master_.data()};

@@ -13,6 +13,7 @@
 #include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/gathered_pool.hpp>
 #include <tessera/engine/memory/storage.hpp>
+#include <tessera/engine/memory/tensor_slice.hpp>
 #include <tessera/engine/memory/views.hpp>
 
 namespace tessera {
@@ -89,9 +90,19 @@ class ShardedParameters {
     pool_.expire();
   }
 
+  /// Nobody else writes what is held here.
+  void before_read() noexcept {}
+
   /// This rank's shard of both spaces: the update writes the trainable ones.
   const Array& trainable() const noexcept { return trainable_; }
   const Array& frozen() const noexcept { return frozen_; }
+
+  /// Calls visit(slice) for the slices of all parameters (engine/memory/tensor_slice.hpp).
+  template <bool to_write, class Visit>
+  void for_each_slice(bool owned_only, Visit& visit) const {
+    tessera::for_each_slice<to_write>(*sharding_, false, owned_only, "parameter", trainable_, visit);
+    tessera::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
+  }
 
   /// Nothing to send: the next forward gathers.
   void publish(int, index_t) noexcept {}

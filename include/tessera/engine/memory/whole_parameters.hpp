@@ -10,6 +10,7 @@
 #include <tessera/engine/memory/bucket_tag.hpp>
 #include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/storage.hpp>
+#include <tessera/engine/memory/tensor_slice.hpp>
 #include <tessera/engine/memory/views.hpp>
 
 namespace tessera {
@@ -70,9 +71,19 @@ class WholeParameters {
   /// Peers read this rank's parts until the gathers of the last step have ended: only then may they be written.
   void before_update() { finish(); }
 
+  /// What is held here is complete when the gathers of the last step have ended.
+  void before_read() { finish(); }
+
   /// The parameters of both spaces: the update writes the trainable ones.
   const Array& trainable() const noexcept { return trainable_; }
   const Array& frozen() const noexcept { return frozen_; }
+
+  /// Calls visit(slice) for the slices of all parameters (engine/memory/tensor_slice.hpp).
+  template <bool to_write, class Visit>
+  void for_each_slice(bool owned_only, Visit& visit) const {
+    tessera::for_each_slice<to_write>(*sharding_, false, owned_only, "parameter", trainable_, visit);
+    tessera::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
+  }
 
   /// Sends this rank's updated part of bucket `b` and brings in the others'.
   void publish(int b, index_t step) {

@@ -18,6 +18,12 @@ class Evaluation {
   /// How often one began or ended: ranks must have done so alike.
   index_t changes() const noexcept { return changes_; }
 
+  /// The parameters are about to come in from outside, after so many changes.
+  void set_changes(index_t changes) noexcept {
+    changes_ = changes;
+    open_ = changes % 2 == 1;
+  }
+
   /// Makes the parameters those of evaluation (or of training again), and sends them on their way; twice is once.
   /// step: what the gathers are tagged with. Blocks until the last step's weights have come. Throws CommError.
   template <class Rule, class State, class Parameters>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,6 +10,9 @@
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/digest.hpp>
+#include <tessera/engine/step/control_state.hpp>
+#include <tessera/engine/step/exchange.hpp>
 #include <tessera/engine/step/settings.hpp>
 #include <tessera/engine/kernels/step_numbers.hpp>
 #include <tessera/engine/memory/storage.hpp>
@@ -50,6 +54,46 @@ class StepDecision {
 
   StepNumbers* numbers() const noexcept { return numbers_.data(); }
   const StepRule<Rule>* rule(int group) const noexcept { return rules_.data() + group; }
+
+  bool scales_loss() const noexcept { return scales_loss_; }
+
+  /// Reads the part of the control state that is decided here. Blocks.
+  void read(ControlState<Rule>& state) const {
+    const StepNumbers now = numbers_now();
+    state.steps = now.outcome.steps;
+    if (!scales_loss_) return;
+    const LossScaler::Progress scaling = now.scaler.progress();
+    state.loss_scale = scaling.scale;
+    state.overflows_left = scaling.overflows_left;
+    state.clean_steps = scaling.clean_steps;
+  }
+  /// Goes on from it, with all weights finite. Blocks.
+  void set(const ControlState<Rule>& state) {
+    StepNumbers next = numbers_now();
+    next.outcome.steps = state.steps;
+    next.first_non_finite_weight = {};
+    if (scales_loss_) {
+      next.scaler.set_progress({state.loss_scale, state.overflows_left, state.clean_steps});
+      next.loss_scale = static_cast<float>(next.scaler.scale());
+    }
+    executor_->upload(numbers_.span(), &next);
+  }
+
+  /// Throws AgreementError on every rank where control states differ. Blocks until all ranks have come.
+  template <class Queue>
+  void require_same(const ControlState<Rule>& state, Queue& queue) {
+    Exchange<Executor, Queue> exchange(*executor_, queue, room(), rank_, world_);
+    const auto same = [&](const Digest& digest, const char* what) {
+      return !exchange.differs(exchange.all(digest.value(), Tag{what, 0, 0}));
+    };
+    if (!same(Digest{}.add(std::ssize(state.rules)).add(std::ssize(state.first_rules)), "rules of the control state"))
+      throw AgreementError("set_control_state(): ranks differ in the number of rules: set the same on every rank");
+    const std::uint64_t all = digest_of(state, state.rules);
+    if (same(Digest{}.add(static_cast<std::int64_t>(all)), "control state")) return;
+    throw AgreementError(message({"set_control_state(): ranks differ in ",
+                                  exchange_settings(state, state.rules, *executor_, queue, rank_, world_),
+                                  ": set the same on every rank"}));
+  }
 
   /// Before anything else of the step. rules: one a group, at least as many as the layout has.
   void begin(const std::vector<Rule>& rules) {
@@ -124,6 +168,12 @@ class StepDecision {
   }
 
  private:
+  StepNumbers numbers_now() const {
+    StepNumbers now;
+    executor_->download(std::span<const StepNumbers>(numbers_.span()), &now);
+    return now;
+  }
+
   AgreementWords words() const noexcept { return {words_.data(), world_, units_}; }
 
   Executor* executor_;

@@ -44,6 +44,9 @@ class StepProgress {
   /// Steps that have ended, applied or not.
   index_t steps() const noexcept { return step_; }
 
+  /// Between steps: so many have ended.
+  void set_steps(index_t steps) noexcept { step_ = steps; }
+
   /// What the rank is at from now on, for the timeline: the unit that the caller asks for, or a part of step().
   void at(Unit unit) { spans_.compute(unit, tag()); }
   void at(const char* part, const char* name = "", index_t index = -1) { spans_.begin(part, name, index); }

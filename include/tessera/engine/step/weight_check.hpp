@@ -4,6 +4,7 @@
 //     construction                the digest of parameters handed in whole        (engine/build/construction.hpp)
 //     initialize                  the function at a few elements of each tensor; then as take_parameters
 //     take_parameters             what is held whole: parameters at stages 0 to 2
+//     load_slices                 the same, and at stage 0 master weights and state
 //     every k-th step's begin     the same; at stage 0 master weights and state too; and whether a parameter buffer was
 //                                 written that nothing took since the step before
 #pragma once
@@ -60,6 +61,25 @@ class WeightCheck {
     if constexpr (!Stage::shards_parameters)
       compare({call, "parameters", "bring in the same weights on every rank", step},
               [&](Tensor t) { return digest(parameters.tensor(t)); });
+    note(step, parameters);
+  }
+
+  /// This rank's slices were loaded, unless it failed: throws PeerError where another rank did, and AgreementError, on
+  /// every rank alike, where ranks loaded other weights or other state. Blocks.
+  template <class Parameters, class State>
+  void loaded(bool failed, index_t step, Parameters& parameters, State& state, bool evaluating) {
+    const auto& failures = exchange_.all(failed, Tag{"slices loaded", 0, step});
+    for (std::size_t r = 0; r < failures.size(); ++r)
+      if (failures[r] && !failed)
+        throw PeerError(message({"load_slices(): rank ", r, " failed, which says why; no rank has weights now"}));
+    if (failed) return;
+    constexpr const char* when = "load_slices()";
+    constexpr const char* remedy = "load the same on every rank";
+    if constexpr (!Stage::shards_parameters)
+      compare({when, "parameters", remedy, step}, [&](Tensor t) { return digest(parameters.tensor(t)); });
+    if constexpr (!Stage::shards_state)
+      compare({when, "master weights or optimizer state", remedy, step},
+              [&](Tensor t) { return state.digest(t, evaluating); });
     note(step, parameters);
   }
 

@@ -1,0 +1,79 @@
+// What decides the next step and is not an array: one value, read and set between steps, so that a saved run goes on.
+// The memory in which a step is decided is that of engine/kernels/step_numbers.hpp.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include <tessera/core/error.hpp>
+#include <tessera/core/math.hpp>
+#include <tessera/engine/step/settings.hpp>
+#include <tessera/layout/options.hpp>
+
+namespace tessera {
+
+/// The same on every rank. It may be changed between reading and setting it, to go on with another learning rate.
+template <class Rule>
+struct ControlState {
+  index_t steps = 0;     ///< applied
+  index_t attempts = 0;  ///< steps that ended, applied or skipped
+  double loss_scale = 1;  ///< of the next step; 1 where the precision does not scale the loss
+  int overflows_left = 1;   ///< until an overflow lowers the loss scale (LossScale::hysteresis)
+  index_t clean_steps = 0;  ///< since the last overflow (LossScale::growth_interval)
+  index_t evaluation_changes = 0;  ///< how often an evaluation began or ended
+  std::uint64_t seed = 0;
+  double clip_norm = std::numeric_limits<double>::infinity();
+  std::vector<Rule> rules;        ///< one per hyperparameter group
+  std::vector<Rule> first_rules;  ///< with which training began: what a rule's validate_change() compares with
+
+  /// Whether the parameters are those of evaluation.
+  bool evaluating() const noexcept { return evaluation_changes % 2 == 1; }
+
+  /// Throws OptionError unless an optimizer of these options, with so many hyperparameter groups, can go on from here.
+  /// The rules themselves are checked as in every step.
+  void validate(const Options& options, std::size_t groups, bool scales_loss) const {
+    require(steps >= 0, "steps must not be negative, is ", steps);
+    require(attempts >= steps, "attempts must be at least the steps applied, is ", attempts);
+    require(evaluation_changes >= 0, "evaluation_changes must not be negative, is ", evaluation_changes);
+    require(clip_norm > 0, "clip_norm must be greater than 0, is ", clip_norm);
+    require(rules.size() == groups, "there must be one rule per hyperparameter group, rules has ", rules.size());
+    require(first_rules.size() == groups, "there must be one rule per hyperparameter group, first_rules has ",
+            first_rules.size());
+    if (!scales_loss) {
+      require(loss_scale == 1, "loss_scale must be 1, since this precision does not scale the loss, is ", loss_scale);
+      return;
+    }
+    const LossScale& scaling = options.loss_scale;
+    require(scaling.dynamic || loss_scale == scaling.initial,
+            "loss_scale must be Options::loss_scale.initial, since that is not dynamic, is ", loss_scale);
+    require(loss_scale >= scaling.least && loss_scale <= std::numeric_limits<float>::max(),
+            "loss_scale must be at least Options::loss_scale.least and finite as a float, is ", loss_scale);
+    require(overflows_left >= 1 && overflows_left <= scaling.hysteresis,
+            "overflows_left must be between 1 and Options::loss_scale.hysteresis, is ", overflows_left);
+    require(clean_steps >= 0, "clean_steps must not be negative, is ", clean_steps);
+  }
+
+ private:
+  template <class Number>
+  static void require(bool good, const char* what, Number is) {
+    if (!good) throw OptionError(message({"control state: ", what, is}));
+  }
+};
+
+/// Calls visit(setting) for all of it.
+template <class Rule, class Visit>
+void for_each_setting(const ControlState<Rule>& state, const std::vector<Rule>& rules, Visit visit) {
+  visit(Setting::of("ControlState::steps", state.steps));
+  visit(Setting::of("ControlState::attempts", state.attempts));
+  visit(Setting::of("ControlState::loss_scale", state.loss_scale));
+  visit(Setting::of("ControlState::overflows_left", state.overflows_left));
+  visit(Setting::of("ControlState::clean_steps", state.clean_steps));
+  visit(Setting::of("ControlState::evaluation_changes", state.evaluation_changes));
+  visit(Setting::of("ControlState::seed", state.seed));
+  visit(Setting::of("ControlState::clip_norm", state.clip_norm));
+  for_each_setting(rules, visit);
+  for_each_setting(state.first_rules, visit);
+}
+
+}  // namespace tessera
