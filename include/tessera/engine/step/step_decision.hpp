@@ -73,7 +73,7 @@ class StepDecision {
     next.outcome.steps = state.steps;
     next.first_non_finite_weight = {};
     if (scales_loss_) {
-      next.scaler.set_progress({state.loss_scale, state.overflows_left, state.clean_steps});
+      next.scaler.set_progress(LossScaler::Progress{state.loss_scale, state.overflows_left, state.clean_steps});
       next.loss_scale = static_cast<float>(next.scaler.scale());
     }
     executor_->upload(numbers_.span(), &next);
