@@ -94,15 +94,18 @@ concept ChecksChange = UpdateRule<R> && requires(const R& rule) {
 template <class Rule>
 inline constexpr std::size_t state_floats = rule_state::floats<typename Rule::State>;
 
-/// Whether a rule's state_names differ from each other and from the other arrays that an optimizer keeps.
+/// Whether a rule's state_names differ from each other and from the other arrays that an optimizer keeps. What is no rule
+/// is refused elsewhere.
 template <class Rule>
 constexpr bool has_distinct_state_names() {
-  constexpr auto& names = Rule::state_names;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const std::string_view name = names[i];
-    if (name == "parameter" || name == "master" || name == "trained") return false;
-    for (std::size_t k = 0; k < i; ++k)
-      if (name == names[k]) return false;
+  if constexpr (UpdateRule<Rule>) {
+    constexpr auto& names = Rule::state_names;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const std::string_view name = names[i];
+      if (name == "parameter" || name == "master" || name == "trained") return false;
+      for (std::size_t k = 0; k < i; ++k)
+        if (name == names[k]) return false;
+    }
   }
   return true;
 }
