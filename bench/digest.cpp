@@ -44,14 +44,14 @@ struct Read {
   }
 };
 
-std::uint64_t read(Team& team, const void* memory, index_t bytes) {
+std::uint64_t read(exec::Team& team, const void* memory, index_t bytes) {
   const index_t blocks = bytes / value_digest::block_bytes, each = ceil_div(blocks, team.parts());
   std::mutex merging;
   std::uint64_t sum = 0;
   team.run([&](int part) {
     const index_t begin = min(blocks, each * part);
     std::uint64_t of_part = 0;
-    run_as(best_isa(), Read{static_cast<const unsigned char*>(memory) + begin * value_digest::block_bytes,
+    exec::run_as(exec::best_isa(), Read{static_cast<const unsigned char*>(memory) + begin * value_digest::block_bytes,
                             min(each, blocks - begin), &of_part});
     const std::scoped_lock lock(merging);
     sum += of_part;
@@ -71,7 +71,7 @@ volatile std::uint64_t seen;
 template <class T>
 std::string row(const char* type, index_t n, int threads, int repeats) {
   Host host(threads);
-  Team team(threads);
+  exec::Team team(threads);
   auto memory = host.allocate<T>(n);
   for (index_t i = 0; i < n; ++i) memory.span()[static_cast<std::size_t>(i)] = T(1e-3f * static_cast<float>(i % 97));
   const std::span<const T> values = memory.span();

@@ -185,7 +185,7 @@ int main(int argc, char** argv) {
                                                options);
     optimizer.initialize([](Tensor, index_t) { return 1.0f; });
     const Sharding sharding(optimizer.layout(), 1, 1);
-    Readiness readiness(sharding);
+    layout::Readiness readiness(sharding);
     const double gather = nanoseconds_a_call(
         buckets, rounds, [&](Range range) { static_cast<void>(optimizer.gather(range.begin, range.end)); });
     const double ready = nanoseconds_a_call(buckets, rounds, [&](Range range) {

@@ -92,7 +92,7 @@ struct Model {
       busy += (gathered_again(b) ? 2 : 1) * once(b);
     }
     if (stage == 3) reduced = std::max(reduced, std::max(turn, wire) + busy);
-    const auto norm = static_cast<double>(AgreementWords::size(ranks, sharding.layout().units()) * index_t{sizeof(std::uint64_t)});
+    const auto norm = static_cast<double>(engine::AgreementWords::size(ranks, sharding.layout().units()) * index_t{sizeof(std::uint64_t)});
     return reduced + network.seconds(Collective::all_reduce, norm, ranks);
   }
 
@@ -163,7 +163,7 @@ double seconds_a_step(const Setup& setting, const Model& model, double rounds) {
       else
         std::this_thread::sleep_for(std::chrono::duration<double>(time));
     };
-    Clock::time_point last = Clock::now();
+    core::Clock::time_point last = core::Clock::now();
     for (int step = 0; step < setting.steps + 2; ++step) {
       for (const Unit u : model.layout.forward()) {
         const auto weights = optimizer.gather(u);
@@ -177,8 +177,8 @@ double seconds_a_step(const Setup& setting, const Model& model, double rounds) {
         pass.ready(u);
       }
       optimizer.step();
-      const Clock::time_point now = Clock::now();
-      if (comm.rank() == 0 && step >= 2) seconds.push_back(seconds_of(now - last));  // steady by then
+      const core::Clock::time_point now = core::Clock::now();
+      if (comm.rank() == 0 && step >= 2) seconds.push_back(core::seconds_of(now - last));  // steady by then
       last = now;
     }
   });

@@ -146,7 +146,7 @@ class Measurement {
       });
       const double clear = seconds([&] {
         for (int b = 0; b < sharding.buckets(); ++b)
-          executor_.for_each(flat.range(b).size(), Zero<float>{bucket.span().data()});
+          executor_.for_each(flat.range(b).size(), engine::Zero<float>{bucket.span().data()});
       });
       if (i == 0) continue;
       times.reductions.push_back(reductions);
@@ -157,16 +157,16 @@ class Measurement {
     // All numbers of a bucket's size, over and over: what lies in a cache is none of a step's either, if buckets are
     // larger than it.
     auto sum = executor_.template allocate<SquareSum>(1);
-    auto rules = executor_.template allocate<StepRule<AdamW>>(1);
-    auto numbers = executor_.template allocate<StepNumbers>(1);
-    StepNumbers decided;
+    auto rules = executor_.template allocate<engine::StepRule<AdamW>>(1);
+    auto numbers = executor_.template allocate<engine::StepNumbers>(1);
+    engine::StepNumbers decided;
     decided.outcome.applied = true;
-    const StepRule<AdamW> rule{AdamW{}, AdamW{}.scalars(10)};
+    const engine::StepRule<AdamW> rule{AdamW{}, AdamW{}.scalars(10)};
     executor_.upload(numbers.span(), &decided);
     executor_.upload(rules.span(), &rule);
     auto gradient = executor_.template allocate<float>(owned), weight = executor_.template allocate<float>(owned),
          m = executor_.template allocate<float>(owned), v = executor_.template allocate<float>(owned);
-    UpdateOfStep<AdamW, Fp32> update;
+    engine::UpdateOfStep<AdamW, Fp32> update;
     update.element.gradient = gradient.span().data();
     update.element.weight = {weight.span().data()};
     update.element.state[0] = m.span().data();

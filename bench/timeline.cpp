@@ -25,7 +25,7 @@ void one_call(benchmark::State& state) {
   Timeline timeline;
   const Layout layout = small_model();
   Self::Queue queue = Self().queue({});
-  RankSpans spans(state.range(0) == yes ? &timeline : nullptr, 0, layout, queue, queue);
+  engine::RankSpans spans(state.range(0) == yes ? &timeline : nullptr, 0, layout, queue, queue);
   int u = 0;
   for (auto _ : state) {
     spans.compute(Unit{u ^= 1}, 0);

@@ -40,9 +40,9 @@ struct Ceiling {
   }
 
   TESSERA_ALWAYS_INLINE void prefetch(index_t i) const noexcept {
-    vector_code::prefetch_block(gradient + i);
-    for (float* const stream : {weight, m, v}) vector_code::prefetch_block(stream + i);
-    if constexpr (sizeof(Parameter) == 2) vector_code::prefetch_block(parameter + i);
+    exec::vector_code::prefetch_block(gradient + i);
+    for (float* const stream : {weight, m, v}) exec::vector_code::prefetch_block(stream + i);
+    if constexpr (sizeof(Parameter) == 2) exec::vector_code::prefetch_block(parameter + i);
   }
 };
 
@@ -85,7 +85,7 @@ Line measure(const char* precision, index_t n, int threads, int repeats) {
     gradient.span()[static_cast<std::size_t>(i)] = Gradient(1e-3f * static_cast<float>(1 + i % 97));
 
   const AdamW rule{};
-  FusedUpdate<AdamW, Precision> update{.gradient = gradient.span().data(),
+  engine::FusedUpdate<AdamW, Precision> update{.gradient = gradient.span().data(),
                                        .state = {m.span().data(), v.span().data()},
                                        .rule = rule,
                                        .scalars = rule.scalars(10),
@@ -108,7 +108,7 @@ Line measure(const char* precision, index_t n, int threads, int repeats) {
     constexpr int again = 8192;  // as long a sample as the others'
     const auto size = static_cast<index_t>(few.size());
     return seconds([&] {
-             for (int pass = 0; pass < again; ++pass) vectorize(0, size, RootAndDivision{few.data()});
+             for (int pass = 0; pass < again; ++pass) exec::vectorize(0, size, RootAndDivision{few.data()});
            }) /
            static_cast<double>(again * size);
   };

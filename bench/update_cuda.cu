@@ -76,15 +76,15 @@ UpdateRates measure(std::int64_t elements, int repeats) {
 
   // What step() leaves on the device for its updates.
   const AdamW rule{};
-  const StepRule<AdamW> step_rule{rule, rule.scalars(10)};
-  StepNumbers step_numbers;
+  const engine::StepRule<AdamW> step_rule{rule, rule.scalars(10)};
+  engine::StepNumbers step_numbers;
   step_numbers.outcome.applied = true;
   step_numbers.outcome.gradient_scale = 0.5f;
-  auto rules = executor.allocate<StepRule<AdamW>>(1);
-  auto numbers = executor.allocate<StepNumbers>(1);
+  auto rules = executor.allocate<engine::StepRule<AdamW>>(1);
+  auto numbers = executor.allocate<engine::StepNumbers>(1);
   executor.upload(rules.span(), &step_rule);
   executor.upload(numbers.span(), &step_numbers);
-  UpdateOfStep<AdamW, Precision> update;
+  engine::UpdateOfStep<AdamW, Precision> update;
   update.element.gradient = gradient.span().data();
   if constexpr (has_master)
     update.element.weight = {parameter.span().data(), weight.span().data()};

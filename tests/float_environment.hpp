@@ -14,7 +14,7 @@ class StrangeEnvironment {
   StrangeEnvironment() {
     std::fegetenv(&before_);
     std::fesetround(FE_UPWARD);
-    float_environment::write(float_environment::read() | flushes_denormals);
+    exec::float_environment::write(exec::float_environment::read() | flushes_denormals);
   }
   StrangeEnvironment(const StrangeEnvironment&) = delete;
   StrangeEnvironment& operator=(const StrangeEnvironment&) = delete;
@@ -22,16 +22,16 @@ class StrangeEnvironment {
 
   /// Whether the thread is in it still.
   static bool holds() {
-    return std::fegetround() == FE_UPWARD && (float_environment::read() & flushes_denormals) == flushes_denormals;
+    return std::fegetround() == FE_UPWARD && (exec::float_environment::read() & flushes_denormals) == flushes_denormals;
   }
 
  private:
 #if defined(__x86_64__)
-  static constexpr float_environment::Word flushes_denormals = 0x8040;  // FTZ and DAZ
+  static constexpr exec::float_environment::Word flushes_denormals = 0x8040;  // FTZ and DAZ
 #elif defined(__aarch64__)
-  static constexpr float_environment::Word flushes_denormals = 0x01000000;  // FZ
+  static constexpr exec::float_environment::Word flushes_denormals = 0x01000000;  // FZ
 #else
-  static constexpr float_environment::Word flushes_denormals = 0;
+  static constexpr exec::float_environment::Word flushes_denormals = 0;
 #endif
 
   std::fenv_t before_;

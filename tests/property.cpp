@@ -213,13 +213,13 @@ testing::Outcome train(Local& comm, const Tuple& tuple, const std::vector<Rule>&
   optimizer.initialize(testing::made_up_weight);
   testing::Outcome outcome;
   for (index_t step = 0; step < steps; ++step) {
-    const MicroBatches step_has{tuple.micro_batches[to_size(step)], tuple.world};
+    const layout::MicroBatches step_has{tuple.micro_batches[to_size(step)], tuple.world};
     optimizer.begin_step(step_has.count);
     for (int k = 0; k < step_has.passes(); ++k)
       testing::run_pass(
           optimizer, step, step_has.before(k) + comm.rank(),
           [&](index_t s, index_t leaf, Tensor t, index_t i) { return leaf_gradient(tuple, s, leaf, t, i); });
-    const Report report = optimizer.step();
+    const engine::Report report = optimizer.step();
     outcome.norms.push_back(report.applied() ? report.gradient_norm() : 0);
     outcome.applied.push_back(report.applied());
   }

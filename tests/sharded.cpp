@@ -160,8 +160,8 @@ constexpr index_t planned_bytes(int world) {
 }
 // 640 elements a rank: 2 bytes of parameter, 2 of reduced gradient, 4 of master, 8 of state, 4 of partial sums; a slot
 // and a gathered bucket of 1280 elements each; the words that ranks agree by, and what a step is decided by.
-static_assert(planned_bytes(2) == 640 * (2 + 2 + 4 + 8 + 4) + 1280 * (2 + 2) + 8 * AgreementWords::size(2, 1) +
-                                      sizeof(StepNumbers) + sizeof(StepRule<Adam>),
+static_assert(planned_bytes(2) == 640 * (2 + 2 + 4 + 8 + 4) + 1280 * (2 + 2) + 8 * engine::AgreementWords::size(2, 1) +
+                                      sizeof(engine::StepNumbers) + sizeof(engine::StepRule<Adam>),
               "a plan is a constant expression");
 
 TEST_CASE("nothing is allocated after construction") {

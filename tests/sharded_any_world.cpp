@@ -18,7 +18,7 @@ using doctest::Contains;
 const std::vector<AdamW> rules{AdamW{}, AdamW{.lr = 0.01}};
 
 Options options_for(int world, index_t micro_batches) {
-  return {.micro_batches = MicroBatches{micro_batches, world}.passes(),
+  return {.micro_batches = layout::MicroBatches{micro_batches, world}.passes(),
           .clip_norm = 0.5,
           .bucket_bytes = 1000,
           .loss_scale = {.initial = 1024}};
@@ -76,7 +76,7 @@ TEST_CASE("the number of micro-batches may change from step to step") {
         comm, testing::ragged_layout(), {}, rules, options_for(comm.size(), 12));
     optimizer.initialize(testing::made_up_weight);
     for (const index_t micro_batches : {12, 1, 7, 12, 5}) {
-      const MicroBatches step{micro_batches, comm.size()};
+      const layout::MicroBatches step{micro_batches, comm.size()};
       optimizer.begin_step(micro_batches);
       for (int k = 0; k < step.passes(); ++k)
         testing::run_pass(optimizer, micro_batches, step.before(k) + comm.rank());
@@ -116,7 +116,7 @@ std::vector<float> train_flat(int world, index_t micro_batches, bool integers) {
     Comm comm(local);
     Sharded<AdamW, Stage, Fp32, Comm> optimizer(comm, Layout::flat(n), {parameters, gradients}, AdamW{},
                                                 options_for(world, micro_batches));
-    const MicroBatches step_has{micro_batches, world};
+    const layout::MicroBatches step_has{micro_batches, world};
     for (int step = 0; step < 3; ++step) {
       optimizer.begin_step(micro_batches);
       for (int k = 0; k < step_has.passes(); ++k) {

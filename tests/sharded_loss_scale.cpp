@@ -38,7 +38,7 @@ Run train(int world, int passes, const std::vector<float>& poison, LossScale los
                                        ? poison[step]
                                        : testing::made_up_gradient(s, leaf, t, i);
                           });
-      const Report report = optimizer.step();
+      const engine::Report report = optimizer.step();
       CHECK(report.applied() == (poison[step] == 0));
       mine.scales.push_back(report.loss_scale());
       mine.applied.push_back(report.applied());
@@ -91,7 +91,7 @@ TEST_CASE("a step of fewer micro-batches than memory was planned for is averaged
       optimizer.begin_step(2 * passes);
       for (int k = 0; k < passes; ++k)
         testing::run_pass(optimizer, 0, 0, [](index_t, index_t, Tensor, index_t) { return 60000.0f; });
-      const Report report = optimizer.step();
+      const engine::Report report = optimizer.step();
       CHECK(report.applied());
       if (norm != 0) CHECK(report.gradient_norm() == norm);
       norm = report.gradient_norm();
@@ -110,7 +110,7 @@ TEST_CASE("a scale that cannot be lowered is said, with the first tensor that is
       testing::run_pass(optimizer, step, comm.rank(), [&](index_t s, index_t leaf, Tensor t, index_t i) {
         return leaf == 1 && layout.name(t) == "body.bias" ? infinity : testing::made_up_gradient(s, leaf, t, i);
       });
-      const Report report = optimizer.step();
+      const engine::Report report = optimizer.step();
       CHECK(report.first_non_finite() == "body.bias");
       CHECK(report.step() == 0);
       exhausted.push_back(report.loss_scale_exhausted());
@@ -127,7 +127,7 @@ TEST_CASE("gradients that fit on each rank fit in their mean") {
     Sharded<Adam, Stage1, Fp16> optimizer(comm, layout, {}, Adam{}, {.loss_scale = {.initial = 1, .dynamic = false}});
     optimizer.initialize(testing::made_up_weight);
     testing::run_pass(optimizer, 0, comm.rank(), [](index_t, index_t, Tensor, index_t) { return 65504.0f; });
-    const Report report = optimizer.step();
+    const engine::Report report = optimizer.step();
     CHECK(report.applied());
     CHECK(report.gradient_norm() == 655040);
     testing::run_pass(optimizer, 0, comm.rank(), [](index_t, index_t, Tensor, index_t) { return 65536.0f; });
@@ -157,7 +157,7 @@ Settled settle(Comm comm, int passes) {
     for (int k = 0; k < passes; ++k)
       testing::run_pass(optimizer, settled.skipped, 0,
                         [](index_t, index_t, Tensor, index_t i) { return i == 0 ? 4.0f : 3e-9f; });
-    const Report report = optimizer.step();
+    const engine::Report report = optimizer.step();
     settled.scale = report.loss_scale();
     settled.norm = report.gradient_norm();
     if (report.applied()) settled.weights = testing::parameters_of(optimizer);
@@ -197,7 +197,7 @@ TEST_CASE("other precisions have nothing to scale") {
   optimizer.initialize(testing::made_up_weight);
   CHECK(optimizer.loss_scale() == 1);
   testing::run_pass(optimizer, 0, 0, [](index_t, index_t, Tensor, index_t) { return infinity; });
-  const Report report = optimizer.step();
+  const engine::Report report = optimizer.step();
   CHECK(report.loss_scale() == 1);
   CHECK_FALSE(report.loss_scale_exhausted());
   CHECK(optimizer.loss_scale() == 1);

@@ -109,7 +109,7 @@ void check_reduction_under_backward() {
   train<Stage>(&timeline);
   const std::vector<const Track*> tracks = timeline.tracks();
   for (int pass = 0; pass < steps * passes; ++pass) {
-    Clock::time_point end{};
+    core::Clock::time_point end{};
     for (int r = 0; r < world; ++r)
       for (const Span& span : spans_of(*tracks[3 * r], "backward"))
         if (span.pass == pass && end < span.end) end = span.end;

@@ -188,15 +188,15 @@ class Gathers final : public Completion {
 
 // What a test looks at of one rank.
 struct Watch {
-  std::shared_ptr<ByteCount> memory = std::make_shared<ByteCount>();  // of the rank's executor
+  std::shared_ptr<exec::ByteCount> memory = std::make_shared<exec::ByteCount>();  // of the rank's executor
   std::vector<index_t> held_when_withdrawn;              // a queue, in the order of their first drop, leave or end
   Gathers gathers;
 };
 
 struct WatchedHost : Host {
-  std::shared_ptr<ByteCount> memory;
+  std::shared_ptr<exec::ByteCount> memory;
 
-  explicit WatchedHost(std::shared_ptr<ByteCount> count) : memory(std::move(count)) {}
+  explicit WatchedHost(std::shared_ptr<exec::ByteCount> count) : memory(std::move(count)) {}
   template <class T>
   Buffer<T> allocate(index_t n) {
     return Buffer<T>(n, memory);

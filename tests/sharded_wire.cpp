@@ -90,7 +90,7 @@ TEST_CASE("at stage 3 with K passes it is (N-1)/N (K n + n + (2K - 1)(n - held))
 
 TEST_CASE("gradients are never all-reduced: what is, is the norm's digits and three words per rank and one per unit") {
   const Layout layout = even_layers(3);
-  const index_t words = AgreementWords::size(4, layout.units());
+  const index_t words = engine::AgreementWords::size(4, layout.units());
   CHECK(wire_of_a_step<Stage0>(layout, 4).all_reduced == words);
   CHECK(wire_of_a_step<Stage1>(layout, 4).all_reduced == words);
   CHECK(wire_of_a_step<Stage2>(layout, 4).all_reduced == words);

@@ -27,7 +27,7 @@ namespace example {
 /// FNV-1a over every tensor's bytes, in layout order: 16 hexadecimal digits. Called by all ranks.
 template <class Executor, class Optimizer>
 std::string fingerprint(Executor& executor, Optimizer& optimizer) {
-  tessera::Digest digest;
+  tessera::core::Digest digest;
   std::vector<typename Optimizer::Parameter> values;
   for (const tessera::Unit u : optimizer.layout().forward()) {
     const auto w = optimizer.gather(u);

@@ -101,7 +101,7 @@ double share_of(const torch::Tensor& logits, const torch::Tensor& labels) {
 /// FNV-1a over every tensor's bytes, in layout order.
 template <class Optimizer>
 std::uint64_t fingerprint(Optimizer& optimizer) {
-  tessera::Digest digest;
+  tessera::core::Digest digest;
   for (const tessera::Unit u : optimizer.layout().forward()) {
     const auto w = optimizer.gather(u);
     for (const tessera::Tensor t : optimizer.layout().tensors(u)) digest.add(std::as_bytes(w[t]));

@@ -36,9 +36,9 @@ namespace tessera {
 /// rank, built and called alike on every rank.
 /// Source: Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models".
 template <class Rule, class Stage, class Precision = Fp32, class Comm = Local>
-class Sharded : public Composition<Rule, Stage, Precision, Comm>,
-                public BetweenSteps<Sharded<Rule, Stage, Precision, Comm>, ControlState<Rule>> {
-  using Composition = tessera::Composition<Rule, Stage, Precision, Comm>;
+class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
+                public engine::BetweenSteps<Sharded<Rule, Stage, Precision, Comm>, ControlState<Rule>> {
+  using Composition = tessera::engine::Composition<Rule, Stage, Precision, Comm>;
 
  public:
   using Executor = typename Comm::Executor;
@@ -143,7 +143,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
     weights_.require_weights("step");
     progress_.require_complete();
     options_.validate();
-    check_rules(rules_, first_rules_);
+    engine::check_rules(rules_, first_rules_);
     progress_.at("norm");
     return guarded([&] {
       parameters_.post_all();
@@ -204,19 +204,19 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
   static constexpr bool trades_weights = HasEvaluationWeights<Rule>;
 
   friend Pass;
-  friend BetweenSteps<Sharded, ControlState<Rule>>;
+  friend engine::BetweenSteps<Sharded, ControlState<Rule>>;
 
-  using Reduction = Reduce<Comm, Stage, Precision>;
-  using Decision = StepDecision<Rule, Executor>;
-  using State = OptimizerState<Rule, Stage, Precision, Executor, Decision>;
-  using Parameters = std::conditional_t<Stage::shards_parameters, ShardedParameters<Comm, Parameter>,
-                                        WholeParameters<Comm, Parameter, Stage::shards_state>>;
+  using Reduction = engine::Reduce<Comm, Stage, Precision>;
+  using Decision = engine::StepDecision<Rule, Executor>;
+  using State = engine::OptimizerState<Rule, Stage, Precision, Executor, Decision>;
+  using Parameters = std::conditional_t<Stage::shards_parameters, engine::ShardedParameters<Comm, Parameter>,
+                                        engine::WholeParameters<Comm, Parameter, Stage::shards_state>>;
 
   // Before anything is allocated.
   const Layout& checked(const Layout& layout, const Buffers& buffers) {
-    construction_.begin(describe<Rule, Stage, Precision>(layout, rules_, options_), options_, rules_, [&](auto& blueprint) {
-      check_model<Rule, Stage>(layout, rules_, options_);
-      check_buffers<Stage>(layout, plan(layout, comm_.size(), options_), executor_, buffers.parameters,
+    construction_.begin(engine::describe<Rule, Stage, Precision>(layout, rules_, options_), options_, rules_, [&](auto& blueprint) {
+      engine::check_model<Rule, Stage>(layout, rules_, options_);
+      engine::check_buffers<Stage>(layout, plan(layout, comm_.size(), options_), executor_, buffers.parameters,
                            buffers.gradients, blueprint);
     });
     return layout;
@@ -248,7 +248,7 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
     return [this](Unit unit) { return progress_.absent(unit); };
   }
 
-  StepSettings step_settings() const {
+  engine::StepSettings step_settings() const {
     return {progress_.micro_batches(), options_.clip_norm, evaluation_.changes()};
   }
 
@@ -280,18 +280,18 @@ class Sharded : public Composition<Rule, Stage, Precision, Comm>,
   Queue reductions_;
   Queue gathers_;
   Executor executor_;
-  Construction<Executor, Queue> construction_;
+  engine::Construction<Executor, Queue> construction_;
   Sharding sharding_;
   Plan plan_;
   Parameters parameters_;
   Reduction reduce_;
   Decision decision_;
   State state_;
-  StepProgress progress_;
-  GatherProgress weights_;
-  WeightCheck<Stage, Comm> weight_check_;
-  Evaluation evaluation_;
-  OwnedParts mine_;
+  engine::StepProgress progress_;
+  engine::GatherProgress weights_;
+  engine::WeightCheck<Stage, Comm> weight_check_;
+  engine::Evaluation evaluation_;
+  engine::OwnedParts mine_;
   index_t caller_bytes_ = 0;
   bool dropped_ = false;  // and nothing was begun since
   int exceptions_ = std::uncaught_exceptions();

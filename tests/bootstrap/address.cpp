@@ -13,7 +13,7 @@
 namespace tessera {
 namespace {
 
-Clock::time_point soon(int milliseconds = 5000) { return Clock::now() + std::chrono::milliseconds(milliseconds); }
+core::Clock::time_point soon(int milliseconds = 5000) { return core::Clock::now() + std::chrono::milliseconds(milliseconds); }
 
 TEST_CASE("numbers are an address as they are, and nothing is looked up for them") {
   std::string why;
@@ -21,11 +21,11 @@ TEST_CASE("numbers are an address as they are, and nothing is looked up for them
     CHECK(hints->ai_flags == AI_NUMERICHOST);
     return ::getaddrinfo("127.0.0.1", "4711", hints, found);
   };
-  const std::vector<Address> four = addresses_of("127.0.0.1", 4711, soon(), why, never);
+  const std::vector<bootstrap::Address> four = bootstrap::addresses_of("127.0.0.1", 4711, soon(), why, never);
   REQUIRE(four.size() == 1);
   CHECK(four[0].text() == "127.0.0.1");
   CHECK(four[0].port() == 4711);
-  const std::vector<Address> six = addresses_of("::1", 4712, soon(), why);
+  const std::vector<bootstrap::Address> six = bootstrap::addresses_of("::1", 4712, soon(), why);
   REQUIRE(six.size() == 1);
   CHECK(six[0].text() == "::1");
   CHECK(six[0].port() == 4712);
@@ -33,7 +33,7 @@ TEST_CASE("numbers are an address as they are, and nothing is looked up for them
 
 TEST_CASE("addresses are equal in family, number and port") {
   std::string why;
-  const auto of = [&](const char* host, int port) { return addresses_of(host, port, soon(), why)[0]; };
+  const auto of = [&](const char* host, int port) { return bootstrap::addresses_of(host, port, soon(), why)[0]; };
   CHECK(of("127.0.0.1", 1) == of("127.0.0.1", 1));
   CHECK_FALSE(of("127.0.0.1", 1) == of("127.0.0.1", 2));
   CHECK_FALSE(of("127.0.0.1", 1) == of("127.0.0.2", 1));
@@ -44,9 +44,9 @@ TEST_CASE("addresses are equal in family, number and port") {
 
 TEST_CASE("a name is looked up, and why it has no address is said") {
   std::string why;
-  CHECK_FALSE(addresses_of("localhost", 1, soon(), why).empty());
+  CHECK_FALSE(bootstrap::addresses_of("localhost", 1, soon(), why).empty());
   CHECK(why == "");
-  CHECK(addresses_of("no such host", 1, soon(), why).empty());
+  CHECK(bootstrap::addresses_of("no such host", 1, soon(), why).empty());
   CHECK(why != "");
 }
 
@@ -54,15 +54,15 @@ TEST_CASE("a system that does not answer is not waited for longer than allowed")
   static std::atomic<bool> go_on, over;
   go_on = over = false;
   std::string why;
-  const Clock::time_point begin = Clock::now();
+  const core::Clock::time_point begin = core::Clock::now();
   const auto hangs = [](const char*, const char*, const addrinfo* hints, addrinfo**) -> int {
     if (hints->ai_flags == AI_NUMERICHOST) return EAI_NONAME;
     while (!go_on) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     over = true;
     return EAI_AGAIN;
   };
-  CHECK(addresses_of("name", 1, soon(50), why, hangs).empty());
-  CHECK(seconds_of(Clock::now() - begin) < 5);
+  CHECK(bootstrap::addresses_of("name", 1, soon(50), why, hangs).empty());
+  CHECK(core::seconds_of(core::Clock::now() - begin) < 5);
   CHECK(why == "the system takes too long to look up the name");
   go_on = true;
   while (!over) std::this_thread::yield();

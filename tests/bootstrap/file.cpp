@@ -166,10 +166,10 @@ TEST_CASE("who does not come in time is named, and no file is left") {
 
 // Refused by rank 0 and by another rank in far less than their timeout.
 void check_refused(const std::string& path, int rank, const std::string& message) {
-  const Clock::time_point begin = Clock::now();
+  const core::Clock::time_point begin = core::Clock::now();
   CHECK_THROWS_WITH_AS(exchanged(path, {.rank = rank, .world = 2, .timeout = milliseconds(60000)}, "id"),
                        message.c_str(), CommError);
-  CHECK(seconds_of(Clock::now() - begin) < 10);
+  CHECK(core::seconds_of(core::Clock::now() - begin) < 10);
 }
 
 TEST_CASE("a folder that cannot be used is found at once, by every rank") {

@@ -22,7 +22,7 @@ TEST_CASE("the soft limit of open files is raised to the hard one while it is ne
   const rlimit low{64, kept.before.rlim_max};
   REQUIRE(setrlimit(RLIMIT_NOFILE, &low) == 0);
   {
-    FileLimit limit;
+    bootstrap::FileLimit limit;
     CHECK(limit.count() == 64);
     CHECK(now().rlim_cur == 64);
     CHECK(limit.raise());
@@ -38,7 +38,7 @@ TEST_CASE("a limit that somebody else has changed meanwhile is left alone") {
   const rlimit low{64, kept.before.rlim_max}, theirs{80, kept.before.rlim_max};
   REQUIRE(setrlimit(RLIMIT_NOFILE, &low) == 0);
   {
-    FileLimit limit;
+    bootstrap::FileLimit limit;
     CHECK(limit.raise());
     REQUIRE(setrlimit(RLIMIT_NOFILE, &theirs) == 0);
   }

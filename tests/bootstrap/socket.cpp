@@ -11,17 +11,17 @@
 namespace tessera {
 namespace {
 
-Clock::time_point soon(int milliseconds = 5000) { return Clock::now() + std::chrono::milliseconds(milliseconds); }
+core::Clock::time_point soon(int milliseconds = 5000) { return core::Clock::now() + std::chrono::milliseconds(milliseconds); }
 
 TEST_CASE("bytes go from one socket to the other, and the end is noticed") {
-  const Socket listening = Socket::listening(0);
+  const bootstrap::Socket listening = bootstrap::Socket::listening(0);
   REQUIRE(listening);
   CHECK_FALSE(listening.accepted());
   std::string why;
-  Socket mine = Socket::connected("localhost", listening.port(), soon(), why);
+  bootstrap::Socket mine = bootstrap::Socket::connected("localhost", listening.port(), soon(), why);
   REQUIRE(mine);
   REQUIRE(listening.ready(POLLIN, soon()));
-  const Socket theirs = listening.accepted();
+  const bootstrap::Socket theirs = listening.accepted();
   REQUIRE(theirs);
 
   std::array<std::byte, 3> sent{std::byte{1}, std::byte{2}, std::byte{3}}, got{};
@@ -30,7 +30,7 @@ TEST_CASE("bytes go from one socket to the other, and the end is noticed") {
   CHECK(theirs.receive(got, soon()));
   CHECK(got == sent);
   CHECK_FALSE(theirs.receive(got, soon(20)));
-  mine = Socket();
+  mine = bootstrap::Socket();
   CHECK_FALSE(theirs.receive(got, soon()));
   CHECK(theirs.receive_some(got) == -1);
 }
@@ -38,70 +38,70 @@ TEST_CASE("bytes go from one socket to the other, and the end is noticed") {
 TEST_CASE("why there is no connection is said") {
   int port;
   {
-    const Socket listening = Socket::listening(0);
+    const bootstrap::Socket listening = bootstrap::Socket::listening(0);
     port = listening.port();
-    CHECK_FALSE(Socket::listening(port));
+    CHECK_FALSE(bootstrap::Socket::listening(port));
     CHECK(errno == EADDRINUSE);
   }
   std::string why;
-  CHECK_FALSE(Socket::connected("localhost", port, soon(), why));
+  CHECK_FALSE(bootstrap::Socket::connected("localhost", port, soon(), why));
   CHECK(why.ends_with("127.0.0.1: Connection refused"));  // ::1 too where the machine has it
-  CHECK_FALSE(Socket::connected("no such host", port, soon(), why));
+  CHECK_FALSE(bootstrap::Socket::connected("no such host", port, soon(), why));
   CHECK(why != "");
   CHECK_FALSE(why.ends_with("Connection refused"));
 }
 
-std::vector<Address> both(const Address& first, const Address& second) { return {first, second}; }
+std::vector<bootstrap::Address> both(const bootstrap::Address& first, const bootstrap::Address& second) { return {first, second}; }
 
 TEST_CASE("an address that does not answer takes some seconds, not all the time that there is") {
   // A connection more than a listener takes is not refused: nothing answers.
-  const Socket silent(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const bootstrap::Socket silent(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   std::string why;
-  const Address any = addresses_of("127.0.0.2", 0, soon(), why)[0];
+  const bootstrap::Address any = bootstrap::addresses_of("127.0.0.2", 0, soon(), why)[0];
   REQUIRE(::bind(silent.handle(), any.get(), any.size) == 0);
   REQUIRE(::listen(silent.handle(), 0) == 0);
-  std::vector<Address> full;
+  std::vector<bootstrap::Address> full;
   full.push_back(silent.here());
-  std::vector<Socket> taken;
+  std::vector<bootstrap::Socket> taken;
   for (int i = 0; i < 16; ++i) {
-    taken.push_back(Socket::connected(full, soon(100), why));
+    taken.push_back(bootstrap::Socket::connected(full, soon(100), why));
     if (!taken.back()) break;
   }
   REQUIRE_FALSE(taken.back());
   CHECK(why == "127.0.0.2: Connection timed out");
 
-  const Socket listening = Socket::listening(0);
-  const Address good = addresses_of("127.0.0.1", listening.port(), soon(), why)[0];
-  const Clock::time_point begin = Clock::now();
-  CHECK(Socket::connected(both(silent.here(), good), soon(60000), why));
-  CHECK(seconds_of(Clock::now() - begin) >= seconds_of(Socket::patience) * 0.99);
-  CHECK(seconds_of(Clock::now() - begin) < 40);
+  const bootstrap::Socket listening = bootstrap::Socket::listening(0);
+  const bootstrap::Address good = bootstrap::addresses_of("127.0.0.1", listening.port(), soon(), why)[0];
+  const core::Clock::time_point begin = core::Clock::now();
+  CHECK(bootstrap::Socket::connected(both(silent.here(), good), soon(60000), why));
+  CHECK(core::seconds_of(core::Clock::now() - begin) >= core::seconds_of(bootstrap::Socket::patience) * 0.99);
+  CHECK(core::seconds_of(core::Clock::now() - begin) < 40);
 }
 
 TEST_CASE("a connection to itself is none, and leaves the port free") {
   std::string why;
-  const Address any = addresses_of("127.0.0.1", 0, soon(), why)[0];
+  const bootstrap::Address any = bootstrap::addresses_of("127.0.0.1", 0, soon(), why)[0];
   int port = 0;
   {
-    const Socket alone(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    const bootstrap::Socket alone(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     REQUIRE(::bind(alone.handle(), any.get(), any.size) == 0);
     port = alone.port();
     CHECK(alone.connect(alone.here(), soon()) == ECONNREFUSED);
   }
-  CHECK(Socket::listening(port));
+  CHECK(bootstrap::Socket::listening(port));
 }
 
 TEST_CASE("who tries again and again for a port that the system gives to connections is never connected to itself") {
   // Linux gives ports of one parity to connections, those of the other to who binds port 0. Without the look at both
   // ends some hundreds or thousands of tries were enough.
-  const int bound = Socket::listening(0).port();
+  const int bound = bootstrap::Socket::listening(0).port();
   std::string why;
-  const Clock::time_point enough = soon(20000);
+  const core::Clock::time_point enough = soon(20000);
   int itself = 0;
   for (const int port : {bound, bound ^ 1}) {
-    const std::vector<Address> there = addresses_of("127.0.0.1", port, enough, why);
-    for (int i = 0; i < 20000 && Clock::now() < enough; ++i)
-      if (const Socket open = Socket::connected(there, enough, why)) itself += open.here() == open.there();
+    const std::vector<bootstrap::Address> there = bootstrap::addresses_of("127.0.0.1", port, enough, why);
+    for (int i = 0; i < 20000 && core::Clock::now() < enough; ++i)
+      if (const bootstrap::Socket open = bootstrap::Socket::connected(there, enough, why)) itself += open.here() == open.there();
   }
   CHECK(itself == 0);
 }

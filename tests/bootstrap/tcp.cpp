@@ -23,7 +23,7 @@ using rendezvous::TcpPlace;
 
 using std::chrono::milliseconds;
 
-int free_port() { return Socket::listening(0).port(); }
+int free_port() { return bootstrap::Socket::listening(0).port(); }
 
 bool contains(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
 
@@ -142,11 +142,11 @@ TEST_CASE("a rank that came and left is forgotten: its successor is no second on
   const auto errors = errors_of<Error>(3, [&](int r) {
     if (r == 1) {
       std::string why;
-      Socket gone;
-      while (!gone) gone = Socket::connected(place.host, place.port, Clock::now() + milliseconds(1000), why);
+      bootstrap::Socket gone;
+      while (!gone) gone = bootstrap::Socket::connected(place.host, place.port, core::Clock::now() + milliseconds(1000), why);
       const rendezvous::tcp::Hello hello{.rank = 1, .world = 3, .bytes = 2};
-      gone.send(std::as_bytes(std::span(&hello, 1)), Clock::now() + milliseconds(1000));
-      gone = Socket();
+      gone.send(std::as_bytes(std::span(&hello, 1)), core::Clock::now() + milliseconds(1000));
+      gone = bootstrap::Socket();
       left = true;
     }
     if (r == 2) {  // until then nobody is complete
@@ -166,12 +166,12 @@ TEST_CASE("strangers and other jobs are sent away, and who finds another job at 
     if (r == 2) {
       exchanged({place.host, place.port, 2}, {.rank = 1, .world = 2, .timeout = milliseconds(150)}, "id");
     } else if (r == 3) {
-      Socket http;
-      while (!http) http = Socket::connected(place.host, place.port, Clock::now() + milliseconds(1000), why);
+      bootstrap::Socket http;
+      while (!http) http = bootstrap::Socket::connected(place.host, place.port, core::Clock::now() + milliseconds(1000), why);
       const std::string text = "GET / HTTP/1.1\r\nHost: a host with a long name\r\n\r\n";
-      http.send(std::as_bytes(std::span(text)), Clock::now() + milliseconds(1000));
+      http.send(std::as_bytes(std::span(text)), core::Clock::now() + milliseconds(1000));
       std::byte end;
-      CHECK_FALSE(http.receive({&end, 1}, Clock::now() + milliseconds(5000)));
+      CHECK_FALSE(http.receive({&end, 1}, core::Clock::now() + milliseconds(5000)));
     } else {
       if (r == 1) std::this_thread::sleep_for(std::chrono::milliseconds(200));
       CHECK(exchanged(place, {.rank = r, .world = 2, .timeout = milliseconds(10000)}, "id") == "id");
@@ -194,19 +194,19 @@ TEST_CASE("an orphan of an earlier run is not taken for a rank of this one, and 
 }
 
 TEST_CASE("a port that is taken is rank 0's error, and a place that cannot be is refused") {
-  const Socket taken = Socket::listening(0);
+  const bootstrap::Socket taken = bootstrap::Socket::listening(0);
   CHECK_THROWS_WITH_AS(exchanged({"localhost", taken.port(), 0}, {.rank = 0, .world = 2}, "id"),
                        doctest::Contains("Address already in use: choose another port"), CommError);
   CHECK_THROWS_AS(exchanged({"localhost", 70000, 0}, {.rank = 0, .world = 2}, "id"), OptionError);
 }
 
 TEST_CASE("a port that is busy for a moment is waited for") {
-  Socket taken = Socket::listening(0);
+  bootstrap::Socket taken = bootstrap::Socket::listening(0);
   const TcpPlace place{"localhost", taken.port(), 0};
   const auto errors = errors_of<Error>(3, [&](int r) {
     if (r == 2) {
       std::this_thread::sleep_for(std::chrono::milliseconds(150));
-      taken = Socket();
+      taken = bootstrap::Socket();
     } else {
       CHECK(exchanged(place, {.rank = r, .world = 2, .timeout = milliseconds(10000)}, "id") == "id");
     }
@@ -224,15 +224,15 @@ TEST_CASE("ranks that all came, but not at the same time, are named as having le
 }
 
 TEST_CASE("who is sent back its own words takes them for no answer") {
-  const Socket listening = Socket::listening(0);
+  const bootstrap::Socket listening = bootstrap::Socket::listening(0);
   std::atomic<bool> over = false;
   std::atomic<int> echoes = 0;
   std::thread echo([&] {
     while (!over) {
-      if (!listening.ready(POLLIN, Clock::now() + milliseconds(20))) continue;
-      const Socket guest = listening.accepted();
+      if (!listening.ready(POLLIN, core::Clock::now() + milliseconds(20))) continue;
+      const bootstrap::Socket guest = listening.accepted();
       std::array<std::byte, sizeof(rendezvous::tcp::Hello)> said{};
-      const Clock::time_point soon = Clock::now() + milliseconds(1000);
+      const core::Clock::time_point soon = core::Clock::now() + milliseconds(1000);
       if (guest.receive(said, soon) && guest.send(said, soon)) ++echoes;
     }
   });
@@ -254,14 +254,14 @@ TEST_CASE("who connects and never says who it is is sent away after some seconds
       return;
     }
     std::string why;
-    Socket silent;
-    while (!silent) silent = Socket::connected(place.host, place.port, Clock::now() + milliseconds(1000), why);
-    const Clock::time_point begin = Clock::now();
+    bootstrap::Socket silent;
+    while (!silent) silent = bootstrap::Socket::connected(place.host, place.port, core::Clock::now() + milliseconds(1000), why);
+    const core::Clock::time_point begin = core::Clock::now();
     std::byte word{'t'};
     if (r == 3) silent.send({&word, 1}, begin + milliseconds(1000));  // a beginning is no introduction
     CHECK_FALSE(silent.receive({&word, 1}, begin + milliseconds(60000)));
-    CHECK(seconds_of(Clock::now() - begin) > 0.9 * seconds_of(rendezvous::tcp::introduction));
-    CHECK(seconds_of(Clock::now() - begin) < 30);
+    CHECK(core::seconds_of(core::Clock::now() - begin) > 0.9 * core::seconds_of(rendezvous::tcp::introduction));
+    CHECK(core::seconds_of(core::Clock::now() - begin) < 30);
   });
   for (const std::string& error : errors) CHECK(error == "");
 }
@@ -306,12 +306,12 @@ TEST_CASE("rank 0 of more ranks than it may have files open asks for more, or sa
   for (const bool enough : {true, false}) {
     const TcpPlace place{"127.0.0.1", free_port(), 0};
     SmallHost host(place, 100, 64, enough ? 256 : 64);
-    const Clock::time_point begin = Clock::now();
+    const core::Clock::time_point begin = core::Clock::now();
     const auto errors = errors_of(99, [&](int r) {
       exchanged(place, {.rank = r + 1, .world = 100, .timeout = milliseconds(enough ? 60000 : 6000)}, "id");
     });
     const std::string error = host.error();
-    CHECK(seconds_of(Clock::now() - begin) < 50);
+    CHECK(core::seconds_of(core::Clock::now() - begin) < 50);
     if (enough) {
       CHECK(error == "");
       for (const std::string& each : errors) CHECK(each == "");

@@ -10,11 +10,11 @@ namespace {
 
 TEST_CASE("a number is lowered, and never raised") {
   std::uint64_t number = 7;
-  lower_to(&number, 9);
+  core::lower_to(&number, 9);
   CHECK(number == 7);
-  lower_to(&number, 3);
+  core::lower_to(&number, 3);
   CHECK(number == 3);
-  lower_to(&number, 3);
+  core::lower_to(&number, 3);
   CHECK(number == 3);
 }
 
@@ -24,7 +24,7 @@ TEST_CASE("of what many threads lower it to, the lowest stays") {
     std::vector<std::thread> threads;
     for (std::uint64_t t = 0; t < 4; ++t)
       threads.emplace_back([&number, t] {
-        for (std::uint64_t i = 1000; i > 0; --i) lower_to(&number, 4 * i + t);
+        for (std::uint64_t i = 1000; i > 0; --i) core::lower_to(&number, 4 * i + t);
       });
     for (std::thread& thread : threads) thread.join();
     CHECK(number == 4);

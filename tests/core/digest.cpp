@@ -7,31 +7,31 @@
 namespace tessera {
 namespace {
 
-std::uint64_t of_bytes(std::string_view text) { return Digest{}.add(std::as_bytes(std::span(text))).value(); }
+std::uint64_t of_bytes(std::string_view text) { return core::Digest{}.add(std::as_bytes(std::span(text))).value(); }
 
 TEST_CASE("digests are the published ones of FNV-1a with 64 bits") {
-  CHECK(Digest{}.value() == 0xcbf29ce484222325u);
+  CHECK(core::Digest{}.value() == 0xcbf29ce484222325u);
   CHECK(of_bytes("a") == 0xaf63dc4c8601ec8cu);
   CHECK(of_bytes("foobar") == 0x85944171f73967e8u);
 }
 
 TEST_CASE("order and borders of texts matter") {
-  CHECK(Digest{}.add("ab").add("c").value() != Digest{}.add("a").add("bc").value());
-  CHECK(Digest{}.add(std::int64_t{1}).add(std::int64_t{2}).value() !=
-        Digest{}.add(std::int64_t{2}).add(std::int64_t{1}).value());
+  CHECK(core::Digest{}.add("ab").add("c").value() != core::Digest{}.add("a").add("bc").value());
+  CHECK(core::Digest{}.add(std::int64_t{1}).add(std::int64_t{2}).value() !=
+        core::Digest{}.add(std::int64_t{2}).add(std::int64_t{1}).value());
 }
 
 TEST_CASE("plain numbers count by their bits") {
   struct Pair {
     float a, b;
   };
-  CHECK(Digest{}.add(Pair{1, 2}).value() == Digest{}.add(Pair{1, 2}).value());
-  CHECK(Digest{}.add(Pair{0.0f, 2}).value() != Digest{}.add(Pair{-0.0f, 2}).value());
+  CHECK(core::Digest{}.add(Pair{1, 2}).value() == core::Digest{}.add(Pair{1, 2}).value());
+  CHECK(core::Digest{}.add(Pair{0.0f, 2}).value() != core::Digest{}.add(Pair{-0.0f, 2}).value());
 }
 
 TEST_CASE("an empty struct has no bits to count") {
   struct Nothing {};
-  CHECK(Digest{}.add(Nothing{}).value() == Digest{}.value());
+  CHECK(core::Digest{}.add(Nothing{}).value() == core::Digest{}.value());
 }
 
 }  // namespace

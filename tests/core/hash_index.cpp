@@ -11,12 +11,12 @@
 namespace tessera {
 namespace {
 
-std::uint64_t hash_of(std::string_view key) { return mixed_hash(Digest{}.add(key).value()); }
+std::uint64_t hash_of(std::string_view key) { return core::mixed_hash(core::Digest{}.add(key).value()); }
 
 // A list of keys, and its index.
 struct Keys {
   std::vector<std::string> keys;
-  HashIndex index;
+  core::HashIndex index;
   index_t comparisons = 0;
 
   auto same(std::string_view key) {
@@ -44,7 +44,7 @@ TEST_CASE("an index finds each item by its key and no other, and adds those that
 }
 
 TEST_CASE("items of the same hash are told apart by their keys") {
-  HashIndex index;
+  core::HashIndex index;
   const auto is = [](int i) { return [i](int other) { return other == i; }; };
   for (int i = 0; i < 100; ++i) CHECK(index.find_or_add(7, is(i)) == -1);
   for (int i = 0; i < 100; ++i) CHECK(index.find(7, is(i)) == i);
@@ -52,10 +52,10 @@ TEST_CASE("items of the same hash are told apart by their keys") {
 }
 
 TEST_CASE("a copy has its own items") {
-  HashIndex index;
+  core::HashIndex index;
   const auto none = [](int) { return false; };
   index.find_or_add(1, none);
-  HashIndex copy = index;
+  core::HashIndex copy = index;
   copy.find_or_add(2, none);
   const auto second = [](int i) { return i == 1; };
   CHECK(copy.find(2, second) == 1);
@@ -82,10 +82,10 @@ TEST_CASE("an item is found by one comparison among a thousand items and among a
 
 TEST_CASE("an index is usable in constant expressions") {
   constexpr auto found = [] {
-    HashIndex index;
+    core::HashIndex index;
     const auto is = [](int i) { return [i](int other) { return other == i; }; };
-    for (int i = 0; i < 20; ++i) index.find_or_add(mixed_hash(static_cast<std::uint64_t>(i)), is(i));
-    return index.find(mixed_hash(13), is(13));
+    for (int i = 0; i < 20; ++i) index.find_or_add(core::mixed_hash(static_cast<std::uint64_t>(i)), is(i));
+    return index.find(core::mixed_hash(13), is(13));
   };
   static_assert(found() == 13);
 }
@@ -94,10 +94,10 @@ TEST_CASE("an index is usable in constant expressions") {
 // a few slots looked at in each search, for numbers that follow one another, would not be within it.
 TEST_CASE("a search looks at few slots, which is why 3,000 are a constant expression") {
   constexpr auto wrong = [](std::uint64_t stride) {
-    HashIndex index;
+    core::HashIndex index;
     int count = 0;
     for (int i = 0; i < 3000; ++i)
-      count += index.find_or_add(mixed_hash(static_cast<std::uint64_t>(i) * stride),
+      count += index.find_or_add(core::mixed_hash(static_cast<std::uint64_t>(i) * stride),
                                  [i](int other) { return other == i; }) != -1;
     return count;
   };

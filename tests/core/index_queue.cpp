@@ -8,14 +8,14 @@
 namespace tessera {
 namespace {
 
-std::deque<int> all(const IndexQueue& queue) {
+std::deque<int> all(const core::IndexQueue& queue) {
   std::deque<int> found;
   for (int i = queue.front(); i >= 0; i = queue.after(i)) found.push_back(i);
   return found;
 }
 
 TEST_CASE("indices come in the order in which they were appended last") {
-  IndexQueue queue(4);
+  core::IndexQueue queue(4);
   CHECK(queue.front() == -1);
   for (const int i : {2, 0, 3}) queue.append(i);
   CHECK(all(queue) == std::deque<int>{2, 0, 3});
@@ -31,7 +31,7 @@ TEST_CASE("indices come in the order in which they were appended last") {
 
 TEST_CASE("a queue does as one that searches does, in long runs of calls") {
   std::mt19937 random(1);
-  IndexQueue queue(7);
+  core::IndexQueue queue(7);
   std::deque<int> expected;
   bool same = true;
   for (int call = 0; call < 10'000; ++call) {
@@ -49,9 +49,9 @@ TEST_CASE("a queue does as one that searches does, in long runs of calls") {
 }
 
 TEST_CASE("a queue of no indices is empty, and any is usable in constant expressions") {
-  static_assert(IndexQueue(0).front() == -1);
+  static_assert(core::IndexQueue(0).front() == -1);
   constexpr auto last = [] {
-    IndexQueue queue(3);
+    core::IndexQueue queue(3);
     queue.append(1);
     queue.append(0);
     return queue.after(queue.front());

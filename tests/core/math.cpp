@@ -34,12 +34,12 @@ TEST_CASE("a border is found by few questions") {
   for (const index_t n : {0, 1, 2, 3, 7, 8, 1000})
     for (index_t border = 0; border <= n; ++border) {
       int questions = 0;
-      CHECK(partition_point(n, [&](index_t i) { return ++questions, i < border; }) == border);
+      CHECK(core::partition_point(n, [&](index_t i) { return ++questions, i < border; }) == border);
       CHECK(questions <= 10);
     }
   int questions = 0;
   const index_t most = index_t{1} << 62;
-  CHECK(partition_point(most, [&](index_t i) { return ++questions, i < most - 5; }) == most - 5);
+  CHECK(core::partition_point(most, [&](index_t i) { return ++questions, i < most - 5; }) == most - 5);
   CHECK(questions <= 63);
 }
 

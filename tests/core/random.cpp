@@ -11,11 +11,11 @@ namespace tessera {
 namespace {
 
 TEST_CASE("bits are a function of seed, step and place, and of nothing else") {
-  constexpr StepRandom random(5, 7);
-  static_assert(random.bits(9) == StepRandom(5, 7).bits(9));
+  constexpr core::StepRandom random(5, 7);
+  static_assert(random.bits(9) == core::StepRandom(5, 7).bits(9));
   CHECK(random.bits(9) != random.bits(10));
-  CHECK(random.bits(9) != StepRandom(6, 7).bits(9));
-  CHECK(random.bits(9) != StepRandom(5, 8).bits(9));
+  CHECK(random.bits(9) != core::StepRandom(6, 7).bits(9));
+  CHECK(random.bits(9) != core::StepRandom(5, 8).bits(9));
   CHECK(random.bits(9) != random.bits(9 + (index_t{1} << 32)));
 }
 
@@ -48,10 +48,10 @@ void check_fair(Bits bits) {
 }
 
 TEST_CASE("bits are fair and independent from place to place, from step to step and from seed to seed") {
-  check_fair([](index_t i) { return StepRandom(1, 1).bits(i + 1); });
-  check_fair([](index_t i) { return StepRandom(1, i + 1).bits(77); });
-  check_fair([](index_t i) { return StepRandom(static_cast<std::uint64_t>(i + 1), 3).bits(77); });
-  check_fair([](index_t i) { return StepRandom(1, 1).bits((i + 1) << 32); });
+  check_fair([](index_t i) { return core::StepRandom(1, 1).bits(i + 1); });
+  check_fair([](index_t i) { return core::StepRandom(1, i + 1).bits(77); });
+  check_fair([](index_t i) { return core::StepRandom(static_cast<std::uint64_t>(i + 1), 3).bits(77); });
+  check_fair([](index_t i) { return core::StepRandom(1, 1).bits((i + 1) << 32); });
 }
 
 }  // namespace

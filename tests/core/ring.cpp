@@ -6,7 +6,7 @@ namespace tessera {
 namespace {
 
 TEST_CASE("a ring keeps what is not finished when it grows, and where it lies") {
-  Ring<int> ring;
+  core::Ring<int> ring;
   int* first = &ring.at(5, 5);
   for (std::uint64_t s = 5; s < 5 + 9; ++s) ring.at(s, 5) = static_cast<int>(s);
   CHECK(&ring[5] == first);
@@ -15,7 +15,7 @@ TEST_CASE("a ring keeps what is not finished when it grows, and where it lies") 
 }
 
 TEST_CASE("an element is used again as it was left, and all of them can be visited") {
-  Ring<int> ring;
+  core::Ring<int> ring;
   ring.at(1, 0) = 7;
   CHECK(ring.at(3, 2) == 7);
   ring.for_each([](int& each) { each = 1; });

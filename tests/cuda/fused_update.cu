@@ -71,12 +71,12 @@ struct Memory {
   Managed<Master> master{elements};
   Managed<typename Precision::State> state{elements * 4};
 
-  FusedUpdate<Rule, Precision> update(const Rule& rule, index_t step) {
-    FusedUpdate<Rule, Precision> element;
+  engine::FusedUpdate<Rule, Precision> update(const Rule& rule, index_t step) {
+    engine::FusedUpdate<Rule, Precision> element;
     element.gradient = gradient.data;
     element.weight.parameter = parameter.data;
     if constexpr (requires { element.weight.master; }) element.weight.master = master.data;
-    if constexpr (requires { element.weight.random; }) element.weight.random = StepRandom(7, step);
+    if constexpr (requires { element.weight.random; }) element.weight.random = core::StepRandom(7, step);
     for (std::size_t s = 0; s < state_floats<Rule>; ++s) element.state[s] = state.data + s * elements;
     element.rule = rule;
     element.scalars = rule.scalars(step);
@@ -102,13 +102,13 @@ void check() {
   Memory<Rule, Precision> host, device;
   host.fill(), device.fill();
   for (index_t step = 1; step <= 5; ++step) {
-    const FusedUpdate<Rule, Precision> on_host = host.update(Rule{}, step), on_device = device.update(Rule{}, step);
+    const engine::FusedUpdate<Rule, Precision> on_host = host.update(Rule{}, step), on_device = device.update(Rule{}, step);
     if constexpr (NeedsTensorNorms<Rule>) {  // its moments move where its direction is measured
       for (index_t i = 0; i < elements; ++i) on_host.norm_input(i);
-      launch(4, 128, for_each<MeasuredOf<Rule, Precision>>, elements, MeasuredOf<Rule, Precision>{on_device});
+      launch(4, 128, for_each<engine::MeasuredOf<Rule, Precision>>, elements, engine::MeasuredOf<Rule, Precision>{on_device});
     }
-    vectorize(0, elements, on_host);
-    launch(4, 128, for_each<FusedUpdate<Rule, Precision>>, elements, on_device);
+    exec::vectorize(0, elements, on_host);
+    launch(4, 128, for_each<engine::FusedUpdate<Rule, Precision>>, elements, on_device);
   }
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
   const double tolerance = sizeof(typename Precision::Parameter) == 4 ? 1e-5 : 1.0 / 64;

@@ -23,7 +23,7 @@ SOURCE = """
 #include <tessera/rule/lamb.hpp>
 #include <tessera/rule/nadam.hpp>
 namespace tessera::device {
-""" + "".join(f"template void for_each(index_t, const UpdateOfStep<{rule}, {precision}>&, int, cudaStream_t);\n"
+""" + "".join(f"template void for_each(index_t, const engine::UpdateOfStep<{rule}, {precision}>&, int, cudaStream_t);\n"
               for rule, precision in KERNELS) + "}\n"
 
 ENTRY = re.compile(r"(?:\.entry|Function :) (\w*for_each_kernelILi(\d+)E\w*)")

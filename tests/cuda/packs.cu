@@ -36,7 +36,7 @@ T number(index_t i) {
 // Gradients, parameters and the rest, the 0th element `at[k]` elements behind a border of 256 bytes.
 template <class Rule, class Precision>
 struct Arrays {
-  using Kept = KeptWeight<typename Precision::Parameter, typename Precision::Master>;
+  using Kept = precision::KeptWeight<typename Precision::Parameter, typename Precision::Master>;
   static constexpr bool has_master = requires(Kept kept) { kept.master; };
   static constexpr auto states = static_cast<index_t>(state_floats<Rule>);
 
@@ -51,11 +51,11 @@ struct Arrays {
     fill(master, at[2], std::is_same_v<typename Precision::Master, float> ? 1000 : -1);
     const CudaStream stream;
     for (index_t step = 1; step <= steps; ++step) {
-      FusedUpdate<Rule, Precision> update;
+      engine::FusedUpdate<Rule, Precision> update;
       update.gradient = gradient.data() + at[0] + begin;
       update.weight.parameter = parameter.data() + at[1] + begin;
       if constexpr (has_master) update.weight.master = master.data() + at[2] + begin;
-      if constexpr (requires { update.weight.random; }) update.weight.random = StepRandom(7, step);
+      if constexpr (requires { update.weight.random; }) update.weight.random = core::StepRandom(7, step);
       update.weight.place = begin;
       for (index_t s = 0; s < states; ++s) update.state[s] = state.data() + s * 128 + at[2] + begin;
       update.scalars = update.rule.scalars(step);

@@ -9,7 +9,7 @@
 using namespace tessera;
 
 TEST_CASE("a buffer is zero, begins at a cache line and counts its bytes while it lives") {
-  const auto count = std::make_shared<ByteCount>();
+  const auto count = std::make_shared<exec::ByteCount>();
   {
     HostBuffer<float> small(3, count), large(index_t{3} << 20, count);
     CHECK(count->held() == 12 + (index_t{12} << 20));
@@ -25,7 +25,7 @@ TEST_CASE("a buffer is zero, begins at a cache line and counts its bytes while i
 }
 
 TEST_CASE("a moved buffer keeps its memory and is counted once") {
-  const auto count = std::make_shared<ByteCount>();
+  const auto count = std::make_shared<exec::ByteCount>();
   HostBuffer<double> from(5, count);
   from.span()[4] = 7;
   HostBuffer<double> to(std::move(from));
@@ -37,7 +37,7 @@ TEST_CASE("a moved buffer keeps its memory and is counted once") {
 }
 
 TEST_CASE("an empty buffer is legal and costs nothing") {
-  const auto count = std::make_shared<ByteCount>();
+  const auto count = std::make_shared<exec::ByteCount>();
   HostBuffer<float> none(0, count);
   CHECK(none.span().empty());
   CHECK(count->peak() == 0);

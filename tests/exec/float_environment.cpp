@@ -16,10 +16,10 @@ TEST_CASE("for as long as it lives the thread computes as IEEE's default says, a
     const StrangeEnvironment strange;
     CHECK(!computes_by_default());
     {
-      const DefaultFloatEnvironment ieee;
+      const exec::DefaultFloatEnvironment ieee;
       CHECK(computes_by_default());
       {
-        const DefaultFloatEnvironment again;
+        const exec::DefaultFloatEnvironment again;
         CHECK(computes_by_default());
       }
       CHECK(computes_by_default());
@@ -32,7 +32,7 @@ TEST_CASE("for as long as it lives the thread computes as IEEE's default says, a
 TEST_CASE("nothing is written, and no flag is lost, where the thread is in the default environment") {
   std::feclearexcept(FE_ALL_EXCEPT);
   {
-    const DefaultFloatEnvironment ieee;
+    const exec::DefaultFloatEnvironment ieee;
     volatile float zero = 0, one = 1, infinite = one / zero;
     static_cast<void>(infinite);
   }
@@ -44,7 +44,7 @@ TEST_CASE("nothing is written, and no flag is lost, where the thread is in the d
 TEST_CASE("what the thread has made a trap is none meanwhile") {
   feenableexcept(FE_DIVBYZERO | FE_INVALID);
   {
-    const DefaultFloatEnvironment ieee;
+    const exec::DefaultFloatEnvironment ieee;
     volatile float zero = 0, none = zero / zero;
     CHECK(none != none);
   }

@@ -14,8 +14,8 @@ struct ThisTest {};
 
 TEST_CASE("this build rounds each operation in every version of its vector code, whatever the thread's environment") {
   const auto check = [] {
-    for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512})
-      if (isa <= best_isa()) CHECK(rounds_each_operation<ThisTest>(isa));
+    for (const exec::Isa isa : {exec::Isa::baseline, exec::Isa::avx2, exec::Isa::avx512})
+      if (isa <= exec::best_isa()) CHECK(exec::rounds_each_operation<ThisTest>(isa));
   };
   check();
   const tessera::testing::StrangeEnvironment strange;
@@ -23,6 +23,6 @@ TEST_CASE("this build rounds each operation in every version of its vector code,
 }
 
 TEST_CASE("a program that fuses operations is refused by the name of the flag") {
-  CHECK_NOTHROW(require_each_operation_rounded(true));
-  CHECK_THROWS_WITH_AS(require_each_operation_rounded(false), doctest::Contains("-ffp-contract=fast"), OptionError);
+  CHECK_NOTHROW(exec::require_each_operation_rounded(true));
+  CHECK_THROWS_WITH_AS(exec::require_each_operation_rounded(false), doctest::Contains("-ffp-contract=fast"), OptionError);
 }

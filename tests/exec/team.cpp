@@ -12,7 +12,7 @@ using namespace tessera;
 
 TEST_CASE("every part is worked on once, each on its own thread, turn after turn") {
   for (int parts : {1, 2, 4}) {
-    Team team(parts);
+    exec::Team team(parts);
     for (int turn = 0; turn < 200; ++turn) {
       std::vector<int> worked(parts);
       std::vector<std::thread::id> threads(parts);
@@ -27,14 +27,14 @@ TEST_CASE("every part is worked on once, each on its own thread, turn after turn
   }
 }
 
-TEST_CASE("fewer than one part is one") { CHECK(Team(0).parts() == 1); }
+TEST_CASE("fewer than one part is one") { CHECK(exec::Team(0).parts() == 1); }
 
-TEST_CASE("a team that never works ends") { Team team(3); }
+TEST_CASE("a team that never works ends") { exec::Team team(3); }
 
 TEST_CASE("each thread computes in the default floating-point environment, whatever that of the thread that began it") {
   const tessera::testing::StrangeEnvironment strange;
   for (int parts : {1, 3}) {
-    Team team(parts);
+    exec::Team team(parts);
     std::vector<char> by_default(static_cast<std::size_t>(parts));
     team.run([&](int part) { by_default[static_cast<std::size_t>(part)] = tessera::testing::computes_by_default(); });
     CHECK(by_default == std::vector<char>(static_cast<std::size_t>(parts), 1));

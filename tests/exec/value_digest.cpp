@@ -68,11 +68,11 @@ TEST_CASE("the digest is the same in every version of the vector code, of memory
   for (const index_t from : {0, 1}) {
     const auto* const bytes = reinterpret_cast<const unsigned char*>(values.data() + from);
     std::uint64_t expected = 0;
-    run_as(Isa::baseline, value_digest::Blocks{bytes, 5, 4, &expected});
-    for (const Isa isa : {Isa::avx2, Isa::avx512}) {
-      if (isa > best_isa()) continue;
+    exec::run_as(exec::Isa::baseline, value_digest::Blocks{bytes, 5, 4, &expected});
+    for (const exec::Isa isa : {exec::Isa::avx2, exec::Isa::avx512}) {
+      if (isa > exec::best_isa()) continue;
       std::uint64_t sum = 0;
-      run_as(isa, value_digest::Blocks{bytes, 5, 4, &sum});
+      exec::run_as(isa, value_digest::Blocks{bytes, 5, 4, &sum});
       CHECK(sum == expected);
     }
   }

@@ -31,12 +31,12 @@ struct Halves {
 }  // namespace
 
 TEST_CASE("every width touches each index once and never fuses, for tails of 0 to 130") {
-  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
-    if (isa > best_isa()) continue;
+  for (const exec::Isa isa : {exec::Isa::baseline, exec::Isa::avx2, exec::Isa::avx512}) {
+    if (isa > exec::best_isa()) continue;
     for (index_t n = 0; n <= 130; ++n) {
       std::vector<float> x(131), y(131);
       for (std::size_t i = 0; i < x.size(); ++i) x[i] = y[i] = 1.0f / static_cast<float>(i + 3);
-      vectorize_as(isa, 0, n, Axpy{x.data(), y.data()});
+      exec::vectorize_as(isa, 0, n, Axpy{x.data(), y.data()});
       for (std::size_t i = 0; i < x.size(); ++i) {
         const volatile float product = x[i] * x[i];
         REQUIRE(y[i] == (static_cast<index_t>(i) < n ? product + x[i] : x[i]));
@@ -46,11 +46,11 @@ TEST_CASE("every width touches each index once and never fuses, for tails of 0 t
 }
 
 TEST_CASE("of a body in two halves each index has its first and then its last, once, for ranges of 0 to 260") {
-  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
-    if (isa > best_isa()) continue;
+  for (const exec::Isa isa : {exec::Isa::baseline, exec::Isa::avx2, exec::Isa::avx512}) {
+    if (isa > exec::best_isa()) continue;
     for (index_t n = 0; n <= 260; ++n) {
       std::vector<int> firsts(270), lasts(270);
-      vectorize_as(isa, 3, 3 + n, Halves{firsts.data(), lasts.data()});
+      exec::vectorize_as(isa, 3, 3 + n, Halves{firsts.data(), lasts.data()});
       for (index_t i = 0; i < 270; ++i) {
         const int inside = i >= 3 && i < 3 + n;
         REQUIRE(firsts[static_cast<std::size_t>(i)] == inside);

@@ -44,7 +44,7 @@ int main() {
     return 77;
   }
   const auto flushed = trained();
-  const DefaultFloatEnvironment ieee;
+  const exec::DefaultFloatEnvironment ieee;
   if (smallest * 3 == 0 || trained() != flushed) {
     std::puts("weights have other bits in a program that is linked with -Ofast");
     return 1;

@@ -16,7 +16,7 @@ namespace {
 struct Rule : tessera::AdamW {};
 
 template <class Precision>
-void update(tessera::Isa isa, std::vector<std::uint32_t>& seen) {
+void update(tessera::exec::Isa isa, std::vector<std::uint32_t>& seen) {
   constexpr tessera::index_t n = 1001;
   using Parameter = typename Precision::Parameter;
   std::vector<Parameter> gradient(n), parameter(n);
@@ -28,14 +28,14 @@ void update(tessera::Isa isa, std::vector<std::uint32_t>& seen) {
   }
   const Rule rule{};
   for (tessera::index_t step = 1; step <= 10; ++step) {
-    tessera::FusedUpdate<Rule, Precision> update{.gradient = gradient.data(),
+    tessera::engine::FusedUpdate<Rule, Precision> update{.gradient = gradient.data(),
                                                  .weight = {parameter.data()},
                                                  .state = {m.data(), v.data()},
                                                  .rule = rule,
                                                  .scalars = rule.scalars(step),
                                                  .scale = 0.3f};
     if constexpr (sizeof(Parameter) == 2) update.weight.master = weight.data();
-    tessera::vectorize_as(isa, 0, n, update);
+    tessera::exec::vectorize_as(isa, 0, n, update);
   }
   for (const auto* values : {&weight, &m, &v})
     for (const float value : *values) seen.push_back(std::bit_cast<std::uint32_t>(value));
@@ -48,10 +48,10 @@ double scalar(double x, double y) {
   return x * x - y;
 }
 
-std::vector<std::uint32_t> bits(tessera::Isa isa) {
+std::vector<std::uint32_t> bits(tessera::exec::Isa isa) {
   std::vector<std::uint32_t> seen;
   const volatile double root = 1 + 0x1p-27, square = 1 + 0x1p-26;
-  const double nothing = tessera::run_scalar([&] { return scalar(root, square); });  // fused, 2^-54
+  const double nothing = tessera::exec::run_scalar([&] { return scalar(root, square); });  // fused, 2^-54
   seen.push_back(nothing == 0);
   update<tessera::Fp32>(isa, seen);
   update<tessera::Bf16>(isa, seen);

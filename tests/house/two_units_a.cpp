@@ -4,7 +4,7 @@
 
 #include "two_units.hpp"
 
-std::vector<std::uint32_t> bits_of_b(tessera::Isa isa);
+std::vector<std::uint32_t> bits_of_b(tessera::exec::Isa isa);
 
 int main() {
 #if defined(__x86_64__)
@@ -13,9 +13,9 @@ int main() {
     return 77;
   }
 #endif
-  const auto expected = two_units::bits(tessera::Isa::baseline);
-  for (const tessera::Isa isa : {tessera::Isa::baseline, tessera::Isa::avx2, tessera::Isa::avx512}) {
-    if (isa > tessera::best_isa()) continue;
+  const auto expected = two_units::bits(tessera::exec::Isa::baseline);
+  for (const tessera::exec::Isa isa : {tessera::exec::Isa::baseline, tessera::exec::Isa::avx2, tessera::exec::Isa::avx512}) {
+    if (isa > tessera::exec::best_isa()) continue;
     if (two_units::bits(isa) != expected || bits_of_b(isa) != expected) {
       std::printf("version %d: the two translation units disagree\n", static_cast<int>(isa));
       return 1;

@@ -3,4 +3,4 @@
 
 #include "two_units.hpp"
 
-std::vector<std::uint32_t> bits_of_b(tessera::Isa isa) { return two_units::bits(isa); }
+std::vector<std::uint32_t> bits_of_b(tessera::exec::Isa isa) { return two_units::bits(isa); }

@@ -17,24 +17,24 @@ Layout units_of(std::vector<index_t> sizes) {
   return layout;
 }
 
-std::vector<int> last_units(const std::vector<Bucket>& buckets) {
+std::vector<int> last_units(const std::vector<layout::Bucket>& buckets) {
   std::vector<int> last;
-  for (const Bucket& bucket : buckets) last.push_back(bucket.last_unit);
+  for (const layout::Bucket& bucket : buckets) last.push_back(bucket.last_unit);
   return last;
 }
 
 TEST_CASE("a bucket takes units up to its size exactly and not one element more") {
-  CHECK(last_units(make_buckets(units_of({64, 64, 64}), 2, 128)) == std::vector<int>{2, 3});
-  CHECK(last_units(make_buckets(units_of({64, 64, 64}), 2, 127)) == std::vector<int>{1, 2, 3});
-  CHECK(last_units(make_buckets(units_of({64, 64, 64}), 2, 129)) == std::vector<int>{2, 3});
+  CHECK(last_units(layout::make_buckets(units_of({64, 64, 64}), 2, 128)) == std::vector<int>{2, 3});
+  CHECK(last_units(layout::make_buckets(units_of({64, 64, 64}), 2, 127)) == std::vector<int>{1, 2, 3});
+  CHECK(last_units(layout::make_buckets(units_of({64, 64, 64}), 2, 129)) == std::vector<int>{2, 3});
 }
 
 TEST_CASE("a unit larger than a bucket is a bucket of its own") {
-  CHECK(last_units(make_buckets(units_of({10, 1000, 10}), 2, 100)) == std::vector<int>{1, 2, 3});
+  CHECK(last_units(layout::make_buckets(units_of({10, 1000, 10}), 2, 100)) == std::vector<int>{1, 2, 3});
 }
 
 TEST_CASE("a unit without elements rides along") {
-  CHECK(last_units(make_buckets(units_of({0, 64, 0, 64, 0}), 2, 64)) == std::vector<int>{3, 5});
+  CHECK(last_units(layout::make_buckets(units_of({0, 64, 0, 64, 0}), 2, 64)) == std::vector<int>{3, 5});
 }
 
 TEST_CASE("frozen elements count toward a bucket's size") {
@@ -44,7 +44,7 @@ TEST_CASE("frozen elements count toward a bucket's size") {
     layout.add_tensor("w", {1});
     layout.add_tensor("frozen", {64}, {.frozen = true});
   }
-  CHECK(make_buckets(layout, 2, 100).size() == 3);
+  CHECK(layout::make_buckets(layout, 2, 100).size() == 3);
 }
 
 TEST_CASE("buckets cover every unit once and in order, whatever the sizes") {
@@ -53,7 +53,7 @@ TEST_CASE("buckets cover every unit once and in order, whatever the sizes") {
       const Layout layout = units_of({size, 0, 3 * size, 1, size, size, 2 * size});
       int next = 0;
       index_t end = 0;
-      for (const Bucket& b : make_buckets(layout, 3, bucket)) {
+      for (const layout::Bucket& b : layout::make_buckets(layout, 3, bucket)) {
         CHECK(b.first_unit == next);
         CHECK(b.last_unit > b.first_unit);
         CHECK(b.trainable.begin >= end);
@@ -67,13 +67,13 @@ TEST_CASE("buckets cover every unit once and in order, whatever the sizes") {
 }
 
 TEST_CASE("a flat layout is cut evenly at multiples of the world size times 64") {
-  const auto buckets = make_buckets(Layout::flat(1000), 3, 400);
+  const auto buckets = layout::make_buckets(Layout::flat(1000), 3, 400);
   REQUIRE(buckets.size() == 3);
   CHECK(buckets[0].trainable == Range{0, 384});
   CHECK(buckets[1].trainable == Range{384, 768});
   CHECK(buckets[2].trainable == Range{768, 1000});
-  CHECK(make_buckets(Layout::flat(1000), 3, 1).size() == 6);
-  CHECK(make_buckets(Layout::flat(0), 3, 1).size() == 1);  // of nothing: every unit has a bucket
+  CHECK(layout::make_buckets(Layout::flat(1000), 3, 1).size() == 6);
+  CHECK(layout::make_buckets(Layout::flat(0), 3, 1).size() == 1);  // of nothing: every unit has a bucket
 }
 
 }  // namespace

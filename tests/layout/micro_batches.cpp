@@ -6,7 +6,7 @@ namespace tessera {
 namespace {
 
 TEST_CASE("micro-batches are dealt to the ranks in turn, and only the last pass may be incomplete") {
-  constexpr MicroBatches seven{7, 3};
+  constexpr layout::MicroBatches seven{7, 3};
   static_assert(seven.passes() == 3);
   CHECK(seven.before(2) == 6);
   CHECK(seven.in_pass(1) == 3);
@@ -17,7 +17,7 @@ TEST_CASE("micro-batches are dealt to the ranks in turn, and only the last pass 
 }
 
 TEST_CASE("fewer micro-batches than ranks are one pass") {
-  constexpr MicroBatches two{2, 5};
+  constexpr layout::MicroBatches two{2, 5};
   CHECK(two.passes() == 1);
   CHECK(two.in_pass(0) == 2);
   CHECK_FALSE(two.has(2, 0));
@@ -26,7 +26,7 @@ TEST_CASE("fewer micro-batches than ranks are one pass") {
 TEST_CASE("every micro-batch has one rank and one pass, for any numbers") {
   for (index_t count = 1; count <= 20; ++count)
     for (int world = 1; world <= 7; ++world) {
-      const MicroBatches step{count, world};
+      const layout::MicroBatches step{count, world};
       index_t j = 0;
       for (int pass = 0; pass < step.passes(); ++pass) {
         CHECK(step.before(pass) == j);

@@ -9,7 +9,7 @@ namespace tessera {
 namespace {
 
 TEST_CASE("a name is found in its own scope alone") {
-  Names names;
+  layout::Names names;
   CHECK(names.find(0, "w") == -1);
   for (const auto& [scope, name] : {std::pair(0, "w"), std::pair(0, "wv"), std::pair(1, "w"), std::pair(1, "")})
     CHECK(names.add(scope, name));
@@ -27,9 +27,9 @@ TEST_CASE("a name is found in its own scope alone") {
 }
 
 TEST_CASE("names are found among many, in a copy too") {
-  Names names;
+  layout::Names names;
   for (int i = 0; i < 3000; ++i) names.add(i % 7, "name " + std::to_string(i));
-  const Names copy = names;
+  const layout::Names copy = names;
   int wrong = 0;
   for (int i = 0; i < 3000; ++i) {
     const std::string name = "name " + std::to_string(i);

@@ -33,7 +33,7 @@ constexpr double gigabytes(double parameters, int world, int stage) {
     layout.add_tensor("weight", {static_cast<index_t>(parameters / 3)});
   }
   const Sharding sharding(layout, world, 1);
-  return static_cast<double>(make_plan(sharding, {}, zero_paper(stage)).model_bytes()) / 1e9;
+  return static_cast<double>(layout::make_plan(sharding, {}, zero_paper(stage)).model_bytes()) / 1e9;
 }
 
 struct Row {
@@ -126,32 +126,32 @@ TEST_CASE("a frozen tensor costs parameters alone") {
   layout.add_unit("a");
   layout.add_tensor("w", {100, 10});
   layout.add_tensor("frozen", {50}, {.frozen = true});
-  const Plan plan = make_plan(Sharding(layout, 1, 1), {}, zero_paper(0));
+  const Plan plan = layout::make_plan(Sharding(layout, 1, 1), {}, zero_paper(0));
   CHECK(plan.gradients.elements == 1000);
   CHECK(plan.optimizer_state.elements == 1000);
   CHECK(plan.parameters.elements == 1024 + 50);
 }
 
 TEST_CASE("one pass needs no partial sums, K passes need one and the binary logarithm of K") {
-  CHECK(partial_sum_levels(1) == 0);
-  CHECK(partial_sum_levels(2) == 2);
-  CHECK(partial_sum_levels(3) == 2);
-  CHECK(partial_sum_levels(4) == 3);
-  CHECK(partial_sum_levels(5) == 3);
-  CHECK(partial_sum_levels(8) == 4);
+  CHECK(layout::partial_sum_levels(1) == 0);
+  CHECK(layout::partial_sum_levels(2) == 2);
+  CHECK(layout::partial_sum_levels(3) == 2);
+  CHECK(layout::partial_sum_levels(4) == 3);
+  CHECK(layout::partial_sum_levels(5) == 3);
+  CHECK(layout::partial_sum_levels(8) == 4);
 }
 
 TEST_CASE("one sum over all micro-batches holds between passes what the passes before the last leave of it") {
-  CHECK(carried_sums(1, 7) == 0);
+  CHECK(layout::carried_sums(1, 7) == 0);
   for (const int world : {1, 2, 8}) {
-    CHECK(carried_sums(2, world) == 1);
-    CHECK(carried_sums(4, world) == 2);
-    CHECK(carried_sums(8, world) == 3);
+    CHECK(layout::carried_sums(2, world) == 1);
+    CHECK(layout::carried_sums(4, world) == 2);
+    CHECK(layout::carried_sums(8, world) == 3);
   }
-  CHECK(carried_sums(2, 3) == 2);   // 3 = 0b11
-  CHECK(carried_sums(2, 7) == 3);   // 7 = 0b111
-  CHECK(carried_sums(6, 3) == 4);   // 15 = 0b1111
-  CHECK(carried_sums(1 << 20, 3) == 22);  // of very many passes a bound: 3 * (2^20 - 1) has 22 bits
+  CHECK(layout::carried_sums(2, 3) == 2);   // 3 = 0b11
+  CHECK(layout::carried_sums(2, 7) == 3);   // 7 = 0b111
+  CHECK(layout::carried_sums(6, 3) == 4);   // 15 = 0b1111
+  CHECK(layout::carried_sums(1 << 20, 3) == 22);  // of very many passes a bound: 3 * (2^20 - 1) has 22 bits
 }
 
 TEST_CASE("gradients reduced in another type than they are written have a buffer of their own") {
@@ -159,28 +159,28 @@ TEST_CASE("gradients reduced in another type than they are written have a buffer
   wide.reduced_in_place = false;
   wide.reduction_bytes = 4;
   const Sharding sharding(two_layers(), 2, 1);
-  const Plan plan = make_plan(sharding, {}, wide);
+  const Plan plan = layout::make_plan(sharding, {}, wide);
   CHECK(plan.reduced_gradients.bytes() == 4 * sharding.trainable().shard_elements());
-  CHECK(make_plan(sharding, {}, zero_paper(1)).reduced_gradients.bytes() == 0);
+  CHECK(layout::make_plan(sharding, {}, zero_paper(1)).reduced_gradients.bytes() == 0);
 }
 
 TEST_CASE("what a communicator stages is the longest bucket's parts, where it does and if there is anybody else") {
   Footprint of = zero_paper(2);
   of.partial_sums_need_workspace = true;
   const Sharding sharding(two_layers(), 3, 1);
-  CHECK(make_plan(sharding, {}, of).reduction_workspace.bytes() == 0);
-  CHECK(make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() ==
+  CHECK(layout::make_plan(sharding, {}, of).reduction_workspace.bytes() == 0);
+  CHECK(layout::make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() ==
         2 * 3 * sharding.trainable().longest_part());
   of.passes_added_in_place = true;
-  CHECK(make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() == 0);
+  CHECK(layout::make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() == 0);
   of.sums_need_workspace = true;
-  CHECK(make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() ==
+  CHECK(layout::make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() ==
         2 * 3 * sharding.trainable().longest_part());
-  CHECK(make_plan(Sharding(two_layers(), 1, 1), {}, of).reduction_workspace.bytes() == 0);
+  CHECK(layout::make_plan(Sharding(two_layers(), 1, 1), {}, of).reduction_workspace.bytes() == 0);
 }
 
 TEST_CASE("slots and pools never outnumber the buckets") {
-  const Plan plan = make_plan(Sharding(two_layers(), 2, 1), {.prefetch = 7}, zero_paper(3));
+  const Plan plan = layout::make_plan(Sharding(two_layers(), 2, 1), {.prefetch = 7}, zero_paper(3));
   CHECK(plan.gathered_buckets.copies == 2);
   CHECK(plan.gradient_slots.copies == 2);
 }
@@ -189,17 +189,17 @@ TEST_CASE("parameters that are kept during evaluation are those that a rank upda
   const Sharding sharding(two_layers(), 2, 1);
   for (const int stage : {0, 3}) {
     Footprint of = zero_paper(stage);
-    CHECK(make_plan(sharding, {}, of).training_weights.bytes() == 0);
+    CHECK(layout::make_plan(sharding, {}, of).training_weights.bytes() == 0);
     of.training_weight_bytes = 2;
-    CHECK(make_plan(sharding, {}, of).training_weights.bytes() ==
-          2 * make_plan(sharding, {}, of).optimizer_state.elements);
+    CHECK(layout::make_plan(sharding, {}, of).training_weights.bytes() ==
+          2 * layout::make_plan(sharding, {}, of).optimizer_state.elements);
   }
 }
 
 TEST_CASE("every allocation has a name and they add up") {
   Footprint of = zero_paper(3);
   of.training_weight_bytes = 2;
-  const Plan plan = make_plan(Sharding(two_layers(), 2, 1), {.micro_batches = 3}, of);
+  const Plan plan = layout::make_plan(Sharding(two_layers(), 2, 1), {.micro_batches = 3}, of);
   index_t sum = 0;
   for (const Allocation& allocation : plan.allocations()) {
     CHECK(std::string(allocation.name) != "");
@@ -212,7 +212,7 @@ TEST_CASE("sizes beyond 2^31 are planned") {
   Layout layout;
   layout.add_unit("huge");
   layout.add_tensor("w", {index_t{1} << 40});
-  const Plan plan = make_plan(Sharding(layout, 3, 1), {}, zero_paper(3));
+  const Plan plan = layout::make_plan(Sharding(layout, 3, 1), {}, zero_paper(3));
   CHECK(plan.parameters.elements == round_up(ceil_div(index_t{1} << 40, 3), block));
 }
 

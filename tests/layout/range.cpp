@@ -8,20 +8,20 @@ namespace tessera {
 namespace {
 
 TEST_CASE("the intersection of ranges that do not meet is empty") {
-  CHECK(intersect({0, 5}, {5, 9}).empty());
-  CHECK(intersect({7, 9}, {0, 5}).empty());
-  CHECK(intersect({0, 5}, {3, 9}) == Range{3, 5});
-  CHECK(intersect({0, 9}, {3, 5}) == Range{3, 5});
+  CHECK(layout::intersect({0, 5}, {5, 9}).empty());
+  CHECK(layout::intersect({7, 9}, {0, 5}).empty());
+  CHECK(layout::intersect({0, 5}, {3, 9}) == Range{3, 5});
+  CHECK(layout::intersect({0, 9}, {3, 5}) == Range{3, 5});
 }
 
 TEST_CASE("handles run forward and backward and know their number") {
   std::vector<int> seen;
-  for (const Unit u : Handles<Unit>(0, 3, 1)) seen.push_back(u.index);
-  for (const Unit u : Handles<Unit>(2, -1, -1)) seen.push_back(u.index);
+  for (const Unit u : layout::Handles<Unit>(0, 3, 1)) seen.push_back(u.index);
+  for (const Unit u : layout::Handles<Unit>(2, -1, -1)) seen.push_back(u.index);
   CHECK(seen == std::vector<int>{0, 1, 2, 2, 1, 0});
-  CHECK(Handles<Unit>(0, 3, 1).size() == 3);
-  CHECK(Handles<Unit>(2, -1, -1).size() == 3);
-  CHECK(Handles<Unit>(0, 0, 1).size() == 0);
+  CHECK(layout::Handles<Unit>(0, 3, 1).size() == 3);
+  CHECK(layout::Handles<Unit>(2, -1, -1).size() == 3);
+  CHECK(layout::Handles<Unit>(0, 0, 1).size() == 0);
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ TEST_CASE("a set of ranges answers as one of single elements does, whatever is a
   auto next = [count = std::uint64_t{0}]() mutable { return static_cast<index_t>(testing::hash(5, ++count) % n); };
   int wrong = 0;
   for (int round = 0; round < 200; ++round) {
-    RangeSet set;
+    layout::RangeSet set;
     std::vector<bool> in(n, false);
     for (int added = 0; added < 8; ++added) {
       const index_t begin = next(), end = min(n, begin + next() / 4);
@@ -37,7 +37,7 @@ TEST_CASE("a set of ranges answers as one of single elements does, whatever is a
 }
 
 TEST_CASE("ranges that touch are kept as one") {
-  RangeSet set;
+  layout::RangeSet set;
   for (const index_t begin : {30, 10, 20, 0}) set.add({begin, begin + 10});
   CHECK(set.ranges() == 1);
   set.add({50, 60});

@@ -20,7 +20,7 @@ Layout units_of(std::vector<index_t> sizes) {
 
 TEST_CASE("buckets depart last first in every order in which five units become ready") {
   const Sharding sharding(units_of({64, 64, 200, 0, 64}), 2, 128);
-  Readiness readiness(sharding);
+  layout::Readiness readiness(sharding);
   std::vector<int> order{0, 1, 2, 3, 4};
   do {
     readiness.begin();
@@ -42,7 +42,7 @@ TEST_CASE("buckets depart last first in every order in which five units become r
 
 TEST_CASE("a unit is ready once") {
   const Sharding sharding(units_of({64, 64}), 2, 128);
-  Readiness readiness(sharding);
+  layout::Readiness readiness(sharding);
   CHECK(readiness.mark(Unit{1}));
   CHECK_FALSE(readiness.mark(Unit{1}));
   CHECK(readiness.first_missing() == Unit{0});
@@ -53,7 +53,7 @@ TEST_CASE("a unit is ready once") {
 
 TEST_CASE("a new pass starts with nothing ready") {
   const Sharding sharding(units_of({64}), 1, 1);
-  Readiness readiness(sharding);
+  layout::Readiness readiness(sharding);
   readiness.mark(Unit{0});
   CHECK(readiness.depart() == 0);
   readiness.begin();
@@ -63,7 +63,7 @@ TEST_CASE("a new pass starts with nothing ready") {
 
 TEST_CASE("a layout without units is complete at once") {
   const Sharding sharding(Layout{}, 2, 1);
-  CHECK(Readiness(sharding).complete());
+  CHECK(layout::Readiness(sharding).complete());
 }
 
 TEST_CASE("ranges of a flat layout complete buckets in any order of all cuts of twelve pieces") {
@@ -71,7 +71,7 @@ TEST_CASE("ranges of a flat layout complete buckets in any order of all cuts of 
   REQUIRE(sharding.buckets() == 5);
   std::vector<int> pieces{0, 1, 2, 3, 4, 5};
   do {
-    Readiness readiness(sharding);
+    layout::Readiness readiness(sharding);
     int departures = 0;
     for (int piece : pieces) {
       CHECK(readiness.mark(Range{piece * 100, piece * 100 + 100}));
@@ -84,7 +84,7 @@ TEST_CASE("ranges of a flat layout complete buckets in any order of all cuts of 
 
 TEST_CASE("a range that overlaps what is ready is refused and changes nothing") {
   const Sharding sharding(Layout::flat(600), 1, 128);
-  Readiness readiness(sharding);
+  layout::Readiness readiness(sharding);
   CHECK(readiness.mark(Range{100, 200}));
   CHECK(readiness.mark(Range{300, 400}));
   CHECK_FALSE(readiness.mark(Range{199, 201}));

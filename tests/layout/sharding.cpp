@@ -68,7 +68,7 @@ TEST_CASE("the buckets of a range are those that have elements in it") {
         for (const int b : sharding.buckets_of(range))
           if (!sharding.bucket(b).trainable.empty()) found += std::to_string(b);
         for (int b = 0; b < sharding.buckets(); ++b)
-          if (!intersect(sharding.bucket(b).trainable, range).empty()) expected += std::to_string(b);
+          if (!layout::intersect(sharding.bucket(b).trainable, range).empty()) expected += std::to_string(b);
         CHECK(found == expected);
       }
   }

@@ -123,10 +123,10 @@ TEST_CASE("an event is done when the network's time is over, on every rank") {
   run_simulated(wire, [&](Simulated<Local>& comm) {
     auto queue = comm.queue(std::chrono::seconds(30));
     Floats x(3000, 1.0f);
-    const Clock::time_point begin = Clock::now();
+    const core::Clock::time_point begin = core::Clock::now();
     const HostEvent event = queue.post(AllReduce(Out(x), {"x", 0, 0}));
     event.wait();
-    CHECK(seconds_of(Clock::now() - begin) >= 0.9999 * network.seconds(Collective::all_reduce, 12000, 3));
+    CHECK(core::seconds_of(core::Clock::now() - begin) >= 0.9999 * network.seconds(Collective::all_reduce, 12000, 3));
     CHECK(event.done());
     CHECK(x == Floats(3000, 3.0f));
   });
@@ -135,28 +135,28 @@ TEST_CASE("an event is done when the network's time is over, on every rank") {
 
 TEST_CASE("the last rank starts the clock") {
   Wire wire(slow_link(2e-3), 2);
-  Clock::time_point last_came{};
+  core::Clock::time_point last_came{};
   run_simulated(wire, [&](Simulated<Local>& comm) {
     auto queue = comm.queue(std::chrono::seconds(30));
     float x = 1;
     if (comm.rank() == 1) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      last_came = Clock::now();
+      last_came = core::Clock::now();
     }
     queue.post(AllReduce(Out(&x, 1), {"x", 0, 0})).wait();
-    CHECK(Clock::now() >= last_came + std::chrono::microseconds(3999));
+    CHECK(core::Clock::now() >= last_came + std::chrono::microseconds(3999));
   });
 }
 
 TEST_CASE("collectives of all queues take turns on the one link that a rank has") {
   for (const LocalOptions options : {by_workers, LocalOptions{}}) {
     Wire wire(slow_link(1e-3), 2);
-    Clock::time_point begin[2];
+    core::Clock::time_point begin[2];
     run_simulated(
         wire,
         [&](Simulated<Local>& comm) {
           auto first = comm.queue(std::chrono::seconds(30)), second = comm.queue(std::chrono::seconds(30));
-          begin[comm.rank()] = Clock::now();
+          begin[comm.rank()] = core::Clock::now();
           Floats xs(12, 1.0f);
           HostEvent events[12];
           for (int i = 0; i < 12; ++i) {
@@ -165,7 +165,7 @@ TEST_CASE("collectives of all queues take turns on the one link that a rank has"
             events[i] = queue.post(AllReduce(Out(xs).subspan((i / 2 * 2) + (&queue == &first), 1), {"x", i / 2, 0}));
           }
           for (const HostEvent& event : events) event.wait();
-          CHECK(seconds_of(Clock::now() - begin[comm.rank()]) >= 0.9999 * 12 * 2e-3);
+          CHECK(core::seconds_of(core::Clock::now() - begin[comm.rank()]) >= 0.9999 * 12 * 2e-3);
           CHECK(xs == Floats(12, 2.0f));
         },
         options);
@@ -392,8 +392,8 @@ TEST_CASE("on a timeline a collective lasts as long as the wire is busy with it,
     const Span& other = (*tracks[3 * r + 2])[0];
     CHECK(std::string(one.kind) == "all_gather");
     CHECK(one.index == 1);
-    CHECK(seconds_of(one.end - one.begin) == doctest::Approx(0.02));
-    CHECK(seconds_of(other.end - other.begin) == doctest::Approx(0.02));
+    CHECK(core::seconds_of(one.end - one.begin) == doctest::Approx(0.02));
+    CHECK(core::seconds_of(other.end - other.begin) == doctest::Approx(0.02));
     CHECK((one.end <= other.begin || other.end <= one.begin));
     CHECK(waits[0].end >= other.end);
     CHECK(one.begin == (*tracks[1])[0].begin);  // on all ranks at once

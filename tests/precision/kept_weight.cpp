@@ -65,14 +65,14 @@ TEST_CASE("a NaN that arithmetic makes is one in the parameter too") {
 
 TEST_CASE("rounding at random goes to a neighbour, and stays where there is nothing to round") {
   const float x = of_bits(0x3f812345u);
-  CHECK(round_at_random(x, 0).bits == 0x3f81);
-  CHECK(round_at_random(x, 0xffff).bits == 0x3f82);
-  CHECK(round_at_random(x, 0xdcba).bits == 0x3f81);
-  CHECK(round_at_random(x, 0xdcbb).bits == 0x3f82);
-  CHECK(round_at_random(-x, 0xdcbb).bits == 0xbf82);
-  CHECK(round_at_random(1.5f, 0xffffffffu).bits == 0x3fc0);
-  CHECK(std::isnan(static_cast<float>(round_at_random(of_bits(0x7f800001u), 0))));
-  CHECK(round_at_random(std::numeric_limits<float>::infinity(), 0xffff).bits == 0x7f80);
+  CHECK(precision::round_at_random(x, 0).bits == 0x3f81);
+  CHECK(precision::round_at_random(x, 0xffff).bits == 0x3f82);
+  CHECK(precision::round_at_random(x, 0xdcba).bits == 0x3f81);
+  CHECK(precision::round_at_random(x, 0xdcbb).bits == 0x3f82);
+  CHECK(precision::round_at_random(-x, 0xdcbb).bits == 0xbf82);
+  CHECK(precision::round_at_random(1.5f, 0xffffffffu).bits == 0x3fc0);
+  CHECK(std::isnan(static_cast<float>(precision::round_at_random(of_bits(0x7f800001u), 0))));
+  CHECK(precision::round_at_random(std::numeric_limits<float>::infinity(), 0xffff).bits == 0x7f80);
 }
 
 // The mean error over n roundings has deviation sqrt(p (1 - p) / n) of a step between neighbours; 5.5 of it are
@@ -83,10 +83,10 @@ TEST_CASE("rounding at random is unbiased: over steps of one element, and over e
     const std::uint32_t bits = 0x3f810000u + static_cast<std::uint32_t>(value) * 1021u + 7u;
     const double p = (bits & 0xffffu) / 65536.0;
     int up_over_steps = 0, up_over_places = 0;
-    const StepRandom step(3, value + 1);
+    const core::StepRandom step(3, value + 1);
     for (int i = 0; i < n; ++i) {
-      up_over_steps += round_at_random(of_bits(bits), StepRandom(9, i).bits(value)).bits == 0x3f82;
-      up_over_places += round_at_random(of_bits(bits), step.bits(i)).bits == 0x3f82;
+      up_over_steps += precision::round_at_random(of_bits(bits), core::StepRandom(9, i).bits(value)).bits == 0x3f82;
+      up_over_places += precision::round_at_random(of_bits(bits), step.bits(i)).bits == 0x3f82;
     }
     const double deviation = std::sqrt(p * (1 - p) * n);
     CHECK(std::abs(up_over_steps - p * n) < 5.5 * deviation);

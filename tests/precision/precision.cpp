@@ -70,13 +70,13 @@ TEST_CASE("what travels in 16 bits has two bytes and what is updated has four") 
   CHECK(sizeof(Bf16::Parameter) == 2);
   CHECK(sizeof(Bf16::Gradient) == 2);
   CHECK(sizeof(Bf16::Master) == 4);
-  CHECK(master_bytes<Fp32> == 0);
-  CHECK(master_bytes<Bf16> == 4);
-  CHECK(master_bytes<Fp16> == 4);
+  CHECK(precision::master_bytes<Fp32> == 0);
+  CHECK(precision::master_bytes<Bf16> == 4);
+  CHECK(precision::master_bytes<Fp16> == 4);
   CHECK(sizeof(Fp16ReduceFp32::Gradient) == 2);
   CHECK(sizeof(Fp16ReduceFp32::Reduction) == 4);
-  CHECK(master_bytes<Bf16Remainder> == 2);
-  CHECK(master_bytes<Bf16Stochastic> == 0);
+  CHECK(precision::master_bytes<Bf16Remainder> == 2);
+  CHECK(precision::master_bytes<Bf16Stochastic> == 0);
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ struct Named {
 template <class Rule>
 std::vector<Named> all_of(const Rule& rule) {
   std::vector<Named> all;
-  for_each_hyperparameter(rule, [&](const char* name, std::size_t index, auto number) {
+  rule::for_each_hyperparameter(rule, [&](const char* name, std::size_t index, auto number) {
     all.push_back({name, index, static_cast<double>(number)});
   });
   return all;

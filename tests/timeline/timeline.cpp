@@ -11,7 +11,7 @@
 namespace tessera {
 namespace {
 
-Clock::time_point at(index_t nanoseconds) { return Clock::time_point(std::chrono::nanoseconds(nanoseconds)); }
+core::Clock::time_point at(index_t nanoseconds) { return core::Clock::time_point(std::chrono::nanoseconds(nanoseconds)); }
 Span numbered(index_t i) { return {"part", "", i, -1, at(i), at(i + 1)}; }
 
 TEST_CASE("a track keeps its newest spans, the oldest of them first") {
@@ -30,15 +30,15 @@ TEST_CASE("a track keeps its newest spans, the oldest of them first") {
 
 TEST_CASE("a timed scope is a span from its first line to its last, also on the way out of an exception") {
   Track track(0, "compute", 4);
-  Clock::time_point inside;
-  const Clock::time_point before = Clock::now();
+  core::Clock::time_point inside;
+  const core::Clock::time_point before = core::Clock::now();
   try {
     const Timed timed(&track, {.kind = "load", .name = "batch", .index = 5, .pass = 6});
-    inside = Clock::now();
+    inside = core::Clock::now();
     throw 1;
   } catch (int) {
   }
-  const Clock::time_point after = Clock::now();
+  const core::Clock::time_point after = core::Clock::now();
   REQUIRE(track.size() == 1);
   const Span& span = track[0];
   CHECK(std::string(span.kind) == "load");

@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-Clock::time_point at(std::int64_t nanoseconds) { return Clock::time_point(std::chrono::nanoseconds(nanoseconds)); }
+core::Clock::time_point at(std::int64_t nanoseconds) { return core::Clock::time_point(std::chrono::nanoseconds(nanoseconds)); }
 
 Json written(const Timeline& timeline) {
   std::ostringstream out;

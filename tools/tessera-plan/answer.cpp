@@ -58,7 +58,7 @@ bool fits(const Question& question, const Plan& plan) { return static_cast<doubl
 
 bool fits(const Question& question, int stage, int ranks) {
   const Footprint of = footprint(question.rule, question.precision, stage);
-  return fits(question, make_plan(sharded(question, of, ranks), question.options, of));
+  return fits(question, layout::make_plan(sharded(question, of, ranks), question.options, of));
 }
 
 // The number of worlds of at most most_ranks.
@@ -170,7 +170,7 @@ int world(const Question& question, int i) {
 StageAnswer answer(const Question& question, int stage, int ranks) {
   const Footprint of = footprint(question.rule, question.precision, stage);
   const Sharding sharding = sharded(question, of, ranks);
-  StageAnswer answer{.stage = stage, .plan = make_plan(sharding, question.options, of)};
+  StageAnswer answer{.stage = stage, .plan = layout::make_plan(sharding, question.options, of)};
   answer.time =
       step_time(sharding, of, question.options, unit_seconds(question, sharding.layout(), of, ranks), question.network);
   answer.fits = fits(question, answer.plan);

@@ -20,7 +20,7 @@
 
 #include <tessera/core/clock.hpp>
 
-namespace tessera {
+namespace tessera::bootstrap {
 
 /// An address of IPv4 or IPv6 and a port.
 struct Address {
@@ -100,7 +100,7 @@ struct Query {
 /// The addresses of `host`, a name or numbers, in the order in which to try them. Blocks until `until` at most: a name
 /// is looked up by a thread of its own, which is left behind if the system takes longer. Where none is found the list
 /// is empty and `why` says why.
-inline std::vector<Address> addresses_of(const std::string& host, int port, Clock::time_point until, std::string& why,
+inline std::vector<Address> addresses_of(const std::string& host, int port, core::Clock::time_point until, std::string& why,
                                          address::Lookup lookup = ::getaddrinfo) {
   const auto query = std::make_shared<address::Query>(host, port, lookup);
   query->ask(AI_NUMERICHOST);  // never asks the network
@@ -113,7 +113,7 @@ inline std::vector<Address> addresses_of(const std::string& host, int port, Cloc
     return {};
   }
   std::unique_lock lock(query->mutex);
-  while (!query->done && Clock::now() < until) query->changed.wait_until(lock, until);
+  while (!query->done && core::Clock::now() < until) query->changed.wait_until(lock, until);
   if (!query->done)
     why = "the system takes too long to look up the name";
   else if (query->found.empty())
@@ -121,4 +121,4 @@ inline std::vector<Address> addresses_of(const std::string& host, int port, Cloc
   return query->found;
 }
 
-}  // namespace tessera
+}  // namespace tessera::bootstrap

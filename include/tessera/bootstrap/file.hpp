@@ -155,7 +155,7 @@ class Removed {
 };
 
 inline void host(const std::string& path, const Member& me, std::span<const std::byte> bytes, std::uint64_t job) {
-  const Clock::time_point deadline = deadline_after(me.timeout);
+  const core::Clock::time_point deadline = core::deadline_after(me.timeout);
   const Hello mine{.world = me.world, .bytes = static_cast<std::uint32_t>(bytes.size()), .job = job, .mine = drawn()};
   const uid_t owner = write(path, as_text(mine));  // no answer yet, but whether the folder can be used is known at once
   const Removed at_end(path);
@@ -187,7 +187,7 @@ inline void host(const std::string& path, const Member& me, std::span<const std:
       write(path, text);
       answered = std::move(numbers);
     }
-    if (Clock::now() >= deadline)
+    if (core::Clock::now() >= deadline)
       throw CommError(time_is_up(all_here ? seen : came, here, "the file " + path, me.timeout));
     std::this_thread::sleep_for(look_again);
   }
@@ -196,7 +196,7 @@ inline void host(const std::string& path, const Member& me, std::span<const std:
 }
 
 inline void guest(const std::string& path, const Member& me, std::span<std::byte> bytes, std::uint64_t job) {
-  const Clock::time_point deadline = deadline_after(me.timeout);
+  const core::Clock::time_point deadline = core::deadline_after(me.timeout);
   const std::string own = of_rank(path, me.rank);
   Hello mine{.world = me.world, .bytes = static_cast<std::uint32_t>(bytes.size()), .job = job, .mine = drawn()};
   const std::size_t numbers = sizeof(Hello);
@@ -204,9 +204,9 @@ inline void guest(const std::string& path, const Member& me, std::span<std::byte
   const uid_t owner = write(own, as_text(mine));
   const Removed at_end(own);
   const auto in_time = [&](const char* why) {
-    if (Clock::now() < deadline) return std::this_thread::sleep_for(look_again);
+    if (core::Clock::now() < deadline) return std::this_thread::sleep_for(look_again);
     throw CommError(message({"rank ", me.rank, " of ", me.world, " was not answered by rank 0 in the file ", path,
-                             " within ", seconds_of(me.timeout), " s: ", why}));
+                             " within ", core::seconds_of(me.timeout), " s: ", why}));
   };
   while (true) {
     const std::string text = read(path, begin + bytes.size(), owner);

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace tessera {
+namespace tessera::bootstrap {
 
 /// Raises the soft limit when asked to, up to the hard one, and puts it back at its end: programs that use select() or
 /// close every possible file rely on a low one.
@@ -39,4 +39,4 @@ class FileLimit {
   bool raised_ = false;
 };
 
-}  // namespace tessera
+}  // namespace tessera::bootstrap

@@ -22,7 +22,7 @@ inline constexpr const char* names_of_a_run[] = {"TESSERA_JOB",         "SLURM_J
 
 /// A digest of the user's number and of names_of_a_run: the same in all processes of one run, as far as can be told.
 inline std::uint64_t run_from_environment() {
-  Digest digest;
+  core::Digest digest;
   digest.add(std::int64_t{::geteuid()});
   for (const char* name : names_of_a_run)
     if (const char* const value = std::getenv(name)) digest.add(std::string_view(name)).add(std::string_view(value));
@@ -53,7 +53,7 @@ struct Launch {
     if (launch.master_address.empty()) throw OptionError("environment: MASTER_ADDR is empty");
     launch.master_port = number("MASTER_PORT", 1, 65535);
     const std::uint64_t run = run_from_environment();
-    launch.job = Digest().add(launch.world).add(launch.master_port).add(static_cast<std::int64_t>(run)).value();
+    launch.job = core::Digest().add(launch.world).add(launch.master_port).add(static_cast<std::int64_t>(run)).value();
     return launch;
   }
 

@@ -42,16 +42,16 @@ inline std::string missing(const std::vector<char>& arrived) {
   std::vector<int> who;
   for (std::size_t r = 0; r < arrived.size(); ++r)
     if (!arrived[r]) who.push_back(static_cast<int>(r));
-  return who.empty() ? std::string() : text_of_ranks(who, 8) + (who.size() == 1 ? " has" : " have");
+  return who.empty() ? std::string() : core::text_of_ranks(who, 8) + (who.size() == 1 ? " has" : " have");
 }
 
 /// Why time is up at `place`: ranks that have never come or, where all have, those that are there no longer.
 inline std::string time_is_up(const std::vector<char>& came, const std::vector<char>& here, std::string_view place,
                               std::chrono::nanoseconds within) {
   const std::string never = missing(came);
-  if (!never.empty()) return message({never, " not come to ", place, " within ", seconds_of(within), " s"});
+  if (!never.empty()) return message({never, " not come to ", place, " within ", core::seconds_of(within), " s"});
   return message({missing(here), " come to ", place, " and left again before all ranks were there, within ",
-                  seconds_of(within), " s: give all ranks the same timeout, and see what those that left say"});
+                  core::seconds_of(within), " s: give all ranks the same timeout, and see what those that left say"});
 }
 
 /// What the system says of errno.

@@ -20,7 +20,7 @@
 #include <tessera/core/math.hpp>
 #include <tessera/core/message.hpp>
 
-namespace tessera {
+namespace tessera::bootstrap {
 
 /// An owned socket that never blocks by itself.
 class Socket {
@@ -80,14 +80,14 @@ class Socket {
 
   /// A connection to the first address of `host` that answers; without success not open, and `why` says why, address
   /// by address. Blocks until `until` at most, and `patience` an address.
-  static Socket connected(const std::string& host, int port, Clock::time_point until, std::string& why) {
+  static Socket connected(const std::string& host, int port, core::Clock::time_point until, std::string& why) {
     const std::vector<Address> addresses = addresses_of(host, port, until, why);
     return addresses.empty() ? Socket() : connected(addresses, until, why);
   }
-  static Socket connected(const std::vector<Address>& addresses, Clock::time_point until, std::string& why) {
+  static Socket connected(const std::vector<Address>& addresses, core::Clock::time_point until, std::string& why) {
     why.clear();
     for (const Address& address : addresses) {
-      const Clock::time_point enough = Clock::now() + patience;
+      const core::Clock::time_point enough = core::Clock::now() + patience;
       Socket socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
       const int error = socket ? socket.connect(address, enough < until ? enough : until) : errno;
       if (error == 0) return socket;
@@ -97,7 +97,7 @@ class Socket {
   }
 
   /// Connects this socket. 0, or why not: an error of the system's.
-  int connect(const Address& to, Clock::time_point until) const noexcept {
+  int connect(const Address& to, core::Clock::time_point until) const noexcept {
     int error = ::connect(handle_, to.get(), to.size) == 0 ? 0 : errno;
     if (error == EINPROGRESS || error == EINTR) {
       error = ETIMEDOUT;
@@ -113,7 +113,7 @@ class Socket {
   }
 
   /// Whether any of `events` (of poll) comes before the moment.
-  bool ready(short events, Clock::time_point until) const noexcept {
+  bool ready(short events, core::Clock::time_point until) const noexcept {
     pollfd one{handle_, events, 0};
     int found;
     do found = ::poll(&one, 1, milliseconds_to(until));
@@ -122,7 +122,7 @@ class Socket {
   }
 
   /// False if the other side is gone or time is up.
-  bool send(std::span<const std::byte> bytes, Clock::time_point until) const noexcept {
+  bool send(std::span<const std::byte> bytes, core::Clock::time_point until) const noexcept {
     while (!bytes.empty()) {
       const ssize_t sent = ::send(handle_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (sent > 0)
@@ -132,7 +132,7 @@ class Socket {
     }
     return true;
   }
-  bool receive(std::span<std::byte> bytes, Clock::time_point until) const noexcept {
+  bool receive(std::span<std::byte> bytes, core::Clock::time_point until) const noexcept {
     while (!bytes.empty()) {
       const ssize_t got = ::recv(handle_, bytes.data(), bytes.size(), 0);
       if (got > 0)
@@ -150,8 +150,8 @@ class Socket {
   }
 
   /// For poll.
-  static int milliseconds_to(Clock::time_point until) noexcept {
-    const std::int64_t left = (until - Clock::now()).count();  // of nanoseconds
+  static int milliseconds_to(core::Clock::time_point until) noexcept {
+    const std::int64_t left = (until - core::Clock::now()).count();  // of nanoseconds
     return left <= 0 ? 0 : static_cast<int>(min<std::int64_t>(left / 1'000'000 + 1, 1'000'000));
   }
 
@@ -169,4 +169,4 @@ class Socket {
   int handle_ = -1;
 };
 
-}  // namespace tessera
+}  // namespace tessera::bootstrap

@@ -68,8 +68,8 @@ inline constexpr const char* what_differs =
 
 /// A connection to rank 0.
 struct Guest {
-  Socket socket{};
-  Clock::time_point until{};  // by then it has introduced itself
+  bootstrap::Socket socket{};
+  core::Clock::time_point until{};  // by then it has introduced itself
   std::array<std::byte, sizeof(Hello)> said{};
   int size = 0;
 
@@ -87,11 +87,11 @@ class Host {
       : place_(place),
         me_(me),
         bytes_(bytes),
-        deadline_(deadline_after(me.timeout)),
+        deadline_(core::deadline_after(me.timeout)),
         came_(static_cast<std::size_t>(me.world)) {
-    const Clock::time_point enough = Clock::now() + port_patience;
-    while (!(listening_ = Socket::listening(place.port))) {
-      if (errno == EADDRINUSE && Clock::now() < std::min(enough, deadline_)) {
+    const core::Clock::time_point enough = core::Clock::now() + port_patience;
+    while (!(listening_ = bootstrap::Socket::listening(place.port))) {
+      if (errno == EADDRINUSE && core::Clock::now() < std::min(enough, deadline_)) {
         std::this_thread::sleep_for(look_again);
         continue;
       }
@@ -109,10 +109,10 @@ class Host {
       for (const Guest& guest : guests_)
         if (guest.introduced()) check(guest.hello(), arrived, here);
       if (here == me_.world) break;
-      if (Clock::now() >= deadline_)
+      if (core::Clock::now() >= deadline_)
         refuse(Verdict::failure, time_is_up(came_, arrived, "rank 0 at " + place_.text(), me_.timeout) +
                                      (others_came_ ? message({"; one of another job came: ", what_differs}) : ""));
-      if (Clock::now() >= full_until_) refuse(Verdict::failure, no_file_for_more(here));
+      if (core::Clock::now() >= full_until_) refuse(Verdict::failure, no_file_for_more(here));
       wait();
     }
     for (const Guest& guest : guests_)
@@ -142,14 +142,14 @@ class Host {
   // What does not arrive is not missed: its rank has left, and will say so itself.
   void answer(const Guest& guest, Verdict verdict, std::span<const std::byte> with) const noexcept {
     const Answer answer{.verdict = verdict, .size = static_cast<std::uint32_t>(with.size())};
-    const Clock::time_point soon = Clock::now() + std::chrono::seconds(1);
+    const core::Clock::time_point soon = core::Clock::now() + std::chrono::seconds(1);
     if (guest.socket.send(std::as_bytes(std::span(&answer, 1)), soon)) guest.socket.send(with, soon);
   }
 
   // Known guests first, so that one who left is forgotten before its successor introduces itself.
   void wait() {
     std::vector<pollfd> polled(guests_.size() + 1);
-    Clock::time_point until = deadline_;
+    core::Clock::time_point until = deadline_;
     for (std::size_t i = 0; i < guests_.size(); ++i) {
       polled[i] = {guests_[i].socket.handle(), POLLIN, 0};
       if (!guests_[i].introduced()) until = std::min(until, guests_[i].until);
@@ -157,10 +157,10 @@ class Host {
     polled.back() = {listening_.handle(), POLLIN, 0};
     if (full()) {  // no connection can be accepted: try again after a while
       polled.back().fd = -1;
-      until = std::min(until, Clock::now() + look_again);
+      until = std::min(until, core::Clock::now() + look_again);
     }
-    ::poll(polled.data(), polled.size(), Socket::milliseconds_to(until));
-    const Clock::time_point now = Clock::now();
+    ::poll(polled.data(), polled.size(), bootstrap::Socket::milliseconds_to(until));
+    const core::Clock::time_point now = core::Clock::now();
     std::vector<Guest> stay;
     for (std::size_t i = 0; i < guests_.size(); ++i)
       if ((polled[i].revents == 0 || hear(guests_[i])) && (guests_[i].introduced() || now < guests_[i].until))
@@ -173,15 +173,15 @@ class Host {
   void let_in() {
     int error;
     do {
-      while (Socket next = listening_.accepted())
-        guests_.push_back({.socket = std::move(next), .until = Clock::now() + introduction});
+      while (bootstrap::Socket next = listening_.accepted())
+        guests_.push_back({.socket = std::move(next), .until = core::Clock::now() + introduction});
       error = errno;
     } while (error == EMFILE && limit_.raise());
     full_for_ = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ? error : 0;
     if (!full_for_)
-      full_until_ = Clock::time_point::max();
-    else if (full_until_ == Clock::time_point::max())
-      full_until_ = Clock::now() + introduction + look_again;  // by then those who say nothing are gone
+      full_until_ = core::Clock::time_point::max();
+    else if (full_until_ == core::Clock::time_point::max())
+      full_until_ = core::Clock::now() + introduction + look_again;  // by then those who say nothing are gone
   }
 
   bool full() const noexcept { return full_for_ != 0; }
@@ -215,20 +215,20 @@ class Host {
   const TcpPlace& place_;
   Member me_;
   std::span<const std::byte> bytes_;
-  Clock::time_point deadline_;
+  core::Clock::time_point deadline_;
   std::vector<char> came_;    // some may have waited long enough, and left
   bool others_came_ = false;  // ranks of another job
-  FileLimit limit_;
-  Socket listening_;
+  bootstrap::FileLimit limit_;
+  bootstrap::Socket listening_;
   std::vector<Guest> guests_;
   int full_for_ = 0;  // why nobody more can be let in, an error of the system's
-  Clock::time_point full_until_ = Clock::time_point::max();
+  core::Clock::time_point full_until_ = core::Clock::time_point::max();
 };
 
 /// False, with the reason, if it is worth trying again.
-inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> bytes, Clock::time_point deadline,
+inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> bytes, core::Clock::time_point deadline,
                 std::string& why) {
-  const Socket socket = Socket::connected(place.host, place.port, deadline, why);
+  const bootstrap::Socket socket = bootstrap::Socket::connected(place.host, place.port, deadline, why);
   if (!socket) return false;
   why = "who listens there does not answer, or is another program";
   const Hello hello{.job = place.job, .rank = me.rank, .world = me.world, .bytes = bytes.size()};
@@ -258,18 +258,18 @@ inline void over_tcp(const TcpPlace& place, const Member& me, std::span<std::byt
     throw OptionError(message({"rendezvous: there is no port ", place.port, ": 1 to 65535"}));
   if (me.world == 1) return;
   if (me.rank == 0) return tcp::Host(place, me, bytes).serve();
-  const Clock::time_point deadline = deadline_after(me.timeout);
+  const core::Clock::time_point deadline = core::deadline_after(me.timeout);
   std::string why;
   while (true) {
-    const Clock::time_point begin = Clock::now();
+    const core::Clock::time_point begin = core::Clock::now();
     std::string reason;
     if (tcp::ask(place, me, bytes, deadline, reason)) return;
-    const bool over = Clock::now() >= deadline;
+    const bool over = core::Clock::now() >= deadline;
     // A try that the end of time has cut off in its first second tells less than the one before.
     if (why.empty() || !over || deadline - begin > std::chrono::seconds(1)) why = reason;
     if (over)
       throw CommError(message({"rank ", me.rank, " of ", me.world, " found no rank 0 at ", place.text(), " within ",
-                               seconds_of(me.timeout), " s: ", why}));
+                               core::seconds_of(me.timeout), " s: ", why}));
     std::this_thread::sleep_for(look_again);
   }
 }

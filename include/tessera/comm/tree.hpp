@@ -57,16 +57,16 @@ class TreeSum {
     for (int r = 0; r < leaves;) {
       if (leaves_ & 1) {
         Sum* const top = change(depth_ - 1);
-        vectorize(0, n, [top, a = previous_, b = leaf(r)](index_t i) { top[i] = a[i] + static_cast<Sum>(b[i]); });
+        exec::vectorize(0, n, [top, a = previous_, b = leaf(r)](index_t i) { top[i] = a[i] + static_cast<Sum>(b[i]); });
         r += 1, leaves_ += 1;
       } else if (r + 1 == leaves) {
         Sum* const top = change(depth_++);
-        vectorize(0, n, [top, a = leaf(r)](index_t i) { top[i] = static_cast<Sum>(a[i]); });
+        exec::vectorize(0, n, [top, a = leaf(r)](index_t i) { top[i] = static_cast<Sum>(a[i]); });
         leaves_ += 1;
         return;
       } else {
         Sum* const top = change(depth_++);
-        vectorize(0, n, [top, a = leaf(r), b = leaf(r + 1)](index_t i) {
+        exec::vectorize(0, n, [top, a = leaf(r), b = leaf(r + 1)](index_t i) {
           top[i] = static_cast<Sum>(a[i]) + static_cast<Sum>(b[i]);
         });
         r += 2, leaves_ += 2;
@@ -85,7 +85,7 @@ class TreeSum {
   template <class Kept>
   void keep(index_t n, Kept kept) const {
     for (std::size_t d = unchanged_; d < depth_; ++d)
-      vectorize(0, n, [to = kept(static_cast<int>(d)), a = sum_[d]](index_t i) { to[i] = a[i]; });
+      exec::vectorize(0, n, [to = kept(static_cast<int>(d)), a = sum_[d]](index_t i) { to[i] = a[i]; });
   }
 
  private:
@@ -100,10 +100,10 @@ class TreeSum {
   void merge(index_t n) {
     const Sum* const last = sum_[--depth_];
     Sum* const top = change(depth_ - 1);
-    vectorize(0, n, [top, a = previous_, last](index_t i) { top[i] = a[i] + last[i]; });
+    exec::vectorize(0, n, [top, a = previous_, last](index_t i) { top[i] = a[i] + last[i]; });
   }
 
-  DefaultFloatEnvironment ieee_;
+  exec::DefaultFloatEnvironment ieee_;
   std::array<std::array<Sum, chunk>, 64> partial_;
   std::array<const Sum*, 64> sum_;
   const Sum* previous_ = nullptr;
@@ -121,7 +121,7 @@ void sum_in_tree(int leaves, index_t n, Leaf leaf, Out* out, float scale = 1) {
   for (index_t begin = 0; begin < n; begin += sum.chunk) {
     const index_t size = min(n - begin, sum.chunk);
     const auto* total = sum(leaves, size, [&](int r) { return leaf(r) + begin; });
-    vectorize(0, size, [to = out + begin, total, factor = static_cast<Sum>(scale)](index_t i) {
+    exec::vectorize(0, size, [to = out + begin, total, factor = static_cast<Sum>(scale)](index_t i) {
       TESSERA_ROUND_EACH_OPERATION
       to[i] = static_cast<Out>(total[i] * factor);
     });
@@ -145,7 +145,7 @@ void continue_sum_in_tree(float* sums, index_t stride, index_t before, int leave
       continue;
     }
     const float* const total = sum.fold(size);
-    vectorize(0, size, [to = out + begin, total, scale](index_t i) {
+    exec::vectorize(0, size, [to = out + begin, total, scale](index_t i) {
       TESSERA_ROUND_EACH_OPERATION
       to[i] = static_cast<Out>(total[i] * scale);
     });

@@ -5,7 +5,7 @@
 
 #include <tessera/core/config.hpp>
 
-namespace tessera {
+namespace tessera::core {
 
 /// Sets *at to `to` if that is lower. Any number of threads may do so at once.
 TESSERA_HD inline void lower_to(std::uint64_t* at, std::uint64_t to) noexcept {
@@ -18,4 +18,4 @@ TESSERA_HD inline void lower_to(std::uint64_t* at, std::uint64_t to) noexcept {
 #endif
 }
 
-}  // namespace tessera
+}  // namespace tessera::core

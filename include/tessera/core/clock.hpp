@@ -3,7 +3,7 @@
 
 #include <chrono>
 
-namespace tessera {
+namespace tessera::core {
 
 /// Nobody sets it.
 using Clock = std::chrono::steady_clock;
@@ -30,4 +30,4 @@ constexpr std::chrono::nanoseconds nanoseconds_of(double seconds) noexcept {
   return std::chrono::nanoseconds(static_cast<std::chrono::nanoseconds::rep>(seconds * 1e9));
 }
 
-}  // namespace tessera
+}  // namespace tessera::core

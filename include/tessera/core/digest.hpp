@@ -9,7 +9,7 @@
 
 #include <tessera/core/config.hpp>
 
-namespace tessera {
+namespace tessera::core {
 
 class Digest {
  public:
@@ -49,4 +49,4 @@ class Digest {
   std::uint64_t value_ = 0xcbf29ce484222325u;
 };
 
-}  // namespace tessera
+}  // namespace tessera::core

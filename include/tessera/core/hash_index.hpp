@@ -8,7 +8,7 @@
 
 #include <tessera/core/math.hpp>
 
-namespace tessera {
+namespace tessera::core {
 
 /// A number's upper 32 bits made to depend on all of its bits, the uppermost most of all.
 /// Source: Knuth, The Art of Computer Programming, volume 3, section 6.4, multiplicative hashing.
@@ -68,4 +68,4 @@ class HashIndex {
   int count_ = 0;
 };
 
-}  // namespace tessera
+}  // namespace tessera::core

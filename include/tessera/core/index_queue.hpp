@@ -5,7 +5,7 @@
 
 #include <tessera/core/math.hpp>
 
-namespace tessera {
+namespace tessera::core {
 
 /// Some of the indices 0, 1, ..., n - 1, each at most once, in the order in which they were appended.
 class IndexQueue {
@@ -43,4 +43,4 @@ class IndexQueue {
   int end_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::core

@@ -48,6 +48,8 @@ TESSERA_HD constexpr T max(T a, T b) noexcept {
   return a < b ? b : a;
 }
 
+namespace core {
+
 /// How many of 0, 1, ..., n - 1 come before the first for which before(i) does not hold: binary search, in which it
 /// holds for none behind that one.
 template <class Before>
@@ -62,6 +64,8 @@ constexpr index_t partition_point(index_t n, Before before) {
   }
   return low;
 }
+
+}  // namespace core
 
 TESSERA_HD constexpr bool is_finite(double x) noexcept { return x - x == 0; }
 

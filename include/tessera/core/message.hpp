@@ -10,6 +10,8 @@
 
 namespace tessera {
 
+namespace core {
+
 /// A word or a number of a message.
 class MessagePart {
  public:
@@ -36,10 +38,12 @@ class MessagePart {
   std::string_view word_;
 };
 
+}  // namespace core
+
 /// The parts one after another. (A chain of std::string's + costs its readers ten times as long to compile.)
-inline std::string message(std::initializer_list<MessagePart> parts) {
+inline std::string message(std::initializer_list<core::MessagePart> parts) {
   std::string all;
-  for (const MessagePart& part : parts) all += part.word();
+  for (const core::MessagePart& part : parts) all += part.word();
   return all;
 }
 

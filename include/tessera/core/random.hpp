@@ -6,7 +6,7 @@
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
 
-namespace tessera {
+namespace tessera::core {
 
 /// A bijection that changes half of the bits, whichever bit of x changes. The finalizer of SplitMix64: Steele, Lea and
 /// Flood 2014, "Fast Splittable Pseudorandom Number Generators", figure 16.
@@ -50,4 +50,4 @@ class StepRandom {
   std::uint32_t second_ = 0;
 };
 
-}  // namespace tessera
+}  // namespace tessera::core

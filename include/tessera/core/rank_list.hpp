@@ -7,7 +7,7 @@
 
 #include <tessera/core/message.hpp>
 
-namespace tessera {
+namespace tessera::core {
 
 /// "rank 1", "ranks 1, 2 and 5"; of more than `most` the first ones: "ranks 0, 1, 2 and 5 others". Empty if there are
 /// none.
@@ -22,4 +22,4 @@ inline std::string text_of_ranks(const std::vector<int>& ranks, std::size_t most
   return text;
 }
 
-}  // namespace tessera
+}  // namespace tessera::core

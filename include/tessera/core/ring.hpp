@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace tessera {
+namespace tessera::core {
 
 /// Holds the elements of the sequence numbers from some oldest one on; which that is, the caller knows. An element is
 /// used again for a later number, as it was left: steady state allocates nothing.
@@ -50,4 +50,4 @@ class Ring {
   std::vector<std::unique_ptr<T>> slots_;  // a power of two
 };
 
-}  // namespace tessera
+}  // namespace tessera::core

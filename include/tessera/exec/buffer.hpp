@@ -18,6 +18,8 @@
 
 namespace tessera {
 
+namespace exec {
+
 /// How many bytes an executor's buffers hold now and held at most. Buffers may be freed on another thread.
 class ByteCount {
  public:
@@ -45,6 +47,8 @@ class ByteCount {
   index_t peak_ = 0;
 };
 
+}  // namespace exec
+
 /// Owns n elements, zero at first, at a 64-byte border. May outlive the executor that it comes from.
 template <class T>
 class HostBuffer {
@@ -54,7 +58,7 @@ class HostBuffer {
   HostBuffer() = default;
 
   /// Throws std::bad_alloc.
-  HostBuffer(index_t n, std::shared_ptr<ByteCount> count) : size_(n), count_(std::move(count)) {
+  HostBuffer(index_t n, std::shared_ptr<exec::ByteCount> count) : size_(n), count_(std::move(count)) {
     if (n > 0) memory_ = static_cast<T*>(zeroed(bytes()));
     count_->add(bytes());
   }
@@ -102,7 +106,7 @@ class HostBuffer {
 
   T* memory_ = nullptr;
   index_t size_ = 0;
-  std::shared_ptr<ByteCount> count_;
+  std::shared_ptr<exec::ByteCount> count_;
 };
 
 }  // namespace tessera

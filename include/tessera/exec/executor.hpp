@@ -27,7 +27,9 @@ struct AnyValueBody {
   void operator()(index_t, float) const noexcept {}
 };
 
-}  // namespace executor
+}  namespace exec {
+
+// namespace executor
 
 /// Owns size() elements of T at span(), move-only, zero at first; gives them back when destroyed.
 template <class B, class T>
@@ -36,6 +38,8 @@ concept BufferOf = std::movable<B> && !std::copyable<B> && requires(B buffer, co
   { constant.span() } -> std::same_as<std::span<const T>>;
   { constant.size() } -> std::same_as<index_t>;
 };
+
+}  // namespace exec
 
 /// Runs the engine's loops, in the order in which it was given them, over memory that the host may not see.
 ///   synchronous              its work is done when a call returns, and the host reads its memory
@@ -55,7 +59,7 @@ concept BufferOf = std::movable<B> && !std::copyable<B> && requires(B buffer, co
 template <class E>
 concept Executor =
     std::copy_constructible<E> && std::default_initializable<typename E::Event> &&
-    std::copyable<typename E::Event> && BufferOf<typename E::template Buffer<float>, float> &&
+    std::copyable<typename E::Event> && exec::BufferOf<typename E::template Buffer<float>, float> &&
     std::copyable<typename E::template ReadBack<float>> &&
     requires(E executor, const E constant, const typename E::Event event, std::span<const float> values,
              std::span<float> room, float* number, SquareSum* sum, ExactSum* exact,

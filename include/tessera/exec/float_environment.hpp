@@ -6,7 +6,7 @@
 
 #include <tessera/core/config.hpp>
 
-namespace tessera {
+namespace tessera::exec {
 
 namespace float_environment {
 
@@ -67,4 +67,4 @@ class DefaultFloatEnvironment {
   bool changed_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::exec

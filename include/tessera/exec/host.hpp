@@ -51,7 +51,7 @@ class Host {
 
   /// threads: on how many threads loops run, the caller's included; with 1 none is ever started.
   /// Throws std::system_error if the system gives no thread.
-  explicit Host(int threads = 1) : team_(std::make_shared<Team>(threads)), count_(std::make_shared<ByteCount>()) {}
+  explicit Host(int threads = 1) : team_(std::make_shared<exec::Team>(threads)), count_(std::make_shared<exec::ByteCount>()) {}
   Host(const Host& other) : Host(other.threads()) {}
   Host(Host&&) noexcept = default;
   Host& operator=(Host&&) noexcept = default;
@@ -80,14 +80,14 @@ class Host {
     if constexpr (LateBoundBody<Body>) {
       if (body.enabled()) for_each(n, bound(body));
     } else {
-      split(n, [&](index_t begin, index_t end) { vectorize(begin, end, body); });
+      split(n, [&](index_t begin, index_t end) { exec::vectorize(begin, end, body); });
     }
   }
 
   template <class Task>
   void once(Task task) {
-    const DefaultFloatEnvironment ieee;
-    run_scalar(task);
+    const exec::DefaultFloatEnvironment ieee;
+    exec::run_scalar(task);
   }
 
   /// Adds the squares of `values`, in 64-element blocks (exec/squares.hpp), to sum->squares; blocks that hold a
@@ -138,7 +138,7 @@ class Host {
   /// body(i, value(i)) for 0 <= i < n, in order. Blocks.
   template <class Value, class Body>
   void from_host(index_t n, Value&& value, const Body& body) {
-    const DefaultFloatEnvironment ieee;
+    const exec::DefaultFloatEnvironment ieee;
     fill(n, value, body);
   }
 
@@ -165,8 +165,8 @@ class Host {
 
   template <class Body>
   static auto bound(const Body& body) {
-    const DefaultFloatEnvironment ieee;
-    return run_scalar([&] { return body.bind(); });
+    const exec::DefaultFloatEnvironment ieee;
+    return exec::run_scalar([&] { return body.bind(); });
   }
 
   // Not inlined, as vector code.
@@ -177,7 +177,7 @@ class Host {
 
   template <class Range>
   void split(index_t n, Range&& range) {
-    const DefaultFloatEnvironment ieee;
+    const exec::DefaultFloatEnvironment ieee;
     if (threads() == 1 || n < least_to_share) return range(index_t{0}, n);
     const index_t each = round_up(ceil_div(n, threads()), block);
     team_->run([&](int part) {
@@ -186,8 +186,8 @@ class Host {
     });
   }
 
-  std::shared_ptr<Team> team_;
-  std::shared_ptr<ByteCount> count_;
+  std::shared_ptr<exec::Team> team_;
+  std::shared_ptr<exec::ByteCount> count_;
 };
 
 }  // namespace tessera

@@ -7,7 +7,7 @@
 #include <tessera/exec/float_environment.hpp>
 #include <tessera/exec/vectorize.hpp>
 
-namespace tessera {
+namespace tessera::exec {
 
 namespace vector_code {
 
@@ -47,4 +47,4 @@ inline void require_each_operation_rounded(bool rounds) {
       "says, so that weights would have other bits on another machine: compile with -ffp-contract=on, clang's default");
 }
 
-}  // namespace tessera
+}  // namespace tessera::exec

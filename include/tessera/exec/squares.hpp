@@ -76,14 +76,14 @@ index_t add(const T* values, index_t begin, index_t end, ExactSum& sum) noexcept
   index_t at = begin;
   while (end - at >= block) {
     const index_t blocks = (end - at) / block < batch ? (end - at) / block : batch;
-    run_as(best_isa(), Sums<T>{values + at, blocks, sums});
+    exec::run_as(exec::best_isa(), Sums<T>{values + at, blocks, sums});
     for (index_t b = 0; b < blocks; ++b, at += block) take(sums[b], at);
     sum.normalise();
   }
   if (at < end) {
     T padded[block] = {};
     for (index_t i = at; i < end; ++i) padded[i - at] = values[i];
-    run_as(best_isa(), Sums<T>{padded, 1, sums});
+    exec::run_as(exec::best_isa(), Sums<T>{padded, 1, sums});
     take(sums[0], at);
     sum.normalise();
   }
@@ -112,7 +112,7 @@ void add_of(const Body& body, index_t begin, index_t end, index_t lead, ExactSum
     const index_t count = end - begin < most - skip ? end - begin : most - skip;
     const index_t filled = round_up(skip + count, block);
     for (index_t i = 0; i < skip; ++i) numbers[i] = 0;
-    vectorize(begin, begin + count, Tile<Body>{numbers, skip - begin, body});
+    exec::vectorize(begin, begin + count, Tile<Body>{numbers, skip - begin, body});
     for (index_t i = skip + count; i < filled; ++i) numbers[i] = 0;
     add(numbers, 0, filled, sum);
     begin += count;

@@ -10,7 +10,7 @@
 
 #include <tessera/exec/float_environment.hpp>
 
-namespace tessera {
+namespace tessera::exec {
 
 /// `parts` threads, of which the caller's is one: a team of 1 starts none. One caller at a time.
 class Team {
@@ -85,4 +85,4 @@ class Team {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::exec

@@ -24,7 +24,7 @@ inline constexpr index_t block_elements = block_bytes / static_cast<index_t>(siz
 
 /// Random, and the same everywhere.
 TESSERA_HD constexpr std::uint32_t key(index_t word) noexcept {
-  return static_cast<std::uint32_t>(mixed(static_cast<std::uint64_t>(word) * 0x9e3779b97f4a7c15u) >> 32);
+  return static_cast<std::uint32_t>(core::mixed(static_cast<std::uint64_t>(word) * 0x9e3779b97f4a7c15u) >> 32);
 }
 
 /// What is summed of a block, modulo 2^64 and 2^32. Words that differ leave `products` as it is with a chance of 2^-32:
@@ -43,12 +43,12 @@ struct Block {
   /// The block's part of the digest, if it is the index-th.
   TESSERA_HD constexpr std::uint64_t part(index_t index) const noexcept {
     const std::uint64_t place = static_cast<std::uint64_t>(index) * 0x9e3779b97f4a7c15u;
-    return mixed(products + mixed(place + words));
+    return core::mixed(products + core::mixed(place + words));
   }
 };
 
 /// What n adds, the number of values: what the last block lacks counts as zero.
-TESSERA_HD constexpr std::uint64_t of_length(index_t n) noexcept { return mixed(~static_cast<std::uint64_t>(n)); }
+TESSERA_HD constexpr std::uint64_t of_length(index_t n) noexcept { return core::mixed(~static_cast<std::uint64_t>(n)); }
 
 /// A word of n values, zero where they have ended.
 template <class T>
@@ -100,11 +100,11 @@ std::uint64_t of_range(const T* values, index_t n, index_t begin, index_t end) n
   constexpr index_t of_block = block_elements<T>;
   const index_t first = ceil_div(begin, of_block), last = ceil_div(end, of_block), whole = min(last, n / of_block);
   std::uint64_t sum = 0;
-  run_as(best_isa(), Blocks{reinterpret_cast<const unsigned char*>(values + first * of_block), first, whole - first, &sum});
+  exec::run_as(exec::best_isa(), Blocks{reinterpret_cast<const unsigned char*>(values + first * of_block), first, whole - first, &sum});
   if (first <= whole && whole < last) {  // of several parts, one has the last block
     unsigned char padded[block_bytes] = {};
     std::memcpy(padded, values + whole * of_block, static_cast<std::size_t>(n - whole * of_block) * sizeof(T));
-    run_as(best_isa(), Blocks{padded, whole, 1, &sum});
+    exec::run_as(exec::best_isa(), Blocks{padded, whole, 1, &sum});
   }
   return sum;
 }

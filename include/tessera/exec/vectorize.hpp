@@ -23,7 +23,7 @@
 #define TESSERA_INDEPENDENT
 #endif
 
-namespace tessera {
+namespace tessera::exec {
 
 /// What the code is compiled for. `baseline` is whatever the caller's flags say.
 enum class Isa { baseline, avx2, avx512 };
@@ -175,4 +175,4 @@ void vectorize(index_t begin, index_t end, Body body) {
   vectorize_as(best_isa(), begin, end, body);
 }
 
-}  // namespace tessera
+}  // namespace tessera::exec

@@ -6,7 +6,7 @@
 
 #include <tessera/layout/layout.hpp>
 
-namespace tessera {
+namespace tessera::layout {
 
 /// Units [first_unit, last_unit) and what they occupy in the two spaces.
 struct Bucket {
@@ -45,4 +45,4 @@ constexpr std::vector<Bucket> make_buckets(const Layout& layout, int world, inde
   return buckets;
 }
 
-}  // namespace tessera
+}  // namespace tessera::layout

@@ -107,11 +107,11 @@ class Layout {
   }
 
   /// The units in order of forward use, and of backward.
-  constexpr Handles<Unit> forward() const { return {0, static_cast<int>(units_.size()), 1}; }
-  constexpr Handles<Unit> backward() const { return {static_cast<int>(units_.size()) - 1, -1, -1}; }
+  constexpr layout::Handles<Unit> forward() const { return {0, static_cast<int>(units_.size()), 1}; }
+  constexpr layout::Handles<Unit> backward() const { return {static_cast<int>(units_.size()) - 1, -1, -1}; }
 
-  constexpr Handles<Tensor> tensors(Unit u) const { return {unit(u).first_tensor, unit(u).last_tensor, 1}; }
-  constexpr Handles<Tensor> tensors() const { return {0, static_cast<int>(tensors_.size()), 1}; }
+  constexpr layout::Handles<Tensor> tensors(Unit u) const { return {unit(u).first_tensor, unit(u).last_tensor, 1}; }
+  constexpr layout::Handles<Tensor> tensors() const { return {0, static_cast<int>(tensors_.size()), 1}; }
 
   /// Where the tensor begins in the parameter buffer (and, unless it is frozen, in the gradient buffer), in elements.
   constexpr index_t offset(Tensor t) const { return (frozen(t) ? frozen_begin() : 0) + tensor(t).place.begin; }
@@ -150,7 +150,7 @@ class Layout {
   std::string name_at(index_t place) const {
     if (flat_) return message({"flat.buffer[", place, "]"});
     const auto begins_by_then = [&](index_t i) { return tensor(trainable_[to_size(i)]).place.begin <= place; };
-    const index_t last = partition_point(std::ssize(trainable_), begins_by_then) - 1;
+    const index_t last = core::partition_point(std::ssize(trainable_), begins_by_then) - 1;
     return last < 0 || place >= tensor(trainable_[to_size(last)]).place.end ? "padding"
                                                                             : name(trainable_[to_size(last)]);
   }
@@ -203,7 +203,7 @@ class Layout {
 
   /// What ranks compare: every name, shape, group and tie.
   constexpr std::uint64_t digest() const {
-    Digest digest;
+    core::Digest digest;
     digest.add(index_t{flat_});
     for (const Unit u : forward()) {
       digest.add(name(u));
@@ -257,7 +257,7 @@ class Layout {
   }
 
   static constexpr std::uint64_t hash_of(Unit user, Unit owner) {
-    return mixed_hash(static_cast<std::uint64_t>(user.index) << 32 | static_cast<std::uint32_t>(owner.index));
+    return core::mixed_hash(static_cast<std::uint64_t>(user.index) << 32 | static_cast<std::uint32_t>(owner.index));
   }
   constexpr bool is_tie(int i, Unit user, Unit owner) const {
     return ties_[to_size(i)].user == user && ties_[to_size(i)].owner == owner;
@@ -268,9 +268,9 @@ class Layout {
   std::vector<TensorRecord> tensors_;
   std::vector<Tie> ties_;
   std::vector<Tensor> trainable_;  // in order of their places
-  Names unit_names_;        // by unit
-  Names tensor_names_;      // by tensor; their scopes are units
-  HashIndex tie_units_;
+  layout::Names unit_names_;        // by unit
+  layout::Names tensor_names_;      // by tensor; their scopes are units
+  core::HashIndex tie_units_;
   int last_group_ = 0;
   bool flat_ = false;
 };

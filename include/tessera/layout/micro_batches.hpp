@@ -5,7 +5,7 @@
 
 #include <tessera/core/math.hpp>
 
-namespace tessera {
+namespace tessera::layout {
 
 /// Micro-batch j of a step is that of rank j % world in pass j / world. Every rank makes every pass; in the last one
 /// ranks may be idle.
@@ -21,4 +21,4 @@ struct MicroBatches {
   constexpr bool has(int rank, int pass) const noexcept { return before(pass) + rank < count; }
 };
 
-}  // namespace tessera
+}  // namespace tessera::layout

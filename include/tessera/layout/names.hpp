@@ -9,7 +9,7 @@
 #include <tessera/core/hash_index.hpp>
 #include <tessera/core/math.hpp>
 
-namespace tessera {
+namespace tessera::layout {
 
 /// Names numbered 0, 1, 2, ... as they are added, each once within its scope.
 class Names {
@@ -41,10 +41,10 @@ class Names {
   // A model's names are numbered. Those that differ in the last letter alone have slots side by side, of which a
   // processor loads eight at a time: 100,000 names are added in three quarters of the time (bench/layout).
   static constexpr std::uint64_t hash_of(int scope, std::string_view name) {
-    if (name.empty()) return mixed_hash(static_cast<std::uint64_t>(scope));
+    if (name.empty()) return core::mixed_hash(static_cast<std::uint64_t>(scope));
     const std::string_view but_one = name.substr(0, name.size() - 1);
     const std::uint64_t last = static_cast<unsigned char>(name.back());
-    return mixed_hash(Digest{}.add(but_one).value() + static_cast<std::uint64_t>(scope)) + (last << 46);
+    return core::mixed_hash(core::Digest{}.add(but_one).value() + static_cast<std::uint64_t>(scope)) + (last << 46);
   }
   constexpr bool is(int i, int scope, std::string_view name) const {
     return entries_[to_size(i)].scope == scope && (*this)[i] == name;
@@ -52,7 +52,7 @@ class Names {
 
   std::vector<char> letters_;
   std::vector<Entry> entries_;
-  HashIndex index_;
+  core::HashIndex index_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::layout

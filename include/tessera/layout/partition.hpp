@@ -14,7 +14,7 @@
 #include <tessera/core/math.hpp>
 #include <tessera/layout/range.hpp>
 
-namespace tessera {
+namespace tessera::layout {
 
 class Partition {
  public:
@@ -61,4 +61,4 @@ class Partition {
   index_t shard_elements_ = 0;
 };
 
-}  // namespace tessera
+}  // namespace tessera::layout

@@ -88,6 +88,8 @@ struct Required {
   index_t gradients = 0;
 };
 
+namespace layout {
+
 /// Gradient slots beside those that ties keep open: one that backward fills, one that is on its way.
 inline constexpr int slots_in_flight = 2;
 
@@ -149,5 +151,7 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   plan.step_rules = {"step rules", 1, layout.groups(), of.rule_bytes};
   return plan;
 }
+
+}  // namespace layout
 
 }  // namespace tessera

@@ -15,6 +15,8 @@ struct Range {
   friend constexpr bool operator==(Range, Range) = default;
 };
 
+namespace layout {
+
 /// What two ranges share; empty where they do not meet.
 constexpr Range intersect(Range a, Range b) {
   const index_t begin = a.begin > b.begin ? a.begin : b.begin;
@@ -52,5 +54,7 @@ class Handles {
   int last_;
   int step_;
 };
+
+}  // namespace layout
 
 }  // namespace tessera

@@ -7,7 +7,7 @@
 #include <tessera/core/math.hpp>
 #include <tessera/layout/range.hpp>
 
-namespace tessera {
+namespace tessera::layout {
 
 class RangeSet {
  public:
@@ -52,10 +52,10 @@ class RangeSet {
  private:
   std::size_t first_that_ends_after(index_t place) const {
     const auto ends_before = [&](index_t i) { return ranges_[to_size(i)].end <= place; };
-    return to_size(partition_point(static_cast<index_t>(ranges_.size()), ends_before));
+    return to_size(core::partition_point(static_cast<index_t>(ranges_.size()), ends_before));
   }
 
   std::vector<Range> ranges_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::layout

@@ -8,7 +8,7 @@
 #include <tessera/layout/range_set.hpp>
 #include <tessera/layout/sharding.hpp>
 
-namespace tessera {
+namespace tessera::layout {
 
 class Readiness {
  public:
@@ -75,4 +75,4 @@ class Readiness {
   int departed_ = 0;       // buckets [departed_, buckets) have left
 };
 
-}  // namespace tessera
+}  // namespace tessera::layout

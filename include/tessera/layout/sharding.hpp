@@ -9,6 +9,8 @@
 
 namespace tessera {
 
+namespace layout {
+
 /// Elements of one hyperparameter group, back to back in the flat space, and the tensor of the first.
 struct Segment {
   Range place;
@@ -16,14 +18,16 @@ struct Segment {
   Tensor tensor;
 };
 
+}  // namespace layout
+
 class Sharding {
  public:
   /// bucket_elements: see make_buckets.
   constexpr Sharding(const Layout& layout, int world, index_t bucket_elements)
       : layout_(layout),
-        buckets_(make_buckets(layout_, world, bucket_elements)),
-        trainable_(ranges(&Bucket::trainable), world),
-        frozen_(ranges(&Bucket::frozen), world),
+        buckets_(layout::make_buckets(layout_, world, bucket_elements)),
+        trainable_(ranges(&layout::Bucket::trainable), world),
+        frozen_(ranges(&layout::Bucket::frozen), world),
         bucket_of_unit_(to_size(layout.units()), -1) {
     for (int b = 0; b < buckets(); ++b)
       for (int u = buckets_[to_size(b)].first_unit; u < buckets_[to_size(b)].last_unit; ++u)
@@ -33,28 +37,28 @@ class Sharding {
   constexpr const Layout& layout() const { return layout_; }
   constexpr int world() const { return trainable_.world(); }
   constexpr int buckets() const { return static_cast<int>(buckets_.size()); }
-  constexpr const Bucket& bucket(int b) const { return buckets_[to_size(b)]; }
+  constexpr const layout::Bucket& bucket(int b) const { return buckets_[to_size(b)]; }
   /// Throws LayoutError for a unit that the layout does not have.
   constexpr int bucket_of(Unit u) const {
     static_cast<void>(layout_.trainable(u));
     return bucket_of_unit_[to_size(u.index)];
   }
   /// The buckets that have elements in `range` of the trainable space (and empty ones between them).
-  constexpr Handles<int> buckets_of(Range range) const {
+  constexpr layout::Handles<int> buckets_of(Range range) const {
     if (range.empty()) return {0, 0, 1};
     const auto ends_before = [&](index_t b) { return buckets_[to_size(b)].trainable.end <= range.begin; };
     const auto begins_before = [&](index_t b) { return buckets_[to_size(b)].trainable.begin < range.end; };
-    return {static_cast<int>(partition_point(buckets(), ends_before)),
-            static_cast<int>(partition_point(buckets(), begins_before)), 1};
+    return {static_cast<int>(core::partition_point(buckets(), ends_before)),
+            static_cast<int>(core::partition_point(buckets(), begins_before)), 1};
   }
-  constexpr const Partition& trainable() const { return trainable_; }
-  constexpr const Partition& frozen() const { return frozen_; }
+  constexpr const layout::Partition& trainable() const { return trainable_; }
+  constexpr const layout::Partition& frozen() const { return frozen_; }
 
   /// The parts of `range` that belong to units, each within one unit: padding between units is left out.
-  std::vector<Range> within_units(const Bucket& bucket, Range range) const {
+  std::vector<Range> within_units(const layout::Bucket& bucket, Range range) const {
     std::vector<Range> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u) {
-      const Range shared = intersect(layout_.trainable(Unit{u}), range);
+      const Range shared = layout::intersect(layout_.trainable(Unit{u}), range);
       if (!shared.empty()) found.push_back(shared);
     }
     return found;
@@ -62,11 +66,11 @@ class Sharding {
 
   /// The parts of `range` that belong to trainable tensors, neighbours of one group merged unless each tensor is to
   /// stand by itself.
-  std::vector<Segment> segments(const Bucket& bucket, Range range, bool each_tensor = false) const {
-    std::vector<Segment> found;
+  std::vector<layout::Segment> segments(const layout::Bucket& bucket, Range range, bool each_tensor = false) const {
+    std::vector<layout::Segment> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u)
       for (const Tensor t : layout_.tensors(Unit{u})) {
-        const Range shared = layout_.frozen(t) ? Range{} : intersect(layout_.place(t), range);
+        const Range shared = layout_.frozen(t) ? Range{} : layout::intersect(layout_.place(t), range);
         if (shared.empty()) continue;
         const int group = layout_.group(t);
         if (!each_tensor && !found.empty() && found.back().group == group && found.back().place.end == shared.begin)
@@ -85,22 +89,22 @@ class Sharding {
       for (const Tensor t : layout_.tensors(Unit{u})) {
         if (layout_.frozen(t) != frozen) continue;
         const Range place = layout_.place(t);
-        const Range shared = intersect(place, range);
+        const Range shared = layout::intersect(place, range);
         if (!shared.empty()) visit(t, shared.begin - place.begin, shared);
       }
   }
 
  private:
-  constexpr std::vector<Range> ranges(Range Bucket::*space) const {
+  constexpr std::vector<Range> ranges(Range layout::Bucket::*space) const {
     std::vector<Range> found;
-    for (const Bucket& bucket : buckets_) found.push_back(bucket.*space);
+    for (const layout::Bucket& bucket : buckets_) found.push_back(bucket.*space);
     return found;
   }
 
   Layout layout_;
-  std::vector<Bucket> buckets_;
-  Partition trainable_;
-  Partition frozen_;
+  std::vector<layout::Bucket> buckets_;
+  layout::Partition trainable_;
+  layout::Partition frozen_;
   std::vector<int> bucket_of_unit_;
 };
 

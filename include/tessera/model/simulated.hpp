@@ -48,7 +48,7 @@ class Wire {
   struct Operation {
     std::uint64_t ticket = 0;
     int joined = 0;
-    Clock::time_point end{};
+    core::Clock::time_point end{};
   };
   using Pending = std::vector<Operation>;  // of the k-th queue of every rank
 
@@ -75,7 +75,7 @@ class Wire {
   void join(int queue, std::uint64_t ticket, Collective kind, Tag tag, double bytes) {
     const std::scoped_lock lock(mutex_);
     Pending& operations = pending_[to_size(queue)];
-    while (!operations.empty() && operations[0].joined == world_ && operations[0].end <= Clock::now())
+    while (!operations.empty() && operations[0].joined == world_ && operations[0].end <= core::Clock::now())
       operations.erase(operations.begin());
     Operation* operation = find(operations, ticket);
     if (!operation) {
@@ -84,8 +84,8 @@ class Wire {
     }
     if (++operation->joined < world_) return;
     const double seconds = network_.seconds(kind, bytes, world_);
-    const Clock::time_point begin = std::max(free_, Clock::now());
-    free_ = operation->end = later(begin, nanoseconds_of(seconds));
+    const core::Clock::time_point begin = std::max(free_, core::Clock::now());
+    free_ = operation->end = core::later(begin, core::nanoseconds_of(seconds));
     busy_ += seconds;
     for (Track* const track : tracks_[to_size(queue)])
       if (track) track->add({name(kind), tag.what, tag.index, tag.pass, begin, free_});
@@ -100,10 +100,10 @@ class Wire {
   }
 
   /// When a collective that all ranks have joined is over.
-  Clock::time_point end(int queue, std::uint64_t ticket) const noexcept {
+  core::Clock::time_point end(int queue, std::uint64_t ticket) const noexcept {
     const std::scoped_lock lock(mutex_);
     const Operation* const operation = find(pending_[to_size(queue)], ticket);
-    return operation ? operation->end : Clock::time_point{};
+    return operation ? operation->end : core::Clock::time_point{};
   }
 
   template <class Operations>
@@ -119,7 +119,7 @@ class Wire {
   std::vector<int> queues_;  // that each rank has made
   std::vector<Pending> pending_;
   std::vector<std::vector<Track*>> tracks_;  // of a queue, where each rank keeps a timeline
-  Clock::time_point free_{};                 // of all collectives so far
+  core::Clock::time_point free_{};                 // of all collectives so far
   double busy_ = 0;
 };
 
@@ -170,7 +170,7 @@ class Simulated : public CommunicatorDecorator<Comm> {
 
     bool done(std::uint64_t ticket) const noexcept override {
       const Posted* const posted = find(ticket);
-      return !posted || (posted->moved.done() && wire_->end(index_, ticket) <= Clock::now());
+      return !posted || (posted->moved.done() && wire_->end(index_, ticket) <= core::Clock::now());
     }
 
     void wait(std::uint64_t ticket) override {

@@ -35,6 +35,8 @@ struct StepTime {
   double sent_bytes = 0;     ///< by each rank, by algorithms that send nothing twice
 };
 
+namespace model {
+
 /// A rank's clock, moved on by the training loop. Communication is a model too: one link a rank, on which collectives
 /// take turns as they are posted, all ranks alike and in step; no rank is slower than another.
 class StepClock {
@@ -47,7 +49,7 @@ class StepClock {
         of_(of),
         options_(options),
         network_(network),
-        plan_(make_plan(sharding, options, of)),
+        plan_(layout::make_plan(sharding, options, of)),
         reduced_(to_size(sharding.buckets()), 0.0),
         gathered_(to_size(sharding.buckets()), 0.0),
         gradient_slots_(plan_.gradient_slots.copies, sharding.buckets()),
@@ -107,7 +109,7 @@ class StepClock {
     UnitSeconds seconds{};
     std::vector<Use> uses{};  // the unit itself, then those that it is tied to
   };
-  using Pool = GatheredPool<double>;
+  using Pool = engine::GatheredPool<double>;
 
   constexpr UnitSeconds part(const UnitSeconds& of, int b) const {
     const double share = static_cast<double>(range(b).size()) /
@@ -257,11 +259,13 @@ class StepClock {
   double wire_ = 0;       // when the last collective ends
   std::vector<double> reduced_;  // by bucket, when its last collective ends
   std::vector<double> gathered_;
-  GradientSlots<double> gradient_slots_;
+  engine::GradientSlots<double> gradient_slots_;
   Pool pool_;
   std::vector<double> left_behind_;  // by the pass before
   bool last_pass_ = true;
 };
+
+}  // namespace model
 
 /// The time of a step in the long run, where each begins with the gathers of the one before on their way.
 /// Throws OptionError if `units` are not as many as the layout's, or for what is wrong with options or network.
@@ -269,7 +273,7 @@ constexpr StepTime step_time(const Sharding& sharding, const Footprint& of, cons
                              std::span<const UnitSeconds> units, const Network& network) {
   options.validate();
   network.validate();
-  StepClock clock(sharding, of, options, units, network);
+  model::StepClock clock(sharding, of, options, units, network);
   clock.step();  // leaves behind what every step leaves behind: its reductions have ended, its gathers have begun
   return clock.step();
 }

@@ -41,6 +41,8 @@ struct Remainder {
 /// Nothing is kept beside the parameter.
 struct NoMaster {};
 
+namespace precision {
+
 /// Up or down, each as likely as the weight is near: unbiased. random: of its bits the lower 16 count. Infinity and NaN
 /// stay.
 TESSERA_HD constexpr bfloat16 round_at_random(float weight, std::uint32_t random) noexcept {
@@ -100,7 +102,7 @@ struct KeptWeight<bfloat16, Remainder> {
 template <>
 struct KeptWeight<bfloat16, NoMaster> {
   bfloat16* parameter = nullptr;
-  StepRandom random{};
+  core::StepRandom random{};
   index_t place = 0;
 
   TESSERA_HD TESSERA_ALWAYS_INLINE float load(index_t i) const noexcept { return static_cast<float>(parameter[i]); }
@@ -109,5 +111,7 @@ struct KeptWeight<bfloat16, NoMaster> {
   }
   TESSERA_HD static bfloat16 parameter_of(float weight) noexcept { return bfloat16(weight); }
 };
+
+}  // namespace precision
 
 }  // namespace tessera

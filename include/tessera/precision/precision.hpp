@@ -35,7 +35,7 @@ concept PrecisionPolicy = requires {
   typename P::Master;
   typename P::State;
   { P::name } -> std::convertible_to<const char*>;
-  sizeof(KeptWeight<typename P::Parameter, typename P::Master>);
+  sizeof(precision::KeptWeight<typename P::Parameter, typename P::Master>);
 }
 &&ParameterElement<typename P::Parameter>&& Element<typename P::Gradient>&& Element<typename P::Reduction>&&
     Element<typename P::State>;
@@ -44,6 +44,8 @@ template <class P>
 inline constexpr bool scales_loss = requires {
   requires P::scales_loss;
 };
+
+namespace precision {
 
 /// Bytes kept beside a parameter.
 template <class P>
@@ -55,6 +57,8 @@ inline constexpr int master_bytes = std::is_same_v<typename P::Parameter, float>
 template <class P>
 inline constexpr bool parameter_follows_master =
     std::is_same_v<typename P::Master, float> && !std::is_same_v<typename P::Parameter, float>;
+
+}  // namespace precision
 
 /// Everything in float; the parameter is the master weight.
 struct Fp32 {

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace tessera {
+namespace tessera::rule {
 
 namespace hyperparameters {
 
@@ -103,4 +103,4 @@ constexpr void for_each_hyperparameter(const Rule& rule, Visit visit) {
   hyperparameters::visit_leaves(rule, "hyperparameter", 0, visit);
 }
 
-}  // namespace tessera
+}  // namespace tessera::rule

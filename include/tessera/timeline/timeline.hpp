@@ -24,8 +24,8 @@ struct Span {
   const char* name = "";
   index_t index = -1;
   index_t pass = -1;
-  Clock::time_point begin{};
-  Clock::time_point end{};
+  core::Clock::time_point begin{};
+  core::Clock::time_point end{};
 };
 
 /// What a profiler is told while it happens, on the thread concerned: a span has begun, and the one that began last has
@@ -49,12 +49,12 @@ class Track {
   void add(const Span& span) noexcept { spans_[to_size(count_++ % room())] = span; }
 
   /// A span that the calling thread is in from `now` until the matching finish(), which adds it. They nest.
-  void start(Span& span, Clock::time_point now = Clock::now()) {
+  void start(Span& span, core::Clock::time_point now = core::Clock::now()) {
     span.begin = now;
     if (live_.begin) live_.begin(span);
   }
   void finish(Span& span) noexcept {
-    span.end = Clock::now();
+    span.end = core::Clock::now();
     add(span);
     if (live_.end) live_.end();
   }

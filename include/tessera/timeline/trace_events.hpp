@@ -66,7 +66,7 @@ inline std::vector<Span> in_order(const Track& track) {
 inline void write_trace_events(const Timeline& timeline, std::ostream& out) {
   using namespace trace_events;
   const std::vector<const Track*> tracks = timeline.tracks();
-  Clock::time_point first = Clock::time_point::max();
+  core::Clock::time_point first = core::Clock::time_point::max();
   for (const Track* track : tracks)
     for (index_t i = 0; i < track->size(); ++i) first = std::min(first, (*track)[i].begin);
 

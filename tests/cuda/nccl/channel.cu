@@ -86,8 +86,8 @@ TEST_CASE("what is not done in time is aborted by whoever looks, and the stream 
     all_reduce(channel, x, 0);
     const auto event = all_reduce(channel, x, 1);
     std::thread watchdog([&] {
-      const Clock::time_point end = Clock::now() + testing::impatient + testing::impatient;
-      while (Clock::now() < end) {
+      const core::Clock::time_point end = core::Clock::now() + testing::impatient + testing::impatient;
+      while (core::Clock::now() < end) {
         look(channel);
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
       }
@@ -95,7 +95,7 @@ TEST_CASE("what is not done in time is aborted by whoever looks, and the stream 
     CHECK(
         failure_of(event) ==
         message({"all_reduce of 16 float (norm of step 0, pass 0), operation 0, was not done after ",
-                 seconds_of(testing::impatient), " s: a rank is missing or called differently; communicator aborted"}));
+                 core::seconds_of(testing::impatient), " s: a rank is missing or called differently; communicator aborted"}));
     watchdog.join();
     CHECK(x.get().size() == 16);  // of any content, but the stream goes on
     CHECK_THROWS_AS(all_reduce(channel, x, 2), CommError);
@@ -127,8 +127,8 @@ TEST_CASE("a replay that a rank does not join is aborted too, and its stream goe
     if (rank == 0) {
       REQUIRE(cudaGraphLaunch(replay, stream.get()) == cudaSuccess);
       std::thread watchdog([&] {
-        const Clock::time_point end = Clock::now() + testing::impatient + testing::impatient;
-        while (Clock::now() < end) {
+        const core::Clock::time_point end = core::Clock::now() + testing::impatient + testing::impatient;
+        while (core::Clock::now() < end) {
           look(channel);
           std::this_thread::sleep_for(std::chrono::milliseconds(2));
         }
@@ -137,7 +137,7 @@ TEST_CASE("a replay that a rank does not join is aborted too, and its stream goe
       watchdog.join();
       CHECK(failure_of(captured) ==
             message({"all_reduce of 16 float (norm of step 1, pass 1), replayed in a graph, was not done after ",
-                     seconds_of(testing::impatient),
+                     core::seconds_of(testing::impatient),
                      " s: a rank is missing or called differently; communicator aborted"}));
     }
     REQUIRE(cudaGraphExecDestroy(replay) == cudaSuccess);

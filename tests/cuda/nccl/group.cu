@@ -87,7 +87,7 @@ TEST_CASE("the watchdog finds what does not get done") {
   REQUIRE(errors.size() == 2);
   CHECK(errors[0] ==
         message({"broadcast of 8 float from rank 1 (weights of step 4, pass 5), operation 0, was not done after ",
-                 seconds_of(testing::impatient), " s: a rank is missing or called differently; communicator aborted"}));
+                 core::seconds_of(testing::impatient), " s: a rank is missing or called differently; communicator aborted"}));
   CHECK(errors[1] == "");
 }
 

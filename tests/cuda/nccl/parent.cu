@@ -46,7 +46,7 @@ TEST_CASE("who does not join ends the waiting of the others, and nothing is left
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(1, [&](int rank) { Parent(id, rank, 2, testing::impatient); });
   CHECK(errors[0] == message({"rank 0 of 2 could not join the communicator: not all ranks have come within ",
-                              seconds_of(testing::impatient), " s"}));
+                              core::seconds_of(testing::impatient), " s"}));
   CHECK(testing::communicators() == 0);
 }
 
@@ -61,7 +61,7 @@ TEST_CASE("who does not split ends the waiting of the others, who are told so fr
   });
   REQUIRE(errors.size() == 2);
   CHECK(errors[0] == message({"rank 0 of 2 could not make a queue: not all ranks have made theirs within ",
-                              seconds_of(testing::impatient), " s"}));
+                              core::seconds_of(testing::impatient), " s"}));
   CHECK(errors[1] == "");
   CHECK(testing::communicators() == 0);
 }
@@ -85,7 +85,7 @@ TEST_CASE("a framework's blocking communicator, whose split waits within NCCL, e
   });
   REQUIRE(errors.size() == 2);
   CHECK(errors[0] == message({"rank 0 of 2 could not make a queue: not all ranks have made theirs within ",
-                              seconds_of(testing::impatient), " s"}));
+                              core::seconds_of(testing::impatient), " s"}));
   CHECK(errors[1] == "");
 }
 

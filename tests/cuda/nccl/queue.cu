@@ -204,7 +204,7 @@ TEST_CASE("a rank that calls something else, or nothing, gives the others an err
       CHECK(errors[r] ==
             message({"all_gather of 4096 float in parts of 1366 (parameters of bucket 3, pass 2), operation 1, was not "
                      "done after ",
-                     seconds_of(testing::impatient),
+                     core::seconds_of(testing::impatient),
                      " s: a rank is missing or called differently; communicator aborted"}));
   }
 }
@@ -321,13 +321,13 @@ TEST_CASE("a graph may be destroyed after the queue whose collectives it has: ne
     cuda_check(cudaStreamBeginCapture(compute.get(), cudaStreamCaptureModeThreadLocal), "capturing");
     sum();
     cuda_check(cudaStreamEndCapture(compute.get(), &graphs[static_cast<std::size_t>(comm.rank())]), "capturing");
-    const Clock::time_point begin = Clock::now();
+    const core::Clock::time_point begin = core::Clock::now();
     queue.drop();
     sum();
     queue.drop();
     sum();  // by now the first epoch's communicator is of no use
     executor.record().wait();
-    CHECK(Clock::now() - begin < nccl::goodbye);
+    CHECK(core::Clock::now() - begin < nccl::goodbye);
   });
   for (const cudaGraph_t graph : graphs)
     if (graph) cudaGraphDestroy(graph);

@@ -12,7 +12,7 @@
 namespace tessera {
 namespace {
 
-static_assert(BufferOf<CudaBuffer<float>, float>);
+static_assert(exec::BufferOf<CudaBuffer<float>, float>);
 
 // Memory that was used before, and a count of what is out.
 struct UsedMemory final : DeviceMemory {
@@ -34,7 +34,7 @@ struct UsedMemory final : DeviceMemory {
 struct Fixture {
   CudaStream stream;
   std::shared_ptr<UsedMemory> source = std::make_shared<UsedMemory>();
-  std::shared_ptr<ByteCount> count = std::make_shared<ByteCount>();
+  std::shared_ptr<exec::ByteCount> count = std::make_shared<exec::ByteCount>();
 
   template <class T>
   CudaBuffer<T> make(index_t n) {

@@ -5,7 +5,7 @@
 
 #include <tessera/engine/build/agreement.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Blueprint blueprint(std::string_view stage, std::uint64_t layout) {
@@ -32,4 +32,4 @@ TEST_CASE("a text longer than its room is cut, not written beyond it") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

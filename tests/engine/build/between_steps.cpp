@@ -5,7 +5,7 @@
 
 #include "training.hpp"
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 using doctest::Contains;
@@ -31,7 +31,7 @@ struct OwnWeights {
   void write(Value value) {
     for (int b = 0; b < sharding.buckets(); ++b)
       for (const bool frozen : {false, true}) {
-        const Partition& space = frozen ? sharding.frozen() : sharding.trainable();
+        const layout::Partition& space = frozen ? sharding.frozen() : sharding.trainable();
         const Range held = Stage::shards_parameters ? space.owned(b, rank) : space.range(b);
         const index_t begin = !Stage::shards_parameters ? (frozen ? layout.frozen_begin() : 0)
                               : (frozen ? sharding.trainable().shard_elements() : 0) + space.shard_begin(b) - held.begin;
@@ -314,4 +314,4 @@ TEST_CASE("ranks that have come apart are told so within as many steps as asked 
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -6,7 +6,7 @@
 #include <tessera/rule/schedule_free_adamw.hpp>
 #include <tessera/rule/sgd.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 constexpr Layout two_tensors() {
@@ -40,4 +40,4 @@ TEST_CASE("a plan refuses a world without ranks, and options out of range") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -13,7 +13,7 @@
 #include <tessera/rule/lamb.hpp>
 #include <tessera/stage/stage.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 TEST_CASE("a model that cannot be is refused by name") {
@@ -111,4 +111,4 @@ TEST_CASE("where all have their parts nobody throws") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

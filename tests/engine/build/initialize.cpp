@@ -15,7 +15,7 @@
 #include <tessera/rule/adam.hpp>
 #include <tessera/stage/stage.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 TEST_CASE("each weight is asked for once, and is the same for the parameter and its master") {
@@ -27,7 +27,7 @@ TEST_CASE("each weight is asked for once, and is the same for the parameter and 
   Self self;
   Host host;
   auto queue = self.queue(std::chrono::seconds(1));
-  const Plan plan = make_plan(sharding, {}, footprint_of<Adam, Stage1, Bf16>());
+  const Plan plan = layout::make_plan(sharding, {}, footprint_of<Adam, Stage1, Bf16>());
   WholeParameters<Self, bfloat16, true> parameters(sharding, 0, host, queue, plan, {}, {});
   StepDecision<Adam, Host> decision(host, plan, 0, 1, layout.units(), {}, false);
   OptimizerState<Adam, Stage1, Bf16, Host, StepDecision<Adam, Host>> state(sharding, 0, host, plan, decision, 0);
@@ -48,4 +48,4 @@ TEST_CASE("each weight is asked for once, and is the same for the parameter and 
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -7,7 +7,7 @@
 #include <tessera/engine/kernels/clip.hpp>
 #include <tessera/exec/host.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 TEST_CASE("the norm is of the mean: the root of the sum of squares over the number of micro-batches") {
@@ -49,4 +49,4 @@ TEST_CASE("gaps between units are in no norm, and a place is that of the trainab
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -7,7 +7,7 @@
 
 #include <tessera/engine/kernels/loss_scale.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 // Sequences of DeepSpeed's tests/unit/runtime/half_precision/test_dynamic_loss_scale.py.
@@ -192,4 +192,4 @@ TEST_CASE("a scale in force is a normal float with a finite reciprocal, however 
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -7,7 +7,7 @@
 #include <tessera/engine/kernels/packs.hpp>
 #include <tessera/engine/memory/reduce.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 using packs::Group;
@@ -71,4 +71,4 @@ TEST_CASE("partial sums have the same bits in packs as element by element, whate
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -8,7 +8,7 @@
 #include <tessera/engine/kernels/partial_sums.hpp>
 #include <tessera/exec/host.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 TEST_CASE("the older partial sum comes first, and the newer one holds both") {
@@ -61,4 +61,4 @@ TEST_CASE("a library's sum in bfloat16 is not scaled, and one in float16 by what
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -7,7 +7,7 @@
 #include <tessera/engine/kernels/step_numbers.hpp>
 #include <tessera/rule/adam.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 // What one rank brings to a world of its own, decided.
@@ -137,4 +137,4 @@ TEST_CASE("where ranks differ nothing is applied, then or later, until it is for
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

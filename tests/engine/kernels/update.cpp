@@ -35,14 +35,14 @@ struct Arrays {
       v[i] = normal(random) * normal(random) + 9;
     }
   }
-  FusedUpdate<AdamW, Precision> update() {
+  engine::FusedUpdate<AdamW, Precision> update() {
     const AdamW rule{};
-    FusedUpdate<AdamW, Precision> update{
+    engine::FusedUpdate<AdamW, Precision> update{
         gradient.data(), {parameter.data()}, {m.data(), v.data()}, rule, rule.scalars(3), 0.3f};
     if constexpr (std::is_same_v<typename Precision::Master, float> && sizeof(T) == 2)
       update.weight.master = weight.data();
     if constexpr (std::is_same_v<Precision, Bf16Remainder>) update.weight.master = remainder.data();
-    if constexpr (std::is_same_v<Precision, Bf16Stochastic>) update.weight.random = StepRandom(7, 3);
+    if constexpr (std::is_same_v<Precision, Bf16Stochastic>) update.weight.random = core::StepRandom(7, 3);
     return update;
   }
   bool operator==(const Arrays& other) const {
@@ -58,13 +58,13 @@ template <class Precision>
 void same_bits() {
   constexpr index_t n = 300;
   Arrays<Precision> expected(n);
-  for (index_t i = 0; i < n; ++i) vectorize_as(Isa::baseline, i, i + 1, expected.update());
-  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
-    if (isa > best_isa()) continue;
+  for (index_t i = 0; i < n; ++i) exec::vectorize_as(exec::Isa::baseline, i, i + 1, expected.update());
+  for (const exec::Isa isa : {exec::Isa::baseline, exec::Isa::avx2, exec::Isa::avx512}) {
+    if (isa > exec::best_isa()) continue;
     for (index_t cut = 0; cut <= n; ++cut) {
       Arrays<Precision> arrays(n);
-      vectorize_as(isa, 0, cut, arrays.update());
-      vectorize_as(isa, cut, n, arrays.update());
+      exec::vectorize_as(isa, 0, cut, arrays.update());
+      exec::vectorize_as(isa, cut, n, arrays.update());
       REQUIRE(arrays == expected);
     }
   }
@@ -82,14 +82,14 @@ TEST_CASE("the update has the same bits in every vector width and wherever the r
 TEST_CASE("random rounding is a function of seed, step and place: the same wherever the range is cut") {
   constexpr index_t n = 300;
   Arrays<Bf16Stochastic> expected(n);
-  vectorize(0, n, expected.update());
+  exec::vectorize(0, n, expected.update());
   for (const index_t cut : {1, 64, 131}) {
     Arrays<Bf16Stochastic> arrays(n);
     auto update = arrays.update();
-    vectorize(0, cut, update);
+    exec::vectorize(0, cut, update);
     update.gradient += cut, update.weight.parameter += cut, update.weight.place = cut;
     for (auto& state : update.state) state += cut;
-    vectorize(0, n - cut, update);
+    exec::vectorize(0, n - cut, update);
     CHECK(arrays == expected);
   }
 }
@@ -103,8 +103,8 @@ TEST_CASE("a remainder keeps the very weights that a float master has") {
     split.remainder[i] = Remainder(whole.weight[i]);
   }
   for (int step = 0; step < 5; ++step) {
-    vectorize(0, n, whole.update());
-    vectorize(0, n, split.update());
+    exec::vectorize(0, n, whole.update());
+    exec::vectorize(0, n, split.update());
   }
   for (index_t i = 0; i < n; ++i) CHECK(split.remainder[i].weight(split.parameter[i]) == whole.weight[i]);
 }
@@ -120,10 +120,10 @@ TEST_CASE("the bits are the same whatever the compiler") {
   }
   const AdamW rule{};
   for (index_t step = 1; step <= 20; ++step)
-    vectorize(0, n,
-              FusedUpdate<AdamW, Bf16>{
+    exec::vectorize(0, n,
+              engine::FusedUpdate<AdamW, Bf16>{
                   gradient.data(), {parameter.data(), weight.data()}, {m.data(), v.data()}, rule, rule.scalars(step), 0.3f});
-  Digest digest;
+  core::Digest digest;
   for (const auto* values : {&weight, &m, &v}) digest.add(std::as_bytes(std::span(*values)));
   digest.add(std::as_bytes(std::span(parameter)));
   CHECK(digest.value() == 8901946852518458601u);
@@ -144,7 +144,7 @@ Update part(Update update, index_t begin) {
 
 template <class Precision>
 void packs_have_the_bits_of_elements() {
-  constexpr int n = FusedUpdate<AdamW, Precision>::pack_elements;
+  constexpr int n = engine::FusedUpdate<AdamW, Precision>::pack_elements;
   static_assert(n * sizeof(typename Precision::State) == 16);  // the widest
   constexpr index_t room = 4 * n;
   for (index_t begin = 0; begin < room; ++begin) {

@@ -4,7 +4,7 @@
 
 #include <tessera/engine/memory/bucket_tag.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 TEST_CASE("the tag of a bucket's collective names its units, one or the first and the last") {
@@ -27,4 +27,4 @@ TEST_CASE("a flat layout has no units to name") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -4,14 +4,14 @@
 
 #include <tessera/engine/memory/flat_array.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 // Three buckets, the second of them empty, with a gap before the last.
-Partition space(int world) { return Partition({Range{0, 200}, Range{256, 256}, Range{256, 500}}, world); }
+layout::Partition space(int world) { return layout::Partition({Range{0, 200}, Range{256, 256}, Range{256, 500}}, world); }
 
 TEST_CASE("a replicated array holds every element of the space, in its order, whatever is owned") {
-  const Partition of = space(3);
+  const layout::Partition of = space(3);
   std::vector<int> memory(500);
   for (int rank = 0; rank < 3; ++rank) {
     const FlatArray<int, placement::replicated> array(of, rank, memory.data());
@@ -29,7 +29,7 @@ TEST_CASE("a replicated array holds every element of the space, in its order, wh
 
 TEST_CASE("a sharded array holds what its rank owns, each element once within the shard's room") {
   for (const int world : {1, 2, 3, 4, 7}) {
-    const Partition of = space(world);
+    const layout::Partition of = space(world);
     for (int rank = 0; rank < world; ++rank) {
       std::vector<int> memory(static_cast<std::size_t>(of.shard_elements()));
       const FlatArray<int, placement::world> array(of, rank, memory.data());
@@ -48,7 +48,7 @@ TEST_CASE("a sharded array holds what its rank owns, each element once within th
 
 template <Placement where>
 void check_owners(int world) {
-  const Partition of = space(world);
+  const layout::Partition of = space(world);
   std::vector<int> owners(500);
   for (int rank = 0; rank < world; ++rank) {
     const FlatArray<int, where> array(of, rank, nullptr);
@@ -66,11 +66,11 @@ TEST_CASE("every element has one owner among the ranks, wherever the array lies"
 }
 
 TEST_CASE("an empty shard has spans without elements") {
-  const Partition of = space(7);
+  const layout::Partition of = space(7);
   std::vector<int> memory(static_cast<std::size_t>(of.shard_elements()));
   const FlatArray<int, placement::world> array(of, 6, memory.data());
   for (int b = 0; b < 3; ++b) CHECK(array.held_span(b).empty());
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -7,7 +7,7 @@
 #include <tessera/rule/sgd.hpp>
 #include <tessera/stage/stage.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 TEST_CASE("the footprint of the policies is their types' sizes") {
@@ -42,4 +42,4 @@ TEST_CASE("the sums of ranks that are threads are ordered and need no workspace"
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -9,7 +9,7 @@
 #include <tessera/engine/memory/gathered_pool.hpp>
 #include <tessera/layout/plan.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 using Pool = GatheredPool<int>;
@@ -28,7 +28,7 @@ Sharding buckets(int count, int ties = 0) {
 
 index_t slots_of(const Sharding& sharding, int prefetch) {
   const Footprint stage3{.parameters_sharded = true, .gradients_sharded = true, .state_sharded = true};
-  return make_plan(sharding, {.prefetch = prefetch}, stage3).gathered_buckets.copies;
+  return layout::make_plan(sharding, {.prefetch = prefetch}, stage3).gathered_buckets.copies;
 }
 
 // A rank's pool, what it posted, and what lies in its slots.
@@ -373,4 +373,4 @@ TEST_CASE("after a drop ranks agree again, however far each had come; weights th
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

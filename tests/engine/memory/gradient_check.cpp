@@ -6,7 +6,7 @@
 #include <tessera/engine/memory/gradient_check.hpp>
 #include <tessera/exec/host.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 using doctest::Contains;
@@ -85,4 +85,4 @@ TEST_CASE("a flat layout's buckets are compared one by one, and named by their r
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -2,7 +2,7 @@
 
 #include <tessera/engine/memory/gradient_slots.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 using Slots = GradientSlots<int>;
@@ -67,4 +67,4 @@ TEST_CASE("without slots there is none to take") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

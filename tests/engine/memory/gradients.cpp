@@ -6,7 +6,7 @@
 #include <tessera/engine/memory/gradients.hpp>
 #include <tessera/exec/host.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Layout units(int count) {
@@ -21,7 +21,7 @@ Layout units(int count) {
 Plan plan_with(const Sharding& sharding, bool sharded) {
   Footprint footprint;
   footprint.gradients_sharded = footprint.state_sharded = sharded;
-  return make_plan(sharding, {}, footprint);
+  return layout::make_plan(sharding, {}, footprint);
 }
 
 TEST_CASE("whole gradients lie in the flat space, in the caller's buffer") {
@@ -64,4 +64,4 @@ TEST_CASE("when all slots wait for their turn another bucket is refused, with th
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

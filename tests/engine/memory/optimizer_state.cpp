@@ -14,7 +14,7 @@
 #include <tessera/rule/sgd.hpp>
 #include <tessera/stage/stage.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Layout two_groups() {
@@ -40,7 +40,7 @@ struct Fixture {
   Host host;
   Self self;
   Self::Queue queue = self.queue(std::chrono::seconds(1));
-  Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>());
+  Plan plan = layout::make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>());
   StepDecision<Sgd, Host> decision{host, plan, 0, 1, sharding.layout().units(), {}, false};
   OptimizerState<Sgd, Stage, Precision, Host, StepDecision<Sgd, Host>> state{sharding, 1, host, plan, decision, 0};
   std::size_t elements = static_cast<std::size_t>(sharding.layout().trainable_elements());
@@ -103,4 +103,4 @@ TEST_CASE("an update asks of each unit once whether it is absent, however many a
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -19,7 +19,7 @@
 #include "reference/reference.hpp"
 #include "training.hpp"
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 using testing::Native;
@@ -45,7 +45,7 @@ std::vector<float> reduced(int world, int passes, float size = 1) {
     const Sharding sharding(layout, world, 1000);
     Host host;
     auto queue = comm.queue(std::chrono::seconds(10));
-    const Plan plan = make_plan(sharding, {.micro_batches = passes},
+    const Plan plan = layout::make_plan(sharding, {.micro_batches = passes},
                                 footprint_of<Sgd, Stage, Precision>(sums_of<Comm, Precision>()));
     Reduce<Comm, Stage, Precision> reduce(sharding, comm.rank(), host, queue, plan, index_t{passes} * world, {});
     CHECK(host.allocated_bytes() == plan.bytes() - not_of_reduce(plan));
@@ -136,7 +136,7 @@ struct Alone {
 
   explicit Alone(const Layout& layout, int passes = 1, std::span<typename Precision::Gradient> buffer = {})
       : sharding(layout, 1, 1),
-        plan(make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>())),
+        plan(layout::make_plan(sharding, {.micro_batches = passes}, footprint_of<Sgd, Stage, Precision>())),
         reduce(sharding, 0, host, queue, plan, passes, buffer) {}
 };
 
@@ -167,7 +167,7 @@ void check_reduction_after_drop() {
     const Sharding sharding(layout, 2, 1);
     Host host;
     auto queue = comm.queue(std::chrono::seconds(10));
-    const Plan plan = make_plan(sharding, {}, footprint_of<Sgd, Stage, Fp32>());
+    const Plan plan = layout::make_plan(sharding, {}, footprint_of<Sgd, Stage, Fp32>());
     Reduce<Local, Stage, Fp32> reduce(sharding, comm.rank(), host, queue, plan, 2, {});
     const testing::DropsFirst drops_first(queue);
     std::fill_n(reduce.open(Unit{0}, true), n, 100.0f);
@@ -204,7 +204,7 @@ TEST_CASE("opening a unit clears it and the gap behind it, or leaves both alone"
   Self self;
   auto queue = self.queue(std::chrono::seconds(10));
   Reduce<Self, Stage1, Fp32> reduce(sharding, 0, host, queue,
-                                    make_plan(sharding, {}, footprint_of<Sgd, Stage1, Fp32>()), 1, buffer);
+                                    layout::make_plan(sharding, {}, footprint_of<Sgd, Stage1, Fp32>()), 1, buffer);
   CHECK(reduce.open(Unit{0}, false) == buffer.data());
   CHECK(buffer == std::vector<float>(198, 7.0f));
   reduce.open(Unit{0}, true);
@@ -254,4 +254,4 @@ TEST_CASE("a bucket sends one reduction a pass, and at stage 0 one gather a step
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

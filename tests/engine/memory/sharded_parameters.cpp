@@ -13,7 +13,7 @@
 
 #include "drops_first.hpp"
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Layout units(int count) {
@@ -42,7 +42,7 @@ struct Rank {
         comm(local),
         queue(comm.queue(std::chrono::seconds(10))),
         parameters(sharding, local.rank(), host, queue,
-                   make_plan(sharding, options,
+                   layout::make_plan(sharding, options,
                              {.parameters_sharded = true, .gradients_sharded = true, .state_sharded = true}),
                    options, {}) {
     for (int b = 0; b < sharding.buckets(); ++b) {
@@ -249,4 +249,4 @@ TEST_CASE("a gather asked for ahead is waited for before an update, also if a un
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

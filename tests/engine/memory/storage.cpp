@@ -6,7 +6,7 @@
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/exec/host.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 constexpr Allocation planned{"parameters", 1, 100, 4};
@@ -63,4 +63,4 @@ TEST_CASE("two buffers may touch and not overlap, whatever their types") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -8,7 +8,7 @@
 
 #include "training.hpp"
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 TEST_CASE("norms of tensors are summed over ranks, each tensor's two apart") {
@@ -51,4 +51,4 @@ TEST_CASE("a plan has room for them where the rule needs them, and one all-reduc
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -7,7 +7,7 @@
 
 #include <tessera/engine/memory/tensor_slice.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Layout model() {
@@ -26,7 +26,7 @@ Layout model() {
 template <Placement where>
 std::map<std::string, std::vector<int>> visits(int world, bool frozen, bool owned_only) {
   const Sharding sharding(model(), world, 1);
-  const Partition& space = frozen ? sharding.frozen() : sharding.trainable();
+  const layout::Partition& space = frozen ? sharding.frozen() : sharding.trainable();
   std::map<std::string, std::vector<int>> found;
   for (int rank = 0; rank < world; ++rank) {
     std::vector<index_t> memory(1000);
@@ -89,4 +89,4 @@ TEST_CASE("elements are const unless they are to be written") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -5,7 +5,7 @@
 
 #include <tessera/engine/memory/views.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 struct Fixture {
@@ -54,4 +54,4 @@ TEST_CASE("a lease is counted once while weights live, wherever they are moved")
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -12,7 +12,7 @@
 
 #include "drops_first.hpp"
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Layout two_units() {
@@ -36,7 +36,7 @@ TEST_CASE("what each rank wrote into its part is everywhere after publishing, an
       footprint.state_sharded = true;
       std::vector<float> buffer(layout.parameter_elements());
       WholeParameters<Local, float, true> parameters(sharding, comm.rank(), host, queue,
-                                                     make_plan(sharding, {}, footprint), {}, buffer);
+                                                     layout::make_plan(sharding, {}, footprint), {}, buffer);
       const testing::DropsFirst drops_first(queue);
       for (index_t round = 1; round <= 3; ++round) {
         parameters.before_update();
@@ -72,7 +72,7 @@ struct Alone {
 
   explicit Alone(const Layout& layout, index_t bucket_elements = 1)
       : sharding(layout, 1, bucket_elements),
-        plan(make_plan(sharding, {}, {.state_sharded = shards_state})),
+        plan(layout::make_plan(sharding, {}, {.state_sharded = shards_state})),
         parameters(sharding, 0, host, queue, plan, {}, {}) {}
 };
 
@@ -124,7 +124,7 @@ void two_ranks(const Layout& layout, index_t bucket_elements, F f) {
     Host host;
     auto queue = comm.queue(std::chrono::seconds(10));
     WholeParameters<Local, float, true> parameters(sharding, comm.rank(), host, queue,
-                                                   make_plan(sharding, {}, {.state_sharded = true}), {}, {});
+                                                   layout::make_plan(sharding, {}, {.state_sharded = true}), {}, {});
     const testing::DropsFirst drops_first(queue);
     f(comm.rank(), parameters);
   });
@@ -166,4 +166,4 @@ TEST_CASE("an update waits until peers have read this rank's parts") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -7,7 +7,7 @@
 #include <tessera/engine/step/control_state.hpp>
 #include <tessera/rule/adam.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 using doctest::Contains;
@@ -85,4 +85,4 @@ TEST_CASE("each number of a control state tells it from another") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

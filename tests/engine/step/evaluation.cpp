@@ -8,7 +8,7 @@
 #include "reference/reference.hpp"
 #include "training.hpp"
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 constexpr int steps = 3, micro_batches = 4;
@@ -213,4 +213,4 @@ TEST_CASE("a rank that evaluated alone is found in the next step") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

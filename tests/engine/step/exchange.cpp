@@ -6,7 +6,7 @@
 #include <tessera/comm/local/local.hpp>
 #include <tessera/engine/step/exchange.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 TEST_CASE("every rank has every rank's word, any number of times") {
@@ -33,4 +33,4 @@ TEST_CASE("the first rank that differs from rank 0 is found") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -2,7 +2,7 @@
 
 #include <tessera/engine/step/gather_progress.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 using doctest::Contains;
@@ -97,4 +97,4 @@ TEST_CASE("the caller writes weights into a buffer of its own, when nothing is o
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -10,7 +10,7 @@
 
 #include "training.hpp"
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 struct Fixture {
@@ -328,4 +328,4 @@ TEST_CASE_TEMPLATE("gradients written before they are cleared are found, in ever
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -7,7 +7,7 @@
 #include <tessera/comm/self.hpp>
 #include <tessera/engine/step/rank_spans.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Layout three_units() {
@@ -161,4 +161,4 @@ TEST_CASE("queues that can be timed get a track each, others none") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

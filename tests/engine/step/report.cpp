@@ -4,7 +4,7 @@
 
 #include <tessera/engine/step/report.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Layout layout_with_bias() {
@@ -55,4 +55,4 @@ TEST_CASE("an exhausted loss scale is said") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -9,7 +9,7 @@
 #include <tessera/rule/adamw.hpp>
 #include <tessera/rule/lars.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 TEST_CASE("any option or hyperparameter that differs changes the digest") {
@@ -57,4 +57,4 @@ TEST_CASE("where nothing differs nothing is said") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -12,14 +12,14 @@
 #include <tessera/rule/sgd.hpp>
 #include <tessera/stage/stage.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Plan plan_for(int world, int groups) {
   Layout layout;
   layout.add_unit("a");
   for (int g = 0; g < groups; ++g) layout.add_tensor("w" + std::to_string(g), {4}, {.group = g});
-  return make_plan(Sharding(layout, world, 1000), {}, footprint_of<Sgd, Stage1, Fp32>());
+  return layout::make_plan(Sharding(layout, world, 1000), {}, footprint_of<Sgd, Stage1, Fp32>());
 }
 
 StepSettings settings_of(int world) { return {.micro_batches = world, .clip_norm = 1e30, .evaluations = 0}; }
@@ -141,4 +141,4 @@ TEST_CASE("a group's rule stands beside what it makes of the step that comes") {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

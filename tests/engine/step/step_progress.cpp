@@ -5,7 +5,7 @@
 #include <tessera/comm/self.hpp>
 #include <tessera/engine/step/step_progress.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Layout two_units() {
@@ -157,4 +157,4 @@ TEST_CASE("the timeline hears of every pass and step, by the numbers that collec
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -8,7 +8,7 @@
 #include <tessera/engine/step/weight_check.hpp>
 #include <tessera/stage/stage.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 namespace {
 
 Layout five_tensors() {
@@ -160,4 +160,4 @@ TEST_CASE("parameters that were written since the step before are found, on all 
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::engine

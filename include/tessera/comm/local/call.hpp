@@ -146,7 +146,7 @@ struct Operation {
   int first = -1;  // the rank that came first, whose call the others must make
   int joined = 0;
   int tasks_left = 0;
-  Clock::time_point began{};  // where somebody keeps a timeline
+  core::Clock::time_point began{};  // where somebody keeps a timeline
   std::vector<Ends> ends;     // of each piece, of all ranks
   std::vector<RankEvents> events;
 
@@ -221,7 +221,7 @@ void all_reduce(const PieceOfCall& call, std::span<const Ends> ranks, int rank) 
     const index_t size = min(sum.chunk, slice.size - done);
     const auto* total = sum(world, size, [&](int r) { return output<const T>(ranks[to_size(r)]) + begin; });
     for (const Ends& ends : ranks)
-      vectorize(0, size, [to = output<T>(ends) + begin, total](index_t i) { to[i] = static_cast<T>(total[i]); });
+      exec::vectorize(0, size, [to = output<T>(ends) + begin, total](index_t i) { to[i] = static_cast<T>(total[i]); });
   }
 }
 

@@ -59,7 +59,7 @@ struct Channel {
         tracks(epoch.size()) {}
 
   const index_t number;  // of the ranks' queues, in the order in which each rank makes its own
-  Ring<Operation> ring;  // of the live epoch, as are the four numbers that follow
+  core::Ring<Operation> ring;  // of the live epoch, as are the four numbers that follow
   std::uint64_t live = 0;
   std::uint64_t full = 0;       // operations that all ranks have joined
   std::uint64_t completed = 0;  // so many of them are done; the next one is at work if in_flight
@@ -79,12 +79,12 @@ struct Channel {
   /// The next operation, which all have joined, is at work from now on, or has been done.
   void begin(Operation& op) noexcept {
     in_flight = true;
-    op.began = timed ? Clock::now() : Clock::time_point{};
+    op.began = timed ? core::Clock::now() : core::Clock::time_point{};
   }
   void end(Operation& op) noexcept {
-    if (op.began != Clock::time_point{}) {
+    if (op.began != core::Clock::time_point{}) {
       const Tag& tag = op.call.tag;
-      const Span span{name(op.call.kind), tag.what, tag.index, tag.pass, op.began, Clock::now()};
+      const Span span{name(op.call.kind), tag.what, tag.index, tag.pass, op.began, core::Clock::now()};
       for (const QueueTracks& on : tracks)
         if (on.work) on.work->add(span);
     }
@@ -168,7 +168,7 @@ struct Channel {
     std::vector<int> who;
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r)
       if (epoch[to_size(r)] != live || posted[to_size(r)] <= full) who.push_back(r);
-    return message({text_of_ranks(who), who.size() > 1 ? " have" : " has", " not called ", ring[full].call.text(),
+    return message({core::text_of_ranks(who), who.size() > 1 ? " have" : " has", " not called ", ring[full].call.text(),
                     " after ", timeout.count() / 1'000'000, " ms"});
   }
 };

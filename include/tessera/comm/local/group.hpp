@@ -99,22 +99,22 @@ class Group {
     const Timed timed = c.timed_wait(rank, place);
     const RankStates::Wait wait(states_, rank, c, place);
     fail_if_stuck();
-    const Clock::time_point deadline = deadline_after(timeout);
+    const core::Clock::time_point deadline = core::deadline_after(timeout);
     while (!c.is_completed(place)) {
       if (failed_) fail_rank(lock, c, rank);
-      Clock::time_point wake = deadline;
+      core::Clock::time_point wake = deadline;
       std::string why;
       if (const int culprit = c.why_never(rank, place, states_.returned(), why); culprit >= 0) {
         // A rank that leaves because of an exception will soon say which: that is the better message.
         wake = ranks_[to_size(culprit)].unwinding_until;
-        if (wake <= Clock::now()) {
+        if (wake <= core::Clock::now()) {
           drain(lock, c);
           ranks_[to_size(rank)].told = true;
           throw CommError(why);
         }
       } else if (place.sequence < c.full) {
-        wake = Clock::time_point::max();  // it is only memory being moved, and will end
-      } else if (wake <= Clock::now()) {
+        wake = core::Clock::time_point::max();  // it is only memory being moved, and will end
+      } else if (wake <= core::Clock::now()) {
         set_failure(message({c.missing(timeout), ": ", states_.text()}), false, rank);
         continue;
       }
@@ -171,7 +171,7 @@ class Group {
     std::condition_variable work_came, news;
     std::vector<WorkItem> work;  // at most one a channel, so short
     std::size_t queues = 0;
-    Clock::time_point unwinding_until{};
+    core::Clock::time_point unwinding_until{};
     bool told = false;
   };
 
@@ -181,7 +181,7 @@ class Group {
 
   // A sign of life: the rank has caught its exception.
   void calm(int rank) noexcept {
-    if (std::exchange(ranks_[to_size(rank)].unwinding_until, {}) != Clock::time_point{}) notify();
+    if (std::exchange(ranks_[to_size(rank)].unwinding_until, {}) != core::Clock::time_point{}) notify();
   }
 
   // --- failure ------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ class Group {
   }
 
   void end_epoch(std::unique_lock<std::mutex>& lock, Channel& c, int rank, bool unwinding, bool leaving) {
-    if (unwinding) ranks_[to_size(rank)].unwinding_until = Clock::now() + std::chrono::milliseconds(50);
+    if (unwinding) ranks_[to_size(rank)].unwinding_until = core::Clock::now() + std::chrono::milliseconds(50);
     const std::uint64_t e = c.epoch[to_size(rank)];
     if (!c.closed(e)) {
       c.close(rank, leaving, states_.returned());

@@ -77,7 +77,7 @@ class RankStates {
       for (std::size_t other = 0; other < states.size(); ++other)
         if (states[other].same_as(states[r])) alike.push_back(static_cast<int>(other));
       if (alike[0] != static_cast<int>(r)) continue;  // told with an earlier one
-      all += message({all.empty() ? "" : "; ", text_of_ranks(alike), alike.size() > 1 ? states[r].many : states[r].one,
+      all += message({all.empty() ? "" : "; ", core::text_of_ranks(alike), alike.size() > 1 ? states[r].many : states[r].one,
                       states[r].what});
     }
     return all;

@@ -104,7 +104,7 @@ TESSERA_HD inline int highest_bit(std::uint64_t x) noexcept {
 #if TESSERA_DEVICE_CODE
   return 63 - __clzll(static_cast<long long>(x));
 #else
-  return std::bit_width(x) - 1;
+  return static_cast<int>(std::bit_width(x)) - 1;
 #endif
 }
 TESSERA_HD inline int set_bits(std::uint64_t x) noexcept {
@@ -128,7 +128,7 @@ TESSERA_HD auto sum_of_block(int first, int level, const Leaf& leaf) {
     default: break;
   }
   using Sum = decltype(leaf(first));
-  Sum held[levels] = {};
+  Sum held[to_size(levels)] = {};
   const int eights = 1 << (level - 3);
   for (int e = 0;; ++e) {
     Sum carry = sum_in_tree<0, 8>([&](int r) { return leaf(first + 8 * e + r); });

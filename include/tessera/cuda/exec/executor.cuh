@@ -187,7 +187,7 @@ class Cuda {
     EventRing joined{1};  // of any stream: each is waited for as soon as it is recorded
     std::shared_ptr<device::ReadBackSlots> read_backs = std::make_shared<device::ReadBackSlots>();
     device::HostChunks chunks;
-    CudaBuffer<std::uint64_t> word{1, stream, plain_memory(), std::make_shared<ByteCount>()};  // a digest
+    CudaBuffer<std::uint64_t> word{1, stream, plain_memory(), std::make_shared<exec::ByteCount>()};  // a digest
   };
 
   void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
@@ -200,11 +200,11 @@ class Cuda {
   static std::shared_ptr<DeviceMemory> plain_memory() { return std::make_shared<PlainDeviceMemory>(); }
 
   Cuda(std::shared_ptr<StreamState> line, std::shared_ptr<DeviceMemory> memory)
-      : state_(std::move(line)), memory_(std::move(memory)), count_(std::make_shared<ByteCount>()) {}
+      : state_(std::move(line)), memory_(std::move(memory)), count_(std::make_shared<exec::ByteCount>()) {}
 
   std::shared_ptr<StreamState> state_;
   std::shared_ptr<DeviceMemory> memory_;
-  std::shared_ptr<ByteCount> count_;
+  std::shared_ptr<exec::ByteCount> count_;
 };
 
 }  // namespace tessera

@@ -74,7 +74,7 @@ void from_host(index_t n, Value&& value, const Body& body, const HostChunks& chu
     const index_t count = min(HostChunks::size, n - begin);
     if (begin >= 2 * HostChunks::size) cuda_check(cudaEventSynchronize(chunks.read(turn)), "waiting for a kernel");
     {
-      const DefaultFloatEnvironment ieee;
+      const exec::DefaultFloatEnvironment ieee;
       fill(values, count, begin, value);
     }
     for_each(count, WithValues<Body>{body, values, begin}, multiprocessors, stream);

@@ -131,8 +131,8 @@ class Channel final : public Completion {
         abort(late(replayed));
       } else if (oldest && !oldest->waited_for) {
         oldest->waited_for = Operations::happened(oldest->began);
-        oldest->since = Clock::now();
-      } else if (oldest && Clock::now() >= later(oldest->since, timeout_)) {
+        oldest->since = core::Clock::now();
+      } else if (oldest && core::Clock::now() >= core::later(oldest->since, timeout_)) {
         abort(late(oldest->text()));
       }
     } catch (const CudaError& error) {
@@ -207,7 +207,7 @@ class Channel final : public Completion {
 
   template <class Calls>
   void run(const local::Call& call, const Calls& calls) {
-    const Clock::time_point deadline = deadline_after(timeout_);
+    const core::Clock::time_point deadline = core::deadline_after(timeout_);
     ncclResult_t result;
     {
       const std::scoped_lock lock(mutex_);
@@ -219,9 +219,9 @@ class Channel final : public Completion {
       result = failed(error.get()) ? error.get() : state_of(handle_.comm);
     }
     // Usually it is done as soon as a thread of NCCL's own has launched it: sleeping would cost more.
-    const Clock::time_point soon = Clock::now() + std::chrono::microseconds(300);
-    while (result == ncclInProgress && Clock::now() < deadline) {
-      if (Clock::now() < soon)
+    const core::Clock::time_point soon = core::Clock::now() + std::chrono::microseconds(300);
+    while (result == ncclInProgress && core::Clock::now() < deadline) {
+      if (core::Clock::now() < soon)
         sched_yield();
       else
         pause();
@@ -233,7 +233,7 @@ class Channel final : public Completion {
     const std::scoped_lock lock(mutex_);
     throw_failure();
     abort(result == ncclInProgress
-              ? message({call.text(), ": not all ranks have connected after ", seconds_of(timeout_), " s"})
+              ? message({call.text(), ": not all ranks have connected after ", core::seconds_of(timeout_), " s"})
               : message({call.text(), ": ", reason(result)}));
     throw_failure();
   }
@@ -249,7 +249,7 @@ class Channel final : public Completion {
 
   std::string late(const std::string& what) const {
     return message(
-        {what, ", was not done after ", seconds_of(timeout_), " s: a rank is missing or called differently"});
+        {what, ", was not done after ", core::seconds_of(timeout_), " s: a rank is missing or called differently"});
   }
 
   // From now on calls and waits throw. The watchdog aborts the communicator, with those of the rank's other queues.

@@ -33,7 +33,7 @@ struct Operation {
   local::Call call;
   std::uint64_t number = 0;
   bool waited_for = false;
-  Clock::time_point since{};
+  core::Clock::time_point since{};
   cudaEvent_t began = nullptr;
   cudaEvent_t done = nullptr;
 };
@@ -77,7 +77,7 @@ class Operations {
     while (oldest_ != next_ && happened(ring_[oldest_].done)) ++oldest_;
   }
 
-  Ring<Operation> ring_{64};
+  core::Ring<Operation> ring_{64};
   std::uint64_t oldest_ = 0;
   std::uint64_t next_ = 0;
 };

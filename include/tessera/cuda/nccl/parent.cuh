@@ -40,10 +40,10 @@ inline ncclResult_t state_of(ncclComm_t comm) {
 inline void pause() noexcept { std::this_thread::sleep_for(std::chrono::microseconds(50)); }
 
 /// Waits until what the communicator is at is done; ncclInProgress if it is not by then.
-inline ncclResult_t settled(ncclComm_t comm, Clock::time_point deadline) {
+inline ncclResult_t settled(ncclComm_t comm, core::Clock::time_point deadline) {
   while (true) {
     const ncclResult_t state = state_of(comm);
-    if (state != ncclInProgress || Clock::now() >= deadline) return state;
+    if (state != ncclInProgress || core::Clock::now() >= deadline) return state;
     pause();
   }
 }
@@ -78,7 +78,7 @@ inline void end(Handle handle) noexcept {
   const ncclComm_t comm = handle.comm;
   if (!comm) return;
   if (handle.captured) return end_with_graphs([comm] { ncclCommDestroy(comm); });
-  const bool said = !failed(ncclCommFinalize(comm)) && settled(comm, Clock::now() + goodbye) == ncclSuccess;
+  const bool said = !failed(ncclCommFinalize(comm)) && settled(comm, core::Clock::now() + goodbye) == ncclSuccess;
   static_cast<void>(said ? ncclCommDestroy(comm) : ncclCommAbort(comm));
 }
 
@@ -104,10 +104,10 @@ class Parent {
       : device_(device::current()), rank_(rank), world_(world), owned_(true) {
     ncclConfig_t config = never_blocking();
     ncclResult_t result = ncclCommInitRankConfig(&comm_, world, id, rank, &config);
-    if (!failed(result)) result = settled(comm_, deadline_after(timeout));
+    if (!failed(result)) result = settled(comm_, core::deadline_after(timeout));
     if (result == ncclSuccess) return;
     const std::string why = result == ncclInProgress
-                                ? message({"not all ranks have come within ", seconds_of(timeout), " s"})
+                                ? message({"not all ranks have come within ", core::seconds_of(timeout), " s"})
                                 : reason(result);
     if (comm_) ncclCommAbort(comm_);
     throw CommError(message({"rank ", rank, " of ", world, " could not join the communicator: ", why}));
@@ -134,14 +134,14 @@ class Parent {
   /// order; blocks until all have come. Throws CommError, from then on always.
   ncclComm_t split(std::chrono::nanoseconds timeout) {
     if (!failure_.empty()) throw CommError(failure_);
-    const Clock::time_point deadline = deadline_after(timeout);
+    const core::Clock::time_point deadline = core::deadline_after(timeout);
     auto child = std::make_unique<ncclComm_t>(nullptr);
     const ncclResult_t result =
         owned_ ? split(comm_, rank_, child.get(), deadline) : split_aside(child.get(), deadline);
     if (result == ncclSuccess) return *child;
     failure_ = message({"rank ", rank_, " of ", world_, " could not make a queue: ",
                         result == ncclInProgress
-                            ? message({"not all ranks have made theirs within ", seconds_of(timeout), " s"})
+                            ? message({"not all ranks have made theirs within ", core::seconds_of(timeout), " s"})
                             : reason(result)});
     if (owned_) {
       ncclCommAbort(std::exchange(comm_, nullptr));
@@ -154,7 +154,7 @@ class Parent {
 
  private:
   // ncclInProgress: not all ranks have come by then.
-  static ncclResult_t split(ncclComm_t comm, int rank, ncclComm_t* child, Clock::time_point deadline) {
+  static ncclResult_t split(ncclComm_t comm, int rank, ncclComm_t* child, core::Clock::time_point deadline) {
     ncclConfig_t config = never_blocking();
     ncclResult_t result = ncclCommSplit(comm, 0, rank, child, &config);
     if (!failed(result)) result = settled(comm, deadline);
@@ -163,7 +163,7 @@ class Parent {
 
   // A framework's communicator may be a blocking one, which waits for the other ranks within NCCL: so the call has a
   // thread of its own, which is left to it where they do not come.
-  ncclResult_t split_aside(ncclComm_t* child, Clock::time_point deadline) const {
+  ncclResult_t split_aside(ncclComm_t* child, core::Clock::time_point deadline) const {
     std::promise<ncclResult_t> calling;
     std::future<ncclResult_t> called = calling.get_future();
     std::thread([comm = comm_, rank = rank_, device = device_, child, deadline,
@@ -172,7 +172,7 @@ class Parent {
       calling.set_value(chosen ? split(comm, rank, child, deadline) : ncclUnhandledCudaError);
     }).detach();
     while (called.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
-      if (Clock::now() >= deadline) return ncclInProgress;
+      if (core::Clock::now() >= deadline) return ncclInProgress;
     return called.get();
   }
 

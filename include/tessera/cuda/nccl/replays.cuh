@@ -73,12 +73,12 @@ class Replays {
   /// empty: none.
   std::string overdue(std::chrono::nanoseconds timeout) {
     const unsigned long long turns = std::atomic_ref(mark_->turns).load();
-    const Clock::time_point now = Clock::now();
+    const core::Clock::time_point now = core::Clock::now();
     if (turns % 2 == 0 || turns != std::exchange(turns_, turns)) {
       since_ = now;
       return {};
     }
-    if (now < later(since_, timeout)) return {};
+    if (now < core::later(since_, timeout)) return {};
     return message({calls_.at(std::atomic_ref(mark_->at).load()).text(), ", replayed in a graph"});
   }
 
@@ -86,7 +86,7 @@ class Replays {
   ReplayMark* mark_ = nullptr;
   std::vector<local::Call> calls_;
   unsigned long long turns_ = 0;
-  Clock::time_point since_{};
+  core::Clock::time_point since_{};
 };
 
 }  // namespace tessera::nccl

@@ -28,7 +28,7 @@ class CudaBuffer {
 
   /// On the current device, zero for whatever `stream` is given from now on. Throws CudaError, and what `source`
   /// throws.
-  CudaBuffer(index_t n, cudaStream_t stream, std::shared_ptr<DeviceMemory> source, std::shared_ptr<ByteCount> count)
+  CudaBuffer(index_t n, cudaStream_t stream, std::shared_ptr<DeviceMemory> source, std::shared_ptr<exec::ByteCount> count)
       : CudaBuffer(n, std::move(source), std::move(count)) {
     if (n > 0)
       cuda_check(cudaMemsetAsync(memory_, 0, static_cast<std::size_t>(bytes()), stream), "clearing device memory");
@@ -54,7 +54,7 @@ class CudaBuffer {
   index_t size() const noexcept { return size_; }
 
  private:
-  CudaBuffer(index_t n, std::shared_ptr<DeviceMemory> source, std::shared_ptr<ByteCount> count)
+  CudaBuffer(index_t n, std::shared_ptr<DeviceMemory> source, std::shared_ptr<exec::ByteCount> count)
       : size_(n), device_(device::current()), source_(std::move(source)), count_(std::move(count)) {
     if (n == 0) return;
     memory_ = static_cast<T*>(source_->allocate(bytes()));
@@ -75,7 +75,7 @@ class CudaBuffer {
   index_t size_ = 0;
   int device_ = 0;
   std::shared_ptr<DeviceMemory> source_;
-  std::shared_ptr<ByteCount> count_;
+  std::shared_ptr<exec::ByteCount> count_;
 };
 
 }  // namespace tessera

@@ -53,7 +53,7 @@ inline cudaPointerAttributes attributes_of(const void* memory) {
 /// might be reached too, at a tenth of the speed; NCCL refuses it.)
 inline void check_reachable(const char* name, const void* memory, index_t bytes, int device) {
   if (bytes == 0) return;
-  const auto refuse = [&](MessagePart why) {
+  const auto refuse = [&](core::MessagePart why) {
     throw BufferError(message({name, ": ", why.word(), "; it must be memory of device ", device, " (cudaMalloc)"}));
   };
   if (!memory) refuse("the pointer is null");

@@ -12,7 +12,7 @@
 #include <tessera/core/math.hpp>
 #include <tessera/core/message.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// What one rank was built from, of a size that does not depend on what it was built from.
 struct Blueprint {
@@ -80,4 +80,4 @@ inline void compare(const std::vector<Blueprint>& ranks) {
                                        "parameters and gradients of its own"}));
 }
 
-}  // namespace tessera
+}  // namespace tessera::engine

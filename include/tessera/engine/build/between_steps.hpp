@@ -9,7 +9,7 @@
 #include <tessera/engine/build/initialize.hpp>
 #include <tessera/layout/options.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// A base of Optimizer: Sharded. Control: its ControlState.
 template <class Optimizer, class Control>
@@ -28,7 +28,7 @@ class BetweenSteps {
       of.weight_check_.require_same_function(step, value);
       of.weights_.bring_in();
       of.decision_.forget_weights();
-      tessera::initialize(of.sharding_, of.executor_, of.parameters_, of.state_, value);
+      tessera::engine::initialize(of.sharding_, of.executor_, of.parameters_, of.state_, value);
       of.weight_check_.came_in("initialize()", step, of.parameters_);
     });
   }
@@ -222,4 +222,4 @@ class BetweenSteps {
   }
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -8,7 +8,7 @@
 #include <tessera/rule/concept.hpp>
 #include <tessera/stage/stage.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// What Sharded<Rule, Stage, Precision, Comm> is without ranks. Refuses to compile, in words, what cannot be composed.
 template <class Rule, class Stage, class Precision, class Comm>
@@ -49,8 +49,8 @@ class Composition {
   }
 
   static constexpr Plan plan_of(const Sharding& sharding, const Options& options) {
-    return make_plan(sharding, options, footprint_of<Rule, Stage, Precision>(sums_of<Comm, Precision>()));
+    return layout::make_plan(sharding, options, footprint_of<Rule, Stage, Precision>(sums_of<Comm, Precision>()));
   }
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -25,7 +25,7 @@
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/concept.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// Throws OptionError for a hyperparameter that is out of range, or no longer as in `first`, the rules of the
 /// construction, where the state depends on it.
@@ -40,7 +40,7 @@ void check_rules(const std::vector<Rule>& rules, const std::vector<Rule>& first)
 /// Throws OptionError or LayoutError for what no rank can be built from.
 template <class Rule, class Stage>
 void check_model(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
-  require_each_operation_rounded(rounds_each_operation<Rule>(Isa::baseline) && rounds_each_operation<Rule>(best_isa()));
+  exec::require_each_operation_rounded(exec::rounds_each_operation<Rule>(exec::Isa::baseline) && exec::rounds_each_operation<Rule>(exec::best_isa()));
   options.validate();
   for (const Rule& rule : rules) rule.validate();
   const int given = static_cast<int>(rules.size());
@@ -82,7 +82,7 @@ inline std::uint64_t process_number() {
   static const std::uint64_t drawn = [] {
     timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    return Digest{}.add(now.tv_sec).add(now.tv_nsec).add(std::int64_t{getpid()}).value();
+    return core::Digest{}.add(now.tv_sec).add(now.tv_nsec).add(std::int64_t{getpid()}).value();
   }();
   return drawn;
 }
@@ -112,7 +112,7 @@ void check_buffers(const Layout& layout, const Plan& plan, Executor& executor, s
                                        : "parameters and gradients",
                   0);
   if (Stage::shards_parameters || !parameters.data()) return;
-  Digest digest;
+  core::Digest digest;
   for (const Unit u : layout.forward())
     for (const Tensor t : layout.tensors(u)) {
       const std::span<const Parameter> tensor(parameters.data() + layout.offset(t), to_size(layout.elements(t)));
@@ -213,4 +213,4 @@ class Construction {
   typename Executor::template Buffer<std::uint64_t> words_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -3,7 +3,7 @@
 
 #include <tessera/layout/sharding.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// A first weight, and what is gathered of it.
 template <class Kept>
@@ -36,7 +36,7 @@ void initialize(const Sharding& sharding, Executor& executor, Parameters& parame
         executor.from_host(
             part.size(), [&](index_t i) { return value(t, first + (part.begin - run.begin) + i); }, body);
       };
-      const Range kept = intersect(run, updated);
+      const Range kept = layout::intersect(run, updated);
       if (kept.empty()) return set(run, FirstParameter<Kept, Parameter>{trainable.at(b, run.begin)});
       set({run.begin, kept.begin}, FirstParameter<Kept, Parameter>{trainable.at(b, run.begin)});
       set(kept, FirstWeight<Kept>{state.kept(b, kept.begin, trainable)});
@@ -50,4 +50,4 @@ void initialize(const Sharding& sharding, Executor& executor, Parameters& parame
   }
 }
 
-}  // namespace tessera
+}  // namespace tessera::engine

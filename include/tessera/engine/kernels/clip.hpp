@@ -8,7 +8,7 @@
 #include <tessera/exec/squares.hpp>
 #include <tessera/layout/sharding.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// What this rank owns of each bucket, without the gaps between units.
 class OwnedParts {
@@ -45,4 +45,4 @@ TESSERA_HD inline float gradient_scale(double norm, double clip_norm, double lea
   return static_cast<float>(min(1.0, clip_norm / (norm + 1e-6)) / leaves);
 }
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -3,7 +3,7 @@
 
 #include <tessera/layout/options.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// One number, the same on every rank, changed only by advance(). Runs where the step's numbers lie. It stays in the
 /// range that LossScale::check() demands. Source: DeepSpeed's DynamicLossScaler, after Micikevicius et al. 2018,
@@ -65,4 +65,4 @@ class LossScaler {
   bool exhausted_ = false;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

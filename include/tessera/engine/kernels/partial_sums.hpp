@@ -9,7 +9,7 @@
 #include <tessera/core/math.hpp>
 #include <tessera/engine/kernels/packs.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// The sum of M micro-batches is multiplied by `scale` before it is rounded to the reduction type, and divided by
 /// `divisor` after that, with the loss scale.
@@ -82,4 +82,4 @@ struct Round {
   }
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -14,7 +14,7 @@
 #include <tessera/engine/kernels/loss_scale.hpp>
 #include <tessera/exec/squares.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// What a step came to.
 struct StepOutcome {
@@ -124,7 +124,7 @@ struct Offer {
     mine.squares.normalise();
     for (int i = 0; i < ExactSum::limbs; ++i) words.words[i] = mine.squares.digit(i);
     for (index_t i = ExactSum::limbs; i < AgreementWords::size(words.world, words.units); ++i) words.words[i] = 0;
-    Digest digest;
+    core::Digest digest;
     digest.add(static_cast<std::int64_t>(settings)).add(numbers->outcome.steps);
     words.digest(rank) = digest.value();
     words.gradient_place(rank) = mine.first_non_finite + 1;  // none becomes 0
@@ -156,10 +156,10 @@ struct Decide {
     if (outcome.differs != 0) return;
     outcome.loss_scale = static_cast<double>(numbers->loss_scale);
     const double leaves = divisor * outcome.loss_scale;
-    outcome.gradient_norm = tessera::gradient_norm(words.square_sum(), leaves);
+    outcome.gradient_norm = tessera::engine::gradient_norm(words.square_sum(), leaves);
     outcome.first_non_finite = words.first_gradient_place();
     outcome.first_non_finite_weight = words.first_weight_place();
-    outcome.gradient_scale = tessera::gradient_scale(outcome.gradient_norm, clip_norm, leaves);
+    outcome.gradient_scale = tessera::engine::gradient_scale(outcome.gradient_norm, clip_norm, leaves);
     outcome.applied =
         outcome.first_non_finite < 0 && is_finite(outcome.loss_scale) && is_finite(double{outcome.gradient_scale});
     if (!outcome.applied) outcome.gradient_norm = nan;  // the squares left out what is not finite
@@ -189,4 +189,4 @@ struct ForgetDifference {
   TESSERA_HD void operator()() const noexcept { numbers->outcome.differs = 0; }
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

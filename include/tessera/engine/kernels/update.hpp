@@ -17,7 +17,7 @@
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/concept.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// Whether a number is infinite or NaN, that is whether all bits of its exponent are set: these, and the lowest of them,
 /// which added to them carries into the sign's bit then. In words of 32 bits, each one number or two.
@@ -42,7 +42,7 @@ struct ExponentBits<float16> {
 /// them overlap.
 template <class Rule, class Precision>
 struct FusedUpdate {
-  using Kept = KeptWeight<typename Precision::Parameter, typename Precision::Master>;
+  using Kept = precision::KeptWeight<typename Precision::Parameter, typename Precision::Master>;
   using State = typename Precision::State;
 
   const typename Precision::Reduction* gradient = nullptr;
@@ -136,10 +136,10 @@ struct FusedUpdate {
 
   /// Memory for the elements to come: the root and the division of a rule keep the processor from running ahead itself.
   TESSERA_ALWAYS_INLINE void prefetch(index_t i) const noexcept {
-    vector_code::prefetch_block(gradient + i);
-    vector_code::prefetch_block(weight.parameter + i);
-    if constexpr (requires { weight.master; }) vector_code::prefetch_block(weight.master + i);
-    for (std::size_t s = 0; s < state_floats<Rule>; ++s) vector_code::prefetch_block(state[s] + i);
+    exec::vector_code::prefetch_block(gradient + i);
+    exec::vector_code::prefetch_block(weight.parameter + i);
+    if constexpr (requires { weight.master; }) exec::vector_code::prefetch_block(weight.master + i);
+    for (std::size_t s = 0; s < state_floats<Rule>; ++s) exec::vector_code::prefetch_block(state[s] + i);
   }
 
   /// The weight that is evaluated (HasEvaluationWeights).
@@ -156,7 +156,7 @@ struct FusedUpdate {
     return (bits_as<Bits>(parameter) & static_cast<Bits>(Exponent::all)) == static_cast<Bits>(Exponent::all);
   }
   TESSERA_HD void note_non_finite(index_t i) const noexcept {
-    if (first_non_finite) lower_to(first_non_finite, static_cast<std::uint64_t>(weight.place + i));
+    if (first_non_finite) core::lower_to(first_non_finite, static_cast<std::uint64_t>(weight.place + i));
   }
 
   template <std::size_t n>
@@ -231,7 +231,7 @@ struct BeginEvaluation {
 
   TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
     const float evaluated = element.evaluated(i);
-    if constexpr (!parameter_follows_master<Precision>) trained[i] = element.weight.parameter[i];
+    if constexpr (!precision::parameter_follows_master<Precision>) trained[i] = element.weight.parameter[i];
     element.weight.parameter[i] = FusedUpdate<Rule, Precision>::Kept::parameter_of(evaluated);
   }
 };
@@ -240,17 +240,17 @@ struct BeginEvaluation {
 template <class Precision>
 struct EndEvaluation {
   using Parameter = typename Precision::Parameter;
-  using Kept = KeptWeight<Parameter, typename Precision::Master>;
+  using Kept = precision::KeptWeight<Parameter, typename Precision::Master>;
 
   Kept weight;
   const Parameter* trained;
 
   TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
-    if constexpr (parameter_follows_master<Precision>)
+    if constexpr (precision::parameter_follows_master<Precision>)
       weight.parameter[i] = Kept::parameter_of(weight.load(i));
     else
       weight.parameter[i] = trained[i];
   }
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

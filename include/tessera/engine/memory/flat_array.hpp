@@ -12,7 +12,7 @@
 #include <tessera/layout/partition.hpp>
 #include <tessera/stage/placement.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 template <class T, Placement where>
 class FlatArray {
@@ -26,7 +26,7 @@ class FlatArray {
 
   /// space: outlives the array. data: space.shard_elements() elements if the array is sharded, else those of the whole
   /// space.
-  FlatArray(const Partition& space, int rank, T* data) noexcept : space_(&space), rank_(rank), data_(data) {}
+  FlatArray(const layout::Partition& space, int rank, T* data) noexcept : space_(&space), rank_(rank), data_(data) {}
 
   /// What this rank has of bucket `b` in memory.
   constexpr Range held(int b) const { return where.sharded() ? owned(b) : space_->range(b); }
@@ -54,9 +54,9 @@ class FlatArray {
   }
 
  private:
-  const Partition* space_ = nullptr;
+  const layout::Partition* space_ = nullptr;
   int rank_ = 0;
   T* data_ = nullptr;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

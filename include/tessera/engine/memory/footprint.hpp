@@ -12,6 +12,8 @@
 
 namespace tessera {
 
+namespace engine {
+
 /// Whether the passes of a step are added where backward writes them, and reduced once (design section 4, point 2).
 template <class Stage>
 constexpr bool adds_passes(bool ordered) {
@@ -32,9 +34,11 @@ constexpr Sums sums_of() {
           needs_workspace<Comm, Gradient, float>()};
 }
 
+}  // namespace engine
+
 /// The policies as numbers, for the plan.
 template <class Rule, class Stage, class Precision>
-constexpr Footprint footprint_of(Sums sums = {}) {
+constexpr Footprint footprint_of(engine::Sums sums = {}) {
   using Parameter = typename Precision::Parameter;
   using Reduction = typename Precision::Reduction;
   return {.parameters_sharded = Stage::shards_parameters,
@@ -44,21 +48,21 @@ constexpr Footprint footprint_of(Sums sums = {}) {
           .parameter_bytes = sizeof(Parameter),
           .gradient_bytes = sizeof(typename Precision::Gradient),
           .reduction_bytes = sizeof(Reduction),
-          .master_bytes = master_bytes<Precision>,
+          .master_bytes = precision::master_bytes<Precision>,
           .state_floats = state_floats<Rule>,
           .state_bytes = sizeof(typename Precision::State),
           .training_weight_bytes =
-              HasEvaluationWeights<Rule> && !parameter_follows_master<Precision> ? index_t{sizeof(Parameter)} : 0,
-          .passes_added_in_place = adds_passes<Stage>(sums.ordered),
+              HasEvaluationWeights<Rule> && !precision::parameter_follows_master<Precision> ? index_t{sizeof(Parameter)} : 0,
+          .passes_added_in_place = engine::adds_passes<Stage>(sums.ordered),
           .sums_ordered = sums.ordered,
           .sums_need_workspace = sums.workspace,
           .partial_sums_need_workspace = sums.partial_workspace,
-          .agreement_words = AgreementWords::size(0, 0),
-          .agreement_words_per_rank = AgreementWords::size(1, 0) - AgreementWords::size(0, 0),
-          .agreement_words_per_unit = AgreementWords::size(0, 1) - AgreementWords::size(0, 0),
-          .norm_words = NeedsTensorNorms<Rule> ? norm_words : 0,
-          .step_bytes = sizeof(StepNumbers),
-          .rule_bytes = sizeof(StepRule<Rule>)};
+          .agreement_words = engine::AgreementWords::size(0, 0),
+          .agreement_words_per_rank = engine::AgreementWords::size(1, 0) - engine::AgreementWords::size(0, 0),
+          .agreement_words_per_unit = engine::AgreementWords::size(0, 1) - engine::AgreementWords::size(0, 0),
+          .norm_words = NeedsTensorNorms<Rule> ? engine::norm_words : 0,
+          .step_bytes = sizeof(engine::StepNumbers),
+          .rule_bytes = sizeof(engine::StepRule<Rule>)};
 }
 
 }  // namespace tessera

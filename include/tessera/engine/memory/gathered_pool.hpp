@@ -16,7 +16,7 @@
 #include <tessera/core/math.hpp>
 #include <tessera/layout/sharding.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 template <class Event>
 class GatheredPool {
@@ -173,7 +173,7 @@ class GatheredPool {
   }
 
   std::string units_of(int b) const {
-    const Bucket& bucket = sharding_->bucket(b);
+    const layout::Bucket& bucket = sharding_->bucket(b);
     const auto name = [&](int u) { return sharding_->layout().name(Unit{u}); };
     if (bucket.last_unit - bucket.first_unit == 1) return message({"'", name(bucket.first_unit), "'"});
     return message({"units '", name(bucket.first_unit), "' to '", name(bucket.last_unit - 1), "'"});
@@ -194,12 +194,12 @@ class GatheredPool {
   std::vector<Slot> slots_;
   std::vector<int> slot_of_;  // by bucket; -1: none
   std::vector<char> pinned_;  // by bucket: a unit of it is tied to by others
-  IndexQueue replaceable_;  // slots of no pinned bucket: the empty ones in front, then the one used least recently
-  IndexQueue pending_;      // slots whose gather is not posted yet, in the order of the schedule
+  core::IndexQueue replaceable_;  // slots of no pinned bucket: the empty ones in front, then the one used least recently
+  core::IndexQueue pending_;      // slots whose gather is not posted yet, in the order of the schedule
   int prefetch_;
   int direction_ = 1;
   int center_ = 0;  // the bucket in use, and its unit
   Unit in_use_{-1};
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

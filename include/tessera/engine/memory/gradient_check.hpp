@@ -14,7 +14,7 @@
 #include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/layout/sharding.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// Digests of the gradients, a tensor each, of a flat layout a bucket each.
 template <class Executor, class Gradient>
@@ -61,7 +61,7 @@ class GradientCheck {
   template <class Visit>
   void for_each(int b, Visit visit) {
     if (left_.empty()) return;
-    const Bucket& bucket = sharding_->bucket(b);
+    const layout::Bucket& bucket = sharding_->bucket(b);
     if (flat_) return visit(left_[to_size(b)], bucket.trainable, Tensor{0});
     sharding_->for_each_run(b, false, bucket.trainable, [&](Tensor t, index_t, Range range) {
       visit(left_[to_size(t.index)], range, t);
@@ -86,4 +86,4 @@ class GradientCheck {
   std::vector<Left> left_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -7,7 +7,7 @@
 #include <tessera/core/index_queue.hpp>
 #include <tessera/core/math.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 template <class Event>
 class GradientSlots {
@@ -61,8 +61,8 @@ class GradientSlots {
 
  private:
   std::vector<Slot> slots_;
-  IndexQueue free_;    // the one sent first in front
+  core::IndexQueue free_;    // the one sent first in front
   std::vector<int> slot_of_;  // by bucket; -1: none
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

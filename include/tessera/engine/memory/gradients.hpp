@@ -12,7 +12,7 @@
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/engine/memory/views.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// The whole gradient buffer: stages 0 and 1.
 template <class Executor, class Gradient>
@@ -107,4 +107,4 @@ class SlottedGradients {
   GradientSlots<Event> slots_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -16,7 +16,7 @@
 #include <tessera/layout/sharding.hpp>
 #include <tessera/precision/precision.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// A fused update but for the numbers that are known only where the step is decided: scale, rule, scalars, random bits.
 template <class Rule, class Precision>
@@ -43,7 +43,7 @@ struct UpdateOfStep {
     complete.scale = numbers->outcome.gradient_scale;
     complete.first_non_finite = &numbers->first_non_finite_weight.place;
     if constexpr (requires { complete.weight.random; })
-      complete.weight.random = StepRandom(seed, numbers->outcome.steps);
+      complete.weight.random = core::StepRandom(seed, numbers->outcome.steps);
     if constexpr (NeedsTensorNorms<Rule>)
       if (norm) complete.scalars = complete.rule.with_trust_ratio(complete.scalars, norm->of_weights(), norm->of_norm_input());
     return complete;
@@ -76,7 +76,7 @@ class OptimizerState {
 
   static constexpr Placement where = Stage::shards_state ? placement::world : placement::replicated;
 
-  using Kept = KeptWeight<Parameter, typename Precision::Master>;
+  using Kept = precision::KeptWeight<Parameter, typename Precision::Master>;
 
   /// decision: whose numbers the updates read, and by which they run or not. seed: of random rounding.
   OptimizerState(const Sharding& sharding, int rank, Executor& executor, const Plan& plan,
@@ -113,7 +113,7 @@ class OptimizerState {
   void start_from(const Parameters& parameters) {
     if constexpr (requires(Kept kept) { kept.master; })
       for (int b = 0; b < sharding_->buckets(); ++b)
-        for (const Segment& segment : segments_[to_size(b)]) {
+        for (const layout::Segment& segment : segments_[to_size(b)]) {
           executor_->for_each(segment.place.size(), StartWeight<Kept>{kept(b, segment.place.begin, parameters)});
         }
   }
@@ -131,7 +131,7 @@ class OptimizerState {
   void for_each_array(bool evaluating, Visit visit) const {
     if constexpr (requires(Kept kept) { kept.master; }) visit("master", masters());
     for (std::size_t s = 0; s < state_floats<Rule>; ++s) visit(Rule::state_names[s], member(s));
-    if constexpr (HasEvaluationWeights<Rule> && !parameter_follows_master<Precision>)
+    if constexpr (HasEvaluationWeights<Rule> && !precision::parameter_follows_master<Precision>)
       if (evaluating) visit("trained", trained());
   }
 
@@ -139,13 +139,13 @@ class OptimizerState {
   template <bool to_write, class Visit>
   void for_each_slice(bool evaluating, bool owned_only, Visit& visit) const {
     for_each_array(evaluating, [&](const char* name, const auto& array) {
-      tessera::for_each_slice<to_write>(*sharding_, false, owned_only, name, array, visit);
+      tessera::engine::for_each_slice<to_write>(*sharding_, false, owned_only, name, array, visit);
     });
   }
 
   /// Of what lasts of the tensor beside its parameters, where this rank keeps all of it. Blocks.
   std::uint64_t digest(Tensor t, bool evaluating = false) requires(!Stage::shards_state) {
-    Digest digest;
+    core::Digest digest;
     if (sharding_->layout().frozen(t)) return digest.value();
     for_each_array(evaluating, [&]<class T>(const char*, const FlatArray<T, where>& array) {
       const std::span<const T> values = array.span(sharding_->layout().place(t));
@@ -161,7 +161,7 @@ class OptimizerState {
     if constexpr (NeedsTensorNorms<Rule>) {
       norms_.clear();
       for (int b = 0; b < sharding_->buckets(); ++b)
-        for (const Segment& segment : segments_[to_size(b)]) {
+        for (const layout::Segment& segment : segments_[to_size(b)]) {
           auto update = update_of(b, segment, gradients, parameters);
           const Unit unit = sharding_->layout().unit_of(segment.tensor);
           if (absent(unit)) leave_alone_if_absent(update, unit);
@@ -182,21 +182,21 @@ class OptimizerState {
   /// this rank had no gradient of the unit in this step; where no rank had one, the unit stays as it is.
   template <class Gradients, class Parameters, class Absent>
   void update(int b, const Gradients& gradients, const Parameters& parameters, Absent absent) {
-    const auto run = [&](const Segment& segment, const Unit* unit) {
+    const auto run = [&](const layout::Segment& segment, const Unit* unit) {
       auto update = update_of(b, segment, gradients, parameters);
       if constexpr (NeedsTensorNorms<Rule>) update.norm = norms_.of(segment.tensor);
       if (unit) leave_alone_if_absent(update, *unit);
       executor_->for_each(segment.place.size(), update);
     };
-    for (const Segment& segment : segments_[to_size(b)]) {
+    for (const layout::Segment& segment : segments_[to_size(b)]) {
       // A segment may span units. Only one that this rank had no gradient of can be absent on all, and stands apart.
-      Segment rest = segment;
+      layout::Segment rest = segment;
       const Layout& layout = sharding_->layout();
       for (int i = layout.unit_of(segment.tensor).index; i < sharding_->bucket(b).last_unit; ++i) {
         const Unit u{i};
         if (layout.trainable(u).begin >= segment.place.end) break;
         if (!absent(u)) continue;
-        const Range shared = intersect(layout.trainable(u), rest.place);
+        const Range shared = layout::intersect(layout.trainable(u), rest.place);
         if (shared.empty()) continue;
         if (rest.place.begin < shared.begin) run({{rest.place.begin, shared.begin}, segment.group, segment.tensor}, nullptr);
         run({shared, segment.group, segment.tensor}, &u);
@@ -209,7 +209,7 @@ class OptimizerState {
   /// Makes bucket `b`'s parameters those of evaluation; what is trained stays as it is, beside them.
   template <class Parameters>
   void begin_evaluation(int b, const Parameters& parameters, const std::vector<Rule>& rules) {
-    for (const Segment& segment : segments_[b]) {
+    for (const layout::Segment& segment : segments_[b]) {
       auto element = element_of(b, segment, parameters);
       element.rule = rules[to_size(segment.group)];
       executor_->for_each(segment.place.size(),
@@ -220,7 +220,7 @@ class OptimizerState {
   /// Makes them again those that are trained.
   template <class Parameters>
   void end_evaluation(int b, const Parameters& parameters) {
-    for (const Segment& segment : segments_[b]) {
+    for (const layout::Segment& segment : segments_[b]) {
       const index_t begin = segment.place.begin;
       executor_->for_each(segment.place.size(),
                           EndEvaluation<Precision>{kept(b, begin, parameters), trained().at(b, begin)});
@@ -229,7 +229,7 @@ class OptimizerState {
 
  private:
   template <class Parameters>
-  FusedUpdate<Rule, Precision> element_of(int b, const Segment& segment, const Parameters& parameters) {
+  FusedUpdate<Rule, Precision> element_of(int b, const layout::Segment& segment, const Parameters& parameters) {
     const index_t begin = segment.place.begin;
     FusedUpdate<Rule, Precision> element;
     element.weight = kept(b, begin, parameters);
@@ -239,7 +239,7 @@ class OptimizerState {
   }
 
   template <class Gradients, class Parameters>
-  UpdateOfStep<Rule, Precision> update_of(int b, const Segment& segment, const Gradients& gradients,
+  UpdateOfStep<Rule, Precision> update_of(int b, const layout::Segment& segment, const Gradients& gradients,
                                           const Parameters& parameters) {
     auto element = element_of(b, segment, parameters);
     element.gradient = gradients.at(b, segment.place.begin);
@@ -269,7 +269,7 @@ class OptimizerState {
   Storage<Executor, Parameter> trained_;  // parameters, during evaluation
   index_t member_elements_;
   TensorNorms<Executor> norms_;
-  std::vector<std::vector<Segment>> segments_;
+  std::vector<std::vector<layout::Segment>> segments_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -33,7 +33,7 @@
 #include <tessera/layout/micro_batches.hpp>
 #include <tessera/engine/kernels/partial_sums.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 template <class Comm, class Stage, class Precision>
 class Reduce {
@@ -270,7 +270,7 @@ class Reduce {
   int rank_;
   Executor* executor_;
   Queue* queue_;
-  MicroBatches step_;
+  layout::MicroBatches step_;
   int last_pass_ = 0;
   bool idle_ = false;  // this rank in this pass
   Mean mean_;
@@ -284,4 +284,4 @@ class Reduce {
   std::vector<Event> events_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -16,7 +16,7 @@
 #include <tessera/engine/memory/tensor_slice.hpp>
 #include <tessera/engine/memory/views.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 template <class Comm, class Parameter>
 class ShardedParameters {
@@ -44,7 +44,7 @@ class ShardedParameters {
     Slot& slot = pool_.gather(unit, [&](Slot& free) { post_gather(free); });
     executor_->wait(slot.ready);
     const Parameter* base = room(slot);
-    const Bucket& bucket = sharding_->bucket(slot.bucket);
+    const layout::Bucket& bucket = sharding_->bucket(slot.bucket);
     return {{layout, unit, base + (layout.trainable(unit).begin - bucket.trainable.begin),
              base + frozen_begin(bucket) + (layout.frozen(unit).begin - bucket.frozen.begin)},
             &slot.leases};
@@ -100,8 +100,8 @@ class ShardedParameters {
   /// Calls visit(slice) for the slices of all parameters (engine/memory/tensor_slice.hpp).
   template <bool to_write, class Visit>
   void for_each_slice(bool owned_only, Visit& visit) const {
-    tessera::for_each_slice<to_write>(*sharding_, false, owned_only, "parameter", trainable_, visit);
-    tessera::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
+    tessera::engine::for_each_slice<to_write>(*sharding_, false, owned_only, "parameter", trainable_, visit);
+    tessera::engine::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
   }
 
   /// Nothing to send: the next forward gathers.
@@ -111,7 +111,7 @@ class ShardedParameters {
   using Pool = GatheredPool<typename Executor::Event>;
   using Slot = typename Pool::Slot;
 
-  static index_t frozen_begin(const Bucket& bucket) { return round_up(bucket.trainable.size(), block); }
+  static index_t frozen_begin(const layout::Bucket& bucket) { return round_up(bucket.trainable.size(), block); }
 
   Parameter* room(const Slot& slot) noexcept { return gathered_.data() + pool_.index(slot) * slot_elements_; }
 
@@ -120,9 +120,9 @@ class ShardedParameters {
   // keeps its event, which an update must wait for.
   void post_gather(Slot& slot) {
     const int b = slot.bucket;
-    const Bucket& bucket = sharding_->bucket(b);
+    const layout::Bucket& bucket = sharding_->bucket(b);
     Parameter* base = room(slot);
-    const auto all_gather = [&](std::span<const Parameter> mine, const Partition& of, Parameter* to, const char* what) {
+    const auto all_gather = [&](std::span<const Parameter> mine, const layout::Partition& of, Parameter* to, const char* what) {
       const Range range = of.range(b);
       if (range.empty()) return;
       const std::span<Parameter> out(to, to_size(range.size()));
@@ -144,4 +144,4 @@ class ShardedParameters {
   Pool pool_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -15,8 +15,12 @@
 
 namespace tessera {
 
+namespace engine {
+
 /// Buffers of a caller's begin at a multiple of this many bytes: the widest access of a device, and malloc's promise.
 inline constexpr std::size_t buffer_alignment = 16;
+
+}  // namespace engine
 
 /// A buffer of the caller's, or none. Made from what a span of T is made from: a span, vector or array of T.
 template <class T>
@@ -32,6 +36,8 @@ struct CallersBuffer : std::span<T> {
     if constexpr (fits) std::span<T>::operator=(std::span<T>(std::forward<Given>(given)));
   }
 };
+
+namespace engine {
 
 /// Throws BufferError if the caller's `buffer` cannot be what `planned` says. An empty one stands for none.
 template <class T>
@@ -91,5 +97,7 @@ class Storage {
   Buffer own_;
   std::span<T> span_;
 };
+
+}  // namespace engine
 
 }  // namespace tessera

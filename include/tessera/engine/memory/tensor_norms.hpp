@@ -12,7 +12,7 @@
 #include <tessera/engine/memory/storage.hpp>
 #include <tessera/layout/layout.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// Words of a tensor in the one all-reduce for all tensors.
 inline constexpr index_t norm_words = 2 * ExactSum::limbs;
@@ -81,4 +81,4 @@ class TensorNorms {
   Storage<Executor, std::uint64_t> words_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

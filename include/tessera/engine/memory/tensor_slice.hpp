@@ -21,6 +21,8 @@ struct TensorSlice {
   std::span<T> elements;  ///< in the executor's memory
 };
 
+namespace engine {
+
 /// Calls visit(TensorSlice) for what `array` has of the trainable or frozen tensors. to_write: whether elements may be
 /// written, or are const. owned_only: what this rank owns, instead of all that it holds.
 template <bool to_write, class T, Placement where, class Visit>
@@ -33,5 +35,7 @@ void for_each_slice(const Sharding& sharding, bool frozen, bool owned_only, cons
                             visit(Visited{name, tensor, first, array.span(b, run)});
                           });
 }
+
+}  // namespace engine
 
 }  // namespace tessera

@@ -13,7 +13,7 @@
 #include <tessera/engine/memory/tensor_slice.hpp>
 #include <tessera/engine/memory/views.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 template <class Comm, class Parameter, bool shards_state>
 class WholeParameters {
@@ -81,8 +81,8 @@ class WholeParameters {
   /// Calls visit(slice) for the slices of all parameters (engine/memory/tensor_slice.hpp).
   template <bool to_write, class Visit>
   void for_each_slice(bool owned_only, Visit& visit) const {
-    tessera::for_each_slice<to_write>(*sharding_, false, owned_only, "parameter", trainable_, visit);
-    tessera::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
+    tessera::engine::for_each_slice<to_write>(*sharding_, false, owned_only, "parameter", trainable_, visit);
+    tessera::engine::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
   }
 
   /// Sends this rank's updated part of bucket `b` and brings in the others'.
@@ -107,4 +107,4 @@ class WholeParameters {
   std::vector<typename Executor::Event> gathered_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

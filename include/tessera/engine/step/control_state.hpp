@@ -61,6 +61,8 @@ struct ControlState {
   }
 };
 
+namespace engine {
+
 /// Calls visit(setting) for all of it.
 template <class Rule, class Visit>
 void for_each_setting(const ControlState<Rule>& state, const std::vector<Rule>& rules, Visit visit) {
@@ -75,5 +77,7 @@ void for_each_setting(const ControlState<Rule>& state, const std::vector<Rule>& 
   for_each_setting(rules, visit);
   for_each_setting(state.first_rules, visit);
 }
+
+}  // namespace engine
 
 }  // namespace tessera

@@ -10,7 +10,7 @@
 #include <tessera/layout/sharding.hpp>
 #include <tessera/rule/concept.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 class Evaluation {
  public:
@@ -49,4 +49,4 @@ class Evaluation {
   index_t changes_ = 0;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

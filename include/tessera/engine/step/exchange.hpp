@@ -8,7 +8,7 @@
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/math.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 template <class Executor, class Queue>
 class Exchange {
@@ -48,4 +48,4 @@ class Exchange {
   std::vector<std::uint64_t> words_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -12,7 +12,7 @@
 #include <tessera/layout/layout.hpp>
 #include <tessera/layout/range_set.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 class GatherProgress {
  public:
@@ -69,7 +69,7 @@ class GatherProgress {
     layout_->for_each_owner(unit, [&](Unit owner) { require_gathered(unit, owner); });
   }
   void require_gathered(Range range) const {
-    if (!layout_->is_flat() || ranges_.contains(intersect(range, layout_->trainable(Unit{0})))) return;
+    if (!layout_->is_flat() || ranges_.contains(layout::intersect(range, layout_->trainable(Unit{0})))) return;
     const index_t first = ranges_.first_outside(max(range.begin, index_t{0}));
     throw UsageError(message({"ready(", range.begin, ", ", range.end, "): element ", first, changed, "gather(begin, end)",
                               before_forward}));
@@ -102,7 +102,7 @@ class GatherProgress {
   bool present_;
   bool finished_ = true;  // nothing can be on its way
   std::vector<char> units_;  // gathered, by unit
-  RangeSet ranges_;       // the same of a flat layout
+  layout::RangeSet ranges_;       // the same of a flat layout
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -13,7 +13,7 @@
 #include <tessera/core/math.hpp>
 #include <tessera/layout/layout.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 class RankSpans {
  public:
@@ -59,8 +59,8 @@ class RankSpans {
   void begin(const char* kind, const char* name = "", index_t index = -1, index_t pass = -1) {
     if (!track_) return;
     end();
-    const Clock::time_point now = Clock::now();
-    if (step_.begin == Clock::time_point{}) {
+    const core::Clock::time_point now = core::Clock::now();
+    if (step_.begin == core::Clock::time_point{}) {
       step_ = {.kind = "step"};
       track_->start(step_, now);
     }
@@ -83,7 +83,7 @@ class RankSpans {
   }
 
   void end(Span& span) noexcept {
-    if (span.begin == Clock::time_point{}) return;
+    if (span.begin == core::Clock::time_point{}) return;
     track_->finish(span);
     span.begin = {};
   }
@@ -105,4 +105,4 @@ class RankSpans {
   Span step_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -16,7 +16,7 @@ namespace tessera {
 template <class Executor>
 class StepReport {
  public:
-  using ReadBack = typename Executor::template ReadBack<StepOutcome>;
+  using ReadBack = typename Executor::template ReadBack<engine::StepOutcome>;
 
   using Event = typename Executor::Event;
 
@@ -51,10 +51,10 @@ class StepReport {
  private:
   std::string name_at(index_t place) const { return place < 0 ? std::string() : layout_->name_at(place); }
 
-  StepOutcome get() const {
-    const StepOutcome outcome = outcome_.get();
+  engine::StepOutcome get() const {
+    const engine::StepOutcome outcome = outcome_.get();
     if constexpr (!Executor::synchronous) agreed_.wait();  // of a collective that failed the outcome says anything
-    require_agreement(outcome, attempt_);
+    engine::require_agreement(outcome, attempt_);
     return outcome;
   }
 
@@ -69,7 +69,7 @@ class StepReport {
 template <class Executor>
 class WeightsReport {
  public:
-  using ReadBack = typename Executor::template ReadBack<LowestPlace>;
+  using ReadBack = typename Executor::template ReadBack<engine::LowestPlace>;
 
   WeightsReport(ReadBack first, const Layout& layout) : first_(std::move(first)), layout_(&layout) {}
 
@@ -84,7 +84,11 @@ class WeightsReport {
   const Layout* layout_;
 };
 
+namespace engine {
+
 /// On the host, where a step has been decided when step() returns.
 using Report = StepReport<Host>;
+
+}  // namespace engine
 
 }  // namespace tessera

@@ -18,7 +18,7 @@
 #include <tessera/layout/options.hpp>
 #include <tessera/rule/hyperparameters.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 struct StepSettings {
   index_t micro_batches = 1;  ///< over all ranks
@@ -50,7 +50,7 @@ struct Setting {
 template <class Rule, class Visit>
 void for_each_setting(const std::vector<Rule>& rules, Visit visit) {
   for (std::size_t group = 0; group < rules.size(); ++group)
-    for_each_hyperparameter(rules[group], [&](const char* name, std::size_t index, auto number) {
+    rule::for_each_hyperparameter(rules[group], [&](const char* name, std::size_t index, auto number) {
       visit(Setting::of(name, number, static_cast<int>(group), index));
     });
 }
@@ -73,8 +73,8 @@ void for_each_setting(const Options& options, const std::vector<Rule>& rules, Vi
 
 template <class Chosen, class Rule>
 std::uint64_t digest_of(const Chosen& chosen, const std::vector<Rule>& rules) {
-  const DefaultFloatEnvironment ieee;  // or a float that is a denormal becomes another double on some rank
-  Digest digest;
+  const exec::DefaultFloatEnvironment ieee;  // or a float that is a denormal becomes another double on some rank
+  core::Digest digest;
   for_each_setting(chosen, rules, [&](const Setting& setting) { digest.add(static_cast<std::int64_t>(setting.word)); });
   return digest.value();
 }
@@ -137,4 +137,4 @@ std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rul
   return difference_of<Rule>(settings, words);
 }
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -17,7 +17,7 @@
 #include <tessera/engine/kernels/step_numbers.hpp>
 #include <tessera/engine/memory/storage.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 /// Throws AgreementError, the same on every rank, where some rank differs. difference: in what, if that is known.
 inline void require_agreement(const StepOutcome& outcome, index_t step, std::string_view difference = {}) {
@@ -83,13 +83,13 @@ class StepDecision {
   template <class Queue>
   void require_same(const ControlState<Rule>& state, Queue& queue) {
     Exchange<Executor, Queue> exchange(*executor_, queue, room(), rank_, world_);
-    const auto same = [&](const Digest& digest, const char* what) {
+    const auto same = [&](const core::Digest& digest, const char* what) {
       return !exchange.differs(exchange.all(digest.value(), Tag{what, 0, 0}));
     };
-    if (!same(Digest{}.add(std::ssize(state.rules)).add(std::ssize(state.first_rules)), "rules of the control state"))
+    if (!same(core::Digest{}.add(std::ssize(state.rules)).add(std::ssize(state.first_rules)), "rules of the control state"))
       throw AgreementError("set_control_state(): ranks differ in the number of rules: set the same on every rank");
     const std::uint64_t all = digest_of(state, state.rules);
-    if (same(Digest{}.add(static_cast<std::int64_t>(all)), "control state")) return;
+    if (same(core::Digest{}.add(static_cast<std::int64_t>(all)), "control state")) return;
     throw AgreementError(message({"set_control_state(): ranks differ in ",
                                   exchange_settings(state, state.rules, *executor_, queue, rank_, world_),
                                   ": set the same on every rank"}));
@@ -188,4 +188,4 @@ class StepDecision {
   bool scales_loss_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -14,7 +14,7 @@
 #include <tessera/layout/options.hpp>
 #include <tessera/layout/readiness.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 class StepProgress {
  public:
@@ -199,8 +199,8 @@ class StepProgress {
   const Layout* layout_;
   int rank_;
   int micro_batches_;  // of a rank, that memory is planned for
-  MicroBatches leaves_;
-  Readiness readiness_;
+  layout::MicroBatches leaves_;
+  layout::Readiness readiness_;
   std::vector<char> zeroed_;        // by unit, in this pass
   std::vector<char> has_gradient_;  // by unit, in some pass of this step
   bool skipped_ = false;     // some unit in some pass of this step
@@ -213,4 +213,4 @@ class StepProgress {
   RankSpans spans_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine

@@ -20,7 +20,7 @@
 #include <tessera/exec/float_environment.hpp>
 #include <tessera/layout/sharding.hpp>
 
-namespace tessera {
+namespace tessera::engine {
 
 template <class Stage, class Comm>
 class WeightCheck {
@@ -39,9 +39,9 @@ class WeightCheck {
     const index_t samples = max(least_samples, 64 / max(index_t{1}, index_t{layout_->tensors().size()}));
     compare({"initialize()", "first weights", "the value must be a function of tensor and element alone", step},
             [&](Tensor t) {
-              const DefaultFloatEnvironment ieee;
+              const exec::DefaultFloatEnvironment ieee;
               const index_t last = layout_->elements(t) - 1;
-              Digest digest;
+              core::Digest digest;
               for (index_t k = 0; last >= 0 && k < samples; ++k) {
                 const auto weight = static_cast<float>(value(t, last * k / (samples - 1)));
                 digest.add(index_t{bits_as<std::uint32_t>(weight)});
@@ -130,7 +130,7 @@ class WeightCheck {
     if constexpr (Stage::shards_parameters) {
       return digest(parameters.shard());
     } else {
-      Digest all;
+      core::Digest all;
       for (const Tensor t : layout_->tensors()) all.add(static_cast<std::int64_t>(digest(parameters.tensor(t))));
       return all.value();
     }
@@ -149,7 +149,7 @@ class WeightCheck {
   template <class DigestOf>
   void compare(const Question& ask, const DigestOf& digest_of) {
     const auto all = [&](int begin, int end) -> const std::vector<std::uint64_t>& {
-      Digest digest;
+      core::Digest digest;
       for (int t = begin; t < end; ++t) digest.add(static_cast<std::int64_t>(digest_of(Tensor{t})));
       return exchange_.all(digest.value(), Tag{ask.what, begin, ask.step});
     };
@@ -174,4 +174,4 @@ class WeightCheck {
   bool left_is_known_ = false;
 };
 
-}  // namespace tessera
+}  // namespace tessera::engine
