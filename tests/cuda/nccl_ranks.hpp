@@ -121,7 +121,9 @@ class WithWorkspace : public CommunicatorDecorator<Comm> {
       comm.executor().record().wait();  // it is clear
     }
 
-    template <CollectiveCall Call>
+    /// A call, or a span of calls without one.
+    template <class Call>
+      requires Posts<typename Comm::Queue, Call>
     Event post(Call call, const Event& after = {}) {
       if constexpr (requires { call.workspace; }) call.workspace = std::as_writable_bytes(this->workspace.span());
       return Below::post(call, after);
