@@ -36,6 +36,9 @@ TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {
   CHECK(differs([](Call& c) { c.tag.what = "parameters of bucket"; }));
   CHECK(differs([](Call& c) { c.tag.index = 4; }));
   CHECK(differs([](Call& c) { c.tag.pass = 3; }));
+  CHECK(differs([](Call& c) { c.carry.before = 4; }));
+  CHECK(differs([](Call& c) { c.carry.leaves = 4; }));
+  CHECK(differs([](Call& c) { c.carry.last = false; }));
 }
 
 TEST_CASE("a call is told with its sizes, types and tag") {
@@ -44,6 +47,16 @@ TEST_CASE("a call is told with its sizes, types and tag") {
   scaled.scale = 0.125f;
   CHECK(scaled.text() ==
         "reduce_scatter of 4096 bfloat16 to float in parts of 1024 times 0.125 (gradients of bucket 3, pass 2)");
+}
+
+TEST_CASE("a sum that continues says what it is added to, of which ranks, and whether it ends") {
+  Call call = sample();
+  call.carry.before = 8;
+  CHECK(call.text() == "reduce_scatter of 4096 bfloat16 to float in parts of 1024, added to 8 before (gradients of bucket "
+                       "3, pass 2)");
+  call.carry = {.leaves = 2, .last = false};
+  CHECK(call.text() == "reduce_scatter of 4096 bfloat16 to float in parts of 1024, of the first 2 ranks, to be continued "
+                       "(gradients of bucket 3, pass 2)");
 }
 
 TEST_CASE("a call of several pieces is told with all of them") {

@@ -237,6 +237,44 @@ void a_call_of_several_pieces_does_each_of_them() {
   });
 }
 
+// Leaves of two pieces, added in calls of one leaf per rank, against one sum over all of them. What a rank without a
+// leaf hands in must not be read.
+template <class R>
+void a_sum_goes_on_from_call_to_call() {
+  for_every_world<R>([](Comm<R>& comm, int world) {
+    auto queue = comm.queue(seconds(30));
+    const index_t n[] = {130 * world - 7, 64 * world}, part[] = {130, 64};
+    for (const int leaves : {1, 2, 3, 7, 12, 17}) {
+      FloatMemory<R> sums(Floats(5 * 194, 1e30f)), first(Floats(130, -1)), second(Floats(64, -1));
+      for (int before = 0; before < leaves; before += world) {
+        const int added = leaves - before < world ? leaves - before : world;
+        const bool last = before + added == leaves;
+        std::vector<FloatMemory<R>> mine;
+        for (const index_t elements : n) {
+          Floats values;
+          for (index_t i = 0; i < elements; ++i)
+            values.push_back(comm.rank() < added ? made_up(before + comm.rank(), i) : std::nanf(""));
+          mine.emplace_back(values);
+        }
+        const std::vector<Piece<float>> pieces{{mine[0].in(), first.out(), part[0]},
+                                               {mine[1].in(), second.out(), part[1]}};
+        ReduceScatter<float> call(pieces, {"g", 0, before}, 0.5f);
+        call.carry = Carry{sums.out().data(), 194, before, added < world ? added : Carry::every_rank, last};
+        queue.post(call).wait();
+        if (!last) CHECK(first.get() == Floats(130, -1));
+      }
+      bool right = true;
+      for (int k = 0; k < 2; ++k) {
+        const Slice own(n[k], part[k], comm.rank());
+        const Floats got = k == 0 ? first.get() : second.get();
+        for (index_t i = 0; i < own.size; ++i)
+          right &= got[static_cast<std::size_t>(i)] == 0.5f * sum_at(leaves, own.begin + i);
+      }
+      CHECK(right);
+    }
+  });
+}
+
 template <class R>
 void calls_posted_together_are_done_in_their_order() {
   R::run(3, [](Comm<R>& comm) {
@@ -346,6 +384,22 @@ void another_call_is_named_to_every_rank() {
       CHECK(contains(error, "calls reduce_scatter of 16 float in parts of 6 (gradients of bucket 3, pass 2)"));
       CHECK(contains(error, theirs[mistake]));
     }
+  }
+}
+
+template <class R>
+void ranks_that_continue_a_sum_differently_all_learn_of_it() {
+  const auto errors = errors_of<R, AgreementError>(3, [](Comm<R>& comm) {
+    auto queue = comm.queue(seconds(30));
+    FloatMemory<R> x(Floats(16)), y(Floats(16)), sums(Floats(16));
+    ReduceScatter call(x.in(), y.out(), 6, {"gradients of bucket", 3, 2});
+    call.carry = Carry{sums.out().data(), 8, 3, comm.rank() == 1 ? 1 : 2, comm.rank() == 1};
+    queue.post(call).wait();
+  });
+  for (const std::string& error : errors) {
+    CAPTURE(error);
+    CHECK(contains(error, "in parts of 6, of the first 2 ranks, added to 3 before, to be continued (gradients"));
+    CHECK(contains(error, "in parts of 6, of the first 1 ranks, added to 3 before (gradients"));
   }
 }
 

@@ -64,6 +64,12 @@ TEST_CASE("all_to_all transposes, and broadcast copies the root's") {
 TEST_CASE("a call of several pieces does each of them, ragged and empty ones too") {
   cases::a_call_of_several_pieces_does_each_of_them<OnDevice>();
 }
+TEST_CASE("a sum goes on from call to call, with the bits of one call over all leaves") {
+  cases::a_sum_goes_on_from_call_to_call<OnDevice>();
+}
+TEST_CASE("ranks that continue a sum differently all learn of it") {
+  cases::ranks_that_continue_a_sum_differently_all_learn_of_it<OnDevice>();
+}
 TEST_CASE("calls that are posted together are done in their order") {
   cases::calls_posted_together_are_done_in_their_order<OnDevice>();
 }

@@ -34,6 +34,9 @@ TEST_CASE("all_reduce sums floats in the tree, and integers modulo 2^64") {
 TEST_CASE("a call of several pieces does each of them, ragged and empty ones too") {
   cases::a_call_of_several_pieces_does_each_of_them<InOrder>();
 }
+TEST_CASE("a sum goes on from call to call, with the bits of one call over all leaves") {
+  cases::a_sum_goes_on_from_call_to_call<InOrder>();
+}
 TEST_CASE("what has no order is the communicator's own") {
   cases::calls_posted_together_are_done_in_their_order<InOrder>();
   cases::all_gather_puts_every_slice_at_its_place<InOrder>();

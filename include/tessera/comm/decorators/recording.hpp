@@ -61,7 +61,7 @@ class Recording : public CommunicatorDecorator<Comm> {
     void add(Record& record, const Call& call, index_t n, index_t part) const {
       const index_t own = Slice(n, part, rank_).size;
       if constexpr (Call::kind == Collective::reduce_scatter) {
-        add(record, n, own, rank_ < call.carry.leaves ? n - own : 0);
+        add(record, n, own, n - own);
       } else if constexpr (Call::kind == Collective::all_gather) {
         add(record, own, n, own * (size_ - 1));
       } else if constexpr (Call::kind == Collective::all_reduce) {

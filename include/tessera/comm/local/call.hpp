@@ -75,9 +75,9 @@ struct Call {
     if (kind == Collective::reduce_scatter || kind == Collective::all_gather)
       text += message({" in parts of ", of_pieces(&PieceSize::part)});
     if (scale != 1) text += message({" times ", static_cast<double>(scale)});
-    if (!carry.is_whole())
-      text += message({", micro-batches ", carry.before, " to ", carry.before + carry.leaves - 1, " of the step",
-                       carry.last ? ", which are the last" : ""});
+    if (carry.leaves != Carry::every_rank) text += message({", of the first ", carry.leaves, " ranks"});
+    if (carry.before > 0) text += message({", added to ", carry.before, " before"});
+    if (!carry.last) text += ", to be continued";
     if (kind == Collective::broadcast) text += message({" from rank ", root});
     return text + message({" (", tag.text(), ")"});
   }

@@ -93,8 +93,8 @@ class Reduce {
                                 "hold anything before, stages 0 and 1 keep the caller's"}));
     mean_ = mean_of<Reduction>(static_cast<double>(step_.count) * options.sum_of, Comm::ordered);
     adding_ = in_place_passes && pass > 0;
-    idle_ = !step_.has(rank_, pass);
-    if (adding_ || !(options.zero || idle_)) return;
+    const bool idle = !step_.has(rank_, pass);
+    if (adding_ || !(options.zero || idle)) return;
     if constexpr (!Stage::shards_gradients)
       if (sharding_->layout().is_flat()) {
         for (int b = 0; b < sharding_->buckets(); ++b) {
@@ -272,7 +272,6 @@ class Reduce {
   Queue* queue_;
   layout::MicroBatches step_;
   int last_pass_ = 0;
-  bool idle_ = false;  // this rank in this pass
   Mean mean_;
   bool adding_ = false;  // this pass to earlier ones
   Gradients gradients_;
