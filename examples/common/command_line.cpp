@@ -73,7 +73,8 @@ std::optional<int> parse(Options& options, const Program& of, int argc, char** a
   app.add_option("--batch", options.batch, "samples a step, over all ranks and passes")
       ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();
-  app.add_option("--micro-batches", options.micro_batches, "of each rank a step; more where they do not share the batch evenly")
+  app.add_option("--micro-batches", options.micro_batches,
+                 "of each rank in a step; more where so many do not share the batch evenly")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   std::string rates;
@@ -101,6 +102,12 @@ std::optional<int> parse(Options& options, const Program& of, int argc, char** a
   }
   if (lr->count() == 0) options.lr = of.learning_rates.at(options.optimizer);
   if (!std::isfinite(options.lr)) return wrong(program, "--lr must be a number from 0");
+  constexpr int most = 4;  // times as many micro-batches as were asked for: more are hardly meant
+  const int asked = options.ranks * options.micro_batches, fewest = options.step_micro_batches();
+  if (fewest > most * asked)
+    return wrong(program, "--batch " + std::to_string(options.batch) + " does not divide into fewer than " +
+                              std::to_string(fewest) + " equal micro-batches, where " + std::to_string(asked) +
+                              " were asked for: choose another");
   for (const auto& [option, path] : {std::pair("--report", options.report), {"--timeline", options.timeline}})
     if (const std::string why = path.empty() ? "" : unwritable(option, path); !why.empty()) return wrong(program, why);
   return std::nullopt;

@@ -47,6 +47,7 @@ def refused(says, *arguments, **more):
 
 # What is wrong is one line and status 2, without a device too.
 refused("--stage", "--stage", 4)
+refused("does not divide", "--batch", 61)
 refused("--optimizer", "--optimizer", "lion")
 refused("--communicator", "--communicator", "mpi")
 refused("--devices", "--devices", "-1")

@@ -133,7 +133,7 @@ check(drawn.returncode == 2 and "the timeline has [0, 1, 2, 3, 4], not 5" in dra
 wrong = {
     ("--stage", 4): "--stage", ("--ranks", 0): "--ranks", ("--ranks", "two"): "--ranks",
     ("--precision", "fp8"): "--precision",
-    ("--optimizer", "lion"): "--optimizer", ("--batch", 20000): "9000",
+    ("--optimizer", "lion"): "--optimizer", ("--batch", 61): "does not divide", ("--batch", 20000): "9000",
     ("--batch", 0): "--batch", ("--lr", "nan"): "--lr", ("--lr", -1): "--lr",
     ("--epochs", 1, "--steps", 1): "excludes", ("--steps", 0): "--steps", ("--bogus",): "--bogus",
     ("--data", folder / "nothing"): "cannot open", ("--report", folder / "no" / "where.json"): "no folder",

@@ -139,7 +139,8 @@ short = folder / "short.txt"
 short.write_text("too short")
 wrong = {
     ("--stage", 4): "--stage", ("--ranks", 0): "--ranks", ("--precision", "fp8"): "--precision",
-    ("--optimizer", "adamx"): "--optimizer", ("--batch", 200000): "sequences",
+    ("--optimizer", "adamx"): "--optimizer", ("--batch", 61): "does not divide",
+    ("--batch", 200000): "sequences",
     ("--lr", "nan"): "--lr", ("--epochs", 1, "--steps", 1): "excludes",
     ("--steps", 0): "--steps", ("--bogus",): "--bogus", ("--data", folder / "nothing"): "cannot read",
     ("--data", folder): "cannot read", ("--data", short): "too short", ("--report", folder): "is not a plain file",
