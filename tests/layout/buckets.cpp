@@ -17,7 +17,7 @@ Layout units_of(std::vector<index_t> sizes) {
   return layout;
 }
 
-std::vector<int> last_units(const std::vector<layout::Bucket>& buckets) {
+std::vector<int> last_units(const core::List<layout::Bucket>& buckets) {
   std::vector<int> last;
   for (const layout::Bucket& bucket : buckets) last.push_back(bucket.last_unit);
   return last;

@@ -14,6 +14,7 @@
 
 #include <tessera/core/clock.hpp>
 #include <tessera/core/error.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/message.hpp>
 #include <tessera/core/rank_list.hpp>
 
@@ -39,7 +40,7 @@ inline constexpr std::chrono::nanoseconds look_again = std::chrono::milliseconds
 
 /// "ranks 1, 2 and 5 have": those that are not among the arrived; of many the first, and how many more. Empty if none.
 inline std::string missing(const std::vector<char>& arrived) {
-  std::vector<int> who;
+  core::List<int> who;
   for (std::size_t r = 0; r < arrived.size(); ++r)
     if (!arrived[r]) who.push_back(static_cast<int>(r));
   return who.empty() ? std::string() : core::text_of_ranks(who, 8) + (who.size() == 1 ? " has" : " have");

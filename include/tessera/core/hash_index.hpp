@@ -4,8 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera::core {
@@ -55,7 +55,7 @@ class HashIndex {
   }
 
   constexpr void grow() {
-    std::vector<Slot> smaller(std::size_t{2} << bits_);
+    List<Slot> smaller(std::size_t{2} << bits_);
     std::swap(smaller, slots_);
     ++bits_;
     const Slot* const end = smaller.data() + smaller.size();
@@ -63,7 +63,7 @@ class HashIndex {
       if (slot->count > 0) slots_[slot_of(slot->hash, [](int) { return false; })] = *slot;
   }
 
-  std::vector<Slot> slots_;
+  List<Slot> slots_;
   int bits_ = 2;  // log2 of the slots, once there are any
   int count_ = 0;
 };

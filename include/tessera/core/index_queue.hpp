@@ -1,8 +1,7 @@
 // A queue of indices from which any can be taken out, without a search. Usable in constant expressions.
 #pragma once
 
-#include <vector>
-
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera::core {
@@ -39,7 +38,7 @@ class IndexQueue {
     int after = -1;
   };
 
-  std::vector<Link> links_;  // in a ring, which end_ closes
+  List<Link> links_;  // in a ring, which end_ closes
   int end_;
 };
 

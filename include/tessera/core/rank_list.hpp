@@ -3,15 +3,15 @@
 
 #include <cstddef>
 #include <string>
-#include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/core/message.hpp>
 
 namespace tessera::core {
 
 /// "rank 1", "ranks 1, 2 and 5"; of more than `most` the first ones: "ranks 0, 1, 2 and 5 others". Empty if there are
 /// none.
-inline std::string text_of_ranks(const std::vector<int>& ranks, std::size_t most = ~std::size_t{0}) {
+inline std::string text_of_ranks(const List<int>& ranks, std::size_t most = ~std::size_t{0}) {
   const std::size_t count = ranks.size();
   if (count == 0) return {};
   const std::size_t named = count < most ? count : most;

@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
-#include <vector>
+
+#include <tessera/core/list.hpp>
 
 namespace tessera::core {
 
@@ -39,7 +40,7 @@ class Ring {
  private:
   void grow(std::uint64_t oldest) {
     const std::size_t size = slots_.size();
-    std::vector<std::unique_ptr<T>> larger(2 * size);
+    List<std::unique_ptr<T>> larger(2 * size);
     for (std::uint64_t s = oldest; s < oldest + size; ++s)
       larger[s & (2 * size - 1)] = std::move(slots_[s & (size - 1)]);
     for (auto& slot : larger)
@@ -47,7 +48,7 @@ class Ring {
     slots_ = std::move(larger);
   }
 
-  std::vector<std::unique_ptr<T>> slots_;  // a power of two
+  List<std::unique_ptr<T>> slots_;  // a power of two
 };
 
 }  // namespace tessera::core

@@ -6,8 +6,8 @@
 #include <mutex>
 #include <thread>
 #include <type_traits>
-#include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/exec/float_environment.hpp>
 
 namespace tessera::exec {
@@ -82,7 +82,7 @@ class Team {
   bool stopping_ = false;
   void (*work_)(void*, int) = nullptr;
   void* code_ = nullptr;
-  std::vector<std::thread> threads_;
+  core::List<std::thread> threads_;
 };
 
 }  // namespace tessera::exec

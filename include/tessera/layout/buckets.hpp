@@ -2,8 +2,7 @@
 // bucket of its own. A flat layout is cut evenly instead.
 #pragma once
 
-#include <vector>
-
+#include <tessera/core/list.hpp>
 #include <tessera/layout/layout.hpp>
 
 namespace tessera::layout {
@@ -18,8 +17,8 @@ struct Bucket {
 
 /// Cuts `layout` into buckets of at most `elements` (trainable and frozen together) each, in order of forward use.
 /// A flat layout is cut at multiples of world * block, so that only its last bucket divides unevenly.
-constexpr std::vector<Bucket> make_buckets(const Layout& layout, int world, index_t elements) {
-  std::vector<Bucket> buckets;
+constexpr core::List<Bucket> make_buckets(const Layout& layout, int world, index_t elements) {
+  core::List<Bucket> buckets;
   if (layout.is_flat()) {
     const index_t grain = world * block;
     const index_t size = max(elements / grain, index_t{1}) * grain;

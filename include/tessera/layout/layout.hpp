@@ -12,11 +12,11 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/hash_index.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/names.hpp>
 #include <tessera/layout/range.hpp>
@@ -263,11 +263,11 @@ class Layout {
     return ties_[to_size(i)].user == user && ties_[to_size(i)].owner == owner;
   }
 
-  std::vector<index_t> shape_;
-  std::vector<UnitRecord> units_;
-  std::vector<TensorRecord> tensors_;
-  std::vector<Tie> ties_;
-  std::vector<Tensor> trainable_;  // in order of their places
+  core::List<index_t> shape_;
+  core::List<UnitRecord> units_;
+  core::List<TensorRecord> tensors_;
+  core::List<Tie> ties_;
+  core::List<Tensor> trainable_;  // in order of their places
   layout::Names unit_names_;        // by unit
   layout::Names tensor_names_;      // by tensor; their scopes are units
   core::HashIndex tie_units_;

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <string_view>
-#include <vector>
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/hash_index.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera::layout {
@@ -50,8 +50,8 @@ class Names {
     return entries_[to_size(i)].scope == scope && (*this)[i] == name;
   }
 
-  std::vector<char> letters_;
-  std::vector<Entry> entries_;
+  core::List<char> letters_;
+  core::List<Entry> entries_;
   core::HashIndex index_;
 };
 

@@ -9,8 +9,7 @@
 // leaves of its room is padding: zero, in no norm, never sent.
 #pragma once
 
-#include <vector>
-
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/range.hpp>
 
@@ -18,7 +17,7 @@ namespace tessera::layout {
 
 class Partition {
  public:
-  constexpr Partition(std::vector<Range> ranges, int world) : ranges_(std::move(ranges)), world_(world) {
+  constexpr Partition(core::List<Range> ranges, int world) : ranges_(std::move(ranges)), world_(world) {
     for (int r = 0; r < static_cast<int>(ranges_.size()); ++r) {
       begins_.push_back(shard_elements_);
       shard_elements_ += part(r);
@@ -55,8 +54,8 @@ class Partition {
   }
 
  private:
-  std::vector<Range> ranges_;
-  std::vector<index_t> begins_;
+  core::List<Range> ranges_;
+  core::List<index_t> begins_;
   int world_;
   index_t shard_elements_ = 0;
 };

@@ -2,8 +2,7 @@
 // one entry.
 #pragma once
 
-#include <vector>
-
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/range.hpp>
 
@@ -55,7 +54,7 @@ class RangeSet {
     return to_size(core::partition_point(static_cast<index_t>(ranges_.size()), ends_before));
   }
 
-  std::vector<Range> ranges_;
+  core::List<Range> ranges_;
 };
 
 }  // namespace tessera::layout

@@ -2,8 +2,7 @@
 // whatever order backward fills them in. Integers only; says what is, and leaves the message to who asked.
 #pragma once
 
-#include <vector>
-
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/range_set.hpp>
 #include <tessera/layout/sharding.hpp>
@@ -21,7 +20,7 @@ class Readiness {
 
   /// Starts a pass: nothing is ready.
   void begin() {
-    unit_ready_.assign(unit_ready_.size(), 0);
+    unit_ready_.fill(0);
     filled_.clear();
     const bool flat = sharding_->layout().is_flat();
     for (int b = 0; b < sharding_->buckets(); ++b) {
@@ -69,8 +68,8 @@ class Readiness {
 
  private:
   const Sharding* sharding_;
-  std::vector<char> unit_ready_;
-  std::vector<index_t> missing_;  // units, or elements of a flat layout, that bucket b still waits for
+  core::List<char> unit_ready_;
+  core::List<index_t> missing_;  // units, or elements of a flat layout, that bucket b still waits for
   RangeSet filled_;        // of a flat layout
   int departed_ = 0;       // buckets [departed_, buckets) have left
 };

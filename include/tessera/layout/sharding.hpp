@@ -1,8 +1,7 @@
 // A layout divided over the ranks: its buckets, and the partition of both spaces.
 #pragma once
 
-#include <vector>
-
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/buckets.hpp>
 #include <tessera/layout/partition.hpp>
@@ -55,8 +54,8 @@ class Sharding {
   constexpr const layout::Partition& frozen() const { return frozen_; }
 
   /// The parts of `range` that belong to units, each within one unit: padding between units is left out.
-  std::vector<Range> within_units(const layout::Bucket& bucket, Range range) const {
-    std::vector<Range> found;
+  core::List<Range> within_units(const layout::Bucket& bucket, Range range) const {
+    core::List<Range> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u) {
       const Range shared = layout::intersect(layout_.trainable(Unit{u}), range);
       if (!shared.empty()) found.push_back(shared);
@@ -66,8 +65,8 @@ class Sharding {
 
   /// The parts of `range` that belong to trainable tensors, neighbours of one group merged unless each tensor is to
   /// stand by itself.
-  std::vector<layout::Segment> segments(const layout::Bucket& bucket, Range range, bool each_tensor = false) const {
-    std::vector<layout::Segment> found;
+  core::List<layout::Segment> segments(const layout::Bucket& bucket, Range range, bool each_tensor = false) const {
+    core::List<layout::Segment> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u)
       for (const Tensor t : layout_.tensors(Unit{u})) {
         const Range shared = layout_.frozen(t) ? Range{} : layout::intersect(layout_.place(t), range);
@@ -95,17 +94,17 @@ class Sharding {
   }
 
  private:
-  constexpr std::vector<Range> ranges(Range layout::Bucket::*space) const {
-    std::vector<Range> found;
+  constexpr core::List<Range> ranges(Range layout::Bucket::*space) const {
+    core::List<Range> found;
     for (const layout::Bucket& bucket : buckets_) found.push_back(bucket.*space);
     return found;
   }
 
   Layout layout_;
-  std::vector<layout::Bucket> buckets_;
+  core::List<layout::Bucket> buckets_;
   layout::Partition trainable_;
   layout::Partition frozen_;
-  std::vector<int> bucket_of_unit_;
+  core::List<int> bucket_of_unit_;
 };
 
 }  // namespace tessera

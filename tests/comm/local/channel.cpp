@@ -2,14 +2,13 @@
 
 #include <chrono>
 #include <string>
-#include <vector>
 
 #include <tessera/comm/local/channel.hpp>
 
 namespace tessera::local {
 namespace {
 
-const std::vector<char> nobody(3);
+const core::List<char> nobody(3);
 
 // Rank `rank` joins the live epoch's next operation.
 void join(Channel& c, int rank) {
@@ -38,7 +37,7 @@ TEST_CASE("an operation may still come until a rank that it needs drops, leaves 
   Channel c(3);
   join(c, 0);
   CHECK(c.why_never(0, {0, 0}, nobody, why) == -1);
-  CHECK(c.why_never(0, {0, 0}, std::vector<char>{0, 0, 1}, why) == 2);
+  CHECK(c.why_never(0, {0, 0}, core::List<char>{0, 0, 1}, why) == 2);
   CHECK(why.find("rank 2 has left (its function has returned) and does not join all_reduce") == 0);
   c.left[1] = 1;
   CHECK(c.why_never(0, {0, 0}, nobody, why) == 1);

@@ -16,11 +16,11 @@ Blueprint blueprint(std::string_view stage, std::uint64_t layout) {
 }
 
 TEST_CASE("blueprints that are alike agree, and the first that differs is named with both values") {
-  CHECK_NOTHROW(compare(std::vector{blueprint("Stage1", 5), blueprint("Stage1", 5)}));
-  CHECK_THROWS_WITH_AS(compare(std::vector{blueprint("Stage1", 5), blueprint("Stage1", 5), blueprint("Stage2", 5)}),
+  CHECK_NOTHROW(compare(core::List{blueprint("Stage1", 5), blueprint("Stage1", 5)}));
+  CHECK_THROWS_WITH_AS(compare(core::List{blueprint("Stage1", 5), blueprint("Stage1", 5), blueprint("Stage2", 5)}),
                        doctest::Contains("ranks differ in stage: rank 0 has Stage1, rank 2 has Stage2"),
                        AgreementError);
-  CHECK_THROWS_WITH_AS(compare(std::vector{blueprint("Stage1", 5), blueprint("Stage1", 6)}),
+  CHECK_THROWS_WITH_AS(compare(core::List{blueprint("Stage1", 5), blueprint("Stage1", 6)}),
                        doctest::Contains("ranks differ in layout"), AgreementError);
 }
 

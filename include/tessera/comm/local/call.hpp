@@ -5,11 +5,11 @@
 #include <cstring>
 #include <span>
 #include <string>
-#include <vector>
 
 #include <tessera/comm/call.hpp>
 #include <tessera/comm/tree.hpp>
 #include <tessera/core/clock.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera::local {
@@ -45,7 +45,7 @@ struct Call {
   Collective kind{};
   ElementType in{};
   ElementType out{};
-  std::vector<PieceSize> pieces{};
+  core::List<PieceSize> pieces{};
   int root = 0;
   Tag tag{};
   RankTask task = nullptr;
@@ -94,7 +94,7 @@ struct Call {
 /// A call of one rank. A queue keeps one and sets it for each post, so that steady state allocates nothing.
 struct RankCall {
   Call call;
-  std::vector<Ends> ends;  // of each piece
+  core::List<Ends> ends;  // of each piece
   RankEvents events{};
 
   template <CollectiveCall C>
@@ -147,8 +147,8 @@ struct Operation {
   int joined = 0;
   int tasks_left = 0;
   core::Clock::time_point began{};  // where somebody keeps a timeline
-  std::vector<Ends> ends;     // of each piece, of all ranks
-  std::vector<RankEvents> events;
+  core::List<Ends> ends;     // of each piece, of all ranks
+  core::List<RankEvents> events;
 
   int world() const noexcept { return static_cast<int>(events.size()); }
   index_t bytes() const noexcept { return call.elements() * call.in.bytes * world(); }

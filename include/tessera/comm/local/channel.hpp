@@ -9,10 +9,10 @@
 #include <cstdint>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <tessera/comm/local/call.hpp>
 #include <tessera/core/clock.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/core/rank_list.hpp>
 #include <tessera/core/ring.hpp>
@@ -64,11 +64,11 @@ struct Channel {
   std::uint64_t full = 0;       // operations that all ranks have joined
   std::uint64_t completed = 0;  // so many of them are done; the next one is at work if in_flight
   bool in_flight = false;
-  std::vector<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
-  std::vector<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
-  std::vector<std::uint64_t> posted;
-  std::vector<char> left;
-  std::vector<QueueTracks> tracks;  // a rank; null where it keeps no timeline
+  core::List<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
+  core::List<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
+  core::List<std::uint64_t> posted;
+  core::List<char> left;
+  core::List<QueueTracks> tracks;  // a rank; null where it keeps no timeline
   bool timed = false;        // some rank does
 
   void time_on(int rank, const QueueTracks& on) noexcept {
@@ -116,7 +116,7 @@ struct Channel {
   }
 
   /// Ends the live epoch because `rank` drops it, or leaves for good. returned: the ranks whose function has returned.
-  void close(int rank, bool leaving, const std::vector<char>& returned) {
+  void close(int rank, bool leaving, const core::List<char>& returned) {
     End end{full, rank, leaving};
     if (const Operation& next = ring.at(full, completed); next.joined > 0) {
       end.lost = next.call;
@@ -135,7 +135,7 @@ struct Channel {
   }
 
   /// A rank that is gone and has not joined the live epoch's first incomplete operation, or -1.
-  int first_gone(const std::vector<char>& returned, std::string& why) {
+  int first_gone(const core::List<char>& returned, std::string& why) {
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r) {
       if (epoch[to_size(r)] == live && posted[to_size(r)] > full) continue;
       if (!returned[to_size(r)] && !left[to_size(r)]) continue;
@@ -147,7 +147,7 @@ struct Channel {
   }
 
   /// The rank that will never join what `place` waits for, and what it did; -1 if all still may.
-  int why_never(int rank, Place place, const std::vector<char>& returned, std::string& why) {
+  int why_never(int rank, Place place, const core::List<char>& returned, std::string& why) {
     if (closed(place.epoch) && place.sequence >= ends[place.epoch].limit) {
       const End& end = ends[place.epoch];
       why = end.dropper == rank ? "this rank dropped the collective that it waits for" : end.text();
@@ -158,14 +158,14 @@ struct Channel {
   }
 
   /// Whether `place` can only be done if some rank still calls something, as it may.
-  bool needs_a_call(int rank, Place place, const std::vector<char>& returned) {
+  bool needs_a_call(int rank, Place place, const core::List<char>& returned) {
     std::string why;
     return place.epoch == live && place.sequence >= full && why_never(rank, place, returned, why) < 0;
   }
 
   /// "ranks 1 and 3 have not called all_reduce of 1 float (norm 5, pass 6) after 50 ms".
   std::string missing(std::chrono::nanoseconds timeout) {
-    std::vector<int> who;
+    core::List<int> who;
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r)
       if (epoch[to_size(r)] != live || posted[to_size(r)] <= full) who.push_back(r);
     return message({core::text_of_ranks(who), who.size() > 1 ? " have" : " has", " not called ", ring[full].call.text(),

@@ -9,11 +9,11 @@
 #include <string>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include <tessera/comm/local/channel.hpp>
 #include <tessera/comm/local/ranks.hpp>
 #include <tessera/core/clock.hpp>
+#include <tessera/core/list.hpp>
 
 namespace tessera::local {
 
@@ -169,7 +169,7 @@ class Group {
   struct Rank {
     std::thread worker;
     std::condition_variable work_came, news;
-    std::vector<WorkItem> work;  // at most one a channel, so short
+    core::List<WorkItem> work;  // at most one a channel, so short
     std::size_t queues = 0;
     core::Clock::time_point unwinding_until{};
     bool told = false;
@@ -272,7 +272,7 @@ class Group {
       while (mine.work.empty() && !stopping_) mine.work_came.wait(lock);
       if (mine.work.empty()) return;
       const WorkItem item = mine.work[0];
-      mine.work.erase(mine.work.begin());
+      mine.work.erase(mine.work.begin(), mine.work.begin() + 1);
       lock.unlock();
       item.operation->run(rank);
       lock.lock();
@@ -285,9 +285,9 @@ class Group {
   const int world_;
   const index_t inline_bytes_;
   mutable std::mutex mutex_;
-  std::vector<Rank> ranks_;
+  core::List<Rank> ranks_;
   RankStates states_;
-  std::vector<std::shared_ptr<Channel>> channels_;
+  core::List<std::shared_ptr<Channel>> channels_;
   std::condition_variable drained_;
   int draining_ = 0;
   bool stopping_ = false;

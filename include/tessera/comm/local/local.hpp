@@ -10,10 +10,10 @@
 #include <string>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/comm/local/group.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/exec/host.hpp>
 
 namespace tessera {
@@ -137,7 +137,7 @@ class Errors {
 template <class F>
 void run(Group& group, F f) {
   Errors errors;
-  std::vector<std::thread> threads;
+  core::List<std::thread> threads;
   threads.reserve(static_cast<std::size_t>(group.world()));
   try {
     for (int r = 0; r < group.world(); ++r)

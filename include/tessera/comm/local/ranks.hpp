@@ -9,10 +9,10 @@
 #include <pthread.h>
 
 #include <string>
-#include <vector>
 
 #include <tessera/comm/local/call.hpp>
 #include <tessera/comm/local/channel.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera::local {
@@ -55,7 +55,7 @@ class RankStates {
     returned_[to_size(rank)] = true;
     ++returned_ranks_;
   }
-  const std::vector<char>& returned() const noexcept { return returned_; }
+  const core::List<char>& returned() const noexcept { return returned_; }
 
   /// Whether each rank that has not returned waits for what some rank must still call: then none ever will.
   bool stuck() {
@@ -69,11 +69,11 @@ class RankStates {
 
   /// "ranks 0 and 2 wait in queue 1 for all_reduce of 1 float (norm 5, pass 6); rank 3 has called nothing"
   std::string text() {
-    std::vector<State> states;
+    core::List<State> states;
     for (int r = 0; r < world(); ++r) states.push_back(state_of(r));
     std::string all;
     for (std::size_t r = 0; r < states.size(); ++r) {
-      std::vector<int> alike;
+      core::List<int> alike;
       for (std::size_t other = 0; other < states.size(); ++other)
         if (states[other].same_as(states[r])) alike.push_back(static_cast<int>(other));
       if (alike[0] != static_cast<int>(r)) continue;  // told with an earlier one
@@ -123,8 +123,8 @@ class RankStates {
     }
   }
 
-  std::vector<Rank> ranks_;
-  std::vector<char> returned_;
+  core::List<Rank> ranks_;
+  core::List<char> returned_;
   int waiting_ = 0;
   int returned_ranks_ = 0;
   bool several_threads_ = false;

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <cstring>
 #include <string_view>
-#include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/core/message.hpp>
 
@@ -52,7 +52,7 @@ struct Blueprint {
 };
 
 /// Whether all ranks have the same options and hyperparameters.
-inline bool settings_agree(const std::vector<Blueprint>& ranks) {
+inline bool settings_agree(const core::List<Blueprint>& ranks) {
   for (const Blueprint& blueprint : ranks)
     if (blueprint.settings != ranks[0].settings) return false;
   return true;
@@ -60,7 +60,7 @@ inline bool settings_agree(const std::vector<Blueprint>& ranks) {
 
 /// Throws, on every rank alike, AgreementError that names the first two ranks whose blueprints differ and how, or
 /// BufferError where ranks were handed the same memory.
-inline void compare(const std::vector<Blueprint>& ranks) {
+inline void compare(const core::List<Blueprint>& ranks) {
   for (std::size_t r = 1; r < ranks.size(); ++r)
     for (std::size_t p = 0; p < ranks[r].parts.size(); ++p) {
       const Blueprint::Part& first = ranks[0].parts[p];

@@ -17,6 +17,7 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/digest.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/build/agreement.hpp>
 #include <tessera/engine/memory/storage.hpp>
@@ -147,7 +148,7 @@ class Construction {
       blueprint.refuse(error.what());
     }
     try {
-      const std::vector<Blueprint> ranks = meet(blueprint);
+      const core::List<Blueprint> ranks = meet(blueprint);
       if (!problem && !settings_agree(ranks))
         throw AgreementError(message({"ranks differ in ",
                                       exchange_settings(options, rules, *executor_, *queue_, rank_, world_),
@@ -188,10 +189,10 @@ class Construction {
     }
   }
 
-  std::vector<Blueprint> meet(const Blueprint& mine) {
+  core::List<Blueprint> meet(const Blueprint& mine) {
     const std::span<std::uint64_t> all = words_.span();
     const std::span<std::uint64_t> own = all.subspan(to_size(rank_) * words, words);
-    std::vector<Blueprint> ranks(to_size(world_));
+    core::List<Blueprint> ranks(to_size(world_));
     ranks[to_size(rank_)] = mine;
     executor_->upload(own, reinterpret_cast<const std::uint64_t*>(&ranks[to_size(rank_)]));
     const auto arrived = queue_->post(

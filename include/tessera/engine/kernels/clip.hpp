@@ -2,8 +2,7 @@
 // multiplied by. Design section 4, points 4 and 5.
 #pragma once
 
-#include <vector>
-
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/exec/squares.hpp>
 #include <tessera/layout/sharding.hpp>
@@ -33,7 +32,7 @@ class OwnedParts {
  private:
   const Sharding* sharding_;
   int rank_;
-  std::vector<std::vector<Range>> parts_;
+  core::List<core::List<Range>> parts_;
 };
 
 /// The norm of the gradients' mean, from the squares of the reduced gradients, which are `leaves` times as large.

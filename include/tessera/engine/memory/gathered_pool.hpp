@@ -9,10 +9,10 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/index_queue.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/sharding.hpp>
 
@@ -191,9 +191,9 @@ class GatheredPool {
   }
 
   const Sharding* sharding_;
-  std::vector<Slot> slots_;
-  std::vector<int> slot_of_;  // by bucket; -1: none
-  std::vector<char> pinned_;  // by bucket: a unit of it is tied to by others
+  core::List<Slot> slots_;
+  core::List<int> slot_of_;  // by bucket; -1: none
+  core::List<char> pinned_;  // by bucket: a unit of it is tied to by others
   core::IndexQueue replaceable_;  // slots of no pinned bucket: the empty ones in front, then the one used least recently
   core::IndexQueue pending_;      // slots whose gather is not posted yet, in the order of the schedule
   int prefetch_;

@@ -8,8 +8,8 @@
 
 #include <span>
 #include <string>
-#include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/layout/sharding.hpp>
@@ -48,7 +48,7 @@ class GradientCheck {
   }
 
   /// What lies in the buffer is known no more.
-  void forget() { left_.assign(left_.size(), {}); }
+  void forget() { left_.fill({}); }
 
  private:
   struct Left {
@@ -70,7 +70,7 @@ class GradientCheck {
 
   bool zero(std::span<const Gradient> gradients) {
     constexpr std::size_t most = std::size_t{1} << 16;
-    std::vector<Gradient> some(min(gradients.size(), most));
+    core::List<Gradient> some(min(gradients.size(), most));
     for (std::size_t begin = 0; begin < gradients.size(); begin += most) {
       const auto chunk = gradients.subspan(begin, min(gradients.size() - begin, most));
       executor_->download(chunk, some.data());
@@ -83,7 +83,7 @@ class GradientCheck {
   const Sharding* sharding_;
   Executor* executor_;
   bool flat_;
-  std::vector<Left> left_;
+  core::List<Left> left_;
 };
 
 }  // namespace tessera::engine

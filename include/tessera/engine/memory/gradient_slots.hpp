@@ -2,9 +2,8 @@
 // one's, the longest sent first. Integers and events; the memory of the slots is its owner's.
 #pragma once
 
-#include <vector>
-
 #include <tessera/core/index_queue.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera::engine {
@@ -54,15 +53,15 @@ class GradientSlots {
 
   /// Every slot is free.
   constexpr void reset() {
-    slots_.assign(slots_.size(), Slot{});
-    slot_of_.assign(slot_of_.size(), -1);
+    slots_.fill(Slot{});
+    slot_of_.fill(-1);
     for (int slot = 0; slot < static_cast<int>(slots_.size()); ++slot) free_.append(slot);
   }
 
  private:
-  std::vector<Slot> slots_;
+  core::List<Slot> slots_;
   core::IndexQueue free_;    // the one sent first in front
-  std::vector<int> slot_of_;  // by bucket; -1: none
+  core::List<int> slot_of_;  // by bucket; -1: none
 };
 
 }  // namespace tessera::engine

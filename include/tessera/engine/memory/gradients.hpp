@@ -4,8 +4,8 @@
 
 #include <span>
 #include <string>
-#include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/gradient_slots.hpp>
@@ -35,7 +35,7 @@ class WholeGradients {
   }
   Gradient* at(int b) const noexcept { return array_.held_span(b).data(); }
   void sent(int b, const Event& reduced) { sent_[to_size(b)] = reduced; }
-  void settle() { sent_.assign(sent_.size(), Event{}); }
+  void settle() { sent_.fill(Event{}); }
   void drop() { settle(); }
 
   std::span<Gradient> all() const noexcept { return storage_.span(); }
@@ -45,7 +45,7 @@ class WholeGradients {
   Executor* executor_;
   Storage<Executor, Gradient> storage_;
   Array array_;
-  std::vector<Event> sent_;
+  core::List<Event> sent_;
 };
 
 /// A slot for each bucket that backward fills or that is on its way: stages 2 and 3.

@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/kernels/step_numbers.hpp>
 #include <tessera/engine/kernels/update.hpp>
@@ -269,7 +270,7 @@ class OptimizerState {
   Storage<Executor, Parameter> trained_;  // parameters, during evaluation
   index_t member_elements_;
   TensorNorms<Executor> norms_;
-  std::vector<std::vector<layout::Segment>> segments_;
+  core::List<core::List<layout::Segment>> segments_;
 };
 
 }  // namespace tessera::engine

@@ -21,9 +21,9 @@
 #include <bit>
 #include <span>
 #include <type_traits>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
 #include <tessera/engine/memory/flat_array.hpp>
@@ -165,14 +165,14 @@ class Reduce {
 
   /// After the step has waited for all sums: nothing is on its way.
   void settle() {
-    events_.assign(events_.size(), Event{});
+    events_.fill(Event{});
     gradients_.settle();
     note_gradients();
   }
 
   /// Forgets the step so far.
   void drop() {
-    events_.assign(events_.size(), Event{});
+    events_.fill(Event{});
     gradients_.drop();
     check_.forget();
   }
@@ -280,7 +280,7 @@ class Reduce {
   Storage<Executor, float> partial_;
   index_t level_elements_;
   Storage<Executor, Gradient> workspace_;
-  std::vector<Event> events_;
+  core::List<Event> events_;
 };
 
 }  // namespace tessera::engine

@@ -7,7 +7,6 @@
 #include <span>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/math.hpp>

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
 #include <tessera/engine/memory/flat_array.hpp>
@@ -104,7 +104,7 @@ class WholeParameters {
   Storage<Executor, Parameter> storage_;
   Array trainable_;
   Array frozen_;
-  std::vector<typename Executor::Event> gathered_;
+  core::List<typename Executor::Event> gathered_;
 };
 
 }  // namespace tessera::engine

@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera::engine {
@@ -22,7 +22,7 @@ class Exchange {
         words_(to_size(world)) {}
 
   /// Every rank's `mine`, by rank. Blocks, on an asynchronous executor too, until all ranks have come. Throws CommError.
-  const std::vector<std::uint64_t>& all(std::uint64_t mine, const Tag& tag) {
+  const core::List<std::uint64_t>& all(std::uint64_t mine, const Tag& tag) {
     const auto own = room_.subspan(to_size(rank_), 1);
     executor_->upload(own, &mine);
     const auto arrived =
@@ -34,7 +34,7 @@ class Exchange {
   }
 
   /// The first rank whose word is not rank 0's, or 0.
-  static int differs(const std::vector<std::uint64_t>& words) {
+  static int differs(const core::List<std::uint64_t>& words) {
     for (std::size_t r = 1; r < words.size(); ++r)
       if (words[r] != words[0]) return static_cast<int>(r);
     return 0;
@@ -45,7 +45,7 @@ class Exchange {
   Queue* queue_;
   std::span<std::uint64_t> room_;
   int rank_;
-  std::vector<std::uint64_t> words_;
+  core::List<std::uint64_t> words_;
 };
 
 }  // namespace tessera::engine

@@ -5,9 +5,8 @@
 //     |-- nothing is on its way ------------------|                              |-- u is there ----------
 #pragma once
 
-#include <vector>
-
 #include <tessera/core/error.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/layout.hpp>
 #include <tessera/layout/range_set.hpp>
@@ -27,7 +26,7 @@ class GatherProgress {
 
   /// The weights become others: a gradient may no longer be taken of those that were gathered.
   void change() {
-    units_.assign(units_.size(), 0);
+    units_.fill(0);
     ranges_.clear();
     finished_ = false;
   }
@@ -101,7 +100,7 @@ class GatherProgress {
   bool own_buffer_;
   bool present_;
   bool finished_ = true;  // nothing can be on its way
-  std::vector<char> units_;  // gathered, by unit
+  core::List<char> units_;  // gathered, by unit
   layout::RangeSet ranges_;       // the same of a flat layout
 };
 

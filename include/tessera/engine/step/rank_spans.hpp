@@ -6,10 +6,9 @@
 //     | step                                                                                               |
 #pragma once
 
-#include <vector>
-
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/clock.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/layout.hpp>
 
@@ -98,7 +97,7 @@ class RankSpans {
 
   const Layout* layout_ = nullptr;
   Track* track_ = nullptr;
-  std::vector<const char*> names_;  // of units
+  core::List<const char*> names_;  // of units
   const char* phase_ = "forward";
   Unit unit_{-1};  // the caller's
   Span part_;      // that has begun, if it has

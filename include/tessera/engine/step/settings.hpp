@@ -14,6 +14,7 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/digest.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/exec/float_environment.hpp>
 #include <tessera/layout/options.hpp>
 #include <tessera/rule/hyperparameters.hpp>
@@ -103,7 +104,7 @@ std::string name_of(const Setting& setting) {
 
 /// How the first rank that differs from rank 0 does; empty if none does. words: of rank 0, then of rank 1, ...
 template <class Rule>
-std::string difference_of(const std::vector<Setting>& settings, std::span<const std::uint64_t> words) {
+std::string difference_of(const core::List<Setting>& settings, std::span<const std::uint64_t> words) {
   const std::size_t n = settings.size();
   for (std::size_t at = n; at < words.size(); ++at)
     if (words[at] != words[at % n])
@@ -118,10 +119,10 @@ std::string difference_of(const std::vector<Setting>& settings, std::span<const 
 template <class Chosen, class Rule, class Executor, class Queue>
 std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rules, const Executor& executor,
                               Queue& queue, int rank, int world) {
-  std::vector<Setting> settings;
+  core::List<Setting> settings;
   for_each_setting(chosen, rules, [&](const Setting& setting) { settings.push_back(setting); });
   const auto n = static_cast<index_t>(settings.size());
-  std::vector<std::uint64_t> words(static_cast<std::size_t>(n * world));
+  core::List<std::uint64_t> words(static_cast<std::size_t>(n * world));
   const std::size_t own = static_cast<std::size_t>(n * rank);
   for (std::size_t k = 0; k < settings.size(); ++k) words[own + k] = settings[k].word;
   Executor apart(executor);  // whose bytes are not the optimizer's to count

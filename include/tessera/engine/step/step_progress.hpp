@@ -5,9 +5,9 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/step/rank_spans.hpp>
 #include <tessera/layout/micro_batches.hpp>
@@ -78,9 +78,9 @@ class StepProgress {
   index_t begin_pass(const PassOptions& options = {}) {
     pass_options_ = options;
     readiness_.begin();
-    zeroed_.assign(zeroed_.size(), 0);
+    zeroed_.fill(0);
     if (passes_ == 0) {
-      has_gradient_.assign(has_gradient_.size(), 0);
+      has_gradient_.fill(0);
       skipped_ = false;
     }
     open_ = true;
@@ -201,8 +201,8 @@ class StepProgress {
   int micro_batches_;  // of a rank, that memory is planned for
   layout::MicroBatches leaves_;
   layout::Readiness readiness_;
-  std::vector<char> zeroed_;        // by unit, in this pass
-  std::vector<char> has_gradient_;  // by unit, in some pass of this step
+  core::List<char> zeroed_;        // by unit, in this pass
+  core::List<char> has_gradient_;  // by unit, in some pass of this step
   bool skipped_ = false;     // some unit in some pass of this step
   index_t pass_ = 0;   // tells an old pass from the open one
   index_t step_ = 0;

@@ -11,10 +11,10 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
+#include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/step/exchange.hpp>
 #include <tessera/exec/float_environment.hpp>
@@ -148,7 +148,7 @@ class WeightCheck {
   // Tensors are looked at one by one only where all of them together differ: halves of them.
   template <class DigestOf>
   void compare(const Question& ask, const DigestOf& digest_of) {
-    const auto all = [&](int begin, int end) -> const std::vector<std::uint64_t>& {
+    const auto all = [&](int begin, int end) -> const core::List<std::uint64_t>& {
       core::Digest digest;
       for (int t = begin; t < end; ++t) digest.add(static_cast<std::int64_t>(digest_of(Tensor{t})));
       return exchange_.all(digest.value(), Tag{ask.what, begin, ask.step});
@@ -159,7 +159,7 @@ class WeightCheck {
       const int middle = begin + (end - begin) / 2;
       (exchange_.differs(all(begin, middle)) ? end : begin) = middle;
     }
-    const std::vector<std::uint64_t>& ranks = all(begin, end);
+    const core::List<std::uint64_t>& ranks = all(begin, end);
     const int other = exchange_.differs(ranks);
     throw AgreementError(message({ask.when, ": ranks differ in the ", ask.what, " of '", layout_->name(Tensor{begin}),
                                   "': rank 0 has digest ", ranks[0], ", rank ", other, " has ", ranks[to_size(other)],
