@@ -347,9 +347,9 @@ void write_behind_late_gathers(Write write) {
 // before_update of WholeParameters and of ShardedParameters.
 TEST_CASE("what a late gather sends is not written by the next update or by first weights") {
   const auto in_turn = [](auto stage) {
-    using Stage = decltype(stage);
-    write_behind_late_gathers<Stage>([](auto&) {});
-    write_behind_late_gathers<Stage>([](auto& optimizer) { optimizer.initialize(testing::made_up_weight); });
+    using Chosen = decltype(stage);
+    write_behind_late_gathers<Chosen>([](auto&) {});
+    write_behind_late_gathers<Chosen>([](auto& optimizer) { optimizer.initialize(testing::made_up_weight); });
   };
   in_turn(Stage1{});
   in_turn(Stage3{});

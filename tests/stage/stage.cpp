@@ -5,30 +5,43 @@
 namespace tessera {
 namespace {
 
-struct ParametersWithoutGradients {
-  static constexpr const char* name = "wrong";
-  static constexpr bool shards_state = true, shards_gradients = false, shards_parameters = true;
-};
-struct GradientsWithoutState {
-  static constexpr const char* name = "wrong";
-  static constexpr bool shards_state = false, shards_gradients = true, shards_parameters = false;
-};
-struct Nameless {
+struct Nameless : Stage<placement::replicated, placement::world, placement::world> {};
+struct ThreeFlags {
+  static constexpr const char* name = "ThreeFlags";
   static constexpr bool shards_state = true, shards_gradients = true, shards_parameters = true;
 };
 
 static_assert(StagePolicy<Stage0> && StagePolicy<Stage1> && StagePolicy<Stage2> && StagePolicy<Stage3>);
-static_assert(!StagePolicy<ParametersWithoutGradients>);
-static_assert(!StagePolicy<GradientsWithoutState>);
 static_assert(!StagePolicy<Nameless>);
+static_assert(!StagePolicy<ThreeFlags>);
 static_assert(!StagePolicy<int>);
 
+template <class S>
+int sharded() {
+  return S::parameters.sharded() + S::gradients.sharded() + S::state.sharded();
+}
+
 TEST_CASE("each stage shards one thing more than the one before") {
-  const auto sharded = []<class S>(S) { return S::shards_state + S::shards_gradients + S::shards_parameters; };
-  CHECK(sharded(Stage0{}) == 0);
-  CHECK(sharded(Stage1{}) == 1);
-  CHECK(sharded(Stage2{}) == 2);
-  CHECK(sharded(Stage3{}) == 3);
+  CHECK(sharded<Stage0>() == 0);
+  CHECK(sharded<Stage1>() == 1);
+  CHECK(sharded<Stage2>() == 2);
+  CHECK(sharded<Stage3>() == 3);
+}
+
+template <class S>
+void check_widths() {
+  CHECK(S::parameters.extent <= S::gradients.extent);
+  CHECK(S::gradients.extent <= S::state.extent);
+  CHECK(S::shards_parameters == S::parameters.sharded());
+  CHECK(S::shards_gradients == S::gradients.sharded());
+  CHECK(S::shards_state == S::state.sharded());
+}
+
+TEST_CASE("state is sharded at least as widely as gradients, and those as parameters") {
+  check_widths<Stage0>();
+  check_widths<Stage1>();
+  check_widths<Stage2>();
+  check_widths<Stage3>();
 }
 
 }  // namespace

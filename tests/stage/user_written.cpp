@@ -8,11 +8,10 @@
 namespace {
 
 // [stages.md]
-struct GradientsToo {
+struct GradientsToo : tessera::Stage<tessera::placement::replicated,  // parameters
+                                     tessera::placement::world,       // gradients
+                                     tessera::placement::world> {     // optimizer state
   static constexpr const char* name = "GradientsToo";
-  static constexpr bool shards_state = true;
-  static constexpr bool shards_gradients = true;
-  static constexpr bool shards_parameters = false;
 };
 // [end]
 
@@ -33,7 +32,7 @@ tessera::testing::Outcome train() {
   return outcome;
 }
 
-TEST_CASE("a user's stage trains as the library's with the same flags") {
+TEST_CASE("a user's stage trains as the library's with the same placements") {
   CHECK(train<GradientsToo>() == train<tessera::Stage2>());
 }
 

@@ -1,50 +1,57 @@
-// The four stages of ZeRO (Rajbhandari et al. 2020, section 5): what a rank holds a shard of, and what it holds whole.
+// What a rank holds of parameters, gradients and optimizer state: three placements, each sharded at least as widely as
+// the one before. The four stages of ZeRO (Rajbhandari et al. 2020, section 5), and the base of a user's own.
 #pragma once
 
 #include <concepts>
 
+#include <tessera/stage/placement.hpp>
+
 namespace tessera {
 
-/// Three flags. Sharded parameters need sharded gradients, and those need sharded state.
+/// A base of stages, which add a name. Refuses to compile what no rank could compute.
+template <Placement of_parameters, Placement of_gradients, Placement of_state>
+struct Stage {
+  static_assert(of_gradients.extent >= of_parameters.extent,
+                "Stage<parameters, gradients, state>: gradients are sharded less widely than parameters");
+  static_assert(of_state.extent >= of_gradients.extent,
+                "Stage<parameters, gradients, state>: state is sharded less widely than gradients");
+  static_assert(of_parameters.extent != Extent::group && of_gradients.extent != Extent::group &&
+                    of_state.extent != Extent::group,
+                "Stage<parameters, gradients, state>: nothing is sharded over groups of ranks yet");
+
+  static constexpr Placement parameters = of_parameters;
+  static constexpr Placement gradients = of_gradients;
+  static constexpr Placement state = of_state;
+
+  static constexpr bool shards_parameters = parameters.sharded();
+  static constexpr bool shards_gradients = gradients.sharded();
+  static constexpr bool shards_state = state.sharded();
+};
+
+/// A struct derived from a Stage, with a name.
 template <class S>
 concept StagePolicy = requires {
-  { S::shards_state } -> std::convertible_to<bool>;
-  { S::shards_gradients } -> std::convertible_to<bool>;
-  { S::shards_parameters } -> std::convertible_to<bool>;
   { S::name } -> std::convertible_to<const char*>;
-}
-&&(!S::shards_parameters || S::shards_gradients) && (!S::shards_gradients || S::shards_state);
+} && std::derived_from<S, Stage<S::parameters, S::gradients, S::state>>;
 
 /// Data parallelism: everything whole, gradients reduced.
-struct Stage0 {
+struct Stage0 : Stage<placement::replicated, placement::replicated, placement::replicated> {
   static constexpr const char* name = "Stage0";
-  static constexpr bool shards_state = false;
-  static constexpr bool shards_gradients = false;
-  static constexpr bool shards_parameters = false;
 };
 
 /// Optimizer state and master weights are sharded.
-struct Stage1 {
+struct Stage1 : Stage<placement::replicated, placement::replicated, placement::world> {
   static constexpr const char* name = "Stage1";
-  static constexpr bool shards_state = true;
-  static constexpr bool shards_gradients = false;
-  static constexpr bool shards_parameters = false;
 };
 
 /// Gradients too.
-struct Stage2 {
+struct Stage2 : Stage<placement::replicated, placement::world, placement::world> {
   static constexpr const char* name = "Stage2";
-  static constexpr bool shards_state = true;
-  static constexpr bool shards_gradients = true;
-  static constexpr bool shards_parameters = false;
 };
 
 /// Parameters too: gathered where they are used.
-struct Stage3 {
+struct Stage3 : Stage<placement::world, placement::world, placement::world> {
   static constexpr const char* name = "Stage3";
-  static constexpr bool shards_state = true;
-  static constexpr bool shards_gradients = true;
-  static constexpr bool shards_parameters = true;
 };
 
 }  // namespace tessera

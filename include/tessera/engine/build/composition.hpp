@@ -19,8 +19,8 @@ class Composition {
                 "Sharded<Rule, Stage, Precision, Comm>: the rule's state_names must differ from each other, and from "
                 "'parameter', 'master' and 'trained', which are the names of other arrays");
   static_assert(StagePolicy<Stage>,
-                "Sharded<Rule, Stage, Precision, Comm>: the second argument must be a stage, Stage0 to Stage3; sharded "
-                "parameters need sharded gradients, and those need sharded state");
+                "Sharded<Rule, Stage, Precision, Comm>: the second argument must be a stage, Stage0 to Stage3, or a "
+                "struct with a name, derived from tessera::Stage<parameters, gradients, state>");
   static_assert(
       PrecisionPolicy<Precision>,
       "Sharded<Rule, Stage, Precision, Comm>: the third argument must be a precision, such as Fp32 or Bf16; its "

@@ -75,7 +75,7 @@ class OptimizerState {
  public:
   using Parameter = typename Precision::Parameter;
 
-  static constexpr Placement where = Stage::shards_state ? placement::world : placement::replicated;
+  static constexpr Placement where = Stage::state;
 
   using Kept = precision::KeptWeight<Parameter, typename Precision::Master>;
 

@@ -50,8 +50,7 @@ class Reduce {
   static constexpr bool in_place = !Stage::shards_gradients && std::is_same_v<Gradient, Reduction>;
 
   /// The sums: all of them at stage 0, else this rank's part, which in the caller's buffer stays where its leaves lay.
-  using Sums =
-      FlatArray<Reduction, in_place || !Stage::shards_state ? placement::replicated : placement::world>;
+  using Sums = FlatArray<Reduction, in_place ? Stage::gradients : Stage::state>;
   using PartialSums = FlatArray<float, placement::world>;
 
   /// Passes are added by backward.
