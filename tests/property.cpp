@@ -36,6 +36,15 @@ constexpr Kind kinds[] = {Kind::sgd,  Kind::adam,    Kind::adamw,   Kind::amsgra
 
 constexpr int steps = 3;
 
+// hpZ of ZeRO++ (Wang et al. 2023): gradients and state over the world, parameters over groups.
+struct StageHybridGradients : Stage<placement::group, placement::world, placement::world> {
+  static constexpr const char* name = "StageHybridGradients";
+};
+
+// Groups know nothing of most rules: one that keeps numbers of an element, one that takes norms of tensors, one that
+// trades weights.
+constexpr bool hybrid(Kind kind) { return kind == Kind::adam || kind == Kind::lamb || kind == Kind::schedule_free; }
+
 struct Tuple {
   index_t number = 0;
   int world = 1, stage = 0, rule = 0, poisoned_leaf = -1;
@@ -115,8 +124,10 @@ Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
   const index_t most = index_t{world} * tuple.options.micro_batches;
   const bool all = draw.once_in(3);  // else each step has a number of its own, whether ranks divide it or not
   for (index_t& micro_batches : tuple.micro_batches) micro_batches = all ? most : 1 + draw.below(most);
-  tuple.stage = static_cast<int>(draw.below(4));
   tuple.rule = static_cast<int>(draw.below(static_cast<index_t>(std::size(kinds))));
+  tuple.stage = static_cast<int>(draw.below(hybrid(kinds[tuple.rule]) ? 7 : 4));
+  do tuple.options.group_size = static_cast<int>(draw.below(world + 1));  // 0: the world
+  while (tuple.options.group_size > 0 && world % tuple.options.group_size != 0);
   tuple.precision = draw_precision(draw, kinds[tuple.rule]);
   tuple.weight_decay = draw.one_of({0.0, 0.1});
   tuple.momentum = draw.one_of({0.0, 0.9});
@@ -235,8 +246,15 @@ testing::Outcome train(Local& comm, const Tuple& tuple, const std::vector<Rule>&
     case 0: return train<Rule, Stage0, Precision>(comm, tuple, rules);
     case 1: return train<Rule, Stage1, Precision>(comm, tuple, rules);
     case 2: return train<Rule, Stage2, Precision>(comm, tuple, rules);
-    default: return train<Rule, Stage3, Precision>(comm, tuple, rules);
+    case 3: return train<Rule, Stage3, Precision>(comm, tuple, rules);
   }
+  if constexpr (std::is_same_v<Rule, Adam> || std::is_same_v<Rule, Lamb> || std::is_same_v<Rule, ScheduleFreeAdamW>)
+    switch (tuple.stage) {
+      case 4: return train<Rule, StageHybrid, Precision>(comm, tuple, rules);
+      case 5: return train<Rule, StageHybridState, Precision>(comm, tuple, rules);
+      case 6: return train<Rule, StageHybridGradients, Precision>(comm, tuple, rules);
+    }
+  throw std::logic_error("a stage that was not to be drawn");
 }
 
 template <class Rule>

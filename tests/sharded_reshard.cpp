@@ -91,6 +91,7 @@ Outcome train(const Run<Rule>& run, const Rule& rule) {
         comm, ragged_layout(), {}, std::vector<Rule>(2, other),
         {.micro_batches = passes,
          .bucket_bytes = 700,
+         .group_size = run.world % 2 == 0 ? run.world / 2 : 0,
          .loss_scale = {.initial = 256, .growth_interval = 2, .hysteresis = 2},
          .seed = run.from ? 99 : run.seed,
          .check_weights = 1});
@@ -157,6 +158,14 @@ void reshard_between_stages(const Rule& rule, bool save_in_evaluation = false) {
   reshard<Rule, Precision, Stage1, Stage2>(3, 2, rule, save_in_evaluation);
 }
 
+// Two groups, of other sizes.
+template <class Rule, class Precision>
+void reshard_between_groups(const Rule& rule, bool save_in_evaluation = false) {
+  reshard<Rule, Precision, StageHybrid, StageHybridState>(4, 6, rule, save_in_evaluation);
+  reshard<Rule, Precision, StageHybridState, StageHybrid>(6, 2, rule, save_in_evaluation);
+  reshard<Rule, Precision, StageHybrid, Stage3>(6, 3, rule, save_in_evaluation);
+}
+
 TEST_CASE("what one stage and world saved, another goes on with as if nothing had been: Fp32") {
   reshard_between_stages<AdamW, Fp32>({.lr = 0.1, .weight_decay = 0.1});
 }
@@ -169,10 +178,12 @@ TEST_CASE("the same with random rounding, whose seed and step come along: Bf16St
 }
 TEST_CASE("the same with a loss scale in the middle of its growth: Fp16") {
   reshard_between_stages<AdamW, Fp16>({.lr = 0.1});
+  reshard_between_groups<AdamW, Fp16>({.lr = 0.1});
 }
 TEST_CASE("the same with norms of whole tensors: Lamb") {
   reshard_between_stages<Lamb, Fp32>({.lr = 0.1});
   reshard_between_stages<Lamb, Bf16>({.lr = 0.1});
+  reshard_between_groups<Lamb, Bf16>({.lr = 0.1});
 }
 TEST_CASE("the same with a buffer that the first step fills: Sgd") {
   reshard_between_stages<Sgd, Fp32>({.lr = 0.1, .momentum = 0.9, .dampening = 0.5});
@@ -183,6 +194,7 @@ TEST_CASE("the same with weights of two kinds: ScheduleFreeAdamW") {
 }
 TEST_CASE("saved during evaluation it goes on in evaluation, whose end brings the trained weights back") {
   reshard_between_stages<ScheduleFreeAdamW, Fp32>({.lr = 0.1}, true);
+  reshard_between_groups<ScheduleFreeAdamW, Fp32>({.lr = 0.1}, true);
   reshard_between_stages<ScheduleFreeAdamW, Bf16>({.lr = 0.1}, true);
   reshard_between_stages<ScheduleFreeAdamW, Bf16Stochastic>({.lr = 0.1}, true);
   reshard_between_stages<AdamW, Fp32>({.lr = 0.1}, true);

@@ -69,7 +69,7 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
         gathers_(comm_.queue(options.usable_timeout())),
         executor_(comm_.executor()),
         construction_(executor_, reductions_, comm_.rank(), comm_.size()),
-        sharding_(checked(layout, buffers), comm_.size(), Composition::bucket_elements(options)),
+        sharding_(Composition::sharding_of(checked(layout, buffers), comm_.size(), options)),
         plan_(Composition::plan_of(sharding_, options)),
         parameters_(construction_.template make<Parameters>(sharding_, comm_.rank(), executor_, gathers_, plan_,
                                                             options, buffers.parameters)),
@@ -82,14 +82,14 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
         progress_(sharding_, comm_.rank(), options.micro_batches,
                   {options.timeline, comm_.rank(), sharding_.layout(), reductions_, gathers_}),
         weights_(sharding_.layout(), buffers.parameters.data() != nullptr),
-        weight_check_(sharding_.layout(), executor_, reductions_, decision_.room(), comm_.rank(), comm_.size(),
+        weight_check_(sharding_.layout(), executor_, reductions_, decision_.room(), comm_.rank(), sharding_.groups(),
                       options.check_weights),
         mine_(sharding_, comm_.rank()),
         caller_bytes_(buffers.parameters.data() ? plan_.parameters.bytes() : 0) {
     if (buffers.gradients.data()) caller_bytes_ += plan_.gradients.bytes();
     construction_.end();
     state_.start_from(parameters_.trainable());
-    weight_check_.note(0, parameters_);
+    weight_check_.begin(buffers.parameters.data() != nullptr, parameters_);
   }
 
   Sharded(const Comm& comm, const Layout& layout, const Buffers& buffers, const Rule& rule, const Options& options = {})
@@ -167,10 +167,7 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
     if (std::exchange(dropped_, true)) return;
     reductions_.drop();
     reduce_.drop();
-    if constexpr (Stage::shards_parameters) {  // an update's gathers bring what is nowhere else
-      gathers_.drop();
-      parameters_.drop();
-    }
+    parameters_.drop();
     progress_.drop();
     parameters_.begin_forward();
   }
@@ -209,7 +206,7 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
   using Reduction = engine::Reduce<Comm, Stage, Precision>;
   using Decision = engine::StepDecision<Rule, Executor>;
   using State = engine::OptimizerState<Rule, Stage, Precision, Executor, Decision>;
-  using Parameters = std::conditional_t<Stage::shards_parameters, engine::ShardedParameters<Comm, Parameter>,
+  using Parameters = std::conditional_t<Stage::shards_parameters, engine::ShardedParameters<Comm, Parameter, Stage::parameters, Stage::state>,
                                         engine::WholeParameters<Comm, Parameter, Stage::shards_state>>;
 
   // Before anything is allocated.

@@ -68,10 +68,14 @@ TEST_CASE("a workspace has room for every rank's slice of every piece, and none 
   const ReduceScatter<bfloat16, float> sum(ranges, {"g"});
   CHECK(workspace_bytes(sum, 3) == 3 * 5 * 2);
   CHECK(workspace_bytes(sum, 1) == 0);
+  AllReduce of_pairs(std::span<float>(slice), {"n"});
+  of_pairs.over = Ranks::group;
+  of_pairs.group_size = 2;
+  CHECK(workspace_bytes(of_pairs, 6) == 2 * 4 * 4);
   CHECK(workspace_bytes(AllReduce(std::span<float>(slice), {"n"}), 3) == 3 * 4 * 4);
 }
 
-TEST_CASE("a call that does not fit is refused by its kind, and so are groups where there are none") {
+TEST_CASE("a call that does not fit is refused by its kind") {
   std::vector<float> four(4), three(3);
   const auto in = [](const std::vector<float>& values) { return std::span<const float>(values); };
   const auto out = [](std::vector<float>& values) { return std::span<float>(values); };
@@ -85,9 +89,49 @@ TEST_CASE("a call that does not fit is refused by its kind, and so are groups wh
   CHECK_NOTHROW(check_call(AllReduce(out(four), {}), 3, 0));
   const std::vector<Piece<float>> ranges{{in(four), four, 4}, {in(three), four, 4}};
   CHECK_THROWS_AS(check_call(AllGather<float>(ranges, {}), 1, 0), BufferError);
-  AllReduce of_group(out(four), {});
-  of_group.over = Ranks::group;
-  CHECK_THROWS_WITH_AS(check_call(of_group, 3, 0), "all_reduce over groups of ranks: this communicator has none",
+}
+
+TEST_CASE("over groups and peers a vector has as many slices as these have ranks") {
+  std::vector<float> six(6), three(3), two(2);
+  AllGather gather(std::span<const float>(two), std::span<float>(six), 2, {});
+  gather.over = Ranks::group;
+  gather.group_size = 3;
+  CHECK_NOTHROW(check_call(gather, 6, 5));
+  gather.over = Ranks::peers;
+  CHECK_THROWS_WITH_AS(check_call(gather, 6, 5), "all_gather: 6 elements do not fit into 2 parts of 2", BufferError);
+  gather.group_size = 2;
+  CHECK_NOTHROW(check_call(gather, 6, 5));
+  AllToAll exchange{std::span<const float>(six), std::span<float>(six), {}};
+  exchange.group_size = 2;
+  exchange.over = Ranks::peers;
+  CHECK_NOTHROW(check_call(exchange, 6, 0));
+  Broadcast spread{std::span<float>(six), 2, {}};
+  spread.group_size = 2;
+  spread.over = Ranks::group;
+  CHECK_THROWS_WITH_AS(check_call(spread, 6, 0), "broadcast: there is no rank 2 among 2", OptionError);
+}
+
+TEST_CASE("where there are groups, a rank's slice of the world is the one that divides its group's slice") {
+  std::vector<float> in(5), out(1);
+  ReduceScatter sum(std::span<const float>(in), std::span<float>(out).first(0), 1, {});
+  sum.group_size = 3;
+  CHECK_NOTHROW(check_call(sum, 6, 5));  // slice 5, which is empty
+  CHECK_THROWS_WITH_AS(check_call(sum, 6, 3), "reduce_scatter: rank 3's slice has 1 elements, its buffer 0", BufferError);
+}
+
+TEST_CASE("groups that do not divide the world are refused, and all groups by who has none") {
+  std::vector<float> four(4);
+  AllReduce sum(std::span<float>(four), {});
+  CHECK_NOTHROW(refuse_groups(sum));
+  sum.over = Ranks::group;
+  for (const int size : {-1, 0, 2, 6}) {
+    sum.group_size = size;
+    CHECK_THROWS_WITH_AS(check_call(sum, 3, 0), doctest::Contains("all_reduce: 3 ranks do not divide into groups of "),
+                         OptionError);
+  }
+  sum.group_size = 3;
+  CHECK_NOTHROW(check_call(sum, 3, 0));
+  CHECK_THROWS_WITH_AS(refuse_groups(sum), "all_reduce over groups of 3 ranks: this communicator has no groups",
                        OptionError);
 }
 

@@ -218,6 +218,7 @@ Trained train_on(const Comm& comm, const Rule& rule, int steps, int micro_batche
                                                   {.micro_batches = micro_batches / comm.size(),
                                                    .clip_norm = 2,
                                                    .bucket_bytes = 1000,
+                                                   .group_size = comm.size() % 2 == 0 ? comm.size() / 2 : 0,
                                                    .loss_scale = {.initial = 256, .hysteresis = 1}});
   optimizer.initialize(made_up_weight);
   Training training(optimizer, comm.executor(), comm.rank(), comm.size(), micro_batches / comm.size(), broken_step);

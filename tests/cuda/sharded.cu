@@ -101,6 +101,13 @@ TEST_CASE("a rule that needs norms of tensors too") {
   CHECK(on_device<Lamb, Stage3, Bf16>(8).same_model(one));
 }
 
+TEST_CASE("two groups of ranks have the bits of one rank, with norms of tensors too") {
+  const Trained one = on_device<AdamW, Stage0, Fp16>(1);
+  CHECK(on_device<AdamW, StageHybridState, Fp16>(4).same_model(one));
+  CHECK(on_device<AdamW, StageHybridState, Fp16>(8).same_model(one));
+  CHECK(on_device<Lamb, StageHybrid, Bf16>(4).same_model(on_device<Lamb, Stage0, Bf16>(1)));
+}
+
 template <class Stage, class Precision>
 void evaluate() {
   run_cuda_ranks(

@@ -41,13 +41,14 @@ TEST_CASE("in the fixed tree every stage and world has the same bits") {
     CHECK(over<Stage0, Ordered<Nccl>>(world).same_model(one));
     CHECK(over<Stage1, Ordered<Nccl>>(world).same_model(one));
     CHECK(over<Stage3, Ordered<Nccl>>(world).same_model(one));
+    CHECK(over<StageHybridState, Ordered<Nccl>>(world).same_model(one));
   }
 }
 
 TEST_CASE("with NCCL's own sums the model is nearly the same, at stages that add passes in place and that do not") {
-  const int world = testing::devices_for(2) ? 2 : 1;
+  const int world = testing::devices_for(4) ? 4 : testing::devices_for(2) ? 2 : 1;
   const Trained expected = over<Stage1, Ordered<Nccl>>(1);
-  for (const Trained& trained : {over<Stage1, Nccl>(world), over<Stage3, Nccl>(world)}) {
+  for (const Trained& trained : {over<Stage1, Nccl>(world), over<Stage3, Nccl>(world), over<StageHybrid, Nccl>(world)}) {
     CHECK(trained.applied == expected.applied);
     CHECK(trained.scales == expected.scales);
     REQUIRE(trained.parameters.size() == expected.parameters.size());

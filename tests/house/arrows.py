@@ -19,6 +19,7 @@ BELOW_ENGINE = {"core"} | NUMBERS | MACHINE
 MAY_SEE = {
     "core": set(),
     **{room: {"core"} for room in NUMBERS},
+    "stage": {"core", "layout"},
     "exec": {"core"},
     "timeline": {"core", "exec"},
     "comm": {"core", "exec", "timeline"},

@@ -14,9 +14,9 @@ namespace {
 
 // The ZeRO paper's mixed-precision Adam: 2 bytes a parameter, 2 a gradient, 12 of master weight, momentum and variance.
 constexpr Footprint zero_paper(int stage) {
-  return {.parameters_sharded = stage >= 3,
-          .gradients_sharded = stage >= 2,
-          .state_sharded = stage >= 1,
+  return {.parameters = stage >= 3 ? placement::world : placement::replicated,
+          .gradients = stage >= 2 ? placement::world : placement::replicated,
+          .state = stage >= 1 ? placement::world : placement::replicated,
           .reduced_in_place = true,
           .parameter_bytes = 2,
           .gradient_bytes = 2,

@@ -62,6 +62,22 @@ TEST_CASE("ranks that fit into one node, or nodes of one rank, are one ring") {
   }
 }
 
+TEST_CASE("a collective over groups takes the links within nodes, and one over peers those between") {
+  constexpr core::Groups nodes{8, 4};
+  for (const Collective kind : every_kind) {
+    CHECK(nodes_of_4.seconds(kind, 4096, nodes, Ranks::group) == Network{nodes_of_4.within}.seconds(kind, 4096, 4));
+    CHECK(nodes_of_4.seconds(kind, 4096, nodes, Ranks::peers) == Network{nodes_of_4.between}.seconds(kind, 4096, 2));
+    CHECK(nodes_of_4.seconds(kind, 4096, nodes, Ranks::world) == nodes_of_4.seconds(kind, 4096, 8));
+  }
+}
+
+TEST_CASE("peers of groups smaller than a node share nodes, and groups larger than a node span them") {
+  CHECK(nodes_of_4.seconds(Collective::all_gather, 4096, core::Groups{8, 2}, Ranks::peers) ==
+        Network{nodes_of_4.within, nodes_of_4.between, 2}.seconds(Collective::all_gather, 4096, 4));
+  CHECK(nodes_of_4.seconds(Collective::all_gather, 4096, core::Groups{16, 8}, Ranks::group) ==
+        nodes_of_4.seconds(Collective::all_gather, 4096, 8));
+}
+
 TEST_CASE("the default network costs nothing, and a buffer without bytes its latency") {
   for (const Collective kind : every_kind) CHECK(Network{}.seconds(kind, 1e12, 1024) == 0);
   CHECK(one_node.seconds(Collective::all_gather, 0, 4) == 1.5);

@@ -320,6 +320,31 @@ TEST_CASE(
   }
 }
 
+// Seconds on the wire of a step of hybrid sharding: eight ranks on nodes of four, whose links cost bytes alone.
+template <class Stage>
+double seconds_on_the_wire(int group_size) {
+  constexpr Network network{.within = {0, 1000}, .between = {0, 100}, .ranks_a_node = 4};
+  const Layout layout = layers(6, 64 * 8);
+  const std::vector<UnitSeconds> units(6);
+  return step_time(Sharding(layout, 8, 1, group_size), footprint_of<Sgd, Stage, Fp32>(), {.prefetch = 0}, units, network)
+             .communication -
+         network.seconds(Collective::all_reduce, 8.0 * engine::AgreementWords::size(8, 6), 8);
+}
+
+TEST_CASE("in groups that are nodes, only sums and what an update sends go between nodes") {
+  const double bytes = 4.0 * 64 * 8 * 6;
+  const double sums = 3.0 / 4 * bytes / 1000 + 1.0 / 8 * bytes / 100;
+  const double gathers = (2 - 1.0 / 6) * 3 / 4 * bytes / 1000;  // twice a step, but for the bucket at the turn
+  const double among_peers = 1.0 / 2 * bytes / 4 / 100;
+  CHECK(seconds_on_the_wire<StageHybrid>(4) == doctest::Approx(sums + gathers + among_peers).epsilon(1e-9));
+  CHECK(seconds_on_the_wire<StageHybridState>(4) == doctest::Approx(sums + gathers + among_peers).epsilon(1e-9));
+}
+
+TEST_CASE("in one group of all ranks, hybrid sharding takes what stage 3 takes") {
+  CHECK(seconds_on_the_wire<StageHybrid>(8) == seconds_on_the_wire<Stage3>(1));
+  CHECK(seconds_on_the_wire<StageHybridState>(8) == seconds_on_the_wire<Stage3>(1));
+}
+
 TEST_CASE("every pass is reduced, and what is gathered at the end of a pass serves the next one") {
   CHECK(four_units<Stage2>({}, one_second, 1, 3).communication == 3 * 4 + 4);
   CHECK(four_units<Stage3>({}, one_second, 1, 3).communication == 3 * 12 - 5 * 2);

@@ -12,6 +12,7 @@ struct ThreeFlags {
 };
 
 static_assert(StagePolicy<Stage0> && StagePolicy<Stage1> && StagePolicy<Stage2> && StagePolicy<Stage3>);
+static_assert(StagePolicy<StageHybrid> && StagePolicy<StageHybridState>);
 static_assert(!StagePolicy<Nameless>);
 static_assert(!StagePolicy<ThreeFlags>);
 static_assert(!StagePolicy<int>);
@@ -42,6 +43,19 @@ TEST_CASE("state is sharded at least as widely as gradients, and those as parame
   check_widths<Stage1>();
   check_widths<Stage2>();
   check_widths<Stage3>();
+  check_widths<StageHybrid>();
+  check_widths<StageHybridState>();
+}
+
+TEST_CASE("hybrid stages shard parameters and gradients over groups, and state over groups or the world") {
+  CHECK(StageHybrid::parameters == placement::group);
+  CHECK(StageHybrid::gradients == placement::group);
+  CHECK(StageHybrid::state == placement::group);
+  CHECK(StageHybridState::parameters == placement::group);
+  CHECK(StageHybridState::state == placement::world);
+  CHECK(StageHybrid::has_groups);
+  CHECK(StageHybridState::has_groups);
+  CHECK(!Stage3::has_groups);
 }
 
 }  // namespace

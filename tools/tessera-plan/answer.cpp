@@ -40,7 +40,7 @@ double bytes_of_update(const Footprint& of) {
 }
 
 std::vector<UnitSeconds> unit_seconds(const Question& question, const Layout& layout, const Footprint& of, int ranks) {
-  const double updates = bytes_of_update(of) / question.memory_bandwidth / (of.state_sharded ? ranks : 1);
+  const double updates = bytes_of_update(of) / question.memory_bandwidth / (of.state.sharded() ? ranks : 1);
   std::vector<UnitSeconds> units;
   for (const Unit u : layout.forward()) {
     const auto elements = static_cast<double>(layout.trainable(u).size());

@@ -15,6 +15,7 @@
 #include <tessera/core/config.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/float16.hpp>
+#include <tessera/core/groups.hpp>
 #include <tessera/core/math.hpp>
 
 namespace tessera {
@@ -26,9 +27,10 @@ constexpr const char* name(Collective kind) noexcept {
   return names[static_cast<int>(kind)];
 }
 
-/// The ranks that a call spans: all of the world, those of this rank's group, or its peers, which are the ranks at the
-/// same index of every group.
-enum class Ranks : unsigned char { world, group, peers };
+constexpr const char* name(Ranks set) noexcept {
+  constexpr const char* names[] = {"the world", "groups", "peers"};
+  return names[static_cast<int>(set)];
+}
 
 /// What messages and logs say of an element.
 struct ElementType {
@@ -48,13 +50,13 @@ constexpr ElementType element_type() noexcept {
   else return {"elements of another type", bytes};
 }
 
-/// The elements of rank r's slice of a vector that is cut every `part`: the last ones may be short or empty.
+/// The elements of the index-th slice of a vector that is cut every `part`: the last ones may be short or empty.
 struct Slice {
   index_t begin = 0;
   index_t size = 0;
 
-  TESSERA_HD constexpr Slice(index_t elements, index_t part, int rank) noexcept
-      : begin(min(rank * part, elements)), size(min(part, elements - begin)) {}
+  TESSERA_HD constexpr Slice(index_t elements, index_t part, int index) noexcept
+      : begin(min(index * part, elements)), size(min(part, elements - begin)) {}
 };
 
 /// One range of a call: what this rank hands in and where it wants the result. part: how the vector is cut into the
@@ -83,7 +85,8 @@ class Pieces {
   bool is_one_ = true;
 };
 
-/// What all calls have.
+/// What all calls have. Every rank of the world makes the same call, whatever ranks it is over. A call over groups or
+/// peers needs a communicator that has them (GroupCommunicator).
 template <class In, class Out = In>
 struct CallOf {
   using Input = In;
@@ -92,6 +95,9 @@ struct CallOf {
   Pieces<In, Out> pieces;
   Tag tag{};
   Ranks over = Ranks::world;
+  int group_size = 1;  ///< ranks of a group; divides the world
+
+  constexpr core::Groups groups(int world) const noexcept { return {world, group_size}; }
 };
 
 /// How an ordered sum continues from what earlier calls of a step left (comm/tree.hpp). By itself: one call is the
@@ -109,7 +115,8 @@ struct Carry {
 };
 
 /// in: [<= world * part]; out: this rank's slice of in, summed over ranks in fp32, multiplied by `scale` in fp32, and
-/// then rounded once; in place: out lies on that slice. A communicator that is not `ordered` may round as its library
+/// then rounded once; in place: out lies on that slice. Over the world, a rank's slice is the rank-th, or where there
+/// are groups the one that divides its group's slice among its peers (core/groups.hpp). A communicator that is not `ordered` may round as its library
 /// does, and multiply what each rank brings instead of the sum; it refuses a Carry that is not whole. workspace: where
 /// the communicator needs one (needs_workspace), workspace_bytes() that nothing else uses until the call is done, at a
 /// 16-byte border.
@@ -210,18 +217,21 @@ constexpr index_t vector_elements(const Piece<typename Call::Input, typename Cal
 template <CollectiveCall Call>
 constexpr index_t workspace_bytes(const Call& call, int world) noexcept {
   index_t elements = 0;
+  world = call.groups(world).ranks(call.over);
   for (const auto& piece : call.pieces)
     elements += world * (Call::kind == Collective::reduce_scatter ? piece.part : std::ssize(piece.out));
   return world > 1 ? elements * static_cast<index_t>(sizeof(typename Call::Input)) : 0;
 }
 
 /// What collectives refuse before anything is sent. Throws BufferError.
-inline void check_slices(const char* call, index_t elements, index_t part, int world, index_t slice_room, int rank) {
-  if (part < 0 || elements > part * world)
-    throw BufferError(message({call, ": ", elements, " elements do not fit into ", world, " parts of ", part}));
-  if (slice_room < Slice(elements, part, rank).size)
-    throw BufferError(message({call, ": rank ", rank, "'s slice has ", Slice(elements, part, rank).size,
-                               " elements, its buffer ", slice_room}));
+inline void check_slices(const char* call, index_t elements, index_t part, core::Groups groups, Ranks over,
+                         index_t slice_room, int rank) {
+  if (part < 0 || elements > part * groups.ranks(over))
+    throw BufferError(
+        message({call, ": ", elements, " elements do not fit into ", groups.ranks(over), " parts of ", part}));
+  const index_t needed = Slice(elements, part, groups.slice(over, rank)).size;
+  if (slice_room < needed)
+    throw BufferError(message({call, ": rank ", rank, "'s slice has ", needed, " elements, its buffer ", slice_room}));
 }
 
 inline void check_all_to_all(index_t in, index_t out, int world) {
@@ -238,18 +248,27 @@ inline void check_root(int root, int world) {
 /// Refuses what cannot be sent: by communicators, before anything is. Throws BufferError, OptionError.
 template <CollectiveCall Call>
 void check_call(const Call& call, int world, int rank) {
-  if (call.over != Ranks::world)
-    throw OptionError(message({name(Call::kind), " over groups of ranks: this communicator has none"}));
+  if (call.group_size < 1 || world % call.group_size != 0)
+    throw OptionError(message({name(Call::kind), ": ", world, " ranks do not divide into groups of ", call.group_size}));
+  const core::Groups groups = call.groups(world);
   for ([[maybe_unused]] const auto& piece : call.pieces) {
     if constexpr (Call::kind == Collective::reduce_scatter)
-      check_slices("reduce_scatter", std::ssize(piece.in), piece.part, world,
+      check_slices("reduce_scatter", std::ssize(piece.in), piece.part, groups, call.over,
                    call.carry.last ? std::ssize(piece.out) : piece.part, rank);
     else if constexpr (Call::kind == Collective::all_gather)
-      check_slices("all_gather", std::ssize(piece.out), piece.part, world, std::ssize(piece.in), rank);
+      check_slices("all_gather", std::ssize(piece.out), piece.part, groups, call.over, std::ssize(piece.in), rank);
     else if constexpr (Call::kind == Collective::all_to_all)
-      check_all_to_all(std::ssize(piece.in), std::ssize(piece.out), world);
+      check_all_to_all(std::ssize(piece.in), std::ssize(piece.out), groups.ranks(call.over));
   }
-  if constexpr (Call::kind == Collective::broadcast) check_root(call.root, world);
+  if constexpr (Call::kind == Collective::broadcast) check_root(call.root, groups.ranks(call.over));
+}
+
+/// For a communicator without groups. Throws OptionError.
+template <CollectiveCall Call>
+void refuse_groups(const Call& call) {
+  if (call.over != Ranks::world || call.group_size != 1)
+    throw OptionError(message({name(Call::kind), " over ", name(call.over), " of ", call.group_size,
+                               " ranks: this communicator has no groups"}));
 }
 
 }  // namespace tessera

@@ -121,4 +121,10 @@ concept Communicator =
       { c.queue(timeout) } -> std::same_as<typename C::Queue>;
     };
 
+/// Takes the calls that hybrid sharding makes: AllGather over groups and over peers, and ReduceScatter over a world in
+/// groups. All ranks of the world make the same call; each group, or each set of peers, does it for itself. Other calls
+/// over groups are taken too, or refused by OptionError.
+template <class C>
+concept GroupCommunicator = Communicator<C> && requires { requires C::has_groups; };
+
 }  // namespace tessera

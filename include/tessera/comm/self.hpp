@@ -16,6 +16,7 @@ class Self {
  public:
   using Executor = Host;
   static constexpr bool ordered = true;
+  static constexpr bool has_groups = true;
 
   class Queue {
    public:

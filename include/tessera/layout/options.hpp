@@ -62,6 +62,9 @@ struct Options {
   /// a bucket of memory, hides nothing more (bench/results/overlap.md), and saves gathering a bucket again at each turn
   /// between forward and backward.
   int prefetch = 1;
+  /// Ranks of a group, for stages that shard over groups; others have none. Divides the world. 0: the world is one group.
+  /// As many as share the fast links, such as those of a node.
+  int group_size = 0;
   /// Loss scaling, for precisions that need it.
   LossScale loss_scale{};
   /// Of all random bits (stochastic rounding).
@@ -85,6 +88,7 @@ struct Options {
     if (bucket_bytes < 1) refuse(message({"bucket_bytes must be at least 1, is ", bucket_bytes}));
     if (prefetch < 0) refuse(message({"prefetch must not be negative, is ", prefetch}));
     if (check_weights < 0) refuse(message({"check_weights must not be negative, is ", check_weights}));
+    if (group_size < 0) refuse(message({"group_size must not be negative, is ", group_size}));
     loss_scale.validate();
     if (timeout <= std::chrono::nanoseconds{}) refuse("timeout must be greater than 0");
   }
@@ -102,6 +106,7 @@ struct Options {
     visit("Options::clip_norm", clip_norm);
     visit("Options::bucket_bytes", bucket_bytes);
     visit("Options::prefetch", prefetch);
+    visit("Options::group_size", group_size);
     visit("Options::seed", seed);
     visit("Options::loss_scale.initial", loss_scale.initial);
     visit("Options::loss_scale.growth_factor", loss_scale.growth_factor);

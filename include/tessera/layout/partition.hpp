@@ -1,4 +1,5 @@
-// Which rank owns what: the r-th N-th part of every range belongs to rank r.
+// Which rank owns what: the r-th N-th part of every range belongs to rank r. Where there are groups of ranks, a part of
+// a group's is divided among the peers that hold it (core/groups.hpp): a rank then owns a piece of what it holds.
 //
 //     ranges       |          0          |             1              |   2    |
 //     parts, N=3   |  r0  |  r1  |  r2   |   r0    |    r1   |  r2    |r0 |r1|.|      a part is a multiple of `block`
@@ -9,37 +10,48 @@
 // leaves of its room is padding: zero, in no norm, never sent.
 #pragma once
 
+#include <tessera/core/groups.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/layout/placement.hpp>
 #include <tessera/layout/range.hpp>
 
 namespace tessera::layout {
 
 class Partition {
  public:
-  constexpr Partition(core::List<Range> ranges, int world) : ranges_(std::move(ranges)), world_(world) {
+  /// groups.size: 1 unless something is sharded over groups.
+  constexpr Partition(core::List<Range> ranges, core::Groups groups) : ranges_(std::move(ranges)), groups_(groups) {
     for (int r = 0; r < static_cast<int>(ranges_.size()); ++r) {
       begins_.push_back(shard_elements_);
       shard_elements_ += part(r);
     }
   }
 
-  constexpr int world() const { return world_; }
+  constexpr int world() const { return groups_.world; }
+  constexpr core::Groups groups() const { return groups_; }
   constexpr Range range(int r) const { return ranges_[to_size(r)]; }
 
-  /// Elements of a full part of range `r`.
-  constexpr index_t part(int r) const { return ceil_div(ranges_[to_size(r)].size(), world_ * block) * block; }
-
-  /// What `rank` owns of range `r`, in the flat space.
-  constexpr Range owned(int r, int rank) const {
-    const Range all = ranges_[to_size(r)];
-    const index_t begin = min(all.begin + rank * part(r), all.end);
-    return {begin, min(begin + part(r), all.end)};
+  /// Elements of a full part of range `r`: that a rank owns, and that it holds of an array so placed.
+  constexpr index_t part(int r) const { return ceil_div(ranges_[to_size(r)].size(), world() * block) * block; }
+  constexpr index_t part(int r, Extent extent) const {
+    return extent == Extent::replicated ? range(r).size() : part(r) * parts_in(extent);
   }
 
-  /// Where range `r`'s part begins in the shard, and how many elements a shard has in all.
-  constexpr index_t shard_begin(int r) const { return begins_[to_size(r)]; }
-  constexpr index_t shard_elements() const { return shard_elements_; }
+  /// What `rank` owns of range `r`, in the flat space: of all ranks it alone.
+  constexpr Range owned(int r, int rank) const { return slice(r, part(r), groups_.slice(Ranks::world, rank)); }
+  /// What it holds of an array so placed. owned() is part of it.
+  constexpr Range held(int r, int rank, Extent extent) const {
+    if (extent == Extent::replicated) return range(r);
+    return extent == Extent::world ? owned(r, rank)
+                                   : slice(r, part(r, extent), groups_.slice(Ranks::group, rank));
+  }
+
+  /// Where range `r`'s part begins in a shard, and how many elements a shard has in all.
+  constexpr index_t shard_begin(int r, Extent extent = Extent::world) const {
+    return begins_[to_size(r)] * parts_in(extent);
+  }
+  constexpr index_t shard_elements(Extent extent = Extent::world) const { return shard_elements_ * parts_in(extent); }
 
   constexpr index_t longest_range() const {
     index_t longest = 0;
@@ -54,9 +66,18 @@ class Partition {
   }
 
  private:
+  // Of a rank's part over the world.
+  constexpr int parts_in(Extent extent) const { return extent == Extent::group ? groups_.count() : 1; }
+
+  constexpr Range slice(int r, index_t part, int index) const {
+    const Range all = ranges_[to_size(r)];
+    const index_t begin = min(all.begin + index * part, all.end);
+    return {begin, min(begin + part, all.end)};
+  }
+
   core::List<Range> ranges_;
   core::List<index_t> begins_;
-  int world_;
+  core::Groups groups_;
   index_t shard_elements_ = 0;
 };
 

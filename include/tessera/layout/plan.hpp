@@ -13,9 +13,9 @@ namespace tessera {
 
 /// The sizes and flags of the policies, as numbers. Bytes are of one element; 0 bytes: no such buffer.
 struct Footprint {
-  bool parameters_sharded = false;
-  bool gradients_sharded = false;
-  bool state_sharded = false;
+  Placement parameters = placement::replicated;  ///< over which ranks they are sharded
+  Placement gradients = placement::replicated;
+  Placement state = placement::replicated;
   bool reduced_in_place = true;  ///< the reduction type is the gradient type
   index_t parameter_bytes = 4;
   index_t gradient_bytes = 4;
@@ -113,22 +113,24 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
   const Layout& layout = sharding.layout();
   const index_t whole = layout.trainable_elements();
   const index_t shard = sharding.trainable().shard_elements();
-  const index_t state = of.state_sharded ? shard : whole;
+  const index_t state = of.state.sharded() ? sharding.trainable().shard_elements(of.state.extent) : whole;
   const int tied = layout.tied_units();
-  const index_t slots = of.gradients_sharded ? min(sharding.buckets(), slots_in_flight + tied) : 0;
+  const index_t slots = of.gradients.sharded() ? min(sharding.buckets(), slots_in_flight + tied) : 0;
   const index_t pool =
-      of.parameters_sharded ? min<index_t>(sharding.buckets(), index_t{1} + options.prefetch + tied) : 0;
+      of.parameters.sharded() ? min<index_t>(sharding.buckets(), index_t{1} + options.prefetch + tied) : 0;
   const index_t gathered = round_up(sharding.trainable().longest_range(), block) + sharding.frozen().longest_range();
-  const bool apart = of.gradients_sharded || !of.reduced_in_place;
+  const bool apart = of.gradients.sharded() || !of.reduced_in_place;
   const bool one_pass = of.passes_added_in_place || options.micro_batches == 1;
   const bool workspace =
       sharding.world() > 1 && (of.sums_need_workspace || (!one_pass && of.partial_sums_need_workspace));
 
   Plan plan;
   plan.parameters = {"parameters", 1,
-                     of.parameters_sharded ? shard + sharding.frozen().shard_elements() : layout.parameter_elements(),
+                     of.parameters.sharded() ? sharding.trainable().shard_elements(of.parameters.extent) +
+                                                  sharding.frozen().shard_elements(of.parameters.extent)
+                                            : layout.parameter_elements(),
                      of.parameter_bytes};
-  plan.gradients = {"gradients", of.gradients_sharded ? 0 : 1, whole, of.gradient_bytes};
+  plan.gradients = {"gradients", of.gradients.sharded() ? 0 : 1, whole, of.gradient_bytes};
   plan.reduced_gradients = {"reduced gradients", apart ? 1 : 0, state, of.reduction_bytes};
   plan.partial_sums = {"partial sums",
                        of.passes_added_in_place ? 0
@@ -146,7 +148,7 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
                     of.agreement_words + of.agreement_words_per_rank * sharding.world() +
                         of.agreement_words_per_unit * layout.units(),
                     8};
-  plan.tensor_norms = {"tensor norms", 1, of.norm_words * layout.tensors().size(), 8};
+  plan.tensor_norms = {"tensor norms", 1, of.norm_words * (layout.tensors().size() + (of.state == placement::group)), 8};
   plan.step_numbers = {"step numbers", 1, 1, of.step_bytes};
   plan.step_rules = {"step rules", 1, layout.groups(), of.rule_bytes};
   return plan;

@@ -21,12 +21,12 @@ struct Segment {
 
 class Sharding {
  public:
-  /// bucket_elements: see make_buckets.
-  constexpr Sharding(const Layout& layout, int world, index_t bucket_elements)
+  /// bucket_elements: see make_buckets. group_size: divides the world; 1 unless something is sharded over groups.
+  constexpr Sharding(const Layout& layout, int world, index_t bucket_elements, int group_size = 1)
       : layout_(layout),
         buckets_(layout::make_buckets(layout_, world, bucket_elements)),
-        trainable_(ranges(&layout::Bucket::trainable), world),
-        frozen_(ranges(&layout::Bucket::frozen), world),
+        trainable_(ranges(&layout::Bucket::trainable), {world, group_size}),
+        frozen_(ranges(&layout::Bucket::frozen), {world, group_size}),
         bucket_of_unit_(to_size(layout.units()), -1) {
     for (int b = 0; b < buckets(); ++b)
       for (int u = buckets_[to_size(b)].first_unit; u < buckets_[to_size(b)].last_unit; ++u)
@@ -35,6 +35,7 @@ class Sharding {
 
   constexpr const Layout& layout() const { return layout_; }
   constexpr int world() const { return trainable_.world(); }
+  constexpr core::Groups groups() const { return trainable_.groups(); }
   constexpr int buckets() const { return static_cast<int>(buckets_.size()); }
   constexpr const layout::Bucket& bucket(int b) const { return buckets_[to_size(b)]; }
   /// Throws LayoutError for a unit that the layout does not have.

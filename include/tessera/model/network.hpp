@@ -43,8 +43,13 @@ struct Network {
   /// All-Reduce for Deep Learning on Heterogeneous Network Hierarchy" (rings within and between nodes).
   /// Throws OptionError as validate(world) does.
   constexpr double seconds(Collective kind, double bytes, int world) const {
-    validate(world);
-    const double ranks = world, in_node = min(world, ranks_a_node), nodes = ranks / in_node;
+    return seconds(kind, bytes, core::Groups{world, 1}, Ranks::world);
+  }
+
+  /// The same over the ranks of a group, or over peers; all groups at once, each rank having its links to itself.
+  constexpr double seconds(Collective kind, double bytes, core::Groups groups, Ranks over) const {
+    validate(groups.world);
+    const double ranks = groups.ranks(over), in_node = ranks_in_node(groups, over), nodes = ranks / in_node;
     if (kind == Collective::all_to_all)
       return within.seconds(in_node - 1, (in_node - 1) / ranks * bytes) +
              between.seconds(ranks - in_node, (ranks - in_node) / ranks * bytes);
@@ -70,6 +75,13 @@ struct Network {
   }
 
  private:
+  // Of the ranks that a call is over, those that share a node: of neighbours as many as fill it, of peers those that a
+  // group's size leaves in it.
+  constexpr int ranks_in_node(core::Groups groups, Ranks over) const {
+    const int node = min(ranks_a_node, groups.world);
+    return over == Ranks::peers ? max(1, min(groups.count(), node / groups.size)) : min(groups.ranks(over), node);
+  }
+
   static constexpr void validate(const Link& link, const char* which) {
     if (!(link.latency >= 0) || !is_finite(link.latency))
       throw OptionError(

@@ -44,6 +44,10 @@ class Wire {
   template <class Comm>
   friend class Simulated;
 
+  double seconds(Collective kind, double bytes, core::Groups groups, Ranks over) const {
+    return network_.seconds(kind, bytes, groups, over);
+  }
+
   /// A collective that not all ranks have come to, or that is not over.
   struct Operation {
     std::uint64_t ticket = 0;
@@ -72,7 +76,7 @@ class Wire {
     tracks_[to_size(queue)][to_size(rank)] = work;
   }
 
-  void join(int queue, std::uint64_t ticket, Collective kind, Tag tag, double bytes) {
+  void join(int queue, std::uint64_t ticket, Collective kind, Tag tag, double seconds) {
     const std::scoped_lock lock(mutex_);
     Pending& operations = pending_[to_size(queue)];
     while (!operations.empty() && operations[0].joined == world_ && operations[0].end <= core::Clock::now())
@@ -83,7 +87,6 @@ class Wire {
       operation = &operations.back();
     }
     if (++operation->joined < world_) return;
-    const double seconds = network_.seconds(kind, bytes, world_);
     const core::Clock::time_point begin = std::max(free_, core::Clock::now());
     free_ = operation->end = core::later(begin, core::nanoseconds_of(seconds));
     busy_ += seconds;
@@ -151,8 +154,10 @@ class Simulated : public CommunicatorDecorator<Comm> {
     Event post(const Call& call, const Event& after = {}) {
       index_t elements = 0;
       for (const auto& piece : call.pieces) elements += vector_elements<Call>(piece);
-      return post(Call::kind, call.tag, static_cast<double>(elements * element_type<typename Call::Input>().bytes),
-                  after, [&] { return Below::post(call); });
+      const auto bytes = static_cast<double>(elements * element_type<typename Call::Input>().bytes);
+      check_call(call, wire_->world(), rank_);
+      return post(Call::kind, call.tag, wire_->seconds(Call::kind, bytes, call.groups(wire_->world()), call.over), after,
+                  [&] { return Below::post(call); });
     }
     template <CollectiveCall Call>
     Event post(std::span<const Call> calls, const Event& after = {}) {
@@ -209,11 +214,11 @@ class Simulated : public CommunicatorDecorator<Comm> {
 
     // Joins the wire first: whoever sees the data moved finds its end there.
     template <class PostBelow>
-    Event post(Collective kind, const Tag& tag, double bytes, const Event& after, const PostBelow& post_below) {
+    Event post(Collective kind, const Tag& tag, double seconds, const Event& after, const PostBelow& post_below) {
       after.wait();
       forget();
       posted_.push_back({next_, tag, {}});
-      wire_->join(index_, next_, kind, tag, bytes);
+      wire_->join(index_, next_, kind, tag, seconds);
       try {
         posted_.back().moved = post_below();
       } catch (...) {

@@ -58,7 +58,7 @@ class StepClock {
     if (static_cast<int>(units.size()) != layout.units())
       throw OptionError(message(
           {"step_time: the layout has ", layout.units(), " units, but seconds of ", units.size(), " were given"}));
-    if (layout.is_flat() && of.gradients_sharded)
+    if (layout.is_flat() && of.gradients.sharded())
       throw LayoutError("step_time: a flat layout keeps its gradients in the caller's buffer: stages 0 and 1");
     if (layout.is_flat())
       for (int b = 0; b < sharding.buckets(); ++b) pieces_.push_back({b, part(units[0], b), {{Unit{0}, b}}});
@@ -157,11 +157,11 @@ class StepClock {
 
   // When a collective posted now will have ended: all take turns on the rank's one link, whichever queue they are of
   // (model/simulated.hpp).
-  constexpr double post(Collective kind, index_t bytes) {
-    const double world = sharding_.world();
-    const double seconds = network_.seconds(kind, static_cast<double>(bytes), sharding_.world());
+  constexpr double post(Collective kind, index_t bytes, Ranks over = Ranks::world) {
+    const double ranks = sharding_.groups().ranks(over);
+    const double seconds = network_.seconds(kind, static_cast<double>(bytes), sharding_.groups(), over);
     time_.communication += seconds;
-    time_.sent_bytes += (kind == Collective::all_reduce ? 2 : 1) * (world - 1) / world * static_cast<double>(bytes);
+    time_.sent_bytes += (kind == Collective::all_reduce ? 2 : 1) * (ranks - 1) / ranks * static_cast<double>(bytes);
     return wire_ = max(wire_, now_) + seconds;
   }
 
@@ -194,7 +194,7 @@ class StepClock {
 
   constexpr void open_gradients(int b) {
     if (range(b).empty()) return;
-    if (!of_.gradients_sharded) return wait(reduced_[to_size(b)]);
+    if (!of_.gradients.sharded()) return wait(reduced_[to_size(b)]);
     if (gradient_slots_.find(b)) return;
     const auto* const slot = gradient_slots_.take(b);
     if (!slot) refuse("gradient slots");
@@ -204,13 +204,21 @@ class StepClock {
   constexpr void depart(int b) {
     if (range(b).empty()) return;
     reduced_[to_size(b)] = post(Collective::reduce_scatter, range(b).size() * of_.gradient_bytes);
-    if (of_.gradients_sharded) gradient_slots_.send(b, reduced_[to_size(b)]);
+    if (of_.gradients.sharded()) gradient_slots_.send(b, reduced_[to_size(b)]);
     if (last_pass_) share(b);
   }
 
   constexpr void share(int b) {
-    if (of_.state_sharded) return;
-    reduced_[to_size(b)] = post(Collective::all_gather, range(b).size() * of_.reduction_bytes);
+    if (of_.state == placement::world) return;
+    reduced_[to_size(b)] = post(Collective::all_gather, part(b, of_.state) * of_.reduction_bytes, owners_of(of_.state));
+  }
+
+  // Of what is so placed a rank holds one part; and the ranks that own what it holds, from whom it is gathered.
+  constexpr index_t part(int b, Placement where) const {
+    return min(sharding_.trainable().part(b, where.extent), range(b).size());
+  }
+  static constexpr Ranks owners_of(Placement where) {
+    return where == placement::group ? Ranks::peers : Ranks::world;
   }
 
   constexpr void finish() {
@@ -222,14 +230,15 @@ class StepClock {
     for (const double gathered : gathered_) wait(gathered);
     for (const Pool::Slot& slot : pool_) wait(slot.ready);
     pool_.expire();
-    if (of_.state_sharded && plan_.tensor_norms.bytes() > 0)
+    if (of_.state.sharded() && plan_.tensor_norms.bytes() > 0)
       wait(post(Collective::all_reduce, plan_.tensor_norms.bytes()));
     for (int p = 0; p < pieces(); ++p) {
       const int b = pieces_[to_size(p)].bucket;
       compute(pieces_[to_size(p)].seconds.update);
       const bool complete = p + 1 == pieces() || pieces_[to_size(p + 1)].bucket != b;
-      if (complete && of_.state_sharded && !of_.parameters_sharded && !range(b).empty())
-        gathered_[to_size(b)] = post(Collective::all_gather, range(b).size() * of_.parameter_bytes);
+      if (complete && of_.state.extent > of_.parameters.extent && !range(b).empty())
+        gathered_[to_size(b)] =
+            post(Collective::all_gather, part(b, of_.parameters) * of_.parameter_bytes, owners_of(of_.parameters));
     }
   }
 
@@ -238,10 +247,12 @@ class StepClock {
   constexpr void gather(const Piece& piece) {
     const auto post_gather = [&](Pool::Slot& slot) {
       for (const Range part : {range(slot.bucket), sharding_.frozen().range(slot.bucket)})
-        if (!part.empty()) slot.ready = post(Collective::all_gather, part.size() * of_.parameter_bytes);
+        if (!part.empty())
+          slot.ready = post(Collective::all_gather, part.size() * of_.parameter_bytes,
+                            of_.parameters == placement::group ? Ranks::group : Ranks::world);
     };
     for (const Use& use : piece.uses)
-      wait(of_.parameters_sharded ? pool_.gather(use.unit, post_gather).ready : gathered_[to_size(use.bucket)]);
+      wait(of_.parameters.sharded() ? pool_.gather(use.unit, post_gather).ready : gathered_[to_size(use.bucket)]);
   }
 
   [[noreturn]] static void refuse(const char* what) {

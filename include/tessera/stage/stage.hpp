@@ -4,7 +4,7 @@
 
 #include <concepts>
 
-#include <tessera/stage/placement.hpp>
+#include <tessera/layout/placement.hpp>
 
 namespace tessera {
 
@@ -15,14 +15,16 @@ struct Stage {
                 "Stage<parameters, gradients, state>: gradients are sharded less widely than parameters");
   static_assert(of_state.extent >= of_gradients.extent,
                 "Stage<parameters, gradients, state>: state is sharded less widely than gradients");
-  static_assert(of_parameters.extent != Extent::group && of_gradients.extent != Extent::group &&
-                    of_state.extent != Extent::group,
-                "Stage<parameters, gradients, state>: nothing is sharded over groups of ranks yet");
+  static_assert(of_parameters.extent == Extent::group || of_gradients.extent != Extent::group,
+                "Stage<parameters, gradients, state>: gradients are sharded over groups only where parameters are");
+  static_assert(of_gradients.extent == Extent::group || of_state.extent != Extent::group,
+                "Stage<parameters, gradients, state>: state is sharded over groups only where gradients are");
 
   static constexpr Placement parameters = of_parameters;
   static constexpr Placement gradients = of_gradients;
   static constexpr Placement state = of_state;
 
+  static constexpr bool has_groups = parameters.extent == Extent::group;
   static constexpr bool shards_parameters = parameters.sharded();
   static constexpr bool shards_gradients = gradients.sharded();
   static constexpr bool shards_state = state.sharded();
@@ -52,6 +54,17 @@ struct Stage2 : Stage<placement::replicated, placement::world, placement::world>
 /// Parameters too: gathered where they are used.
 struct Stage3 : Stage<placement::world, placement::world, placement::world> {
   static constexpr const char* name = "Stage3";
+};
+
+/// Everything is sharded over the ranks of a group, and the same in every group: parameters are gathered within groups
+/// alone, and gradients are summed over all. FSDP calls it hybrid sharding, Zhang et al. 2022 MiCS.
+struct StageHybrid : Stage<placement::group, placement::group, placement::group> {
+  static constexpr const char* name = "StageHybrid";
+};
+
+/// Parameters are sharded over a group, optimizer state over the world: an update gathers its parameters among peers.
+struct StageHybridState : Stage<placement::group, placement::group, placement::world> {
+  static constexpr const char* name = "StageHybridState";
 };
 
 }  // namespace tessera

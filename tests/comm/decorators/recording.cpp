@@ -44,6 +44,34 @@ TEST_CASE("a recording communicator writes down what each rank sends, ragged sli
   });
 }
 
+TEST_CASE("what goes to other groups is told apart") {
+  run_ranks(6, [](Local& local) {
+    Recording<Local> comm(local);
+    auto queue = comm.queue(std::chrono::seconds(30));
+    std::vector<float> whole(60), part(10), of_group(30);
+    ReduceScatter sum(std::span<const float>(whole), std::span<float>(part), 10, {"g", 0, 0});
+    sum.group_size = 3;
+    queue.post(sum).wait();
+    AllGather among_peers(std::span<const float>(part), std::span<float>(whole).first(20), 10, {"p", 0, 0});
+    among_peers.group_size = 3;
+    among_peers.over = Ranks::peers;
+    queue.post(among_peers).wait();
+    AllGather within(std::span<const float>(part), std::span<float>(of_group), 10, {"q", 0, 0});
+    within.group_size = 3;
+    within.over = Ranks::group;
+    queue.post(within).wait();
+    const std::vector<Record> log = comm.log();
+    CHECK(log[0].sent_elements == 50);
+    CHECK(log[0].sent_between_groups == 30);
+    CHECK(log[1].sent_elements == 10);
+    CHECK(log[1].sent_between_groups == 10);
+    CHECK(log[1].over == Ranks::peers);
+    CHECK(log[2].sent_elements == 20);
+    CHECK(log[2].sent_between_groups == 0);
+    CHECK(log[2].over == Ranks::group);
+  });
+}
+
 TEST_CASE("who leaves a queue through it has left") {
   run_ranks(2, [](Local& local) {
     Recording<Local> comm(local);

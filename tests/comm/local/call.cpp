@@ -32,6 +32,8 @@ TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {
   CHECK(differs([](Call& c) { c.pieces[0].part = 1025; }));
   CHECK(differs([](Call& c) { c.pieces.push_back({64, 16}); }));
   CHECK(differs([](Call& c) { c.root = 1; }));
+  CHECK(differs([](Call& c) { c.over = Ranks::peers; }));
+  CHECK(differs([](Call& c) { c.group_size = 2; }));
   CHECK_FALSE(differs([](Call& c) { c.scale = 0.5f; }));  // a step's digest says what made it differ
   CHECK(differs([](Call& c) { c.tag.what = "parameters of bucket"; }));
   CHECK(differs([](Call& c) { c.tag.index = 4; }));
@@ -59,6 +61,19 @@ TEST_CASE("a sum that continues says what it is added to, of which ranks, and wh
                        "(gradients of bucket 3, pass 2)");
 }
 
+TEST_CASE("a call says which ranks it is over") {
+  Call call = sample();
+  call.group_size = 4;
+  CHECK(call.text() == "reduce_scatter of 4096 bfloat16 to float in parts of 1024 in groups of 4 ranks (gradients of "
+                       "bucket 3, pass 2)");
+  call.over = Ranks::group;
+  CHECK(call.text() == "reduce_scatter of 4096 bfloat16 to float in parts of 1024 over groups of 4 ranks (gradients of "
+                       "bucket 3, pass 2)");
+  call.over = Ranks::peers;
+  CHECK(call.text() == "reduce_scatter of 4096 bfloat16 to float in parts of 1024 over peers in groups of 4 ranks "
+                       "(gradients of bucket 3, pass 2)");
+}
+
 TEST_CASE("a call of several pieces is told with all of them") {
   Call call = sample();
   call.pieces = {{4096, 1024}, {64, 16}, {1, 1}};
@@ -82,27 +97,6 @@ TEST_CASE("a rank's call is set from the typed one, each time anew") {
   CHECK(rank.call.text() == "broadcast of 4 float from rank 2 (b 0, pass 0)");
   CHECK(rank.ends.size() == 1);
   CHECK(rank.ends[0].out == slice.data());
-}
-
-TEST_CASE("each rank's task of an all-gather fills its own vectors from all slices, the short last ones too") {
-  std::vector<float> slices[3] = {{0, 1, 10}, {2, 3, 11}, {4}};
-  std::vector<float> all[3];
-  Operation operation;
-  for (int r = 0; r < 3; ++r) {
-    all[r].resize(7);
-    RankCall of_rank{{.kind = Collective::all_gather,
-                      .in = element_type<float>(),
-                      .out = element_type<float>(),
-                      .pieces = {{5, 2}, {2, 1}},
-                      .task = on_each_piece<all_gather>},
-                     {{slices[r].data(), all[r].data()}, {slices[r].data() + 2, all[r].data() + 5}}};
-    if (r == 0) operation.begin(0, 3, of_rank.call);
-    operation.join(r, of_rank);
-  }
-  CHECK(operation.joined == 3);
-  CHECK(operation.bytes() == 3 * 7 * 4);
-  for (int r = 0; r < 3; ++r) operation.run(r);
-  for (const auto& one : all) CHECK(one == std::vector<float>{0, 1, 2, 3, 4, 10, 11});
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -153,6 +154,97 @@ void all_gather_puts_every_slice_at_its_place() {
       for (index_t i = 0; i < elements; ++i) right &= gathered[i] == made_up(7, i);
       CHECK(right);
     });
+  });
+}
+
+// Every way to divide worlds of up to 6 ranks into groups.
+template <class R, class F>
+void for_every_group_size(F f) {
+  for (const int world : {1, 2, 4, 6})
+    for (int size = 1; size <= world; ++size)
+      if (world % size == 0) R::run(world, [&](Comm<R>& comm) { f(comm, core::Groups{world, size}); });
+}
+
+// Vectors of the sets of ranks end at other places, as those of peers do in the engine.
+template <class R>
+void groups_and_peers_gather_among_themselves() {
+  for_every_group_size<R>([](Comm<R>& comm, core::Groups groups) {
+    auto queue = comm.queue(seconds(30));
+    for (const Ranks over : {Ranks::group, Ranks::peers})
+      for (const index_t part : {0, 1, 64, 300}) {
+        const int first = groups.first(over, comm.rank()), index = groups.index(over, comm.rank());
+        const index_t elements = std::max<index_t>(0, groups.ranks(over) * part - 3 * first);
+        const Slice own(elements, part, index);
+        Floats slice(part);
+        for (index_t i = 0; i < part; ++i) slice[i] = made_up(comm.rank(), i);
+        FloatMemory<R> in(slice), out{Floats(elements)};
+        AllGather gather(in.in(), out.out(), part, {"p", 0, 0});
+        gather.over = over;
+        gather.group_size = groups.size;
+        queue.post(gather).wait();
+        Floats vector(elements);
+        for (index_t i = 0; i < own.size; ++i) vector[own.begin + i] = slice[i];
+        FloatMemory<R> same(vector);
+        gather.pieces = Piece<float>{same.in().subspan(own.begin, own.size), same.out(), part};
+        queue.post(gather).wait();
+        const Floats gathered = out.get();
+        bool right = same.get() == gathered;
+        for (index_t i = 0; i < elements; ++i)
+          right &= gathered[i] == made_up(first + static_cast<int>(i / part) * groups.stride(over), i % part);
+        CHECK(right);
+      }
+  });
+}
+
+template <class R>
+void in_groups_a_rank_gets_the_slice_that_divides_its_groups() {
+  for_every_group_size<R>([](Comm<R>& comm, core::Groups groups) {
+    auto queue = comm.queue(seconds(30));
+    for_every_size(groups.world, [&](index_t part, index_t elements) {
+      Floats leaf(elements);
+      for (index_t i = 0; i < elements; ++i) leaf[i] = made_up(comm.rank(), i);
+      FloatMemory<R> in(leaf), out{Floats(part)};
+      ReduceScatter sum(in.in(), out.out(), part, {"g", 0, 0});
+      sum.group_size = groups.size;
+      queue.post(sum).wait();
+      const Slice own(elements, part, groups.slice(Ranks::world, comm.rank()));
+      const Floats got = out.get();
+      bool right = true;
+      for (index_t i = 0; i < own.size; ++i) right &= got[i] == sum_at(groups.world, own.begin + i);
+      CHECK(right);
+    });
+  });
+}
+
+template <class R>
+void other_calls_span_groups_and_peers_too() {
+  for_every_group_size<R>([](Comm<R>& comm, core::Groups groups) {
+    auto queue = comm.queue(seconds(30));
+    for (const Ranks over : {Ranks::group, Ranks::peers}) {
+      const int n = groups.ranks(over), first = groups.first(over, comm.rank());
+      const auto spanning = [&](auto call) {
+        call.over = over;
+        call.group_size = groups.size;
+        return call;
+      };
+      FloatMemory<R> sum(Floats(5, static_cast<float>(1 << comm.rank()))), to(Floats(n, 0.0f)), root(Floats(3, comm.rank()));
+      Floats mine(n);
+      for (int r = 0; r < n; ++r) mine[r] = static_cast<float>(10 * comm.rank() + r);
+      FloatMemory<R> from(mine);
+      queue.post(spanning(AllReduce(sum.out(), {"s", 0, 0})));
+      queue.post(spanning(AllToAll(from.in(), to.out(), {"t", 0, 0})));
+      queue.post(spanning(Broadcast(root.out(), n - 1, {"b", 0, 0}))).wait();
+      float expected = 0;
+      Floats received(n);
+      for (int r = 0; r < n; ++r) {
+        const int peer = first + r * groups.stride(over);
+        expected += static_cast<float>(1 << peer);
+        received[r] = static_cast<float>(10 * peer + groups.index(over, comm.rank()));
+      }
+      CHECK(sum.get() == Floats(5, expected));
+      CHECK(to.get() == received);
+      CHECK(root.get() == Floats(3, static_cast<float>(first + (n - 1) * groups.stride(over))));
+    }
   });
 }
 

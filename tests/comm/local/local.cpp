@@ -50,6 +50,15 @@ TEST_CASE("sums are scaled in float before they are rounded, in place too") {
 TEST_CASE("all_gather puts every slice at its place and truncates the last ones, in place too") {
   cases::all_gather_puts_every_slice_at_its_place<OnHost>();
 }
+TEST_CASE("groups and peers gather among themselves, each its own vector") {
+  cases::groups_and_peers_gather_among_themselves<OnHost>();
+}
+TEST_CASE("in groups, a rank gets the slice of the world's sum that divides its group's") {
+  cases::in_groups_a_rank_gets_the_slice_that_divides_its_groups<OnHost>();
+}
+TEST_CASE("all_reduce, all_to_all and broadcast span groups and peers too") {
+  cases::other_calls_span_groups_and_peers_too<OnHost>();
+}
 TEST_CASE("all_reduce sums floats in the tree, and integers modulo 2^64") {
   cases::all_reduce_sums_floats_and_integers<OnHost>();
 }

@@ -132,6 +132,37 @@ TEST_CASE("all_gather puts every slice at its place and truncates the last ones,
 TEST_CASE("all_to_all transposes, and broadcast copies the root's") {
   cases::all_to_all_transposes_and_broadcast_copies<AnyOrder>();
 }
+TEST_CASE("in groups, a rank gets the slice that divides its group's, by NCCL's own sums too") {
+  for (const int size : {1, 2, 4})
+    run_nccl_ranks(4, [size](Nccl& comm) {
+      auto queue = comm.queue(patient);
+      for (const index_t elements : {256, 200, 65, 3}) {
+        testing::DeviceMemory<float> in(counted<float>(elements, comm.rank())), out(std::vector<float>(64));
+        ReduceScatter sum(in.in(), out.out(), 64, {"g", 0, 0});
+        sum.group_size = size;
+        queue.post(sum, comm.executor().record()).wait();
+        const Slice own(elements, 64, core::Groups{4, size}.slice(Ranks::world, comm.rank()));
+        const std::vector<float> got = out.get();
+        bool right = true;
+        for (index_t i = 0; i < own.size; ++i)
+          right &= got[static_cast<std::size_t>(i)] == sum_of_counted<float>(own.begin + i, 4);
+        CHECK(right);
+      }
+    });
+}
+
+TEST_CASE("of calls over groups and peers NCCL gathers, and refuses the others before anything is sent") {
+  run_nccl_ranks(4, [](Nccl& comm) {
+    auto queue = comm.queue(patient);
+    testing::DeviceMemory<float> x(std::vector<float>(4));
+    AllReduce sum(x.out(), {"x", 0, 0});
+    sum.over = Ranks::group;
+    sum.group_size = 2;
+    CHECK_THROWS_WITH_AS(queue.post(sum), doctest::Contains("all_reduce (x 0, pass 0) over groups: Nccl gathers"),
+                         OptionError);
+  });
+}
+
 TEST_CASE("calls that are posted together are one group of NCCL's") {
   cases::calls_posted_together_are_done_in_their_order<AnyOrder>();
   run_nccl_ranks(2, [](Nccl& comm) {

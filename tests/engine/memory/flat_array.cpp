@@ -8,7 +8,9 @@ namespace tessera::engine {
 namespace {
 
 // Three buckets, the second of them empty, with a gap before the last.
-layout::Partition space(int world) { return layout::Partition({Range{0, 200}, Range{256, 256}, Range{256, 500}}, world); }
+layout::Partition space(int world, int group_size = 1) {
+  return layout::Partition({Range{0, 200}, Range{256, 256}, Range{256, 500}}, {world, group_size});
+}
 
 TEST_CASE("a replicated array holds every element of the space, in its order, whatever is owned") {
   const layout::Partition of = space(3);
@@ -46,9 +48,26 @@ TEST_CASE("a sharded array holds what its rank owns, each element once within th
   }
 }
 
+TEST_CASE("an array that is sharded over groups holds its group's part, of which its rank owns a piece") {
+  for (const int group_size : {1, 2, 3, 6}) {
+    const layout::Partition of = space(6, group_size);
+    for (int rank = 0; rank < 6; ++rank) {
+      std::vector<int> memory(static_cast<std::size_t>(of.shard_elements(Extent::group)));
+      const FlatArray<int, placement::group> array(of, rank, memory.data());
+      for (int b = 0; b < 3; ++b) {
+        CHECK(array.held(b) == of.held(b, rank, Extent::group));
+        CHECK(array.owned(b) == of.owned(b, rank));
+        for (int& element : array.held_span(b)) ++element;
+        for (index_t i = array.held(b).begin; i < array.held(b).end; ++i) CHECK(*array.at(b, i) == 1);
+        CHECK(array.owned_span(b).data() == array.at(b, array.owned(b).begin));
+      }
+    }
+  }
+}
+
 template <Placement where>
-void check_owners(int world) {
-  const layout::Partition of = space(world);
+void check_owners(int world, int group_size = 1) {
+  const layout::Partition of = space(world, group_size);
   std::vector<int> owners(500);
   for (int rank = 0; rank < world; ++rank) {
     const FlatArray<int, where> array(of, rank, nullptr);
@@ -62,6 +81,7 @@ TEST_CASE("every element has one owner among the ranks, wherever the array lies"
   for (const int world : {1, 2, 3, 5, 8}) {
     check_owners<placement::replicated>(world);
     check_owners<placement::world>(world);
+    check_owners<placement::group>(world, world % 2 == 0 ? 2 : 1);
   }
 }
 

@@ -27,7 +27,7 @@ Sharding buckets(int count, int ties = 0) {
 }
 
 index_t slots_of(const Sharding& sharding, int prefetch) {
-  const Footprint stage3{.parameters_sharded = true, .gradients_sharded = true, .state_sharded = true};
+  const Footprint stage3{.parameters = placement::world, .gradients = placement::world, .state = placement::world};
   return layout::make_plan(sharding, {.prefetch = prefetch}, stage3).gathered_buckets.copies;
 }
 

@@ -20,7 +20,7 @@ Layout units(int count) {
 
 Plan plan_with(const Sharding& sharding, bool sharded) {
   Footprint footprint;
-  footprint.gradients_sharded = footprint.state_sharded = sharded;
+  footprint.gradients = footprint.state = sharded ? placement::world : placement::replicated;
   return layout::make_plan(sharding, {}, footprint);
 }
 

@@ -29,21 +29,22 @@ Layout units(int count) {
 using Comm = Recording<Local>;
 
 // Nobody may ask for what a gather posted ahead brings: the last member ends it before the memory that peers read dies.
-struct Rank {
+template <Placement where, Placement of_state>
+struct RankOf {
   Sharding sharding;
   Host host;
   Comm comm;
   typename Comm::Queue queue;
-  ShardedParameters<Comm, float> parameters;
+  ShardedParameters<Comm, float, where, of_state> parameters;
   testing::DropsFirst<Comm::Queue> drops_first{queue};
 
-  Rank(const Layout& layout, Local& local, Options options)
-      : sharding(layout, local.size(), 1),
+  RankOf(const Layout& layout, Local& local, Options options)
+      : sharding(layout, local.size(), 1, where.extent == Extent::group ? options.group_size : 1),
         comm(local),
         queue(comm.queue(std::chrono::seconds(10))),
         parameters(sharding, local.rank(), host, queue,
                    layout::make_plan(sharding, options,
-                             {.parameters_sharded = true, .gradients_sharded = true, .state_sharded = true}),
+                             {.parameters = where, .gradients = of_state, .state = of_state}),
                    options, {}) {
     for (int b = 0; b < sharding.buckets(); ++b) {
       const auto& trainable = parameters.trainable();
@@ -54,6 +55,8 @@ struct Rank {
     }
   }
 };
+
+using Rank = RankOf<placement::world, placement::world>;
 
 TEST_CASE("a gathered unit is whole on every rank, frozen tensors too, in both directions and with any prefetch") {
   const Layout layout = units(5);
@@ -181,7 +184,6 @@ TEST_CASE("after a drop everything is gathered anew, what had been asked for ahe
   run_ranks(2, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 1});
     static_cast<void>(rank.parameters.gather(Unit{0}));
-    rank.queue.drop();
     rank.parameters.drop();
     const auto weights = rank.parameters.gather(Unit{1});
     CHECK(weights.trainable()[7] == static_cast<float>(layout.trainable(Unit{1}).begin + 7));
@@ -245,6 +247,62 @@ TEST_CASE("a gather asked for ahead is waited for before an update, also if a un
     static_cast<void>(rank.parameters.gather(Unit{0}));  // nothing, in slot 0
     rank.parameters.before_update();                     // c still reads the peers' shards
     CHECK(peer_came);
+  });
+}
+
+template <Placement of_state>
+void check_groups() {
+  const Layout layout = units(4);
+  for (const int group_size : {1, 2, 4})
+    run_ranks(4, [&](Local& local) {
+      RankOf<placement::group, of_state> rank(layout, local, {.prefetch = 1, .group_size = group_size});
+      for (int step = 0; step < 2; ++step) {
+        for (const Unit u : layout.forward()) {
+          const auto weights = rank.parameters.gather(u);
+          const Tensor w = *layout.tensors(u).begin();
+          for (index_t i = 0; i < 100; ++i)
+            REQUIRE(weights[w][i] == static_cast<float>(layout.place(w).begin + i + 1000 * step));
+        }
+        rank.parameters.before_update();
+        const auto& trainable = rank.parameters.trainable();
+        for (int b = 0; b < rank.sharding.buckets(); ++b) {
+          const bool all = of_state == placement::group;
+          for (float& weight : all ? trainable.held_span(b) : trainable.owned_span(b)) weight += 1000;
+          rank.parameters.publish(b, step);
+        }
+        rank.parameters.before_read();
+        for (int b = 0; b < rank.sharding.buckets(); ++b)
+          for (index_t i = trainable.held(b).begin; i < trainable.held(b).end; ++i)
+            REQUIRE(*trainable.at(b, i) == static_cast<float>(i + 1000 * (step + 1)));
+      }
+      for (const Record& record : rank.comm.log()) {
+        const bool of_update = std::string(record.tag.what) == "updated parameters of bucket";
+        REQUIRE(record.over == (of_update ? Ranks::peers : Ranks::group));
+        REQUIRE((!of_update || of_state == placement::world));
+      }
+    });
+}
+
+TEST_CASE("over groups, units are gathered within groups, and an update of the state's owners among peers") {
+  check_groups<placement::group>();
+  check_groups<placement::world>();
+}
+
+TEST_CASE("what an update gathers arrives before a drop withdraws the gathers ahead") {
+  const Layout layout = units(3);
+  run_ranks(2, [&](Local& local) {
+    RankOf<placement::group, placement::world> rank(layout, local, {.prefetch = 1, .group_size = 1});
+    const auto& trainable = rank.parameters.trainable();
+    rank.parameters.before_update();
+    if (local.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the other drops meanwhile
+    for (int b = 0; b < 3; ++b) {
+      for (float& weight : trainable.owned_span(b)) weight += 1000;
+      rank.parameters.publish(b, 0);
+    }
+    rank.parameters.drop();
+    for (int b = 0; b < 3; ++b)
+      for (index_t i = trainable.held(b).begin; i < trainable.held(b).end; ++i)
+        REQUIRE(*trainable.at(b, i) == static_cast<float>(i + 1000));
   });
 }
 

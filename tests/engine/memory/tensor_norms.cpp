@@ -17,7 +17,7 @@ TEST_CASE("norms of tensors are summed over ranks, each tensor's two apart") {
   run_ranks(2, [&](Local& comm) {
     Host host;
     auto queue = comm.queue(std::chrono::seconds(10));
-    TensorNorms<Host> norms(host, plan);
+    TensorNorms<Host> norms(host, plan, 3);
     for (int step = 0; step < 2; ++step) {
       norms.clear();
       norms.of(Tensor{2})->weights.add(comm.rank() == 0 ? 9 : 16);
@@ -47,6 +47,29 @@ TEST_CASE("a plan has room for them where the rule needs them, and one all-reduc
       if (record.kind == Collective::all_reduce) reduced.push_back(record.tag.what);
     CHECK(reduced == std::vector<std::string>{"norm and agreement of step", "tensor norms of step"});
     CHECK(optimizer.bytes() == optimizer.plan().bytes());
+  });
+}
+
+TEST_CASE("squares that count in no tensor's norm have a place of their own, where peers update the same") {
+  const Layout layout = testing::ragged_layout();
+  const Options options{.group_size = 1};
+  CHECK(Sharded<Lamb, StageHybrid>::plan(layout, 2, options).tensor_norms.bytes() ==
+        norm_words * 8 * (layout.tensors().size() + 1));
+  CHECK(Sharded<Lamb, StageHybridState>::plan(layout, 2, options).tensor_norms.bytes() ==
+        norm_words * 8 * layout.tensors().size());
+
+  Plan plan;
+  plan.tensor_norms = {"tensor norms", 1, norm_words * 2, 8};
+  run_ranks(2, [&](Local& comm) {
+    Host host;
+    auto queue = comm.queue(std::chrono::seconds(10));
+    TensorNorms<Host> norms(host, plan, 1);
+    norms.clear();
+    norms.of(Tensor{0})->weights.add(8);
+    norms.unused()->weights.add(100);
+    norms.exchange(queue, 0);
+    norms.finish();
+    CHECK(norms.of(Tensor{0})->of_weights() == 4);
   });
 }
 

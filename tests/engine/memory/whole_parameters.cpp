@@ -33,7 +33,7 @@ TEST_CASE("what each rank wrote into its part is everywhere after publishing, an
       Host host;
       auto queue = comm.queue(std::chrono::seconds(10));
       Footprint footprint;
-      footprint.state_sharded = true;
+      footprint.state = placement::world;
       std::vector<float> buffer(layout.parameter_elements());
       WholeParameters<Local, float, true> parameters(sharding, comm.rank(), host, queue,
                                                      layout::make_plan(sharding, {}, footprint), {}, buffer);
@@ -72,7 +72,7 @@ struct Alone {
 
   explicit Alone(const Layout& layout, index_t bucket_elements = 1)
       : sharding(layout, 1, bucket_elements),
-        plan(layout::make_plan(sharding, {}, {.state_sharded = shards_state})),
+        plan(layout::make_plan(sharding, {}, {.state = shards_state ? placement::world : placement::replicated})),
         parameters(sharding, 0, host, queue, plan, {}, {}) {}
 };
 
@@ -124,7 +124,7 @@ void two_ranks(const Layout& layout, index_t bucket_elements, F f) {
     Host host;
     auto queue = comm.queue(std::chrono::seconds(10));
     WholeParameters<Local, float, true> parameters(sharding, comm.rank(), host, queue,
-                                                   layout::make_plan(sharding, {}, {.state_sharded = true}), {}, {});
+                                                   layout::make_plan(sharding, {}, {.state = placement::world}), {}, {});
     const testing::DropsFirst drops_first(queue);
     f(comm.rank(), parameters);
   });

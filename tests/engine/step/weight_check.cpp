@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <tessera/comm/local/local.hpp>
+#include <tessera/engine/memory/tensor_slice.hpp>
 #include <tessera/engine/step/weight_check.hpp>
 #include <tessera/stage/stage.hpp>
 
@@ -32,22 +33,34 @@ struct Parameters {
   }
   std::span<const float> shard() const { return all; }
   void post_all() {}
+  void before_read() {}
+
+  template <bool to_write, class Visit>
+  void for_each_slice(bool, Visit& visit) const {
+    for (const Tensor t : layout->tensors()) visit(TensorSlice<const float>{"parameter", t, 0, tensor(t)});
+  }
 };
 
 struct State {
   int differs = -1;
-  std::uint64_t digest(Tensor t) const { return t.index == differs; }
+  std::uint64_t digest(Tensor t, bool) const { return t.index == differs; }
+
+  template <bool to_write, class Visit>
+  void for_each_slice(bool, bool, Visit& visit) const {
+    const float kept = static_cast<float>(differs);
+    visit(TensorSlice<const float>{"momentum", Tensor{0}, 0, {&kept, 1}});
+  }
 };
 
 // f(check, rank) on every rank; what each said.
 template <class Stage, class F>
-std::vector<std::string> errors_of(int world, int every, const Layout& layout, F f) {
+std::vector<std::string> errors_of(int world, int every, const Layout& layout, F f, int group_size = 1) {
   std::vector<std::string> errors(static_cast<std::size_t>(world));
   run_ranks(world, [&](Local& comm) {
     Host host;
     auto room = host.allocate<std::uint64_t>(world);
     auto queue = comm.queue(std::chrono::seconds(10));
-    WeightCheck<Stage, Local> check(layout, host, queue, room.span(), comm.rank(), world, every);
+    WeightCheck<Stage, Local> check(layout, host, queue, room.span(), comm.rank(), {world, group_size}, every);
     std::string& error = errors[static_cast<std::size_t>(comm.rank())];
     try {
       f(check, comm.rank());
@@ -157,6 +170,29 @@ TEST_CASE("parameters that were written since the step before are found, on all 
   CHECK(run(Stage1{}, 3, false).empty());
   CHECK(run(Stage3{}, 2, true).empty());
   CHECK(run(Stage1{}, 2, true).starts_with("agreement: Options::check_weights: ranks differ"));
+}
+
+TEST_CASE("peers that hold the same part of what groups hold are compared, and no others") {
+  const Layout layout = five_tensors();
+  const auto run = [&]<class Stage>(Stage, int differs, int state_differs) {
+    return errors_of<Stage>(
+        6, 1, layout,
+        [&](auto& check, int rank) {
+          Parameters parameters{&layout};
+          for (float& value : parameters.all) value = static_cast<float>(rank % 3);
+          if (rank == differs) parameters.all[0] = 9;
+          State state{rank == state_differs ? 1 : -1};
+          check.note(1, parameters);
+          check.check(1, parameters, state);
+        },
+        3)[0];
+  };
+  CHECK(run(StageHybrid{}, -1, -1).empty());
+  CHECK(run(StageHybrid{}, 4, -1).starts_with(
+      "agreement: Options::check_weights: ranks 1 and 4 hold the same part of the parameters and differ in it: rank 1"));
+  CHECK(run(StageHybrid{}, -1, 2).find("ranks 2 and 5 hold the same part of the master weights or optimizer state") !=
+        std::string::npos);
+  CHECK(run(StageHybridState{}, -1, 2).empty());
 }
 
 }  // namespace

@@ -52,6 +52,7 @@ class CommunicatorDecorator {
  public:
   using Executor = typename Comm::Executor;
   static constexpr bool ordered = Comm::ordered;
+  static constexpr bool has_groups = GroupCommunicator<Comm>;
 
   template <class In, class Out>
   static constexpr bool needs_workspace = tessera::needs_workspace<Comm, In, Out>();

@@ -13,7 +13,8 @@
 namespace tessera {
 
 /// One collective as this rank called it. sent_elements: what this rank puts on the wire, by an algorithm that sends
-/// nothing twice (a ring).
+/// nothing twice (a ring). sent_between_groups: what of it goes to ranks of other groups than this rank's, where the
+/// call says how large groups are.
 struct Record {
   Collective kind{};
   Tag tag;
@@ -21,6 +22,8 @@ struct Record {
   index_t out_elements = 0;
   ElementType type;  ///< of what is sent
   index_t sent_elements = 0;
+  index_t sent_between_groups = 0;
+  Ranks over = Ranks::world;
 };
 
 /// Does what Comm does. Copies, and the queues they make, share one log.
@@ -42,7 +45,7 @@ class Recording : public CommunicatorDecorator<Comm> {
     template <CollectiveCall Call>
       requires Posts<typename Comm::Queue, Call>
     Event post(const Call& call, const Event& after = {}) {
-      Record record{Call::kind, call.tag, 0, 0, element_type<typename Call::Input>(), 0};
+      Record record{Call::kind, call.tag, 0, 0, element_type<typename Call::Input>(), 0, 0, call.over};
       for (const auto& piece : call.pieces) add(record, call, vector_elements<Call>(piece), piece.part);
       return note(Below::post(call, after), record);
     }
@@ -59,23 +62,43 @@ class Recording : public CommunicatorDecorator<Comm> {
 
     template <class Call>
     void add(Record& record, const Call& call, index_t n, index_t part) const {
-      const index_t own = Slice(n, part, rank_).size;
+      const core::Groups groups = call.groups(size_);
+      const index_t ranks = groups.ranks(call.over);
+      const index_t own = Slice(n, part, groups.slice(call.over, rank_)).size;
       if constexpr (Call::kind == Collective::reduce_scatter) {
         add(record, n, own, n - own);
-      } else if constexpr (Call::kind == Collective::all_gather) {
-        add(record, own, n, own * (size_ - 1));
-      } else if constexpr (Call::kind == Collective::all_reduce) {
-        add(record, n, n, 2 * (size_ - 1) * n / size_);
-      } else if constexpr (Call::kind == Collective::all_to_all) {
-        add(record, n, n, n / size_ * (size_ - 1));
+        add_between_groups(record, n - own, n - of_group(groups, n, part));
       } else {
-        add(record, n, n, rank_ == call.root ? (size_ - 1) * n : 0);
+        index_t sent = 0, in = n;
+        if constexpr (Call::kind == Collective::all_gather) {
+          sent = own * (ranks - 1);
+          in = own;
+        } else if constexpr (Call::kind == Collective::all_reduce) {
+          sent = 2 * (ranks - 1) * n / ranks;
+        } else if constexpr (Call::kind == Collective::all_to_all) {
+          sent = n / ranks * (ranks - 1);
+        } else {
+          sent = groups.index(call.over, rank_) == call.root ? (ranks - 1) * n : 0;
+        }
+        add(record, in, n, sent);
+        add_between_groups(record, sent, sent * (ranks - groups.size) / max<index_t>(ranks - 1, 1));
       }
     }
     static void add(Record& record, index_t in, index_t out, index_t sent) noexcept {
       record.in_elements += in;
       record.out_elements += out;
       record.sent_elements += sent;
+    }
+    static void add_between_groups(Record& record, index_t sent, index_t of_world) noexcept {
+      record.sent_between_groups += record.over == Ranks::world ? of_world : record.over == Ranks::peers ? sent : 0;
+    }
+
+    // What the ranks of this rank's group own of a vector that is cut over the world.
+    index_t of_group(const core::Groups& groups, index_t n, index_t part) const {
+      index_t sum = 0;
+      const int first = groups.first(Ranks::group, rank_);
+      for (int r = first; r < first + groups.size; ++r) sum += Slice(n, part, groups.slice(Ranks::world, r)).size;
+      return sum;
     }
 
     // After the call: what throws was not sent.
@@ -87,7 +110,7 @@ class Recording : public CommunicatorDecorator<Comm> {
 
     std::shared_ptr<Log> log_;
     int rank_;
-    index_t size_;
+    int size_;
   };
 
   explicit Recording(Comm comm) : CommunicatorDecorator<Comm>(std::move(comm)), log_(std::make_shared<Log>()) {}

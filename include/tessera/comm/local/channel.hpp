@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include <tessera/comm/local/call.hpp>
+#include <tessera/comm/local/operation.hpp>
 #include <tessera/core/clock.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>

@@ -73,10 +73,10 @@ class Group {
     Operation& op = c.ring.at(sequence, c.completed);
     if (op.joined == 0) {
       op.begin(rank, world_, call);
-    } else if (!op.call.same_as(call)) {
-      set_failure(
-          message({"rank ", op.first, " calls ", op.call.text(), ", rank ", rank, " calls ", call.text(), alike}),
-          true, rank);
+    } else if (const int other = op.differs(rank, of_rank); other >= 0) {
+      set_failure(message({"rank ", other, " calls ", op.call_of(other).text(), ", rank ", rank, " calls ", call.text(),
+                           alike}),
+                  true, rank);
       fail_rank(lock, c, rank);
     }
     op.join(rank, of_rank);

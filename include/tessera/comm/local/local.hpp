@@ -29,6 +29,7 @@ class Local {
  public:
   using Executor = Host;
   static constexpr bool ordered = true;
+  static constexpr bool has_groups = true;
 
   /// For run_ranks().
   Local(std::shared_ptr<local::Group> group, int rank) : group_(std::move(group)), rank_(rank) {}

@@ -7,7 +7,7 @@
 
 #include <span>
 
-#include <tessera/comm/local/call.hpp>
+#include <tessera/comm/local/operation.hpp>
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/cuda/runtime/device.cuh>
@@ -172,7 +172,7 @@ void reduce_scatter_among(const Call& call, std::span<const Ends> ranks, const S
   }
   index_t slices = 0;
   for (const int r : share.ranks) {
-    const Slice slice(call.elements, call.part, r);
+    const Slice slice(call.elements, call.part, call.groups.slice(Ranks::world, r));
     if (slice.size == 0) continue;
     Out* const own = local::output<Out>(ranks[to_size(r)]);
     float* const sums = ranks[to_size(r)].sums;
@@ -215,9 +215,9 @@ void all_gather(const Call& call, std::span<const Ends> ranks, const Share& shar
   bool packed = call.part % pack_elements<T> == 0;
   index_t slices = 0;
   for (; slices < std::ssize(ranks) && body.size(static_cast<int>(slices)) > 0; ++slices) {
-    const std::size_t r = to_size(slices);
-    body.in[r] = local::input<T>(ranks[r]);
-    packed = packed && is_aligned<T>(body.in[r]);
+    const T* const in = local::input<T>(ranks[to_size(call.groups.owner(static_cast<int>(slices)))]);
+    body.in[to_size(slices)] = in;
+    packed = packed && is_aligned<T>(in);
   }
   for (const int r : share.ranks) {
     T* const out = local::output<T>(ranks[to_size(r)]);

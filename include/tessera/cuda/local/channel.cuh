@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <array>
 #include <cstddef>
 #include <limits>
 #include <memory>
@@ -105,13 +106,27 @@ class DeviceChannel {
   std::vector<std::shared_ptr<Place>> places_;
 };
 
-/// The first rank's task is the whole collective, for all devices.
+/// The first rank's task is the whole collective, for all devices and, over groups or peers, for each set of ranks.
 template <auto enqueue>
 void on_devices(const Operation& operation, int rank) {
   if (rank > 0) return;
   static_cast<DeviceChannel*>(operation.call.context)->run(operation.events, [&](const collectives::Share& share) {
-    operation.for_each_piece(
-        [&](const PieceOfCall& piece, std::span<const Ends> ranks) { enqueue(piece, ranks, share); });
+    const core::Groups groups = operation.groups();
+    const Ranks over = operation.call.over;
+    for (int first = 0; first < groups.world; ++first) {
+      if (groups.first(over, first) != first) continue;
+      std::array<int, collectives::most_ranks> here{};  // those of the set on this device
+      std::size_t count = 0;
+      for (const int r : share.ranks)
+        if (groups.first(over, r) == first) here[count++] = groups.index(over, r);
+      collectives::Share of_set = share;
+      of_set.ranks = std::span<const int>(here).first(count);
+      operation.for_each_piece(first, [&](const PieceOfCall& piece, const EndsOfRanks& set) {
+        std::array<Ends, collectives::most_ranks> ends{};
+        for (int r = 0; r < set.size(); ++r) ends[to_size(r)] = set[r];
+        enqueue(piece, std::span<const Ends>(ends).first(to_size(set.size())), of_set);
+      });
+    }
   });
 }
 

@@ -33,6 +33,7 @@ class CudaLocal {
  public:
   using Executor = Cuda;
   static constexpr bool ordered = true;
+  static constexpr bool has_groups = true;
 
   /// For run_cuda_ranks().
   CudaLocal(std::shared_ptr<local::DeviceGroup> group, int rank, Cuda executor)

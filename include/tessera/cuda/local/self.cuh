@@ -22,6 +22,7 @@ class CudaSelf {
  public:
   using Executor = Cuda;
   static constexpr bool ordered = true;
+  static constexpr bool has_groups = true;
 
   /// See CommunicationQueue. Nothing blocks but drop() and the end.
   class Queue {

@@ -48,6 +48,7 @@ class Nccl {
  public:
   using Executor = Cuda;
   static constexpr bool ordered = false;
+  static constexpr bool has_groups = true;
 
   using Queue = nccl::Queue;
 

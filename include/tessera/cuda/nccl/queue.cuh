@@ -119,6 +119,9 @@ class Queue {
   template <class Call>
   void require_fit(const Call& call) const {
     check_call(call, world(), rank());
+    if (call.over != Ranks::world && Call::kind != Collective::all_gather)
+      throw OptionError(message({name(Call::kind), " (", call.tag.text(), ") over ", name(call.over),
+                                 ": Nccl gathers over groups and over peers, and makes no other calls over them"}));
     if constexpr (Call::kind == Collective::reduce_scatter && !sums_here<Call>)
       if (!call.carry.is_whole())
         throw OptionError(
@@ -155,7 +158,7 @@ class Queue {
     if constexpr (sums_here<Call>)
       each_piece(call, [&](const auto& piece, auto* workspace) {
         if constexpr (Call::kind == Collective::reduce_scatter)
-          exchange_slices(piece, workspace, to);
+          exchange_slices(piece, call.groups(world()), workspace, to);
         else if (!piece.out.empty() && world() > 1)
           to.error(ncclAllGather(piece.in.data(), workspace, piece.out.size_bytes(), raw, to.comm, to.stream));
       });
@@ -163,7 +166,7 @@ class Queue {
       reduce_scatter(call, to);
     else
       for (const auto& piece : call.pieces) {
-        if constexpr (Call::kind == Collective::all_gather) all_gather(piece, to);
+        if constexpr (Call::kind == Collective::all_gather) all_gather(piece, call.over, call.groups(world()), to);
         if constexpr (Call::kind == Collective::all_reduce) all_reduce(piece, to);
         if constexpr (Call::kind == Collective::all_to_all) all_to_all(piece, to);
         if constexpr (Call::kind == Collective::broadcast) broadcast(piece, call.root, to);
@@ -177,7 +180,7 @@ class Queue {
     using Out = typename Call::Output;
     [[maybe_unused]] index_t summed = 0;  // of the pieces before
     each_piece(call, [&](const auto& piece, const In* workspace) {
-      Slice own(std::ssize(piece.in), piece.part, rank());
+      Slice own(std::ssize(piece.in), piece.part, call.groups(world()).slice(Ranks::world, rank()));
       float scale = 1;
       Carry carry{};
       if constexpr (Call::kind == Collective::reduce_scatter) {
@@ -196,9 +199,9 @@ class Queue {
 
   // Ranks without a leaf send too: NCCL's calls must match, so that ranks that differ learn of it by the step's digest.
   template <class T>
-  void exchange_slices(const auto& piece, T* workspace, const To& to) const {
-    const index_t own = Slice(std::ssize(piece.in), piece.part, rank()).size;
-    each_slice(std::ssize(piece.in), piece.part, [&](int peer, const Slice& slice) {
+  void exchange_slices(const auto& piece, core::Groups groups, T* workspace, const To& to) const {
+    const index_t own = Slice(std::ssize(piece.in), piece.part, groups.slice(Ranks::world, rank())).size;
+    each_slice(std::ssize(piece.in), piece.part, groups, [&](int peer, const Slice& slice) {
       if (peer != rank())
         to.error(ncclSend(piece.in.data() + slice.begin, bytes_of<T>(slice.size), raw, peer, to.comm, to.stream));
     });
@@ -214,12 +217,12 @@ class Queue {
     for (const Piece<T>& piece : call.pieces) {
       const T* const in = piece.in.data();
       T* const out = piece.out.data();
-      if (std::ssize(piece.in) == piece.part * world()) {
+      if (call.group_size == 1 && std::ssize(piece.in) == piece.part * world()) {
         to.error(ncclReduceScatter(in, out, count(piece.part), type, sum.operation(), to.comm, to.stream));
         continue;
       }
-      // The last parts are short or empty. A reduction to each rank moves as many bytes, in one kernel.
-      each_slice(std::ssize(piece.in), piece.part, [&](int root, const Slice& slice) {
+      // Parts are short, empty or not in the order of ranks. A reduction to each moves as many bytes, in one kernel.
+      each_slice(std::ssize(piece.in), piece.part, call.groups(world()), [&](int root, const Slice& slice) {
         to.error(ncclReduce(in + slice.begin, root == rank() ? out : nullptr, count(slice.size), type, sum.operation(),
                             root, to.comm, to.stream));
       });
@@ -227,14 +230,30 @@ class Queue {
   }
 
   template <class T>
-  void all_gather(const Piece<T>& piece, const To& to) const {
+  void all_gather(const Piece<T>& piece, Ranks over, core::Groups groups, const To& to) const {
+    if (over != Ranks::world) return exchange_own_slices(piece, over, groups, to);
     const T* const in = piece.in.data();
-    if (std::ssize(piece.out) == piece.part * world())
+    if (groups.size == 1 && std::ssize(piece.out) == piece.part * world())
       return to.error(ncclAllGather(in, piece.out.data(), bytes_of<T>(piece.part), raw, to.comm, to.stream));
-    each_slice(std::ssize(piece.out), piece.part, [&](int root, const Slice& slice) {
+    each_slice(std::ssize(piece.out), piece.part, groups, [&](int root, const Slice& slice) {
       T* const out = piece.out.data() + slice.begin;
       to.error(ncclBroadcast(root == rank() ? in : out, out, bytes_of<T>(slice.size), raw, root, to.comm, to.stream));
     });
+  }
+
+  // An all-gather among some ranks, on the communicator of all: NCCL would need one order of the calls on two of them.
+  template <class T>
+  void exchange_own_slices(const Piece<T>& piece, Ranks over, core::Groups groups, const To& to) const {
+    const int first = groups.first(over, rank()), own = groups.index(over, rank());
+    const index_t size = Slice(std::ssize(piece.out), piece.part, own).size;
+    for (int k = 0; k < groups.ranks(over); ++k) {
+      const int peer = first + k * groups.stride(over);
+      const Slice slice(std::ssize(piece.out), piece.part, k);
+      T* const out = piece.out.data() + slice.begin;
+      if (k == own && out == piece.in.data()) continue;  // in place
+      if (size > 0) to.error(ncclSend(piece.in.data(), bytes_of<T>(size), raw, peer, to.comm, to.stream));
+      if (slice.size > 0) to.error(ncclRecv(out, bytes_of<T>(slice.size), raw, peer, to.comm, to.stream));
+    }
   }
 
   template <class T>
@@ -259,11 +278,11 @@ class Queue {
       to.error(ncclBroadcast(piece.in.data(), piece.out.data(), piece.out.size_bytes(), raw, root, to.comm, to.stream));
   }
 
-  // Those that are not empty. The same on all ranks.
+  // f(whose it is, slice) for those that are not empty. The same on all ranks.
   template <class F>
-  void each_slice(index_t elements, index_t part, const F& f) const {
-    for (int r = 0; r < world(); ++r)
-      if (const Slice slice(elements, part, r); slice.size > 0) f(r, slice);
+  void each_slice(index_t elements, index_t part, core::Groups groups, const F& f) const {
+    for (int s = 0; s < world(); ++s)
+      if (const Slice slice(elements, part, s); slice.size > 0) f(groups.owner(s), slice);
   }
 
   collectives::Share share(cudaStream_t stream) const noexcept {

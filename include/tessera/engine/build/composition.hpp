@@ -28,13 +28,16 @@ class Composition {
       "2, 4 or 8");
   static_assert(Communicator<Comm>,
                 "Sharded<Rule, Stage, Precision, Comm>: the fourth argument must be a communicator, such as Local");
+  static_assert(!Stage::has_groups || GroupCommunicator<Comm>,
+                "Sharded<Rule, Stage, Precision, Comm>: the stage shards over groups of ranks, which the communicator "
+                "does not have (GroupCommunicator)");
 
  public:
   /// All bytes that a rank will hold. Throws OptionError.
   static constexpr Plan plan(const Layout& layout, int world, const Options& options = {}) {
     options.validate();
     if (world < 1) throw OptionError(message({"plan: a world has at least 1 rank, not ", world}));
-    return plan_of(Sharding(layout, world, bucket_elements(options)), options);
+    return plan_of(sharding_of(layout, world, options), options);
   }
 
   /// How many elements the caller's buffers need.
@@ -44,6 +47,14 @@ class Composition {
   }
 
  protected:
+  /// Throws OptionError if groups do not divide the world.
+  static constexpr Sharding sharding_of(const Layout& layout, int world, const Options& options) {
+    const int group = !Stage::has_groups ? 1 : options.group_size == 0 ? world : options.group_size;
+    if (world % group != 0)
+      throw OptionError(message({"options: ", world, " ranks do not divide into groups of group_size = ", group}));
+    return Sharding(layout, world, bucket_elements(options), group);
+  }
+
   static constexpr index_t bucket_elements(const Options& options) {
     return options.bucket_bytes / static_cast<index_t>(sizeof(typename Precision::Gradient));
   }

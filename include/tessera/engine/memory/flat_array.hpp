@@ -3,40 +3,40 @@
 // mapped to memory. Owns no memory and converts nothing: Storage owns, and the precision's types convert.
 //
 //     replicated   |          bucket 0           |          bucket 1           |     held(b): all;  owned(b): a part
-//     world        | part of 0 | part of 1 | padding where a part is short           held(b) = owned(b)
+//     group        | part of 0    | part of 1    | padding where a part is short     held(b): a group's part; owned(b):
+//     world        | part of 0 | part of 1 |                                         a peer's of it;  held(b) = owned(b)
 #pragma once
 
 #include <cstddef>
 #include <span>
 
 #include <tessera/layout/partition.hpp>
-#include <tessera/stage/placement.hpp>
+#include <tessera/layout/placement.hpp>
+#include <tessera/layout/sharding.hpp>
 
 namespace tessera::engine {
 
 template <class T, Placement where>
 class FlatArray {
-  static_assert(where.extent != Extent::group, "FlatArray: arrays are not sharded over groups of ranks yet");
-
  public:
   using Element = T;
 
   /// An array without memory; nothing may be asked of it.
   FlatArray() = default;
 
-  /// space: outlives the array. data: space.shard_elements() elements if the array is sharded, else those of the whole
-  /// space.
+  /// space: outlives the array. data: space.shard_elements(extent) elements if the array is sharded, else those of the
+  /// whole space.
   FlatArray(const layout::Partition& space, int rank, T* data) noexcept : space_(&space), rank_(rank), data_(data) {}
 
   /// What this rank has of bucket `b` in memory.
-  constexpr Range held(int b) const { return where.sharded() ? owned(b) : space_->range(b); }
-  /// What this rank reduces of bucket `b`, and updates where the array is sharded: of all ranks exactly this one.
+  constexpr Range held(int b) const { return space_->held(b, rank_, where.extent); }
+  /// What this rank reduces of bucket `b`: of all ranks exactly this one.
   constexpr Range owned(int b) const { return space_->owned(b, rank_); }
 
   /// The element at `place` of the flat space, which is in held(b), or its end.
   T* at(int b, index_t place) const noexcept {
     if constexpr (where.sharded())
-      return data_ + space_->shard_begin(b) + (place - owned(b).begin);
+      return data_ + space_->shard_begin(b, where.extent) + (place - held(b).begin);
     else
       return data_ + place;
   }
@@ -58,5 +58,15 @@ class FlatArray {
   int rank_ = 0;
   T* data_ = nullptr;
 };
+
+/// Makes `call` one among the ranks that own what a rank holds of an array so placed: all of the world, or where it is
+/// sharded over groups this rank's peers.
+template <Placement where, class Call>
+void among_owners(Call& call, const Sharding& sharding) noexcept {
+  if constexpr (where.extent == Extent::group) {
+    call.over = Ranks::peers;
+    call.group_size = sharding.groups().size;
+  }
+}
 
 }  // namespace tessera::engine

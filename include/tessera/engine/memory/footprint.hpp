@@ -41,9 +41,9 @@ template <class Rule, class Stage, class Precision>
 constexpr Footprint footprint_of(engine::Sums sums = {}) {
   using Parameter = typename Precision::Parameter;
   using Reduction = typename Precision::Reduction;
-  return {.parameters_sharded = Stage::shards_parameters,
-          .gradients_sharded = Stage::shards_gradients,
-          .state_sharded = Stage::shards_state,
+  return {.parameters = Stage::parameters,
+          .gradients = Stage::gradients,
+          .state = Stage::state,
           .reduced_in_place = std::is_same_v<typename Precision::Gradient, Reduction>,
           .parameter_bytes = sizeof(Parameter),
           .gradient_bytes = sizeof(typename Precision::Gradient),

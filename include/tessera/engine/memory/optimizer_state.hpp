@@ -91,9 +91,17 @@ class OptimizerState {
         state_(executor, plan.optimizer_state),
         trained_(executor, plan.training_weights),
         member_elements_(plan.optimizer_state.elements),
-        norms_(executor, plan) {
-    for (int b = 0; b < sharding.buckets(); ++b)
+        norms_(executor, plan, NeedsTensorNorms<Rule> ? sharding.layout().tensors().size() : 0) {
+    for (int b = 0; b < sharding.buckets(); ++b) {
       segments_.push_back(sharding.segments(sharding.bucket(b), updated(b), NeedsTensorNorms<Rule>));
+      if constexpr (peers_measure) {
+        const Range held = updated(b), owned = masters().owned(b);
+        measured_.push_back(sharding.segments(sharding.bucket(b), owned, true));
+        measured_by_peers_.push_back(sharding.segments(sharding.bucket(b), {held.begin, owned.begin}, true));
+        for (const layout::Segment& segment : sharding.segments(sharding.bucket(b), {owned.end, held.end}, true))
+          measured_by_peers_.back().push_back(segment);
+      }
+    }
   }
 
   /// What this rank updates of bucket `b`.
@@ -161,19 +169,14 @@ class OptimizerState {
   void measure(const Gradients& gradients, const Parameters& parameters, Queue& queue, Absent absent, index_t step) {
     if constexpr (NeedsTensorNorms<Rule>) {
       norms_.clear();
-      for (int b = 0; b < sharding_->buckets(); ++b)
-        for (const layout::Segment& segment : segments_[to_size(b)]) {
-          auto update = update_of(b, segment, gradients, parameters);
-          const Unit unit = sharding_->layout().unit_of(segment.tensor);
-          if (absent(unit)) leave_alone_if_absent(update, unit);
-          const index_t n = segment.place.size();
-          const index_t lead = segment.place.begin % block;
-          TensorNorm* const norm = norms_.of(segment.tensor);
-          executor_->add_squares_of(n, lead, OfUpdate<WeightOf<Rule, Precision>, Rule, Precision>{update},
-                                    &norm->weights);
-          executor_->add_squares_of(n, lead, OfUpdate<MeasuredOf<Rule, Precision>, Rule, Precision>{update},
-                                    &norm->norm_input);
-        }
+      for (int b = 0; b < sharding_->buckets(); ++b) {
+        for (const layout::Segment& segment : peers_measure ? measured_[to_size(b)] : segments_[to_size(b)])
+          measure(b, segment, gradients, parameters, absent, *norms_.of(segment.tensor));
+        // A rule's state advances as its norm input is taken: here too, with the same code.
+        if constexpr (peers_measure)
+          for (const layout::Segment& segment : measured_by_peers_[to_size(b)])
+            measure(b, segment, gradients, parameters, absent, *norms_.unused());
+      }
       if constexpr (Stage::shards_state) norms_.exchange(queue, step);
       norms_.finish();
     }
@@ -229,6 +232,21 @@ class OptimizerState {
   }
 
  private:
+  // Norms are summed over ranks: where peers update the same, each brings in what it owns.
+  static constexpr bool peers_measure = NeedsTensorNorms<Rule> && where.extent == Extent::group;
+
+  template <class Gradients, class Parameters, class Absent>
+  void measure(int b, const layout::Segment& segment, const Gradients& gradients, const Parameters& parameters,
+               Absent absent, TensorNorm& norm) {
+    auto update = update_of(b, segment, gradients, parameters);
+    const Unit unit = sharding_->layout().unit_of(segment.tensor);
+    if (absent(unit)) leave_alone_if_absent(update, unit);
+    const index_t n = segment.place.size();
+    const index_t lead = segment.place.begin % block;
+    executor_->add_squares_of(n, lead, OfUpdate<WeightOf<Rule, Precision>, Rule, Precision>{update}, &norm.weights);
+    executor_->add_squares_of(n, lead, OfUpdate<MeasuredOf<Rule, Precision>, Rule, Precision>{update}, &norm.norm_input);
+  }
+
   template <class Parameters>
   FusedUpdate<Rule, Precision> element_of(int b, const layout::Segment& segment, const Parameters& parameters) {
     const index_t begin = segment.place.begin;
@@ -270,7 +288,9 @@ class OptimizerState {
   Storage<Executor, Parameter> trained_;  // parameters, during evaluation
   index_t member_elements_;
   TensorNorms<Executor> norms_;
-  core::List<core::List<layout::Segment>> segments_;
+  core::List<core::List<layout::Segment>> segments_;  // of each bucket, what is updated
+  core::List<core::List<layout::Segment>> measured_;  // of these, where peers_measure
+  core::List<core::List<layout::Segment>> measured_by_peers_;
 };
 
 }  // namespace tessera::engine

@@ -49,7 +49,7 @@ class Reduce {
   /// The sum replaces the leaves in the caller's buffer, where it is whole and of the same type.
   static constexpr bool in_place = !Stage::shards_gradients && std::is_same_v<Gradient, Reduction>;
 
-  /// The sums: all of them at stage 0, else this rank's part, which in the caller's buffer stays where its leaves lay.
+  /// The sums, placed as the state that they update; in the caller's buffer they stay where the leaves lay.
   using Sums = FlatArray<Reduction, in_place ? Stage::gradients : Stage::state>;
   using PartialSums = FlatArray<float, placement::world>;
 
@@ -188,9 +188,11 @@ class Reduce {
   template <class Out>
   auto call(int b, std::span<Out> out, float scale, index_t step) {
     const Range range = sharding_->trainable().range(b);
-    return ReduceScatter(std::span<const Gradient>(gradients_.at(b), to_size(range.size())), out,
-                         sharding_->trainable().part(b), bucket_tag("gradients of bucket", *sharding_, b, step), scale,
-                         std::as_writable_bytes(workspace_.span()));
+    ReduceScatter call(std::span<const Gradient>(gradients_.at(b), to_size(range.size())), out,
+                       sharding_->trainable().part(b), bucket_tag("gradients of bucket", *sharding_, b, step), scale,
+                       std::as_writable_bytes(workspace_.span()));
+    call.group_size = sharding_->groups().size;
+    return call;
   }
 
   template <class Out>
@@ -253,14 +255,13 @@ class Reduce {
     executor_->for_each(owned(b).size(), Round<Reduction>{sum, own(b).data(), mean_.scale});
   }
 
-  // Stage 0 updates everything everywhere: the sum's parts go to all ranks, behind the reduction on the same queue.
+  // Where several ranks update the same, the sum's parts go to all of them, behind the reduction on the same queue.
   void share(int b, index_t step) {
-    if constexpr (!Stage::shards_state) {
-      const std::span<Reduction> all = sums().held_span(b);
-      events_[to_size(b)] =
-          queue_->post(AllGather(std::span<const Reduction>(own(b)), all, sharding_->trainable().part(b),
-                                 bucket_tag("reduced gradients of bucket", *sharding_, b, step)),
-                       executor_->record());
+    if constexpr (Stage::state.extent != Extent::world) {
+      AllGather gather(std::span<const Reduction>(own(b)), sums().held_span(b), sharding_->trainable().part(b),
+                       bucket_tag("reduced gradients of bucket", *sharding_, b, step));
+      among_owners<Stage::state>(gather, *sharding_);
+      events_[to_size(b)] = queue_->post(gather, executor_->record());
       if constexpr (in_place) gradients_.sent(b, events_[to_size(b)]);
     }
   }

@@ -1,5 +1,6 @@
-// Parameters of stage 3: a rank holds its shard, and a fixed pool of slots in which buckets are gathered as they are
-// used, the next ones ahead of time. They stay until their slot is needed or the weights change.
+// Parameters that are sharded, over the world or over groups of ranks: a rank holds its shard, and a fixed pool of slots
+// in which buckets are gathered as they are used, the next ones ahead of time. They stay until their slot is needed or
+// the weights change. Where the state is sharded over more ranks, the update gathers the shard among peers before.
 //
 //     shard    | part of bucket 0 | part of bucket 1 | ... | frozen part of bucket 0 | ...
 //     slot     | a bucket's trainable range, whole |.| its frozen range, whole |
@@ -7,6 +8,7 @@
 
 #include <span>
 #include <string>
+#include <utility>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
@@ -18,12 +20,12 @@
 
 namespace tessera::engine {
 
-template <class Comm, class Parameter>
+template <class Comm, class Parameter, Placement where, Placement of_state>
 class ShardedParameters {
  public:
   using Executor = typename Comm::Executor;
   using Queue = typename Comm::Queue;
-  using Array = FlatArray<Parameter, placement::world>;
+  using Array = FlatArray<Parameter, where>;
 
   ShardedParameters(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan,
                     const Options& options, std::span<Parameter> of_caller)
@@ -32,7 +34,7 @@ class ShardedParameters {
         queue_(&queue),
         shard_(executor, plan.parameters, of_caller),
         trainable_(sharding.trainable(), rank, shard_.data()),
-        frozen_(sharding.frozen(), rank, shard_.data() + sharding.trainable().shard_elements()),
+        frozen_(sharding.frozen(), rank, shard_.data() + sharding.trainable().shard_elements(where.extent)),
         gathered_(executor, plan.gathered_buckets),
         slot_elements_(plan.gathered_buckets.elements),
         pool_(sharding, plan.gathered_buckets.copies, options.prefetch) {}
@@ -61,8 +63,16 @@ class ShardedParameters {
   void begin_forward() noexcept { pool_.set_direction(1); }
   void begin_backward() noexcept { pool_.set_direction(-1); }
 
-  /// Forgets what was gathered and how far this rank had come.
-  void drop() noexcept { pool_.drop(); }
+  /// Drops the queue, and forgets what was gathered and how far this rank had come. What the last update gathers is
+  /// nowhere else, so it is waited for before: every rank that applies a step posts it.
+  void drop() noexcept {
+    try {
+      executor_->wait(std::exchange(published_, {}));
+    } catch (const Error&) {  // a rank failed: there is nothing to go on from
+    }
+    queue_->drop();
+    pool_.drop();
+  }
 
   /// Posts gathers whose slots were in use and are free by now. Others wait for them, so it is called before whatever
   /// else is posted.
@@ -81,6 +91,7 @@ class ShardedParameters {
       executor_->wait(slot.ready);
       slot.ready = {};
     }
+    executor_->wait(std::exchange(published_, {}));
   }
 
   /// Peers read this rank's shard until the gathers have ended: only then may it be written. What came is then of no
@@ -90,8 +101,8 @@ class ShardedParameters {
     pool_.expire();
   }
 
-  /// Nobody else writes what is held here.
-  void before_read() noexcept {}
+  /// What is held here is complete when the gathers of the last update have ended.
+  void before_read() { executor_->wait(published_); }
 
   /// This rank's shard of both spaces: the update writes the trainable ones.
   const Array& trainable() const noexcept { return trainable_; }
@@ -104,8 +115,16 @@ class ShardedParameters {
     tessera::engine::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
   }
 
-  /// Nothing to send: the next forward gathers.
-  void publish(int, index_t) noexcept {}
+  /// Sends what this rank updated of bucket `b`, if it holds more, to the peers that hold it too, and brings in theirs.
+  void publish(int b, index_t step) {
+    if constexpr (where.extent != of_state.extent) {
+      if (sharding_->trainable().range(b).empty()) return;
+      AllGather gather(std::span<const Parameter>(trainable_.owned_span(b)), trainable_.held_span(b),
+                       sharding_->trainable().part(b), bucket_tag("updated parameters of bucket", *sharding_, b, step));
+      among_owners<where>(gather, *sharding_);
+      published_ = queue_->post(gather, executor_->record());
+    }
+  }
 
  private:
   using Pool = GatheredPool<typename Executor::Event>;
@@ -126,8 +145,12 @@ class ShardedParameters {
       const Range range = of.range(b);
       if (range.empty()) return;
       const std::span<Parameter> out(to, to_size(range.size()));
-      slot.ready =
-          queue_->post(AllGather(mine, out, of.part(b), bucket_tag(what, *sharding_, b, 0)), executor_->record());
+      AllGather gather(mine, out, of.part(b, where.extent), bucket_tag(what, *sharding_, b, 0));
+      if constexpr (where.extent == Extent::group) {
+        gather.over = Ranks::group;
+        gather.group_size = sharding_->groups().size;
+      }
+      slot.ready = queue_->post(gather, executor_->record());
     };
     all_gather(trainable_.held_span(b), sharding_->trainable(), base, "parameters of bucket");
     all_gather(frozen_.held_span(b), sharding_->frozen(), base + frozen_begin(bucket), "frozen parameters of bucket");
@@ -142,6 +165,7 @@ class ShardedParameters {
   Storage<Executor, Parameter> gathered_;
   index_t slot_elements_;
   Pool pool_;
+  typename Executor::Event published_{};  // of the last update's last gather, behind all the others on its queue
 };
 
 }  // namespace tessera::engine

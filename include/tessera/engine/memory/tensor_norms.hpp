@@ -47,38 +47,43 @@ struct FinishNorms {
 template <class Executor>
 class TensorNorms {
  public:
-  TensorNorms(Executor& executor, const Plan& plan) : executor_(&executor), words_(executor, plan.tensor_norms) {}
+  TensorNorms(Executor& executor, const Plan& plan, index_t tensors)
+      : executor_(&executor), words_(executor, plan.tensor_norms), tensors_(tensors) {}
 
   void clear() { executor_->for_each(std::ssize(words_.span()), Zero<std::uint64_t>{words_.data()}); }
 
   /// Where a tensor's squares are added.
   TensorNorm* of(Tensor tensor) const noexcept { return reinterpret_cast<TensorNorm*>(words_.data()) + tensor.index; }
 
+  /// One more, for what counts in no tensor's; where the plan has memory for it.
+  TensorNorm* unused() const noexcept { return reinterpret_cast<TensorNorm*>(words_.data()) + tensors_; }
+
   /// Sums over ranks, and waits. Throws CommError.
   template <class Queue>
   void exchange(Queue& queue, index_t step) {
-    if (words_.span().empty()) return;
+    const auto words = words_.span().first(to_size(tensors_ * norm_words));
+    if (words.empty()) return;
     if constexpr (!Executor::synchronous)  // else what was added is normalised
-      executor_->for_each(std::ssize(words_.span()) / ExactSum::limbs,
+      executor_->for_each(std::ssize(words) / ExactSum::limbs,
                           NormaliseSums{reinterpret_cast<ExactSum*>(words_.data())});
-    executor_->wait(queue.post(AllReduce(words_.span(), Tag{"tensor norms of step", step, step}), executor_->record()));
+    executor_->wait(queue.post(AllReduce(words, Tag{"tensor norms of step", step, step}), executor_->record()));
   }
 
   /// When all is added.
   void finish() {
     const FinishNorms finish{of(Tensor{0})};
-    const index_t tensors = std::ssize(words_.span()) / norm_words;
     if constexpr (Executor::synchronous)  // whose loops are vector code, which this is not
-      executor_->once([finish, tensors] {
+      executor_->once([finish, tensors = tensors_] {
         for (index_t i = 0; i < tensors; ++i) finish(i);
       });
     else
-      executor_->for_each(tensors, finish);
+      executor_->for_each(tensors_, finish);
   }
 
  private:
   Executor* executor_;
   Storage<Executor, std::uint64_t> words_;
+  index_t tensors_;
 };
 
 }  // namespace tessera::engine

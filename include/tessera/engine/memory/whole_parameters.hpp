@@ -56,7 +56,7 @@ class WholeParameters {
 
   void begin_forward() noexcept {}
   void begin_backward() noexcept {}
-  void drop() noexcept {}
+  void drop() noexcept {}  // only updates gather, which brings what is nowhere else
   void post_unblocked() noexcept {}
   void post_all() noexcept {}
 

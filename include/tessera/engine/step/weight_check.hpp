@@ -3,10 +3,11 @@
 //
 //     construction                the digest of parameters handed in whole        (engine/build/construction.hpp)
 //     initialize                  the function at a few elements of each tensor; then as take_parameters
-//     take_parameters             what is held whole: parameters at stages 0 to 2
-//     load_slices                 the same, and at stage 0 master weights and state
-//     every k-th step's begin     the same; at stage 0 master weights and state too; and whether a parameter buffer was
-//                                 written that nothing took since the step before
+//     take_parameters             what several ranks hold: parameters at stages 0 to 2, and among peers where they are
+//                                 sharded over groups
+//     load_slices                 the same, and of master weights and state
+//     every k-th step's begin     the same; and whether a parameter buffer was written that nothing took since the step
+//                                 before
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
+#include <tessera/core/groups.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/engine/step/exchange.hpp>
@@ -30,8 +32,20 @@ class WeightCheck {
 
   /// room: [>= world] words, between steps. every: Options::check_weights.
   WeightCheck(const Layout& layout, Executor& executor, Queue& queue, std::span<std::uint64_t> room, int rank,
-              int world, int every)
-      : layout_(&layout), executor_(&executor), exchange_(executor, queue, room, rank, world), every_(every) {}
+              core::Groups groups, int every)
+      : layout_(&layout),
+        executor_(&executor),
+        exchange_(executor, queue, room, rank, groups.world),
+        group_size_(groups.size),
+        every_(every) {}
+
+  /// The optimizer is built. handed_in: its parameters were; where peers hold them, throws as came_in() does.
+  template <class Parameters>
+  void begin(bool handed_in, Parameters& parameters) {
+    if (Stage::has_groups && handed_in)
+      compare_parameters({"Sharded()", "parameters", "hand in the same weights on every rank", 0}, parameters);
+    note(0, parameters);
+  }
 
   /// Throws AgreementError, on every rank alike, where value(tensor, i) is not the same function on all. Blocks.
   template <class Value>
@@ -50,17 +64,15 @@ class WeightCheck {
             });
   }
 
-  /// The weights came in by `call`: throws AgreementError, on every rank alike, where ranks hold other ones, or clear
-  /// their state or not. Blocks.
+  /// The weights came in by `call`: throws AgreementError, on every rank alike, where ranks that hold the same have
+  /// other ones, or clear their state or not. Blocks.
   template <class Parameters>
   void came_in(const char* call, index_t step, Parameters& parameters, bool clear_state = false) {
     const auto& clear = exchange_.all(clear_state, Tag{"clear_state", 0, step});
     if (const int other = exchange_.differs(clear))
       throw AgreementError(message({call, ": clear_state is ", clear[0] ? "true" : "false", " on rank 0 and ",
                                     clear[0] ? "false" : "true", " on rank ", other, ": call it alike"}));
-    if constexpr (!Stage::shards_parameters)
-      compare({call, "parameters", "bring in the same weights on every rank", step},
-              [&](Tensor t) { return digest(parameters.tensor(t)); });
+    compare_parameters({call, "parameters", "bring in the same weights on every rank", step}, parameters);
     note(step, parameters);
   }
 
@@ -75,11 +87,8 @@ class WeightCheck {
     if (failed) return;
     constexpr const char* when = "load_slices()";
     constexpr const char* remedy = "load the same on every rank";
-    if constexpr (!Stage::shards_parameters)
-      compare({when, "parameters", remedy, step}, [&](Tensor t) { return digest(parameters.tensor(t)); });
-    if constexpr (!Stage::shards_state)
-      compare({when, "master weights or optimizer state", remedy, step},
-              [&](Tensor t) { return state.digest(t, evaluating); });
+    compare_parameters({when, "parameters", remedy, step}, parameters);
+    compare_state({when, "master weights or optimizer state", remedy, step}, state, evaluating);
     note(step, parameters);
   }
 
@@ -92,10 +101,8 @@ class WeightCheck {
     require_untouched(step, parameters);
     constexpr const char* when = "Options::check_weights";
     constexpr const char* remedy = "beginning the step again does not help, initialize() or take_parameters() does";
-    if constexpr (!Stage::shards_parameters)
-      compare({when, "parameters", remedy, step}, [&](Tensor t) { return digest(parameters.tensor(t)); });
-    if constexpr (!Stage::shards_state)
-      compare({when, "master weights or optimizer state", remedy, step}, [&](Tensor t) { return state.digest(t); });
+    compare_parameters({when, "parameters", remedy, step}, parameters);
+    compare_state({when, "master weights or optimizer state", remedy, step}, state, false);
   }
 
   /// What lies in the parameters is what belongs there, when `step` is the next. Blocks, if it is such a step.
@@ -128,6 +135,7 @@ class WeightCheck {
   template <class Parameters>
   std::uint64_t held(Parameters& parameters) {
     if constexpr (Stage::shards_parameters) {
+      parameters.before_read();
       return digest(parameters.shard());
     } else {
       core::Digest all;
@@ -143,6 +151,36 @@ class WeightCheck {
       if (written[r])
         throw UsageError(message({"the parameter buffer of rank ", r, " was written since its weights came in or were "
                                   "updated, and nothing took them: call finish(), write, call take_parameters()"}));
+  }
+
+  template <class Parameters>
+  void compare_parameters(const Question& ask, Parameters& parameters) {
+    if constexpr (Stage::parameters.extent == Extent::replicated)
+      compare(ask, [&](Tensor t) { return digest(parameters.tensor(t)); });
+    else if constexpr (Stage::parameters.extent == Extent::group)
+      compare_peers(ask, [&](auto& visit) { parameters.template for_each_slice<false>(false, visit); });
+  }
+
+  template <class State>
+  void compare_state(const Question& ask, State& state, bool evaluating) {
+    if constexpr (Stage::state.extent == Extent::replicated)
+      compare(ask, [&](Tensor t) { return state.digest(t, evaluating); });
+    else if constexpr (Stage::state.extent == Extent::group)
+      compare_peers(ask, [&](auto& visit) { state.template for_each_slice<false>(evaluating, false, visit); });
+  }
+
+  // walk(visit): all slices of what peers hold alike.
+  template <class Walk>
+  void compare_peers(const Question& ask, const Walk& walk) {
+    core::Digest mine;
+    const auto visit = [&](const auto& slice) { mine.add(static_cast<std::int64_t>(digest(slice.elements))); };
+    walk(visit);
+    const core::List<std::uint64_t>& ranks = exchange_.all(mine.value(), Tag{ask.what, 0, ask.step});
+    for (std::size_t r = to_size(group_size_); r < ranks.size(); ++r)
+      if (const std::size_t first = r % to_size(group_size_); ranks[r] != ranks[first])
+        throw AgreementError(message({ask.when, ": ranks ", first, " and ", r, " hold the same part of the ", ask.what,
+                                      " and differ in it: rank ", first, " has digest ", ranks[first], ", rank ", r,
+                                      " has ", ranks[r], ": ", ask.remedy}));
   }
 
   // Tensors are looked at one by one only where all of them together differ: halves of them.
@@ -169,6 +207,7 @@ class WeightCheck {
   const Layout* layout_;
   Executor* executor_;
   Exchange<Executor, Queue> exchange_;
+  int group_size_;
   int every_;
   std::uint64_t left_ = 0;
   bool left_is_known_ = false;

@@ -2,7 +2,7 @@
 
 #include <type_traits>
 
-#include <tessera/stage/placement.hpp>
+#include <tessera/layout/placement.hpp>
 
 namespace tessera {
 namespace {
