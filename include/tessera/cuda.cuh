@@ -1,4 +1,5 @@
-// The front door of CUDA: the library, and what runs it on devices; with NCCL where its header is found.
+// The main header for CUDA: the library and its CUDA executors and communicators. NCCL is included if its header
+// exists.
 #pragma once
 
 #include <tessera/cuda/exec/executor.cuh>

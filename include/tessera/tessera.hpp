@@ -1,4 +1,4 @@
-// The front door: sharded optimizers in plain C++20, with threads and nothing else.
+// The main header: sharded optimizers in plain C++20. It needs threads and no other library.
 #pragma once
 
 #include <tessera/comm/local/local.hpp>

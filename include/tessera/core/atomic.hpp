@@ -1,4 +1,4 @@
-// The one atomic operation that loops need, alike on host and device.
+// The one atomic operation that loop bodies need, the same on host and device.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace tessera::core {
 
-/// Sets *at to `to` if that is lower. Any number of threads may do so at once.
+/// Sets *at to `to` if `to` is lower. Safe to call from any number of threads at once.
 TESSERA_HD inline void lower_to(std::uint64_t* at, std::uint64_t to) noexcept {
 #if TESSERA_DEVICE_CODE
   ::atomicMin(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(to));

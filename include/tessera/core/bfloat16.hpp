@@ -1,4 +1,4 @@
-// bfloat16 as storage: the upper half of a float. Arithmetic is done in float by whoever needs it.
+// bfloat16 as a storage type: the upper half of a float. It has no arithmetic; callers convert to float.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +8,14 @@
 
 namespace tessera {
 
-/// 1 sign, 8 exponent and 7 fraction bits. Rounds to nearest, ties to even; every NaN becomes the one of all
-/// ones.
+/// 1 sign, 8 exponent and 7 fraction bits. Rounds to nearest, ties to even. Every NaN becomes the NaN whose bits are
+/// all ones.
 struct bfloat16 {
   std::uint16_t bits = 0;
 
   bfloat16() = default;
 
-  // Without a branch, and narrowed once, at the end: a mask of ones takes any NaN to one (measured: bench/update).
+  // No branch, and one narrowing at the end: OR with a mask of ones makes every NaN all ones (measured: bench/update).
   TESSERA_HD explicit constexpr bfloat16(float value) noexcept {
 #if TESSERA_ON_DEVICE
     if (!__builtin_is_constant_evaluated()) {

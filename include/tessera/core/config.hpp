@@ -1,4 +1,4 @@
-// What the compiler must be, and the few macros of the library. Macros of a toolkit appear in this file alone.
+// The required compiler, and the library's macros. No other header uses the macros of a toolkit.
 #pragma once
 
 #if !defined(__cplusplus) || __cplusplus < 202002L
@@ -22,7 +22,8 @@
 #define TESSERA_HD
 #endif
 
-// Whether this pass of the compiler makes a device's code; and of an architecture that converts 16-bit floats by itself.
+// TESSERA_DEVICE_CODE: this compiler pass generates device code. TESSERA_ON_DEVICE: for an architecture that has
+// instructions to convert 16-bit floats.
 #if defined(__CUDA_ARCH__)
 #define TESSERA_DEVICE_CODE 1
 #else
@@ -34,9 +35,9 @@
 #define TESSERA_ON_DEVICE 0
 #endif
 
-// Whether nvcc compiles the device's code under -ftz=true, which -use_fast_math implies: subnormal numbers are then
-// flushed to zero, and sums and conversions have other bits than the host's. It tells so by no macro, but its back end
-// answers a question, as a constant. Source: LLVM, User Guide for NVPTX Back-end, Reflection Parameters.
+// Whether nvcc compiles device code with -ftz=true, which -use_fast_math implies. Subnormal numbers are then flushed to
+// zero, and sums and conversions have other bits than the host's. No macro reports the flag; the compiler's back end
+// replaces __nvvm_reflect by a constant. Source: LLVM, User Guide for NVPTX Back-end, Reflection Parameters.
 #if defined(__NVCC__) && defined(__CUDA_ARCH__)
 extern "C" __device__ int __nvvm_reflect(const void*);
 #define TESSERA_FLUSHES_SUBNORMALS (__nvvm_reflect("__CUDA_FTZ") != 0)
@@ -46,16 +47,16 @@ extern "C" __device__ int __nvvm_reflect(const void*);
 
 #define TESSERA_ALWAYS_INLINE inline __attribute__((always_inline))
 
-// The first line of a rule's operator(). Without it clang may fuse a product and a sum into one rounding wherever the
-// machine can, and the same rule would have other bits on another machine. (g++ is told in exec/vectorize.hpp.)
+// The first line of a rule's operator(). Without it, clang may fuse a multiplication and an addition where the machine
+// has such an instruction, and a rule would have different bits on different machines. (g++: exec/vectorize.hpp.)
 #if defined(__clang__)
 #define TESSERA_ROUND_EACH_OPERATION _Pragma("clang fp contract(off)")
 #else
 #define TESSERA_ROUND_EACH_OPERATION
 #endif
 
-// A loop that a device's compiler must take apart, so that what it indexes stays in registers. (Not in the pass for the
-// host, whose compiler knows no such pragma.)
+// Unrolls a loop in device code, so that the array which the loop indexes stays in registers. (Empty in the host pass,
+// whose compiler does not know the pragma.)
 #if defined(__CUDA_ARCH__)
 #define TESSERA_UNROLL _Pragma("unroll")
 #else
@@ -64,7 +65,7 @@ extern "C" __device__ int __nvvm_reflect(const void*);
 
 namespace tessera {
 
-/// The version whose ranks may train together, as one number.
+/// The version as one number. Ranks of different versions may not train together.
 inline constexpr long version = TESSERA_VERSION_MAJOR * 10000L + TESSERA_VERSION_MINOR * 100L + TESSERA_VERSION_PATCH;
 
 }  // namespace tessera

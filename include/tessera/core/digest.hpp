@@ -1,4 +1,4 @@
-// FNV-1a, 64 bits: the fingerprint by which ranks compare what they hold and do.
+// FNV-1a, 64 bits: the digest by which ranks compare their configuration, calls and weights.
 #pragma once
 
 #include <cstddef>
@@ -28,10 +28,10 @@ class Digest {
     return *this;
   }
 
-  /// The bytes of plain numbers, without padding between them.
+  /// Adds the bytes of an aggregate of numbers, which must have no padding.
   template <class T>
   requires std::is_trivially_copyable_v<T> && std::is_aggregate_v<T> TESSERA_HD Digest& add(const T& numbers) noexcept {
-    if constexpr (!std::is_empty_v<T>) {  // whose one byte has no value
+    if constexpr (!std::is_empty_v<T>) {  // the one byte of an empty struct has no defined value
       const auto* const bytes = reinterpret_cast<const unsigned char*>(&numbers);
       for (std::size_t i = 0; i < sizeof(T); ++i) add_byte(bytes[i]);
     }

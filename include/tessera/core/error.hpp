@@ -1,4 +1,4 @@
-// The exceptions of the library. Each message names the tensor, unit, rank or call concerned and says what to do.
+// The exceptions of the library. Each message names the tensor, unit, rank or call and says what to do.
 #pragma once
 
 #include <stdexcept>
@@ -8,17 +8,17 @@
 
 namespace tessera {
 
-/// Everything that the library throws.
+/// The base class of everything that the library throws.
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// A layout that cannot be, or a tensor or unit that it does not have.
+/// A layout that is not valid, or a tensor or unit that is not in the layout.
 struct LayoutError : Error {
   using Error::Error;
 };
 
-/// A buffer of the caller's that is too small, misaligned or overlaps another.
+/// A caller's buffer that is too small, misaligned or overlaps another.
 struct BufferError : Error {
   using Error::Error;
 };
@@ -28,32 +28,32 @@ struct MemoryError : Error {
   using Error::Error;
 };
 
-/// An option or hyperparameter out of its range.
+/// An option or hyperparameter that is out of range.
 struct OptionError : Error {
   using Error::Error;
 };
 
-/// A call at the wrong time: ready twice, a step in the middle of accumulation.
+/// A call at the wrong time, such as a second ready() for a unit or a step() between two passes.
 struct UsageError : Error {
   using Error::Error;
 };
 
-/// What went wrong between ranks, and ends the step on all of them.
+/// An error that involves several ranks and ends the step on all of them.
 struct RankError : Error {
   using Error::Error;
 };
 
-/// Ranks that do not build or call the same.
+/// Ranks that do not agree: they differ in configuration or in the calls that they make.
 struct AgreementError : RankError {
   using RankError::RankError;
 };
 
-/// Another rank could not be built; that rank throws what was wrong.
+/// Construction failed on another rank. That rank throws the cause.
 struct PeerError : AgreementError {
   using AgreementError::AgreementError;
 };
 
-/// A rank that failed, left or did not come in time.
+/// A rank that failed, left, or did not arrive before the timeout.
 struct CommError : RankError {
   using RankError::RankError;
 };

@@ -1,4 +1,4 @@
-// float16 (IEEE binary16) as storage. Arithmetic is done in float by whoever needs it.
+// float16 (IEEE binary16) as a storage type. It has no arithmetic; callers convert to float.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +8,9 @@
 
 namespace tessera {
 
-/// 1 sign, 5 exponent and 10 fraction bits. Rounds to nearest, ties to even; what is too large becomes infinite; every
-/// NaN becomes the one of all ones. On the host integers and selects only, so that a loop over it is vectorised on a
-/// machine without half floats; a device has an instruction for each way.
+/// 1 sign, 5 exponent and 10 fraction bits. Rounds to nearest, ties to even. Too large values become infinite; every
+/// NaN becomes the NaN whose bits are all ones. The host code has integer operations and selects only, so that loops
+/// vectorize on machines without half-precision floats. A device has one instruction for each conversion.
 struct float16 {
   std::uint16_t bits = 0;
 
@@ -26,7 +26,7 @@ struct float16 {
 #endif
     const auto wide = bits_as<std::uint32_t>(value);
     const std::uint32_t size = wide & 0x7fffffffu;
-    // Below 2^-14 the fraction's last bit is worth 2^-24, as that of a float near 1/2: adding that one rounds.
+    // Below 2^-14 the last fraction bit has the value 2^-24, as in a float near 1/2. Adding 1/2 therefore rounds.
     const std::uint32_t tiny = bits_as<std::uint32_t>(bits_as<float>(size) + 0.5f) - half;
     const std::uint32_t normal = (size - rebias + 0xfffu + ((size >> 13) & 1u)) >> 13;
     const std::uint32_t beyond = size > float_infinity ? nan : infinity;

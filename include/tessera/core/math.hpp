@@ -1,4 +1,4 @@
-// The integers and the few functions of numbers that the library needs.
+// The integer types and the small numeric functions of the library.
 #pragma once
 
 #include <cstddef>
@@ -6,28 +6,28 @@
 
 #include <tessera/core/config.hpp>
 
-// std::sqrt must set errno, which keeps g++ and clang from vectorising any loop that calls it; declared const, the
-// plain C function becomes one instruction under any flags (measured: bench/update).
+// std::sqrt must set errno, so g++ and clang do not vectorize a loop that calls it. The plain C function, declared
+// const, becomes one instruction under any flags (measured: bench/update).
 extern "C" __attribute__((const)) float sqrtf(float) noexcept;
-// What else the library needs of <cmath>, which takes a tenth of its time to compile.
+// The other function that the library needs of <cmath>. A tenth of the library's compile time would be <cmath>.
 extern "C" double sqrt(double) noexcept;
 extern "C" double pow(double, double) noexcept;
 
 namespace tessera {
 
-/// A count of elements or bytes.
+/// A count of elements or bytes, or an index.
 using index_t = std::int64_t;
 
-/// The unit of alignment of the flat space, in elements: shard borders never cut a block.
+/// The alignment of shards in the flat space, in elements: a shard boundary never cuts a block.
 inline constexpr index_t block = 64;
 
-/// A count or an index, which is never negative, as the standard library's containers take it.
+/// Converts a count or an index, which is never negative, to the size type of standard containers.
 template <class Integer>
 TESSERA_HD constexpr std::size_t to_size(Integer n) noexcept {
   return static_cast<std::size_t>(n);
 }
 
-/// The same bits as another type of the same size. (std::bit_cast does not run on a device.)
+/// Reinterprets the bits as another type of the same size. (std::bit_cast does not run on a device.)
 template <class To, class From>
 TESSERA_HD TESSERA_ALWAYS_INLINE constexpr To bits_as(const From& from) noexcept {
   static_assert(sizeof(To) == sizeof(From));
@@ -50,8 +50,8 @@ TESSERA_HD constexpr T max(T a, T b) noexcept {
 
 namespace core {
 
-/// How many of 0, 1, ..., n - 1 come before the first for which before(i) does not hold: binary search, in which it
-/// holds for none behind that one.
+/// The first i in [0, n) for which before(i) is false, or n: binary search. before() must be false for every index
+/// after that one.
 template <class Before>
 constexpr index_t partition_point(index_t n, Before before) {
   index_t low = 0;

@@ -1,4 +1,4 @@
-// Messages, put together from words and numbers.
+// Builds messages from words and numbers.
 #pragma once
 
 #include <cstdio>
@@ -40,7 +40,7 @@ class MessagePart {
 
 }  // namespace core
 
-/// The parts one after another. (A chain of std::string's + costs its readers ten times as long to compile.)
+/// Concatenates the parts. (A chain of std::string's operator+ takes ten times as long to compile.)
 inline std::string message(std::initializer_list<core::MessagePart> parts) {
   std::string all;
   for (const core::MessagePart& part : parts) all += part.word();

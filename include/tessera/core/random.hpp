@@ -1,4 +1,4 @@
-// Random bits as a function of where they are needed: of seed, step and place, never of a rank or a thread.
+// Random bits as a function of seed, step and element offset, never of rank or thread.
 #pragma once
 
 #include <cstdint>
@@ -8,16 +8,16 @@
 
 namespace tessera::core {
 
-/// A bijection that changes half of the bits, whichever bit of x changes. The finalizer of SplitMix64: Steele, Lea and
-/// Flood 2014, "Fast Splittable Pseudorandom Number Generators", figure 16.
+/// A bijection of 64 bits. Flipping any bit of x flips half of the result's bits on average. The finalizer of
+/// SplitMix64: Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators", figure 16.
 TESSERA_HD constexpr std::uint64_t mixed(std::uint64_t x) noexcept {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
   return x ^ (x >> 31);
 }
 
-/// The bits of one step. An element's are bits(place), place counting in the flat space: the same at every stage, world
-/// size and number of threads, in any order.
+/// The random bits of one step. An element's bits depend on its offset in the flat space only: they are the same at
+/// every stage, world size and number of threads, and in any order.
 class StepRandom {
  public:
   constexpr StepRandom() = default;
@@ -27,8 +27,8 @@ class StepRandom {
     second_ = static_cast<std::uint32_t>(key >> 32);
   }
 
-  /// 32 bits. Operations of 32 bits alone, which vectors have. Two rounds of a bijection with keys between them:
-  /// Wellons 2018, "Prospecting for Hash Functions" (lowbias32, whose bias is 0.17 of a percent of a bit a round).
+  /// 32 random bits of the element at offset `place`. Only 32-bit operations, which vector units have: two rounds of a
+  /// keyed bijection. Source: Wellons 2018, "Prospecting for Hash Functions" (lowbias32, bias 0.0017 bits per round).
   TESSERA_HD TESSERA_ALWAYS_INLINE constexpr std::uint32_t bits(index_t place) const noexcept {
     const auto low = static_cast<std::uint32_t>(place);
     const auto high = static_cast<std::uint32_t>(place >> 32);

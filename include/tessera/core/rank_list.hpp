@@ -1,4 +1,4 @@
-// Ranks in a message.
+// Lists ranks in a message.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// A queue by sequence number that grows, never shrinks and never moves what it holds.
+// A ring of elements indexed by sequence number. It grows, never shrinks, and never moves an element in memory.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +10,8 @@
 
 namespace tessera::core {
 
-/// Holds the elements of the sequence numbers from some oldest one on; which that is, the caller knows. An element is
-/// used again for a later number, as it was left: steady state allocates nothing.
+/// Holds the elements from the oldest sequence number on; the caller knows which that is. A later number reuses an
+/// element without resetting it, so steady state allocates nothing.
 ///
 ///     capacity 4     | 8 | 5 | 6 | 7 |     oldest 5, newest 8
 template <class T>
@@ -22,14 +22,14 @@ class Ring {
     for (auto& slot : slots_) slot = std::make_unique<T>();
   }
 
-  /// The element of `sequence`, while those from `oldest` on are kept.
+  /// The element of `sequence`. Grows if the elements from `oldest` on would not fit.
   T& at(std::uint64_t sequence, std::uint64_t oldest) {
     while (sequence - oldest >= slots_.size()) grow(oldest);
     return (*this)[sequence];
   }
   T& operator[](std::uint64_t sequence) noexcept { return *slots_[sequence & (slots_.size() - 1)]; }
 
-  /// How many elements it holds without growing.
+  /// The number of elements that fit without growing.
   std::size_t capacity() const noexcept { return slots_.size(); }
 
   template <class F>
