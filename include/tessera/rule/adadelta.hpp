@@ -1,4 +1,4 @@
-// Steps as large as the steps before, in the units of the weight, as torch.optim.Adadelta.
+// Adadelta, as torch.optim.Adadelta: the step is scaled by the running averages of gradients and of earlier steps.
 #pragma once
 
 #include <array>
@@ -11,8 +11,8 @@ namespace tessera {
 
 /// g += weight_decay w;  square_avg = rho square_avg + (1 - rho) g^2
 /// d = sqrt(acc_delta + epsilon) / sqrt(square_avg + epsilon) g;  acc_delta = rho acc_delta + (1 - rho) d^2;  w -= lr d
-/// Computed with one root of the quotient, not a quotient of two roots, which is the same within rounding.
-/// Equals torch.optim.Adadelta (maximize off). With an epsilon of 0 nothing ever moves: d grows from nothing else.
+/// Computed with one square root of the quotient instead of a quotient of two roots: equal up to rounding.
+/// Equals torch.optim.Adadelta (maximize off). With epsilon 0 no weight ever changes, since the first d is 0.
 /// Source: Zeiler 2012, "ADADELTA: An Adaptive Learning Rate Method", algorithm 1.
 struct Adadelta {
   double lr = 1.0;

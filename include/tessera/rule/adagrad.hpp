@@ -1,4 +1,4 @@
-// A learning rate an element, which falls with all the gradients it has seen, as torch.optim.Adagrad.
+// Adagrad, as torch.optim.Adagrad: a learning rate per element that falls with the sum of its squared gradients.
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@ namespace tessera {
 
 /// g += weight_decay w;  sum += g^2, from initial_accumulator_value
 /// w -= lr / (1 + (t - 1) lr_decay) g / (sqrt(sum) + epsilon)
-/// Equals torch.optim.Adagrad (maximize off). State is zero before the first step: that step adds the initial value.
+/// Equals torch.optim.Adagrad (maximize off). State is zero before the first step, which adds the initial value.
 /// Source: Duchi et al. 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization", figure 1
 /// with the diagonal matrix.
 struct Adagrad {
@@ -32,7 +32,7 @@ struct Adagrad {
 
   struct Scalars {
     float weight_decay;
-    float start;      // the initial value in the first step, then nothing
+    float start;      // the initial value in the first step, 0 in later steps
     float step_size;  // lr / (1 + (t - 1) lr_decay)
     float epsilon;
   };

@@ -11,8 +11,8 @@ namespace tessera {
 
 /// g += weight_decay w;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
 /// w -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
-/// Computed with both sides of the fraction times sqrt(1 - beta2^t), which takes a division an element less (Kingma and
-/// Ba 2015, end of section 2) and is the same within rounding.
+/// Numerator and denominator are both multiplied by sqrt(1 - beta2^t), which saves one division per element (Kingma and
+/// Ba 2015, end of section 2) and is equal up to rounding.
 /// Equals torch.optim.Adam (amsgrad and maximize off): epsilon is added after the bias correction.
 /// Source: Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1.
 struct Adam {

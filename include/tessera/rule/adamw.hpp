@@ -11,8 +11,8 @@ namespace tessera {
 
 /// w *= 1 - lr weight_decay;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
 /// w -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
-/// Computed with both sides of the fraction times sqrt(1 - beta2^t), which takes a division an element less (Kingma and
-/// Ba 2015, end of section 2) and is the same within rounding.
+/// Numerator and denominator are both multiplied by sqrt(1 - beta2^t), which saves one division per element (Kingma and
+/// Ba 2015, end of section 2) and is equal up to rounding.
 /// Equals torch.optim.AdamW (amsgrad and maximize off): epsilon is added after the bias correction.
 /// Source: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
 struct AdamW {
@@ -20,7 +20,7 @@ struct AdamW {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
-  double weight_decay = 0.01;  ///< shrinks the weight by lr * weight_decay a step (decoupled)
+  double weight_decay = 0.01;  ///< multiplies the weight by 1 - lr * weight_decay per step (decoupled)
 
   static constexpr const char* name = "AdamW";
   static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "epsilon", "weight_decay"};

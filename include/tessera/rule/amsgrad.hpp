@@ -1,4 +1,4 @@
-// Adam whose steps an element never grow again, as torch.optim.Adam with amsgrad on.
+// AMSGrad, as torch.optim.Adam with amsgrad: Adam that divides by the largest second moment so far.
 #pragma once
 
 #include <array>
@@ -11,10 +11,10 @@ namespace tessera {
 
 /// g += weight_decay w;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;  v_max = max(v_max, v)
 /// w -= lr / (1 - beta1^t) m / (sqrt(v_max) / sqrt(1 - beta2^t) + epsilon)
-/// Computed with both sides of the fraction times sqrt(1 - beta2^t), as Adam. A rule of its own and no switch of
-/// Adam's, which would then keep a third float an element that it does not use. Equals torch.optim.Adam with amsgrad
-/// (maximize off): the largest v is taken before the bias correction. Source: Reddi et al. 2018, "On the Convergence of
-/// Adam and Beyond", algorithm 2.
+/// Numerator and denominator are both multiplied by sqrt(1 - beta2^t), as in Adam. A separate rule instead of an option
+/// of Adam, so that Adam does not store a third float per element. Equals torch.optim.Adam with amsgrad (maximize off):
+/// the largest v is taken before the bias correction. Source: Reddi et al. 2018, "On the Convergence of Adam and
+/// Beyond", algorithm 2.
 struct AMSGrad {
   double lr = 1e-3;
   double beta1 = 0.9;

@@ -1,5 +1,5 @@
-// What an update rule must have: scalar code for one element of one tensor, its state and its hyperparameters by name.
-// A rule sees neither tensors nor ranks nor memory; it refuses to be anything that a vector or a kernel cannot run.
+// What an update rule must have: scalar code for one element, its state, and its hyperparameters by name.
+// A rule has no access to tensors, ranks or memory, so that the host can vectorize it and a device can run it.
 #pragma once
 
 #include <array>
@@ -19,12 +19,12 @@ namespace tessera {
 
 namespace rule_state {
 
-/// How many floats a plain struct holds: none if it is empty, although its size is 1.
+/// The number of floats in a plain struct: 0 if it is empty, although its size is 1.
 template <class T>
 inline constexpr std::size_t floats = std::is_empty_v<T> ? 0 : sizeof(T) / sizeof(float);
 
-// A float does not narrow into an int or a bool, and a double has another alignment: what can be built so is all
-// floats.
+// A float does not narrow to an int or a bool, and a double has another alignment. So a struct that can be built from
+// floats has only float members.
 template <class T, std::size_t... I>
 constexpr bool built_from_floats(std::index_sequence<I...>) {
   return requires(float x) { T{(static_cast<void>(I), x)...}; };
@@ -39,16 +39,17 @@ concept PlainFloats = std::is_aggregate_v<T> && std::is_trivially_copyable_v<T> 
                                               rule_state::built_from_floats<T>(
                                                   std::make_index_sequence<rule_state::floats<T>>{})));
 
-/// An optimizer as Sharded takes it: an aggregate of hyperparameters with
-///   State        plain floats that an element keeps between steps, zero before the first; state_names names each, as
-///                torch.optim does where it has the rule: checkpoints know the arrays by these names
-///   Scalars      plain floats that depend on the hyperparameters and the step alone
-///   scalars(step)     computes them, once a step; the first step is 1; a skipped step is not counted
-///   (weight, gradient, state, scalars)   the new weight; never throws; gradient is unscaled, averaged, clipped, finite
-///   validate()      throws OptionError that names rule, field, value and range
-/// in_step(step), if there is one, is the rule itself as it is in that step (rule/scheduled.hpp).
-/// A rule is run element by element. One that needs more says so by further members: norms of whole tensors, see
-/// NeedsTensorNorms. (Whole matrices, for rules like Muon, would be another such concept.)
+/// An optimizer rule for Sharded: an aggregate of hyperparameters with
+///   State        a plain struct of floats: what an element keeps between steps, zero before the first step.
+///                state_names has a name for each, those of torch.optim where it has the rule; checkpoints use them
+///   Scalars      a plain struct of floats that depend on the hyperparameters and the step only
+///   scalars(step)     computes Scalars, once per step. The first step is 1; skipped steps are not counted
+///   (weight, gradient, state, scalars)   returns the new weight; noexcept. The gradient is unscaled, averaged, clipped
+///                                        and finite
+///   validate()      throws OptionError with rule, field, value and range
+/// Optional: in_step(step) returns the rule with the hyperparameters of that step (rule/scheduled.hpp).
+/// A rule is applied element by element. A rule that needs the norms of whole tensors has further members:
+/// NeedsTensorNorms.
 template <class R>
 concept UpdateRule =
     std::is_aggregate_v<R> && std::is_trivially_copyable_v<R> && std::copyable<R> && PlainFloats<typename R::State> &&
@@ -62,10 +63,10 @@ concept UpdateRule =
                             std::array<const char*, rule_state::floats<typename R::State>>>;
     };
 
-/// An update rule whose step depends on the norms of the tensor that an element belongs to, wherever shards cut it:
-///   norm_input(weight, gradient, state, scalars)   before the update: the number whose norm is taken beside the
-///                                                weights'; may change the state; never throws
-///   with_trust_ratio(scalars, weight_norm, input_norm)   the scalars with which the tensor's elements are then updated
+/// An update rule whose step depends on the norms of the whole tensor, also where shards cut the tensor:
+///   norm_input(weight, gradient, state, scalars)   called before the update: the value whose norm is computed together
+///                                                  with the norm of the weights; may change the state; noexcept
+///   with_trust_ratio(scalars, weight_norm, input_norm)   the scalars for the update of the tensor's elements
 template <class R>
 concept NeedsTensorNorms =
     UpdateRule<R> &&
@@ -74,28 +75,28 @@ concept NeedsTensorNorms =
       { rule.with_trust_ratio(scalars, norm, norm) } -> std::same_as<typename R::Scalars>;
     };
 
-/// An update rule whose gradients are taken at other weights than those that are worth evaluating or saving:
-///   to_evaluation(weight, state)   the weight that is evaluated, of the one that is trained; never throws
+/// An update rule that trains other weights than those to evaluate or save:
+///   to_evaluation(weight, state)   the weight to evaluate, computed from the trained weight; noexcept
 template <class R>
 concept HasEvaluationWeights =
     UpdateRule<R> && requires(const R& rule, float x, const typename R::State& state) {
       { rule.to_evaluation(x, state) } noexcept -> std::same_as<float>;
     };
 
-/// An update rule whose state means something else when some hyperparameter changes:
-///   validate_change(first)   throws OptionError, naming rule and field, unless it can go on from the state of `first`,
-///                         the rule of the construction
+/// An update rule whose state depends on a hyperparameter that must not change:
+///   validate_change(first)   throws OptionError with rule and field, unless the rule can continue from the state of
+///                            `first`, the rule at construction
 template <class R>
 concept ChecksChange = UpdateRule<R> && requires(const R& rule) {
   { rule.validate_change(rule) } -> std::same_as<void>;
 };
 
-/// How many floats a rule keeps an element.
+/// The number of floats that a rule keeps per element.
 template <class Rule>
 inline constexpr std::size_t state_floats = rule_state::floats<typename Rule::State>;
 
-/// Whether a rule's state_names differ from each other and from the other arrays that an optimizer keeps. What is no rule
-/// is refused elsewhere.
+/// Whether a rule's state_names differ from each other and from the names of the optimizer's other arrays. True for a
+/// type that is not an UpdateRule; another check rejects it.
 template <class Rule>
 constexpr bool has_distinct_state_names() {
   if constexpr (UpdateRule<Rule>) {
@@ -110,18 +111,19 @@ constexpr bool has_distinct_state_names() {
   return true;
 }
 
-/// For a rule's validate(): throws OptionError unless `good`. A comparison with NaN is false, so write what must hold.
+/// For validate(): throws OptionError unless `good`. Write the condition that must hold: comparisons with NaN are
+/// false.
 inline void require_option(bool good, const char* rule, const char* field, double value, const char* range) {
   if (good) return;
   throw OptionError(message({rule, ": ", field, " must be ", range, ", is ", value}));
 }
 
-/// The same for what may be anything from 0 that a float can hold.
+/// For validate(): throws OptionError unless the value is in [0, largest float].
 inline void require_not_negative(const char* rule, const char* field, double value) {
   require_option(value >= 0 && value <= std::numeric_limits<float>::max(), rule, field, value, "in [0, 3.4e38]");
 }
 
-/// For a rule's validate_change(): throws OptionError unless a field is as it was at construction.
+/// For validate_change(): throws OptionError unless the field has the value that it had at construction.
 inline void require_unchanged(const char* rule, const char* field, double value, double first) {
   if (value == first) return;
   throw OptionError(message({rule, ": ", field, " is ", value, ", was ", first,

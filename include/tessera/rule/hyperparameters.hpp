@@ -1,5 +1,5 @@
-// The hyperparameters of a rule one by one, so that ranks can compare every one of them and say which differs. An
-// aggregate is taken apart by structured bindings: members are compared, never the padding between them.
+// Visits the hyperparameters of a rule one by one, so that ranks can compare each and name the one that differs.
+// Structured bindings split the aggregate into members, so padding bytes are never compared.
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@ namespace tessera::rule {
 
 namespace hyperparameters {
 
-// Converts to any member's type; never defined, for it is never evaluated.
+// Converts to any type. Not defined, since it is only used in unevaluated expressions.
 struct Any {
   template <class T>
   operator T() const;
@@ -24,7 +24,7 @@ constexpr bool takes(std::index_sequence<I...>) {
 
 inline constexpr std::size_t most_members = 16;
 
-/// How many members the aggregate has: the most initializers that it takes.
+/// The number of members of an aggregate: the largest number of initializers that it accepts.
 template <class T, std::size_t n = most_members + 1>
 constexpr std::size_t members() {
   if constexpr (n == 0 || takes<T>(std::make_index_sequence<n>{}))
@@ -33,7 +33,7 @@ constexpr std::size_t members() {
     return members<T, n - 1>();
 }
 
-// A concept of its own: in a generic lambda nvcc 13 looks for the member where there is none.
+// A concept, because in a generic lambda nvcc 13 rejects the requires-expression if the member does not exist.
 template <class T>
 concept NamesHyperparameters = requires { T::hyperparameter_names.size(); };
 
@@ -96,8 +96,8 @@ constexpr void visit_leaves(const T& value, const char* name, std::size_t index,
 
 }  // namespace hyperparameters
 
-/// Calls visit(name, index, number) for every number in `rule`, in the order of declaration, structs in it taken apart.
-/// name: of hyperparameter_names, where the struct has these; else "hyperparameter", and index tells which.
+/// Calls visit(name, index, number) for every number in `rule`, in declaration order, also those in nested structs.
+/// name: from hyperparameter_names if the struct has it, else "hyperparameter" with the member's index.
 template <class Rule, class Visit>
 constexpr void for_each_hyperparameter(const Rule& rule, Visit visit) {
   hyperparameters::visit_leaves(rule, "hyperparameter", 0, visit);

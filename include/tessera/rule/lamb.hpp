@@ -1,4 +1,4 @@
-// Adam whose step is as long as the tensor it changes allows: layer-wise adaptation for large batches.
+// LAMB: Adam with a trust ratio per tensor, for large batches.
 #pragma once
 
 #include <array>
@@ -52,7 +52,7 @@ struct Lamb {
             .step_size = static_cast<float>(lr)};
   }
 
-  /// r, from moments that take in the gradient.
+  /// r, computed from the moments after this gradient is added to them.
   TESSERA_HD TESSERA_ALWAYS_INLINE float norm_input(float weight, float gradient, State& state,
                                                   const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION

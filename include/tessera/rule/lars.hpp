@@ -1,4 +1,4 @@
-// Stochastic gradient descent with momentum whose rate is each tensor's own: layer-wise adaptation for large batches.
+// LARS: stochastic gradient descent with momentum and a trust ratio per tensor, for large batches.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// The sign of a momentum, which was found by a search over programs: half of Adam's state.
+// Lion: moves each weight by the sign of a momentum. It has half of Adam's state.
 #pragma once
 
 #include <array>
@@ -11,13 +11,13 @@ namespace tessera {
 
 /// c = beta1 m + (1 - beta1) g;  w -= lr (sign(c) + weight_decay w);  m = beta2 m + (1 - beta2) g
 /// The sign of 0 is 0. PyTorch has no Lion; the defaults are those of the authors' code. Every element moves by lr, so
-/// that an lr 3 to 10 times smaller than AdamW's fits, with a weight_decay as many times larger (the paper, section 5).
+/// use an lr 3 to 10 times smaller than for AdamW, and a weight_decay larger by the same factor (the paper, section 5).
 /// Source: Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2.
 struct Lion {
   double lr = 1e-4;
   double beta1 = 0.9;
   double beta2 = 0.99;
-  double weight_decay = 0;  ///< shrinks the weight by lr * weight_decay a step (decoupled)
+  double weight_decay = 0;  ///< multiplies the weight by 1 - lr * weight_decay per step (decoupled)
 
   static constexpr const char* name = "Lion";
   static constexpr std::array hyperparameter_names{"lr", "beta1", "beta2", "weight_decay"};

@@ -1,4 +1,4 @@
-// Adam with Nesterov's look ahead and a momentum that warms up, as torch.optim.NAdam.
+// NAdam, as torch.optim.NAdam: Adam with Nesterov momentum and a warm-up of the momentum.
 #pragma once
 
 #include <array>
@@ -12,8 +12,8 @@ namespace tessera {
 /// g += weight_decay w;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
 /// mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2);  p_t = mu_1 mu_2 ... mu_t
 /// w -= lr ((1 - mu_t) / (1 - p_t) g + mu_(t+1) / (1 - p_(t+1)) m) / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
-/// Computed with both sides of the fraction times sqrt(1 - beta2^t), as Adam. p_t is computed anew each step and is no
-/// state: unlike in PyTorch, a beta1 or momentum_decay that changes midway counts as if it had been so from the start.
+/// Numerator and denominator are both multiplied by sqrt(1 - beta2^t), as in Adam. p_t is computed from the step and is
+/// not state. So a change of beta1 or momentum_decay acts as if it had the new value from the start, unlike in PyTorch.
 /// Equals torch.optim.NAdam (decoupled_weight_decay and maximize off): epsilon is added after the bias correction.
 /// Source: Dozat 2016, "Incorporating Nesterov Momentum into Adam", algorithm 2.
 struct NAdam {
@@ -77,14 +77,14 @@ struct NAdam {
   }
 
  private:
-  // 0.96^(t momentum_decay) / 2: what the warm-up still holds back.
+  // 0.96^(t momentum_decay) / 2: the fraction of beta1 that the warm-up removes.
   TESSERA_HD double held_back(double t) const noexcept { return 0.5 * ::pow(0.96, t * momentum_decay); }
 
   TESSERA_HD double momentum(double t) const noexcept { return beta1 * (1 - held_back(t)); }
 
-  // Below 2^-60 the product changes 1 - product no more; and once nothing is held back, what is left is a power of
-  // beta1. One of the two comes within a few thousand turns, whatever the step: a warm-up that lasts takes the product
-  // down.
+  // Stops early, for two reasons. A product below 2^-60 does not change 1 - product. And after the warm-up (held_back
+  // below 2^-54) the remaining factors are beta1. One of the two occurs within a few thousand iterations for every
+  // step: a longer warm-up makes the product small.
   TESSERA_HD double momentum_product(index_t step) const noexcept {
     double product = 1;
     for (index_t i = 1; i <= step && product >= 0x1p-60; ++i) {

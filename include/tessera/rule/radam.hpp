@@ -1,4 +1,4 @@
-// Adam that goes by momentum alone until its second moment has seen enough, as torch.optim.RAdam.
+// RAdam, as torch.optim.RAdam: Adam that uses momentum only while its second moment has too few samples.
 #pragma once
 
 #include <array>
@@ -38,8 +38,8 @@ struct RAdam {
     float beta2;
     float one_minus_beta2;
     float step_size;
-    float root;   // denominator = root sqrt(v) + plain, with 1 and epsilon, or
-    float plain;  // with 0 and 1 while the step is by momentum alone
+    float root;   // the denominator is root sqrt(v) + plain: 1 and epsilon if rectified,
+    float plain;  // 0 and 1 while the step uses momentum only
   };
 
   TESSERA_HD Scalars scalars(index_t step) const noexcept {
@@ -47,7 +47,7 @@ struct RAdam {
     const double power = ::pow(beta2, t);
     const double most = 2 / (1 - beta2) - 1;
     const double length = most - 2 * t * power / (1 - power);
-    const bool rectified = length > 5;  // and so is `most`
+    const bool rectified = length > 5;  // implies most > 5
     const double size = lr / (1 - ::pow(beta1, t));
     const double variance = (length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length);
     return {.weight_decay = static_cast<float>(weight_decay),
@@ -59,8 +59,8 @@ struct RAdam {
             .plain = static_cast<float>(rectified ? epsilon : 1)};
   }
 
-  // Factors of 0 and 1 instead of a branch, as in Sgd, exact for finite values: a v that has already overflowed makes
-  // the weight NaN while the step is by momentum alone.
+  // Factors of 0 and 1 instead of a branch, as in Sgd. They are exact for finite values; if v has overflowed, the
+  // weight becomes NaN also while the step uses momentum only.
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
                                                     const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION

@@ -1,4 +1,4 @@
-// The gradient over the root of its mean square, as torch.optim.RMSprop without centering and momentum.
+// RMSprop, as torch.optim.RMSprop without centering and momentum: the gradient divided by the root of its mean square.
 #pragma once
 
 #include <array>
@@ -10,8 +10,8 @@
 namespace tessera {
 
 /// g += weight_decay w;  square_avg = alpha square_avg + (1 - alpha) g^2;  w -= lr g / (sqrt(square_avg) + epsilon)
-/// Equals torch.optim.RMSprop (centered, momentum and maximize off). Centering keeps a second float an element and
-/// momentum another, which every user would pay for in the memory plan: they are left to rules of their own.
+/// Equals torch.optim.RMSprop (centered, momentum and maximize off). Centering and momentum would each need one more
+/// float per element, also for users who do not use them. They can be rules of their own.
 /// Source: Tieleman and Hinton 2012, "Lecture 6.5 - RMSProp", Coursera: Neural Networks for Machine Learning.
 struct RMSprop {
   double lr = 1e-2;

@@ -1,4 +1,4 @@
-// AdamW that needs no learning-rate schedule: it averages the weights instead.
+// AdamW without a learning-rate schedule: it averages the weights instead.
 #pragma once
 
 #include <array>
@@ -9,28 +9,28 @@
 
 namespace tessera {
 
-/// Three sequences of weights: z, which steps, x, its average, which is evaluated, and y between them, where gradients
-/// are taken: y is the weight, and ahead = z - x is kept, so that x = y - (1 - beta1) ahead.
+/// Three sequences of weights: z takes the steps; x, the average of z, is evaluated; y lies between them, and gradients
+/// are computed at y. The weight is y, and the state is ahead = z - x, so that x = y - (1 - beta1) ahead.
 ///   v = beta2 v + (1 - beta2) g^2;   b = 1 - beta2^t;   eta = lr min(1, t / warmup_steps)
 ///   paper     z -= gamma (g / (sqrt(v) + epsilon) + weight_decay y), gamma = eta sqrt(b);   weight_t = gamma^2
 ///   package   z -= eta (g / (sqrt(v / b) + epsilon) + weight_decay y);                      weight_t = eta^2
 ///   c = weight_t / (weight_1 + ... + weight_t);   x += c (z - x);   y = (1 - beta1) z + beta1 x
-/// So the package decays weights at the full rate from the first step on, adds epsilon after the bias correction, and
-/// gives early steps more weight in the average.
-/// beta1 must stay as it is, since ahead is relative to it (validate_change). c is computed anew each step and is no
-/// state: an lr, beta2 or warmup_steps that changes midway weights the average as if it had been so from the start.
-/// Evaluate and save between Sharded's begin_evaluation() and end_evaluation(), where gather brings x.
+/// The package therefore decays weights at the full rate from the first step on, adds epsilon after the bias
+/// correction, and gives early steps more weight in the average.
+/// beta1 must not change, since ahead depends on it (validate_change). c is computed from the step and is not state: a
+/// change of lr, beta2 or warmup_steps weights the average as if it had the new value from the start.
+/// Evaluate and save between Sharded's begin_evaluation() and end_evaluation(), where gathers return x.
 /// Not in PyTorch. Source: Defazio et al. 2024, "The Road Less Scheduled", algorithm 1; and the authors' package
-/// schedulefree 1.4.1, AdamWScheduleFree with r = 0 and weight_lr_power = 2, whose largest rate so far is eta.
+/// schedulefree 1.4.1, AdamWScheduleFree with r = 0 and weight_lr_power = 2. Its largest rate so far is eta.
 struct ScheduleFreeAdamW {
   enum class Variant { paper, package };
 
   double lr = 2.5e-3;
-  double beta1 = 0.9;  ///< how near gradients are taken to the average
+  double beta1 = 0.9;  ///< how close y is to the average x
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0;
-  index_t warmup_steps = 0;  ///< over which eta grows linearly to lr
+  index_t warmup_steps = 0;  ///< eta grows linearly to lr in these steps
   Variant variant = Variant::paper;
 
   static constexpr const char* name = "ScheduleFreeAdamW";
@@ -55,7 +55,7 @@ struct ScheduleFreeAdamW {
 
   TESSERA_HD Scalars scalars(index_t step) const noexcept {
     const double root = ::sqrt(1 - ::pow(beta2, static_cast<double>(step)));
-    // eta (g / (sqrt(v) / root + epsilon) + weight_decay y), with the root taken out of the brackets.
+    // eta (g / (sqrt(v) / root + epsilon) + weight_decay y), with root factored out.
     const double correction = variant == Variant::package ? root : 1;
     return {.beta1 = static_cast<float>(beta1),
             .beta2 = static_cast<float>(beta2),
@@ -77,7 +77,7 @@ struct ScheduleFreeAdamW {
     return next;
   }
 
-  /// x of y.
+  /// x, computed from y.
   TESSERA_HD TESSERA_ALWAYS_INLINE float to_evaluation(float weight, const State& state) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
     return weight - static_cast<float>(1 - beta1) * state.ahead;
@@ -96,19 +96,19 @@ struct ScheduleFreeAdamW {
   void validate_change(const ScheduleFreeAdamW& first) const { require_unchanged(name, "beta1", beta1, first.beta1); }
 
  private:
-  // They are added up in every step.
+  // Every step sums over the warm-up steps.
   static constexpr index_t most_warmup_steps = 1'000'000;
 
   TESSERA_HD double warmth(index_t step) const noexcept {
     return step < warmup_steps ? static_cast<double>(step) / static_cast<double>(warmup_steps) : 1.0;
   }
 
-  // weight_t / lr^2, of which the package has no 1 - beta2^t.
+  // weight_t / lr^2. The package has no factor 1 - beta2^t.
   TESSERA_HD double relative_weight(index_t step, double power) const noexcept {
     return warmth(step) * warmth(step) * (variant == Variant::package ? 1 : 1 - power);
   }
 
-  // c: of the steps after the warm-up, the weights' sum is that of a geometric series.
+  // c. After the warm-up the sum of the weights has a closed form, a geometric series.
   TESSERA_HD double share(index_t step) const noexcept {
     double sum = 0, power = 1;
     const index_t warming = min(step, warmup_steps);

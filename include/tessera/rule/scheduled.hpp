@@ -1,5 +1,5 @@
-// A rule whose learning rate is a schedule's, as one word in the type: Scheduled<AdamW, CosineSchedule>. The rate is
-// computed where the step is counted, so that it also follows a step that a device replays without the host.
+// A rule whose learning rate follows a schedule: Scheduled<AdamW, CosineSchedule>. The rate is computed where the step
+// is counted, so it is also right for steps that a device replays (CUDA graphs) without the host.
 #pragma once
 
 #include <tessera/core/config.hpp>
@@ -8,12 +8,12 @@
 
 namespace tessera {
 
-/// A rule with a learning rate `lr` to be set. (Not a schedule-free one.)
+/// A rule with a learning rate `lr` that can be assigned. (Not a schedule-free rule.)
 template <class R>
 concept HasLearningRate =
     UpdateRule<R> && !HasEvaluationWeights<R> && requires(R& rule) { rule.lr = static_cast<decltype(rule.lr)>(1.0); };
 
-/// `rule`, whose lr is schedule(step) in the step-th step that is applied, whatever it was (rule/schedule.hpp).
+/// `rule` with lr = schedule(step) in the step-th applied step. The value of rule.lr is ignored (rule/schedule.hpp).
 template <HasLearningRate Rule, class Schedule>
 struct Scheduled {
   Rule rule{};
@@ -25,7 +25,7 @@ struct Scheduled {
   static constexpr auto state_names = Rule::state_names;
   using Scalars = typename Rule::Scalars;
 
-  /// Itself with the rate of a step.
+  /// This rule with the learning rate of a step.
   TESSERA_HD Scheduled in_step(index_t step) const noexcept {
     Scheduled now = *this;
     now.rule.lr = static_cast<decltype(now.rule.lr)>(schedule(step));

@@ -12,8 +12,8 @@ namespace tessera {
 
 /// g += weight_decay w;  b = g in step 1, then momentum b + (1 - dampening) g;  w -= lr d
 /// d = g without momentum, g + momentum b with nesterov, else b.
-/// Equals torch.optim.SGD, except that a momentum that is switched on after the first step starts from b = 0, not b =
-/// g. Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
+/// Equals torch.optim.SGD, with one exception: momentum that is switched on after the first step starts from b = 0, not
+/// from b = g. Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
 struct Sgd {
   double lr = 1e-3;
   double momentum = 0;
@@ -31,8 +31,8 @@ struct Sgd {
 
   struct Scalars {
     float weight_decay;
-    float keep;      // what stays of the buffer
-    float add;       // what comes to it: all of the gradient in the first step, nothing without momentum
+    float keep;      // factor of the old buffer
+    float add;       // factor of the gradient in the buffer: 1 in the first step, 0 without momentum
     float gradient;  // direction = gradient * g + buffer * b
     float buffer;
     float lr;
@@ -53,8 +53,8 @@ struct Sgd {
             .lr = static_cast<float>(lr)};
   }
 
-  // Factors of 0 and 1 instead of branches, which would keep g++ -O2 from vectorising. They are exact for finite values
-  // (up to the sign of a zero); a weight that has already overflowed becomes NaN a step earlier.
+  // Factors of 0 and 1 instead of branches, which would prevent g++ -O2 from vectorizing. They are exact for finite
+  // values, up to the sign of a zero; a weight that has overflowed becomes NaN one step earlier.
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(float weight, float gradient, State& state,
                                                     const Scalars& s) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
