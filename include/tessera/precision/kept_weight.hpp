@@ -1,10 +1,10 @@
-// How the fp32 weight that a rule works on is kept: which of its bits are the parameter, and which lie beside it.
+// How the fp32 weight that a rule updates is stored: in the parameter, beside it, or in both.
 //
-//     Parameter   Master      bytes beside   the weight is
+//     Parameter   Master      extra bytes    the weight is
 //     float       float       0              the parameter
-//     16 bits     float       4              the master; the parameter is rounded from it
-//     bfloat16    Remainder   2              parameter and remainder, put together
-//     bfloat16    NoMaster    0              the parameter, rounded up or down at random
+//     16 bits     float       4              the master weight; the parameter is rounded from it
+//     bfloat16    Remainder   2              the bits of parameter and remainder combined
+//     bfloat16    NoMaster    0              the parameter, with stochastic rounding
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@
 
 namespace tessera {
 
-/// The lower half of a float whose upper half, rounded to the nearest with ties away from zero, is a bfloat16. Ties to
-/// even would give two weights the same pair.
+/// The lower half of a float whose upper half is a bfloat16, rounded to nearest with ties away from zero. With ties to
+/// even, two weights would have the same pair.
 struct Remainder {
   std::int16_t bits = 0;
 
@@ -25,26 +25,26 @@ struct Remainder {
   TESSERA_HD explicit constexpr Remainder(float weight) noexcept
       : bits(static_cast<std::int16_t>(bits_as<std::uint32_t>(weight))) {}
 
-  /// The parameter of a weight. A NaN that arithmetic makes stays one; others may look like infinity or zero there.
+  /// The parameter of a weight. A NaN from arithmetic remains NaN; NaNs with other bits may become infinity or zero.
   TESSERA_HD static constexpr bfloat16 parameter(float weight) noexcept {
     bfloat16 parameter;
     parameter.bits = static_cast<std::uint16_t>((bits_as<std::uint32_t>(weight) + 0x8000u) >> 16);
     return parameter;
   }
-  /// The weight, to the bit, whatever it was.
+  /// Restores the weight exactly, for every bit pattern.
   TESSERA_HD constexpr float weight(bfloat16 parameter) const noexcept {
     return bits_as<float>((static_cast<std::uint32_t>(parameter.bits) << 16) +
                                 static_cast<std::uint32_t>(std::int32_t{bits}));
   }
 };
 
-/// Nothing is kept beside the parameter.
+/// There is no master weight.
 struct NoMaster {};
 
 namespace precision {
 
-/// Up or down, each as likely as the weight is near: unbiased. random: of its bits the lower 16 count. Infinity and NaN
-/// stay.
+/// Stochastic rounding, unbiased: rounds up with a probability proportional to the discarded bits. random: its lower 16
+/// bits are used. Infinity and NaN do not change.
 TESSERA_HD constexpr bfloat16 round_at_random(float weight, std::uint32_t random) noexcept {
   if (weight != weight) return bfloat16(weight);
   bfloat16 rounded;
@@ -52,8 +52,8 @@ TESSERA_HD constexpr bfloat16 round_at_random(float weight, std::uint32_t random
   return rounded;
 }
 
-/// The weights of n elements. load(i): the weight. store(i, w): keeps it. parameter_of(w): what is gathered of it at
-/// the beginning, on ranks too that keep nothing else of it. place: of element 0 in the flat space.
+/// The weights of n elements. load(i): the weight. store(i, w): stores it. parameter_of(w): the parameter at
+/// construction, also on ranks that do not own the element. place: the offset of element 0 in the flat space.
 template <class Parameter, class Master>
 struct KeptWeight;
 
@@ -67,8 +67,9 @@ struct KeptWeight<float, float> {
   TESSERA_HD static float parameter_of(float weight) noexcept { return weight; }
 };
 
-/// store() in two halves, for loops that take the rounding off the heels of the rule's division (exec/vectorize.hpp).
-/// On a Zen 3, 2^11 elements, ns an element: g++ 0.60 whole, 0.57 in halves; clang 0.65 and 0.53 (bench/update).
+/// store() in two phases, for loops that round one block later, so that rounding does not wait for the rule's division
+/// (exec/vectorize.hpp). On a Zen 3, 2^11 elements, ns per element: g++ 0.60 in one phase, 0.57 in two; clang 0.65 and
+/// 0.53 (bench/update).
 template <class Parameter>
 struct KeptWeight<Parameter, float> {
   Parameter* parameter = nullptr;
