@@ -1,4 +1,4 @@
-// Memory of the host that is counted while it is held, so that a plan can be checked to the byte.
+// Host memory that is counted while it is allocated, so that tests can compare a plan with it to the byte.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ namespace tessera {
 
 namespace exec {
 
-/// How many bytes an executor's buffers hold now and held at most. Buffers may be freed on another thread.
+/// The bytes that an executor's buffers hold now, and the peak. Thread-safe: buffers may be freed on another thread.
 class ByteCount {
  public:
   void add(index_t bytes) noexcept {
@@ -49,7 +49,7 @@ class ByteCount {
 
 }  // namespace exec
 
-/// Owns n elements, zero at first, at a 64-byte border. May outlive the executor that it comes from.
+/// Owns n elements, zero at first, aligned to 64 bytes. May outlive the executor that allocated it.
 template <class T>
 class HostBuffer {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
@@ -85,12 +85,11 @@ class HostBuffer {
     const auto size = static_cast<std::size_t>(bytes);
     void* memory = ::operator new(size, line);
 #if defined(__linux__)
-    // Where the system gives huge pages on request only, a pass over several long arrays is short of address
-    // translations.
+    // Systems that give huge pages only on request: without them a pass over several long arrays has many TLB misses.
     if (size >= 2 * huge_page) {
       const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + huge_page - 1) / huge_page * huge_page;
       const auto end = (reinterpret_cast<std::uintptr_t>(memory) + size) / huge_page * huge_page;
-      ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: its failure costs only time
+      ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // only advice: failure is harmless
     }
 #endif
     return std::memset(memory, 0, size);

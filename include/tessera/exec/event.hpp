@@ -1,22 +1,22 @@
-// An event of the host: a place in a queue's order. Copying one costs nothing and allocates nothing.
+// A host event: a position in a queue's order. Copying one is cheap and allocates nothing.
 #pragma once
 
 #include <cstdint>
 
 namespace tessera {
 
-/// What an event waits for: a queue that finishes its work in order. It outlives its events.
+/// What an event waits for: a queue that completes its work in order. The queue outlives its events.
 class Completion {
  public:
   virtual bool done(std::uint64_t ticket) const noexcept = 0;
-  /// Blocks until the work of `ticket` is done. Throws CommError if it cannot be, or is not in time.
+  /// Blocks until the work of `ticket` is done. Throws CommError if the work fails or the wait times out.
   virtual void wait(std::uint64_t ticket) = 0;
 
  protected:
   ~Completion() = default;
 };
 
-/// Work that a queue was given. The default event is one that has happened.
+/// Work that was enqueued on a queue. A default-constructed event is complete.
 class HostEvent {
  public:
   HostEvent() = default;

@@ -1,4 +1,4 @@
-// What the engine needs of whatever computes: memory that it counts, events, and a few loops.
+// What the engine requires of an executor: counted memory, events, and a few loops.
 #pragma once
 
 #include <concepts>
@@ -13,7 +13,7 @@ namespace tessera {
 
 namespace executor {
 
-// Bodies that the concept can be tried with.
+// Loop bodies with which the concept is checked.
 struct AnyBody {
   void operator()(index_t) const noexcept {}
 };
@@ -27,11 +27,11 @@ struct AnyValueBody {
   void operator()(index_t, float) const noexcept {}
 };
 
-}  namespace exec {
+}  // namespace executor
 
-// namespace executor
+namespace exec {
 
-/// Owns size() elements of T at span(), move-only, zero at first; gives them back when destroyed.
+/// Owns size() elements of T at span(), zero at first. Move-only; the destructor frees the memory.
 template <class B, class T>
 concept BufferOf = std::movable<B> && !std::copyable<B> && requires(B buffer, const B constant) {
   { buffer.span() } -> std::same_as<std::span<T>>;
@@ -41,21 +41,21 @@ concept BufferOf = std::movable<B> && !std::copyable<B> && requires(B buffer, co
 
 }  // namespace exec
 
-/// Runs the engine's loops, in the order in which it was given them, over memory that the host may not see.
-///   synchronous              its work is done when a call returns, and the host reads its memory
-///   record(), wait(event)    order it against communication: record() is the event of all work given so far, and what is
-///                            given after wait(event) starts after that event
+/// Runs the engine's loops in the order of the calls, over memory that the host may not be able to access.
+///   synchronous              true: a call returns when its work is done, and the host can read the memory
+///   record(), wait(event)    order loops and communication. record() is the event of all work so far; work after
+///                            wait(event) starts after that event
 ///   for_each(n, body)        body(i) for 0 <= i < n: exec/loop_body.hpp
 ///   once(task)               task()
-///   add_squares(values, place, sum)     64-element block sums go to sum->squares, the first non-finite element's place
-///                            (values[0] has `place`) to sum->first_non_finite if it is the lowest
-///   add_squares_of(n, lead, body, sum)  those of the numbers body(i), the 0th being the lead-th of its block
-///   digest(values)           a number by which two sequences of values that differ are told apart
-///   from_host(n, value, body)   body(i, value(i)) for 0 <= i < n: value on the calling thread, in order
-///   upload, download         between the host's memory and its own
-///   read_back(from)          *from as it is when the work given so far is done: get() waits for it, arrived() does not
-///   check_reachable(name, memory, bytes)   throws BufferError unless its loops can use the memory
-/// from_host, upload, download, digest and a read-back's get() block; nothing else does but wait, on the host.
+///   add_squares(values, place, sum)     adds the sums of 64-element blocks to sum->squares, and lowers
+///                            sum->first_non_finite to the place of the first non-finite element (values[0]: `place`)
+///   add_squares_of(n, lead, body, sum)  the same sums for the numbers body(i); number 0 is element `lead` of its block
+///   digest(values)           a digest that tells different sequences of values apart
+///   from_host(n, value, body)   body(i, value(i)) for 0 <= i < n. value runs on the calling thread, in order
+///   upload, download         copy between host memory and executor memory
+///   read_back(from)          *from after all work so far: get() waits for it, arrived() does not
+///   check_reachable(name, memory, bytes)   throws BufferError unless the executor's loops can access the memory
+/// from_host, upload, download, digest and a read-back's get() block; on the host wait() does too. No other call blocks.
 template <class E>
 concept Executor =
     std::copy_constructible<E> && std::default_initializable<typename E::Event> &&
@@ -84,8 +84,8 @@ concept Executor =
       executor.check_reachable("", static_cast<const void*>(number), index_t{});
     };
 
-/// An executor whose work is on a stream of a device, stream(). fork(other): what `other` is given from now on runs
-/// after what the executor was given so far. join(other): the other way round.
+/// An executor that enqueues its work on a device stream, stream(). fork(other): later work on `other` waits for the
+/// executor's work so far. join(other): the executor's later work waits for the work on `other` so far.
 template <class E>
 concept StreamExecutor = Executor<E> && requires(E executor) {
   executor.fork(executor.stream());

@@ -1,5 +1,6 @@
-// The floating-point environment that the library computes in, whatever the calling thread's is. A program linked with
-// -Ofast starts with denormals flushed to zero and hands that on to the threads it starts; no header can see it.
+// The floating-point environment of the library's arithmetic, independent of the calling thread's. A program linked
+// with -Ofast flushes denormals to zero from the start, and the threads that it starts inherit this; no header can
+// detect it.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@ namespace tessera::exec {
 
 namespace float_environment {
 
-// The control word of the thread's vector arithmetic, and its bits but for the flags of what has happened. That of the
-// IEEE default has denormals, rounds to nearest and traps nothing.
+// ieee: the thread's floating-point control word with IEEE defaults: denormals, round to nearest, no traps. control:
+// the bits to compare, all but the exception flags.
 #if defined(__x86_64__)
 using Word = std::uint32_t;
 inline constexpr Word control = 0xffc0;
@@ -45,10 +46,10 @@ inline void write(Word) noexcept {}
 
 }  // namespace float_environment
 
-/// As long as it lives, the thread computes in IEEE's default environment: denormals are numbers, results are rounded to
-/// nearest, nothing traps. Then the thread has its own again. Reads a register; writes it only where it differs.
-/// A compiler may move arithmetic on what it holds in registers past either end: that belongs into a function of its
-/// own, not inlined (exec/vectorize.hpp).
+/// Sets the IEEE default environment (denormals, round to nearest, no traps) for the thread while the object exists,
+/// and then restores the thread's own. Reads a register and writes it only if it differs.
+/// A compiler may move arithmetic on values in registers across the constructor or destructor. Put such arithmetic in a
+/// separate function that is not inlined (exec/vectorize.hpp).
 class DefaultFloatEnvironment {
  public:
   DefaultFloatEnvironment() noexcept : before_(float_environment::read()) {

@@ -1,5 +1,5 @@
-// The executor of the host: memory, and loops over it in the machine's vectors and on a few threads. Its work is done
-// when a call returns; only communication is asynchronous here.
+// The host executor: memory, and loops that use the machine's vector units and a few threads. A call returns when its
+// work is done; on the host only communication is asynchronous.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@
 
 namespace tessera {
 
-/// A copy of a number, which has been made.
+/// A number that was already copied.
 template <class T>
 class HostReadBack {
  public:
@@ -37,8 +37,8 @@ class HostReadBack {
   T value_{};
 };
 
-/// One thread at a time may call it. A copy has the same number of threads, its own, and counts its own bytes. All that
-/// it is given runs in the default floating-point environment (exec/float_environment.hpp).
+/// Used by one thread at a time. A copy has its own threads, equally many, and counts its own bytes. All work runs in
+/// the default floating-point environment (exec/float_environment.hpp).
 class Host {
  public:
   using Event = HostEvent;
@@ -49,8 +49,8 @@ class Host {
 
   static constexpr bool synchronous = true;
 
-  /// threads: on how many threads loops run, the caller's included; with 1 none is ever started.
-  /// Throws std::system_error if the system gives no thread.
+  /// threads: how many threads run loops, including the caller's; with 1 no thread is started.
+  /// Throws std::system_error if the system cannot start a thread.
   explicit Host(int threads = 1) : team_(std::make_shared<exec::Team>(threads)), count_(std::make_shared<exec::ByteCount>()) {}
   Host(const Host& other) : Host(other.threads()) {}
   Host(Host&&) noexcept = default;
@@ -58,23 +58,23 @@ class Host {
 
   int threads() const noexcept { return team_->parts(); }
 
-  /// n elements, zero at first; n = 0 is legal. Blocks. Throws std::bad_alloc.
+  /// n elements, zero at first; n may be 0. Blocks. Throws std::bad_alloc.
   template <class T>
   Buffer<T> allocate(index_t n) {
     return Buffer<T>(n, count_);
   }
 
-  /// What the buffers of this executor hold now, and held at most: elements times their size, nothing added.
+  /// The bytes that this executor's buffers hold now, and the peak: elements times element size, without overhead.
   index_t allocated_bytes() const noexcept { return count_->held(); }
   index_t peak_bytes() const noexcept { return count_->peak(); }
 
-  /// The event of all work given so far: it has happened.
+  /// The event of all work so far, which is complete.
   Event record() const noexcept { return {}; }
-  /// Blocks until `event` has happened. Throws CommError as the event's queue does.
+  /// Blocks until `event` is complete. Throws CommError as the event's queue does.
   void wait(const Event& event) { event.wait(); }
 
-  /// Calls body(i) for 0 <= i < n. What body must be: exec/vectorize.hpp. Blocks. The bits do not depend on the
-  /// threads.
+  /// Calls body(i) for 0 <= i < n. For body's requirements see exec/vectorize.hpp. Blocks. The bits do not depend on
+  /// the number of threads.
   template <class Body>
   void for_each(index_t n, Body body) {
     if constexpr (LateBoundBody<Body>) {
@@ -90,8 +90,8 @@ class Host {
     exec::run_scalar(task);
   }
 
-  /// Adds the squares of `values`, in 64-element blocks (exec/squares.hpp), to sum->squares; blocks that hold a
-  /// non-finite element are left out, and the first such element's place goes to sum->first_non_finite. Blocks.
+  /// Adds the squares of `values`, in 64-element blocks (exec/squares.hpp), to sum->squares. Skips blocks with a
+  /// non-finite element, and lowers sum->first_non_finite to the place of the first such element. Blocks.
   template <class T>
   void add_squares(std::span<const T> values, index_t place, SquareSum* sum) {
     std::mutex merging;
@@ -104,8 +104,8 @@ class Host {
     });
   }
 
-  /// Adds the squares of what body(i) returns for 0 <= i < n to `sum`, as add_squares does; the 0th is the `lead`-th
-  /// element of its block. Body: as for for_each. Blocks with a number that is not finite are left out. Blocks.
+  /// Adds the squares of body(i) for 0 <= i < n to `sum`, as add_squares does; element 0 is element `lead` of its
+  /// block. Body: as for for_each. Skips blocks with a non-finite number. Blocks.
   template <class Body>
   void add_squares_of(index_t n, index_t lead, Body body, ExactSum* sum) {
     if constexpr (LateBoundBody<Body>) {
@@ -156,11 +156,11 @@ class Host {
     return ReadBack<T>(*from);
   }
 
-  /// All that the caller can point to is reachable.
+  /// Does nothing: the host can access all of the caller's memory.
   void check_reachable(const char*, const void*, index_t) const noexcept {}
 
  private:
-  // Below this a loop is done before another thread has woken.
+  // A shorter loop ends before another thread has woken up.
   static constexpr index_t least_to_share = index_t{1} << 15;
 
   template <class Body>
@@ -169,7 +169,7 @@ class Host {
     return exec::run_scalar([&] { return body.bind(); });
   }
 
-  // Not inlined, as vector code.
+  // Not inlined, for the same reason as vector code.
   template <class Value, class Body>
   [[gnu::noinline]] static void fill(index_t n, Value& value, const Body& body) {
     for (index_t i = 0; i < n; ++i) body(i, static_cast<float>(value(i)));

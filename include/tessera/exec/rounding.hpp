@@ -1,5 +1,5 @@
-// Whether vector code rounds each operation. clang's -ffp-contract=fast fuses products and sums whatever the code's
-// pragmas say, and no macro tells of that flag: only the machine code can be asked.
+// Whether vector code rounds each operation. clang's -ffp-contract=fast fuses multiplications and additions in spite of
+// the code's pragmas. No macro reports the flag, so the compiled code is tested at run time.
 #pragma once
 
 #include <tessera/core/config.hpp>
@@ -11,8 +11,8 @@ namespace tessera::exec {
 
 namespace vector_code {
 
-// The last bit of the square of 1 + 2^-12 is worth 2^-24, which a float near 1 cannot hold: rounded, it is the square
-// that is subtracted here.
+// The square of 1 + 2^-12 has a bit of value 2^-24, which a float near 1 cannot store. The difference to the rounded
+// square is therefore 0 only if the multiplication was rounded.
 template <class User>
 struct SquareLess {
   const volatile float* root;
@@ -28,7 +28,7 @@ struct SquareLess {
 
 }  // namespace vector_code
 
-/// Whether run_as(isa, code) rounds each operation, with the flags of the translation unit that User's code is from.
+/// Whether run_as(isa, code) rounds each operation, under the compiler flags of User's translation unit.
 template <class User>
 bool rounds_each_operation(Isa isa) noexcept {
   const volatile float root = 1 + 0x1p-12f;

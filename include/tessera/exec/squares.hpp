@@ -1,4 +1,4 @@
-// Sums of squares of 64-element blocks, in fp64 and in one fixed order, on any machine.
+// Sums of squares of 64-element blocks, in fp64 and in one fixed order on every machine.
 #pragma once
 
 #include <cstdint>
@@ -10,21 +10,21 @@
 
 namespace tessera {
 
-/// What a pass over gradients finds: the sum of their squares, and the first that is not finite.
+/// The sum of squares of gradients, and the first gradient that is not finite.
 struct SquareSum {
   static constexpr std::uint64_t none = ~std::uint64_t{0};
 
   ExactSum squares;
-  std::uint64_t first_non_finite = none;  ///< its place, of whatever the caller counts in
+  std::uint64_t first_non_finite = none;  ///< its place, in the caller's numbering
 };
 
 }  // namespace tessera
 
 namespace tessera::squares {
 
-/// The sum of squares of one block: lane l holds elements l, l+8, ..., l+56, added in this order; then
-/// ((l0+l4)+(l2+l6))+((l1+l5)+(l3+l7)). A float's square is exact in fp64 and 64 of them do not overflow, so that
-/// the sum is finite exactly if all elements are.
+/// The sum of squares of one block: lane l adds elements l, l+8, ..., l+56 in this order; then
+/// ((l0+l4)+(l2+l6))+((l1+l5)+(l3+l7)). A float's square is exact in fp64, and the sum of 64 of them does not overflow.
+/// So the sum is finite if and only if all elements are.
 template <class T>
 TESSERA_ALWAYS_INLINE double of_block(const T* x) noexcept {
   double lane[8];
@@ -59,8 +59,8 @@ index_t first_non_finite(const T* values, index_t begin, index_t end) noexcept {
   return -1;
 }
 
-/// Adds the finite block sums of values[begin, end) to `sum`, which is left normalised. Returns the index of the first
-/// element that is not finite, or -1. begin is a multiple of 64; what a last short block lacks counts as zero.
+/// Adds the finite block sums of values[begin, end) to `sum` and normalises it. Returns the index of the first element
+/// that is not finite, or -1. begin: a multiple of 64. A short last block is padded with zeros.
 template <class T>
 index_t add(const T* values, index_t begin, index_t end, ExactSum& sum) noexcept {
   constexpr index_t batch = 32;
@@ -90,7 +90,7 @@ index_t add(const T* values, index_t begin, index_t end, ExactSum& sum) noexcept
   return first;
 }
 
-// Keeps what `body` returns for each index, `lead` numbers behind the tile's beginning.
+// Stores body(i) at numbers[i + lead].
 template <class Body>
 struct Tile {
   float* numbers;
@@ -100,9 +100,9 @@ struct Tile {
   TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { numbers[i + lead] = body(i); }
 };
 
-/// The same of the numbers that body(i) returns for i in [begin, end), of which the 0th is the `lead`-th of its block
-/// (what lies before it, as behind the last, counts as zero); begin + lead is a multiple of 64, or begin is 0. Body: as
-/// for vectorize(). Blocks with a number that is not finite are left out.
+/// As add(), for the numbers body(i), i in [begin, end). Number 0 is element `lead` of its block; elements before it
+/// and after the last count as zero. begin + lead is a multiple of 64, or begin is 0. Body: as for vectorize(). Skips
+/// blocks with a non-finite number.
 template <class Body>
 void add_of(const Body& body, index_t begin, index_t end, index_t lead, ExactSum& sum) noexcept {
   constexpr index_t most = 32 * block;

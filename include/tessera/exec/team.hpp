@@ -1,4 +1,4 @@
-// A small team of threads that runs one piece of work after another: fork, join, again.
+// A small thread team: fork, join, and again.
 #pragma once
 
 #include <condition_variable>
@@ -12,10 +12,10 @@
 
 namespace tessera::exec {
 
-/// `parts` threads, of which the caller's is one: a team of 1 starts none. One caller at a time.
+/// `parts` threads, including the caller's: a team of 1 starts no thread. One caller at a time.
 class Team {
  public:
-  /// Throws std::system_error if the system gives no thread.
+  /// Throws std::system_error if the system cannot start a thread.
   explicit Team(int parts) : parts_(parts < 1 ? 1 : parts) {
     try {
       for (int part = 1; part < parts_; ++part) threads_.push_back(std::thread([this, part] { serve(part); }));
@@ -30,8 +30,8 @@ class Team {
 
   int parts() const noexcept { return parts_; }
 
-  /// Calls work(part) for 0 <= part < parts(), each on its own thread and in the default floating-point environment, and
-  /// returns when all have. Nothing is allocated. An exception in work ends the program.
+  /// Calls work(part) for 0 <= part < parts(), each on its own thread in the default floating-point environment, and
+  /// returns when all have returned. Allocates nothing. An exception in work terminates the program.
   template <class Work>
   void run(Work&& work) noexcept {
     const DefaultFloatEnvironment ieee;
@@ -51,7 +51,7 @@ class Team {
 
  private:
   void serve(int part) noexcept {
-    const DefaultFloatEnvironment ieee;  // not that of the thread which started this one
+    const DefaultFloatEnvironment ieee;  // a new thread inherits its creator's environment
     std::unique_lock lock(mutex_);
     for (std::uint64_t seen = 0;; ++seen) {
       while (turn_ == seen) work_came_.wait(lock);
@@ -74,7 +74,7 @@ class Team {
   }
 
   int parts_;
-  std::mutex mutex_;  // guards all that follows but the threads themselves
+  std::mutex mutex_;  // guards everything below except threads_
   std::condition_variable work_came_;
   std::condition_variable done_;
   std::uint64_t turn_ = 0;

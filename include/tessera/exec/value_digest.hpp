@@ -1,6 +1,6 @@
-// A digest of values: a number by which two arrays that differ in an element, in order or in length are told apart. It is
-// a sum over blocks, so it is the same in any vectors, on any number of threads, and on a device.
-// It is not for those who look for two arrays with one digest.
+// A digest that tells arrays apart that differ in an element, in order or in length. It is a sum over blocks, so it
+// does not depend on vector width or number of threads, and a device computes the same.
+// Not cryptographic: an adversary can find two arrays with the same digest.
 #pragma once
 
 #include <array>
@@ -15,21 +15,22 @@
 
 namespace tessera::value_digest {
 
-/// A block is 256 words of 32 bits, each of a float or of two 16-bit floats, the first in its lower half. The j-th word
-/// and the j-th of the block's second half are multiplied, each after its key was added.
+/// A block is 256 words of 32 bits. A word is one float or two 16-bit floats, the first in the lower half. Each word of
+/// the first half is paired with the word of the second half at the same index: both have a key added and are
+/// multiplied.
 inline constexpr index_t block_pairs = 128;
 inline constexpr index_t block_bytes = 8 * block_pairs;
 template <class T>
 inline constexpr index_t block_elements = block_bytes / static_cast<index_t>(sizeof(T));
 
-/// Random, and the same everywhere.
+/// A pseudo-random key, the same on every machine.
 TESSERA_HD constexpr std::uint32_t key(index_t word) noexcept {
   return static_cast<std::uint32_t>(core::mixed(static_cast<std::uint64_t>(word) * 0x9e3779b97f4a7c15u) >> 32);
 }
 
-/// What is summed of a block, modulo 2^64 and 2^32. Words that differ leave `products` as it is with a chance of 2^-32:
-/// NH of Black et al. 1999, "UMAC: Fast and Secure Message Authentication", theorem 4.2. They leave `words` too only if
-/// what they add cancels, as that of words which change places does.
+/// The sums over one block, modulo 2^64 and 2^32. Different words give equal `products` with probability 2^-32: NH of
+/// Black et al. 1999, "UMAC: Fast and Secure Message Authentication", theorem 4.2. They give equal `words` too only if
+/// their differences cancel, for example when two words are swapped.
 struct Block {
   std::uint64_t products = 0;
   std::uint32_t words = 0;
@@ -40,17 +41,17 @@ struct Block {
     words += a + b;
   }
 
-  /// The block's part of the digest, if it is the index-th.
+  /// The contribution of this block to the digest, at index `index`.
   TESSERA_HD constexpr std::uint64_t part(index_t index) const noexcept {
     const std::uint64_t place = static_cast<std::uint64_t>(index) * 0x9e3779b97f4a7c15u;
     return core::mixed(products + core::mixed(place + words));
   }
 };
 
-/// What n adds, the number of values: what the last block lacks counts as zero.
+/// The contribution of the number of values, n. It distinguishes padding from zeros.
 TESSERA_HD constexpr std::uint64_t of_length(index_t n) noexcept { return core::mixed(~static_cast<std::uint64_t>(n)); }
 
-/// A word of n values, zero where they have ended.
+/// A word of an array of n values; zero beyond its end.
 template <class T>
 TESSERA_HD TESSERA_ALWAYS_INLINE std::uint32_t word(const T* values, index_t n, index_t index) noexcept {
   if constexpr (sizeof(T) == 4) {
@@ -68,7 +69,7 @@ inline constexpr auto keys = [] {
   return all;
 }();
 
-// Adds the parts of whole blocks that lie one after another, from the index-th on.
+// Adds the contributions of `count` consecutive whole blocks, starting with block `index`.
 struct Blocks {
   const unsigned char* bytes;
   index_t index;
@@ -93,7 +94,7 @@ struct Blocks {
   }
 };
 
-/// The parts of the blocks of n values that begin in [begin, end).
+/// The sum of the contributions of those blocks of n values that begin in [begin, end).
 template <class T>
 std::uint64_t of_range(const T* values, index_t n, index_t begin, index_t end) noexcept {
   static_assert(std::is_trivially_copyable_v<T> && (sizeof(T) == 4 || sizeof(T) == 2));
@@ -101,7 +102,7 @@ std::uint64_t of_range(const T* values, index_t n, index_t begin, index_t end) n
   const index_t first = ceil_div(begin, of_block), last = ceil_div(end, of_block), whole = min(last, n / of_block);
   std::uint64_t sum = 0;
   exec::run_as(exec::best_isa(), Blocks{reinterpret_cast<const unsigned char*>(values + first * of_block), first, whole - first, &sum});
-  if (first <= whole && whole < last) {  // of several parts, one has the last block
+  if (first <= whole && whole < last) {  // the last, partial block begins in this range
     unsigned char padded[block_bytes] = {};
     std::memcpy(padded, values + whole * of_block, static_cast<std::size_t>(n - whole * of_block) * sizeof(T));
     exec::run_as(exec::best_isa(), Blocks{padded, whole, 1, &sum});

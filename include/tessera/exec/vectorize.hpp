@@ -1,15 +1,15 @@
-// Runs code in the widest vectors that the machine has, whatever flags the caller compiles with. Each piece of code is
-// compiled three times inside this header and one is chosen at run time. All three have the same bits: a product and a
-// sum are never fused into one rounding, and no order of operations depends on where a range is cut.
+// Runs code in the machine's widest vectors, whatever flags the caller compiles with. This header compiles each piece
+// of code three times and selects one at run time. All three give the same bits: no multiplication and addition is
+// fused, and the order of operations does not depend on how a range is split.
 #pragma once
 
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/exec/loop_body.hpp>
 
-// Never inlined: a compiler moves arithmetic past a change of the floating-point environment, but not past a call.
-// g++ would contract under a user's -march=native or -mfma. Flattening takes in whatever the body calls, so that none
-// of it keeps the user's flags. (clang has the pragma of TESSERA_ROUND_EACH_OPERATION, which stands in the body.)
+// noinline: a compiler moves arithmetic across a change of the floating-point environment, but not across a call.
+// fp-contract=off: g++ would fuse under a user's -march=native or -mfma. flatten: inlines what the body calls, so that
+// no part of it keeps the user's flags. (For clang the body has the pragma of TESSERA_ROUND_EACH_OPERATION.)
 #if defined(__GNUC__) && !defined(__clang__)
 #define TESSERA_VECTOR_CODE noinline, flatten, optimize("fp-contract=off")
 #define TESSERA_INDEPENDENT _Pragma("GCC ivdep")
@@ -25,7 +25,7 @@
 
 namespace tessera::exec {
 
-/// What the code is compiled for. `baseline` is whatever the caller's flags say.
+/// The instruction set that code is compiled for. `baseline` is that of the caller's flags.
 enum class Isa { baseline, avx2, avx512 };
 
 namespace vector_code {
@@ -59,20 +59,20 @@ inline Isa detect() noexcept {
   return Isa::baseline;
 }
 
-/// How far ahead of use a body asks for memory, in elements. bench/update on a Zen 3 at 2^24 elements, one thread, of
-/// the ceiling: without 0.94 (fp32) and 0.85 (bf16), 64: 0.97 0.95, 256: 0.98 0.98, 512: 0.97 0.96, 1024: 0.86 0.80.
+/// How many elements ahead a body prefetches. Fraction of peak bandwidth in bench/update (Zen 3, 2^24 elements, one
+/// thread), fp32 and bf16: none 0.94 0.85, 64: 0.97 0.95, 256: 0.98 0.98, 512: 0.97 0.96, 1024: 0.86 0.80.
 inline constexpr index_t prefetch_distance = 256;
 
-/// Asks for the memory that a block of elements `prefetch_distance` behind `from` will need. What is not there is no
-/// harm.
+/// Prefetches the cache lines of a block of elements, `prefetch_distance` elements after `from`. The address may lie
+/// beyond the end of the array.
 template <class T>
 TESSERA_ALWAYS_INLINE void prefetch_block(const T* from) noexcept {
   constexpr index_t line = 64 / sizeof(T);
   for (index_t j = 0; j < block; j += line) __builtin_prefetch(from + prefetch_distance + j, 1);
 }
 
-// At a plain -O2 g++ vectorises only loops whose trip count it knows and whose pointers it need not compare: hence
-// blocks of a constant length, said to be independent.
+// With plain -O2, g++ vectorizes only loops with a known trip count and without run-time checks of pointers. Hence
+// blocks of constant length with the pragma for independent iterations.
 template <class Body>
 struct Loop {
   index_t begin;
@@ -102,7 +102,7 @@ struct Loop {
     if constexpr (PrefetchingBody<Body>) body.prefetch(i);
   }
 
-  // Some blocks at a time, which are in the first-level cache still.
+  // Calls after() for several blocks at a time, while they are still in the first-level cache.
   TESSERA_ALWAYS_INLINE void look(index_t& looked_at, index_t done) const {
     if constexpr (CheckingBody<Body>) {
       if (done - looked_at < 16 * block) return;
@@ -111,9 +111,9 @@ struct Loop {
     }
   }
 
-  //   first  | block 0 | block 1 | block 2 |            The processor looks only a few vectors ahead. What waits for
-  //   last             | block 0 | block 1 | block 2 |  a division fills that window and hides the divisions to come,
-  //                                                     unless it comes when the division is long done.
+  //   first  | block 0 | block 1 | block 2 |            The processor's out-of-order window holds a few vectors.
+  //   last             | block 0 | block 1 | block 2 |  An operation that waits for a division fills it and delays the
+  //                                                     next divisions, unless it runs one block later.
   TESSERA_ALWAYS_INLINE index_t halves(index_t& looked_at) const {
     if (end - begin < block) return begin;
     index_t i = begin;
@@ -138,14 +138,14 @@ struct Loop {
 
 }  // namespace vector_code
 
-/// The widest that this machine has and this header knows.
+/// The widest instruction set that this machine has and this header supports.
 inline Isa best_isa() noexcept {
   static const Isa best = vector_code::detect();
   return best;
 }
 
-/// Calls code() compiled for `isa`, which the machine must have (as all below best_isa() are).
-/// code: a functor whose call is always inlined (TESSERA_ALWAYS_INLINE), or it stays as the caller's flags made it.
+/// Calls code() compiled for `isa`, which must be at most best_isa().
+/// code: a functor whose call is always inlined (TESSERA_ALWAYS_INLINE); otherwise it keeps the caller's flags.
 template <class Code>
 void run_as(Isa isa, Code code) {
 #if defined(__x86_64__)
@@ -156,7 +156,7 @@ void run_as(Isa isa, Code code) {
   vector_code::baseline(code);
 }
 
-/// What code() returns, which is no loop: also with one rounding an operation, if g++ compiles it.
+/// Returns code(), for code without a loop. g++ compiles it without fused operations too.
 template <class Code>
 auto run_scalar(Code code) {
   return vector_code::baseline(code);
@@ -168,8 +168,8 @@ void vectorize_as(Isa isa, index_t begin, index_t end, Body body) {
   run_as(isa, vector_code::Loop<Body>{begin, end, body});
 }
 
-/// Calls body(i) for begin <= i < end in the widest vectors of the machine, on the caller's thread. body: on clang its
-/// arithmetic is under TESSERA_ROUND_EACH_OPERATION. Does not throw unless body does.
+/// Calls body(i) for begin <= i < end in the machine's widest vectors, on the calling thread. body: for clang its
+/// arithmetic has TESSERA_ROUND_EACH_OPERATION. Throws only what body throws.
 template <LoopBody Body>
 void vectorize(index_t begin, index_t end, Body body) {
   vectorize_as(best_isa(), begin, end, body);
