@@ -1,4 +1,4 @@
-// A timeline's spans as NVTX ranges, which Nsight Systems shows above the kernels that the thread launched.
+// Shows a timeline's spans as NVTX ranges in Nsight Systems, above the kernels that the thread launched.
 #pragma once
 
 #include <nvtx3/nvToolsExt.h>
@@ -15,9 +15,9 @@ inline void pop() { nvtxRangePop(); }
 
 }  // namespace nvtx
 
-/// Timeline timeline(spans, nvtx_ranges()): the spans of the ranks' own threads are ranges too, each named as in the
-/// file of trace events. What queues do belongs to no such thread, and is in the file alone. A range that nobody ends,
-/// such as a forward behind the last step, stays open. Source: NVTX 3, nvtxRangePushA and nvtxRangePop.
+/// Use: Timeline timeline(spans, nvtx_ranges()). The spans of the ranks' own threads become NVTX ranges with the names
+/// of the trace-event file. Spans of queues belong to no thread and appear only in the file. A range without an end,
+/// such as a forward after the last step, stays open. Source: NVTX 3, nvtxRangePushA and nvtxRangePop.
 inline LiveRanges nvtx_ranges() { return {nvtx::push, nvtx::pop}; }
 
 }  // namespace tessera

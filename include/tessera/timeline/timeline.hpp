@@ -1,5 +1,5 @@
-// What ran when: spans of time on tracks, a few of them a rank. Memory is taken when a track is opened; afterwards the
-// newest spans replace the oldest, so that a run of any length may be watched and its end is there to be read.
+// Records what ran when: spans of time on tracks, a few tracks per rank. Opening a track allocates its memory. New
+// spans then replace the oldest, so a run of any length can be recorded, and its most recent part is available.
 //
 //     rank 0   forward a | forward b | backward b | backward a |  norm  | update |
 //              ^ wait                              reductions: | reduce_scatter b | reduce_scatter a |
@@ -17,8 +17,8 @@
 
 namespace tessera {
 
-/// What happened from begin to end. kind: "forward", "wait", "reduce_scatter", ...: what a picture gives a colour. name
-/// and index: of what; pass: in which. Both texts are literals or kept by the timeline.
+/// A span of time from begin to end. kind: "forward", "wait", "reduce_scatter", ...: viewers color by it. name and
+/// index: the unit or bucket; pass: the pass. Both texts are literals or owned by the timeline.
 struct Span {
   const char* kind = "";
   const char* name = "";
@@ -28,15 +28,15 @@ struct Span {
   core::Clock::time_point end{};
 };
 
-/// What a profiler is told while it happens, on the thread concerned: a span has begun, and the one that began last has
-/// ended. By default nothing (timeline/nvtx.cuh tells NVTX).
+/// Callbacks for a profiler, called at once on the thread concerned: begin of a span, and end of the span that began
+/// last. Default: none (timeline/nvtx.cuh: NVTX).
 struct LiveRanges {
   void (*begin)(const Span& span) = nullptr;
   void (*end)() = nullptr;
 };
 
-/// Spans of one line of a picture, in the order in which they ended. Written by one thread at a time, and read when
-/// nobody writes.
+/// The spans of one track, in the order in which they ended. One thread at a time may write; read only when no thread
+/// writes.
 class Track {
  public:
   Track(int rank, std::string name, index_t room, LiveRanges live = {})
@@ -45,10 +45,10 @@ class Track {
   int rank() const noexcept { return rank_; }
   const std::string& name() const noexcept { return name_; }
 
-  /// In place of the oldest if there is no room.
+  /// Replaces the oldest span if the track is full.
   void add(const Span& span) noexcept { spans_[to_size(count_++ % room())] = span; }
 
-  /// A span that the calling thread is in from `now` until the matching finish(), which adds it. They nest.
+  /// start() begins a span on the calling thread; the matching finish() ends and adds it. Spans nest.
   void start(Span& span, core::Clock::time_point now = core::Clock::now()) {
     span.begin = now;
     if (live_.begin) live_.begin(span);
@@ -59,10 +59,10 @@ class Track {
     if (live_.end) live_.end();
   }
 
-  /// Those that are left, the oldest first.
+  /// The recorded spans that were not replaced, oldest first.
   index_t size() const noexcept { return min(count_, room()); }
   const Span& operator[](index_t i) const noexcept { return spans_[to_size((count_ - size() + i) % room())]; }
-  /// Those that had to make room.
+  /// The number of spans that were replaced.
   index_t lost() const noexcept { return count_ - size(); }
 
  private:
@@ -75,7 +75,7 @@ class Track {
   index_t count_ = 0;
 };
 
-/// A span as long as this object lives. Without a track it does not look at the clock: one branch is all that it costs.
+/// Records a span for the lifetime of this object. Without a track it costs one branch and does not read the clock.
 class Timed {
  public:
   explicit Timed(Track* track, const Span& what) : track_(track), span_(what) {
@@ -92,24 +92,24 @@ class Timed {
   Span span_;
 };
 
-/// Where a queue of collectives writes what it did for a rank, and how long the rank's thread waited for it.
+/// The tracks of a queue of collectives: its work for a rank, and the waits of the rank's thread for it.
 struct QueueTracks {
   Track* work = nullptr;
   Track* waits = nullptr;
 };
 
-/// The tracks of all ranks of a process: Options{.timeline = &timeline}. Outlives the optimizers that write on it.
+/// The tracks of all ranks of a process: Options{.timeline = &timeline}. Must outlive the optimizers that write to it.
 class Timeline {
  public:
-  /// spans: how many of its newest a track keeps, 48 bytes each. Throws OptionError if there are none.
-  /// live: told of the spans of the ranks' own threads.
+  /// spans: how many of its newest spans a track keeps, 48 bytes each. Throws OptionError if less than 1.
+  /// live: callbacks for the spans of the ranks' own threads.
   explicit Timeline(index_t spans = index_t{1} << 14, LiveRanges live = {}) : room_(spans), live_(live) {
     if (spans < 1) throw OptionError(message({"timeline: a track keeps at least 1 span, not ", spans}));
   }
   Timeline(const Timeline&) = delete;
   Timeline& operator=(const Timeline&) = delete;
 
-  /// A new track, below those of the rank that are there. Any thread may call. Throws std::bad_alloc.
+  /// Adds a track after the rank's existing tracks. Thread-safe. Throws std::bad_alloc.
   Track& open(int rank, std::string_view name) {
     const auto track = std::make_shared<Track>(rank, std::string(name), room_, live_);
     const std::scoped_lock lock(mutex_);
@@ -119,14 +119,14 @@ class Timeline {
     return *track;
   }
 
-  /// The text, for as long as the timeline lives. Any thread may call.
+  /// A copy of the text that lives as long as the timeline. Thread-safe.
   const char* keep(std::string_view text) {
     const std::scoped_lock lock(mutex_);
     texts_.push_back(std::make_shared<std::string>(text));
     return texts_.back()->c_str();
   }
 
-  /// By rank, and as they were opened.
+  /// All tracks, ordered by rank, then in the order in which they were opened.
   std::vector<const Track*> tracks() const {
     const std::scoped_lock lock(mutex_);
     std::vector<const Track*> tracks;

@@ -1,4 +1,4 @@
-// A timeline as a file that Perfetto (ui.perfetto.dev) and chrome://tracing open. Only writes; not in tessera.hpp.
+// Writes a timeline as a trace-event file for Perfetto (ui.perfetto.dev) and chrome://tracing. Not in tessera.hpp.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace tessera {
 
 namespace trace_events {
 
-/// The text as a string of JSON.
+/// The text as a JSON string.
 inline std::string json_string(std::string_view text) {
   std::string all = "\"";
   for (const char letter : text) {
@@ -41,7 +41,7 @@ inline std::string title(const Span& span) {
   return title;
 }
 
-/// Microseconds, as the format has them, to the nanosecond.
+/// The duration in microseconds, the unit of the format, with nanosecond resolution.
 inline std::string microseconds(std::chrono::nanoseconds duration) {
   char text[32];
   std::snprintf(text, sizeof text, "%lld.%03lld", static_cast<long long>(duration.count() / 1000),
@@ -49,7 +49,7 @@ inline std::string microseconds(std::chrono::nanoseconds duration) {
   return text;
 }
 
-/// As readers of the format want them: by begin, and of those that begin together the one that holds the others first.
+/// The order that viewers expect: by begin; of spans with equal begin, the enclosing one first.
 inline std::vector<Span> in_order(const Track& track) {
   std::vector<Span> spans;
   for (index_t i = 0; i < track.size(); ++i) spans.push_back(track[i]);
@@ -60,8 +60,8 @@ inline std::vector<Span> in_order(const Track& track) {
 
 }  // namespace trace_events
 
-/// Writes what all tracks keep: a process for each rank, in it a thread for each of its tracks. Time begins with the
-/// first span. When nobody writes on the timeline: the optimizers, or the ranks, have ended.
+/// Writes the spans of all tracks. A rank is a process, and each of its tracks is a thread. Time 0 is the begin of the
+/// first span. Call it when nothing writes to the timeline: after the optimizers or ranks have ended.
 /// Source: "Trace Event Format", complete (X) and metadata (M) events.
 inline void write_trace_events(const Timeline& timeline, std::ostream& out) {
   using namespace trace_events;
@@ -95,7 +95,7 @@ inline void write_trace_events(const Timeline& timeline, std::ostream& out) {
   out << "\n]}\n";
 }
 
-/// The same into a file. Throws Error if it cannot be written.
+/// Writes the same to a file. Throws Error if the file cannot be written.
 inline void write_trace_events(const Timeline& timeline, const std::string& path) {
   std::ofstream file(path);
   write_trace_events(timeline, file);
