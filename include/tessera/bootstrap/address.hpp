@@ -1,4 +1,4 @@
-// The addresses of a host's name, found within a limit of time.
+// Resolves a host name to addresses, within a time limit.
 #pragma once
 
 #include <netdb.h>
@@ -22,7 +22,7 @@
 
 namespace tessera::bootstrap {
 
-/// An address of IPv4 or IPv6 and a port.
+/// An IPv4 or IPv6 address and a port.
 struct Address {
   sockaddr_storage storage{};
   socklen_t size = 0;
@@ -34,7 +34,7 @@ struct Address {
                                                : reinterpret_cast<const sockaddr_in&>(storage).sin_port);
   }
 
-  /// In numbers, without the port.
+  /// The numeric address, without the port.
   std::string text() const {
     std::array<char, NI_MAXHOST> host{};
     const int error =
@@ -42,7 +42,7 @@ struct Address {
     return error == 0 ? host.data() : "an unknown address";
   }
 
-  /// The same address and port.
+  /// Compares address and port.
   friend bool operator==(const Address& a, const Address& b) noexcept {
     if (a.storage.ss_family != b.storage.ss_family || a.port() != b.port()) return false;
     if (a.storage.ss_family == AF_INET6)
@@ -55,10 +55,10 @@ struct Address {
 
 namespace address {
 
-/// getaddrinfo, or a test's.
+/// getaddrinfo, or a replacement in tests.
 using Lookup = int (*)(const char* host, const char* port, const addrinfo* hints, addrinfo** found);
 
-/// A question to the system and its answer. It is shared, as the answer may come when nobody waits any longer.
+/// A lookup and its result. Shared, since the lookup's thread may finish after the caller stopped waiting.
 struct Query {
   std::string host;
   std::string port;
@@ -97,13 +97,13 @@ struct Query {
 
 }  // namespace address
 
-/// The addresses of `host`, a name or numbers, in the order in which to try them. Blocks until `until` at most: a name
-/// is looked up by a thread of its own, which is left behind if the system takes longer. Where none is found the list
-/// is empty and `why` says why.
+/// The addresses of `host`, a name or a numeric address, in the order in which to try them. Blocks until `until` at
+/// most: a separate thread looks up the name and is detached if that takes longer. If no address is found, the list is
+/// empty and `why` has the reason.
 inline std::vector<Address> addresses_of(const std::string& host, int port, core::Clock::time_point until, std::string& why,
                                          address::Lookup lookup = ::getaddrinfo) {
   const auto query = std::make_shared<address::Query>(host, port, lookup);
-  query->ask(AI_NUMERICHOST);  // never asks the network
+  query->ask(AI_NUMERICHOST);  // a numeric address needs no network
   if (!query->found.empty()) return query->found;
   query->done = false;
   try {

@@ -1,13 +1,13 @@
-// A rendezvous in a folder that all ranks see. What an earlier run left there is never taken, however it ended: each
-// rank writes a number that it has just drawn, and believes no answer that does not repeat it.
+// A rendezvous through files in a folder that all ranks can access. Files of an earlier run are never accepted, however
+// it ended: each rank writes a new random number, and accepts only an answer that repeats it.
 //
-//     rank r    path.rank<r> = {its number, nothing}            = {its number, 0's number}    waits until that is gone
-//     rank 0    path = {0's number}    [all there] path = {0's number, theirs, bytes}    [all seen] removes everything
+//     rank r    path.rank<r> = {own number, none}               = {own number, 0's number}    waits until it is removed
+//     rank 0    path = {own number}  [all there] path = {own number, theirs, bytes}  [all seen] removes all files
 //
-// A folder may be open to strangers (/tmp): nobody's link is followed, no file of another user's is believed, and what
-// cannot be used is an error at once.
+// Other users may have access to the folder (/tmp): symbolic links are not followed, another user's files are not
+// accepted, and a path that cannot be used is an error at once.
 //
-// A number of an earlier run in path.rank<r> does no harm: rank r overwrites it, and rank 0 answers anew.
+// An old number in path.rank<r> is harmless: rank r overwrites it, and rank 0 answers again.
 #pragma once
 
 #include <fcntl.h>
@@ -38,7 +38,7 @@ inline Number drawn() {
   return {device(), device(), device(), device()};
 }
 
-/// Of rank r, in a file of its own.
+/// The content of rank r's own file.
 struct Hello {
   std::array<char, 8> magic{'t', 'e', 's', 's', 'r', 'a', 'n', 'k'};
   std::int32_t world = 0;
@@ -58,11 +58,11 @@ inline bool operator==(const Hello& a, const Hello& b) { return std::memcmp(&a, 
   throw CommError(message({"rendezvous: ", path, " ", what}));
 }
 
-/// A file that was opened.
+/// An open file.
 class Opened {
  public:
   Opened(const std::string& path, int flags) noexcept
-      // A link at the end of the path is not followed, and a FIFO is not waited for.
+      // O_NOFOLLOW: fails for a symbolic link. O_NONBLOCK: does not wait for the other end of a FIFO.
       : handle_(::open(path.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600)) {}
   Opened(const Opened&) = delete;
   Opened& operator=(const Opened&) = delete;
@@ -70,7 +70,7 @@ class Opened {
 
   explicit operator bool() const noexcept { return handle_ >= 0; }
   int handle() const noexcept { return handle_; }
-  /// False, with errno, if what was written did not arrive.
+  /// Returns false, with errno, if written data was lost.
   bool close() noexcept { return handle_ < 0 || ::close(std::exchange(handle_, -1)) == 0; }
 
  private:
@@ -86,11 +86,11 @@ inline bool all_written(int handle, std::string_view text) noexcept {
   return true;
 }
 
-/// Writes a new file and puts it at `path`, whatever is there: others see all of it or nothing. Returns who owns it,
-/// which need not be geteuid() on a network's file system. Throws CommError.
+/// Writes a new file and renames it to `path`, so that other processes see all of it or none. Returns the file's owner,
+/// which may differ from geteuid() on a network file system. Throws CommError.
 inline uid_t write(const std::string& path, std::string_view text) {
   const std::string draft = path + ".draft";
-  ::unlink(draft.c_str());  // of a run that was killed; of a link this removes the link
+  ::unlink(draft.c_str());  // left by a process that was killed. Removes a symbolic link, not its target
   Opened file(draft, O_WRONLY | O_CREAT | O_EXCL);
   if (!file && errno == EEXIST) raise(draft, "is in the way and cannot be removed: choose another path");
   if (!file) raise(path, "cannot be written: " + system_says());
@@ -103,8 +103,8 @@ inline uid_t write(const std::string& path, std::string_view text) {
   raise(path, "cannot be written: " + why);
 }
 
-/// What is in the file of `size` bytes; empty if there is none of this size, as of one of another nothing is read.
-/// Throws CommError if it cannot be read, or is no regular file of `owner` under this name alone.
+/// The content of a file of `size` bytes; empty if the file does not exist or has another size. Throws CommError if it
+/// cannot be read, is not a regular file, belongs to another user than `owner`, or has a second name (a hard link).
 inline std::string read(const std::string& path, std::size_t size, uid_t owner) {
   const Opened file(path, O_RDONLY);
   if (!file) {
@@ -142,7 +142,7 @@ std::string_view as_text(const T& value) {
 
 inline std::string of_rank(const std::string& path, int rank) { return message({path, ".rank", rank}); }
 
-/// Removes a file however its scope is left.
+/// Removes a file at the end of its scope.
 class Removed {
  public:
   explicit Removed(std::string path) : path_(std::move(path)) {}
@@ -157,10 +157,10 @@ class Removed {
 inline void host(const std::string& path, const Member& me, std::span<const std::byte> bytes, std::uint64_t job) {
   const core::Clock::time_point deadline = core::deadline_after(me.timeout);
   const Hello mine{.world = me.world, .bytes = static_cast<std::uint32_t>(bytes.size()), .job = job, .mine = drawn()};
-  const uid_t owner = write(path, as_text(mine));  // no answer yet, but whether the folder can be used is known at once
+  const uid_t owner = write(path, as_text(mine));  // no answer yet, but fails at once if it cannot be written
   const Removed at_end(path);
   std::vector<Number> answered;
-  std::vector<char> came(static_cast<std::size_t>(me.world));  // some may have waited long enough, and left
+  std::vector<char> came(static_cast<std::size_t>(me.world));  // a rank that came may time out and leave
   while (true) {
     std::vector<Number> numbers(static_cast<std::size_t>(me.world));
     std::vector<char> here(numbers.size()), seen(numbers.size());
@@ -191,7 +191,7 @@ inline void host(const std::string& path, const Member& me, std::span<const std:
       throw CommError(time_is_up(all_here ? seen : came, here, "the file " + path, me.timeout));
     std::this_thread::sleep_for(look_again);
   }
-  ::unlink(path.c_str());  // before the ranks' own: one that sees its file gone may begin another exchange here
+  ::unlink(path.c_str());  // first: a rank whose own file is gone may start another exchange with this path
   for (int r = 1; r < me.world; ++r) ::unlink(of_rank(path, r).c_str());
 }
 
@@ -230,10 +230,10 @@ inline void guest(const std::string& path, const Member& me, std::span<std::byte
 
 }  // namespace file
 
-/// Brings rank 0's `bytes` to all others, whose `bytes` have the same size, through files that begin with `path`, in a
-/// folder that all ranks may write; none is left. job: equal in all processes of one run; another run's ranks are not
-/// taken in. One run at a time uses a path; exchanges of it in a row may. Blocks until all ranks have come. Throws
-/// CommError that says who is missing or, at once, which path cannot be used and why.
+/// Copies rank 0's `bytes` to all ranks, whose `bytes` have the same size, through files whose names begin with `path`.
+/// All ranks must have write access to the folder; no file is left. job: equal in all processes of one run; ranks of
+/// another run are rejected. One run at a time may use a path, also for several exchanges in sequence. Blocks until all
+/// ranks have arrived. Throws CommError that names the missing ranks or, at once, the path that cannot be used.
 inline void over_file(const std::string& path, const Member& me, std::span<std::byte> bytes, std::uint64_t job = 0) {
   me.validate();
   if (path.empty()) throw OptionError("rendezvous: the path of the file is empty");

@@ -1,4 +1,4 @@
-// The limit of files, sockets among them, that this process may have open.
+// The process's limit of open files, which include sockets.
 #pragma once
 
 #include <sys/resource.h>
@@ -7,8 +7,8 @@
 
 namespace tessera::bootstrap {
 
-/// Raises the soft limit when asked to, up to the hard one, and puts it back at its end: programs that use select() or
-/// close every possible file rely on a low one.
+/// raise() sets the soft limit to the hard limit, and the destructor restores it: programs that use select() or close
+/// every possible file depend on a low limit.
 class FileLimit {
  public:
   FileLimit() noexcept { ::getrlimit(RLIMIT_NOFILE, &before_); }
@@ -22,14 +22,14 @@ class FileLimit {
     }
   }
 
-  /// False if there is no room above.
+  /// Returns false if the limit cannot be raised further.
   bool raise() noexcept {
     if (raised_ || before_.rlim_cur >= before_.rlim_max) return false;
     const rlimit highest{before_.rlim_max, before_.rlim_max};
     return raised_ = ::setrlimit(RLIMIT_NOFILE, &highest) == 0;
   }
 
-  /// How many may be open now.
+  /// The current limit.
   std::int64_t count() const noexcept {
     return static_cast<std::int64_t>(raised_ ? before_.rlim_max : before_.rlim_cur);
   }

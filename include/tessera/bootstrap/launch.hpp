@@ -1,4 +1,4 @@
-// What torchrun, and whoever sets the same variables, tells a process of its place among the others.
+// The environment variables by which torchrun and similar launchers tell a process its rank.
 #pragma once
 
 #include <unistd.h>
@@ -15,12 +15,12 @@
 
 namespace tessera {
 
-/// What tells one run from another where it is set: a token of the user's own; what Slurm and torchrun set.
+/// Variables that differ from run to run: a token of the user's own, and those of Slurm and torchrun.
 inline constexpr const char* names_of_a_run[] = {"TESSERA_JOB",         "SLURM_JOB_ID",
                                                  "SLURM_STEP_ID",       "SLURM_RESTART_COUNT",
                                                  "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"};
 
-/// A digest of the user's number and of names_of_a_run: the same in all processes of one run, as far as can be told.
+/// A digest of the user id and of the variables in names_of_a_run: equal in all processes of one run.
 inline std::uint64_t run_from_environment() {
   core::Digest digest;
   digest.add(std::int64_t{::geteuid()});
@@ -29,16 +29,16 @@ inline std::uint64_t run_from_environment() {
   return digest.value();
 }
 
-/// RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; and what tells one run from another.
+/// RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, and a number that identifies the run.
 struct Launch {
   int rank = 0;
   int world = 1;
   int local_rank = 0;
   std::string master_address;
   int master_port = 0;
-  std::uint64_t job = 0;  ///< of run_from_environment(), WORLD_SIZE and MASTER_PORT
+  std::uint64_t job = 0;  ///< a digest of run_from_environment(), WORLD_SIZE and MASTER_PORT
 
-  /// Throws OptionError that names every variable that is missing, or the one that is malformed.
+  /// Throws OptionError that names all missing variables, or a malformed one.
   static Launch from_environment() {
     std::string missing;
     for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})

@@ -1,5 +1,5 @@
-// A rendezvous of ranks that MPI has started. MPI waits without a limit, so that no rank may be kept waiting for one
-// that cannot begin: all say first whether they can, and only then do bytes of rank 0 come to all.
+// A rendezvous of ranks that MPI started. MPI calls have no timeout. So all ranks first report whether they are ready,
+// and rank 0 broadcasts its bytes only if all are.
 #pragma once
 
 #include <mpi.h>
@@ -15,13 +15,13 @@
 
 namespace tessera::rendezvous {
 
-/// The ranks of a communicator of MPI's, on a duplicate of it, which has nothing of the caller's messages and whose
-/// errors are CommErrors that name MPI's call. Used by one thread, one that may call MPI; every rank calls alike.
+/// The ranks of a duplicate of an MPI communicator. The duplicate separates its messages from the caller's, and its
+/// errors are CommErrors that name the MPI call. Use it on one thread that may call MPI; all calls are collective.
 class MpiRanks {
  public:
-  /// Blocks until all ranks have come. What goes wrong in MPI_Comm_dup itself goes to the communicator's own error
-  /// handler, which ends the program unless the caller has set another. Throws UsageError before MPI_Init and after
-  /// MPI_Finalize, OptionError for a communicator that is null or not of one group of ranks, CommError.
+  /// Blocks until all ranks call it. Errors of MPI_Comm_dup itself go to the communicator's own error handler, which
+  /// aborts the program unless the caller set another. Throws UsageError before MPI_Init and after MPI_Finalize,
+  /// OptionError for MPI_COMM_NULL or an intercommunicator, CommError.
   explicit MpiRanks(MPI_Comm communicator) {
     check_usable(communicator);
     check(MPI_Comm_dup(communicator, &duplicate_), "MPI_Comm_dup");
@@ -36,8 +36,9 @@ class MpiRanks {
   int rank() const noexcept { return rank_; }
   int size() const noexcept { return size_; }
 
-  /// Calls prepare() on every rank. Where it throws a std::exception on some, all throw: those ranks what they threw,
-  /// the others PeerError that names the first of them and says the same. Blocks until all have come. Throws CommError.
+  /// Calls prepare() on every rank. If it throws a std::exception on some ranks, all ranks throw: those ranks rethrow
+  /// it, the others throw PeerError with the first such rank and its message. Blocks until all ranks call it. Throws
+  /// CommError.
   template <class Prepare>
   void all_ready(const Prepare& prepare) const {
     std::exception_ptr failure;
@@ -56,7 +57,7 @@ class MpiRanks {
     throw PeerError(message({"rank ", first, " of ", size(), " could not begin: ", reason.data()}));
   }
 
-  /// Brings rank 0's `bytes` to all others, whose `bytes` have the same size, below 2^31. Blocks. Throws CommError.
+  /// Copies rank 0's `bytes` to all ranks. `bytes` has the same size on all, below 2^31. Blocks. Throws CommError.
   void broadcast(std::span<std::byte> bytes) const {
     check(MPI_Bcast(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, 0, duplicate_), "MPI_Bcast");
   }
@@ -64,7 +65,7 @@ class MpiRanks {
  private:
   static void check_usable(MPI_Comm communicator) {
     int initialized = 0, finalized = 0, two_groups = 0;
-    MPI_Initialized(&initialized);  // these two may be called at any time
+    MPI_Initialized(&initialized);  // this and the next call are legal at any time
     MPI_Finalized(&finalized);
     if (!initialized) throw UsageError("rendezvous: MPI has not begun: call MPI_Init() first");
     if (finalized) throw UsageError("rendezvous: MPI has ended: do this before MPI_Finalize()");

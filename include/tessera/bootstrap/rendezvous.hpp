@@ -1,6 +1,6 @@
-// How processes that know nothing of each other but their ranks find together: bytes of rank 0 (the id that a library
-// of collectives begins with) come to all, or every rank learns why they do not. No rank returns before all have come.
-// Two ways: bootstrap/tcp.hpp and bootstrap/file.hpp.
+// How processes that know only their ranks find each other. Rank 0's bytes (the id with which a communication library
+// starts) are sent to all ranks, or every rank gets the reason why not. No rank returns before all have arrived.
+// Two implementations: bootstrap/tcp.hpp and bootstrap/file.hpp.
 #pragma once
 
 #include <cerrno>
@@ -20,7 +20,7 @@
 
 namespace tessera::rendezvous {
 
-/// Who this process is, and how long it waits for the others.
+/// The calling process's rank, the world size, and how long to wait for the other ranks.
 struct Member {
   int rank = 0;
   int world = 1;
@@ -35,10 +35,10 @@ struct Member {
   }
 };
 
-/// How long who finds nothing yet sleeps until it looks again: starting processes takes longer.
+/// The polling interval. It is shorter than the time that starting a process takes.
 inline constexpr std::chrono::nanoseconds look_again = std::chrono::milliseconds(20);
 
-/// "ranks 1, 2 and 5 have": those that are not among the arrived; of many the first, and how many more. Empty if none.
+/// "ranks 1, 2 and 5 have": the ranks that have not arrived, at most 8 of them by number. Empty if all have.
 inline std::string missing(const std::vector<char>& arrived) {
   core::List<int> who;
   for (std::size_t r = 0; r < arrived.size(); ++r)
@@ -46,7 +46,7 @@ inline std::string missing(const std::vector<char>& arrived) {
   return who.empty() ? std::string() : core::text_of_ranks(who, 8) + (who.size() == 1 ? " has" : " have");
 }
 
-/// Why time is up at `place`: ranks that have never come or, where all have, those that are there no longer.
+/// The message for a timeout at `place`: the ranks that never arrived, or else the ranks that arrived and left.
 inline std::string time_is_up(const std::vector<char>& came, const std::vector<char>& here, std::string_view place,
                               std::chrono::nanoseconds within) {
   const std::string never = missing(came);
@@ -55,7 +55,7 @@ inline std::string time_is_up(const std::vector<char>& came, const std::vector<c
                   core::seconds_of(within), " s: give all ranks the same timeout, and see what those that left say"});
 }
 
-/// What the system says of errno.
+/// The system's message for errno.
 inline std::string system_says(int error = errno) { return std::generic_category().message(error); }
 
 }  // namespace tessera::rendezvous

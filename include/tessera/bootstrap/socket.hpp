@@ -1,4 +1,4 @@
-// The few calls of TCP that a rendezvous needs, none of which blocks longer than it is told to.
+// The TCP calls of a rendezvous. None blocks longer than its deadline.
 #pragma once
 
 #include <netinet/in.h>
@@ -22,7 +22,7 @@
 
 namespace tessera::bootstrap {
 
-/// An owned socket that never blocks by itself.
+/// Owns a non-blocking socket.
 class Socket {
  public:
   Socket() = default;
@@ -39,9 +39,9 @@ class Socket {
   explicit operator bool() const noexcept { return handle_ >= 0; }
   int handle() const noexcept { return handle_; }
 
-  /// Listens on every address of this machine. Port 0: any free one. Without success: not open, and errno says why.
+  /// A socket that listens on all addresses of this machine. Port 0: any free port. On failure not open, with errno.
   static Socket listening(int port) noexcept {
-    for (const int family : {AF_INET6, AF_INET}) {  // the first serves both where the machine has it
+    for (const int family : {AF_INET6, AF_INET}) {  // where available, an IPv6 socket serves both families
       Socket socket(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
       if (!socket) continue;
       const int yes = 1, no = 0;
@@ -63,23 +63,23 @@ class Socket {
     return {};
   }
 
-  /// The address of this end, and of the other one; without a size if there is none.
+  /// The addresses of this end and of the peer; size 0 if there is none.
   Address here() const noexcept { return address_by(::getsockname); }
   Address there() const noexcept { return address_by(::getpeername); }
 
   /// The port of a listening socket.
   int port() const noexcept { return here().port(); }
 
-  /// The next connection of a listening socket. Not open: none has come, or errno says why there can be none.
+  /// Accepts a connection. Not open: no connection is waiting, or errno has the error.
   Socket accepted() const noexcept {
     return Socket(::accept4(handle_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   }
 
-  /// How long an address may take to answer before the next one is tried.
+  /// The time limit for one address, after which the next one is tried.
   static constexpr std::chrono::nanoseconds patience = std::chrono::seconds(5);
 
-  /// A connection to the first address of `host` that answers; without success not open, and `why` says why, address
-  /// by address. Blocks until `until` at most, and `patience` an address.
+  /// A connection to the first address of `host` that answers. On failure not open, and `why` has the reason for each
+  /// address. Blocks until `until` at most, and at most `patience` per address.
   static Socket connected(const std::string& host, int port, core::Clock::time_point until, std::string& why) {
     const std::vector<Address> addresses = addresses_of(host, port, until, why);
     return addresses.empty() ? Socket() : connected(addresses, until, why);
@@ -96,7 +96,7 @@ class Socket {
     return {};
   }
 
-  /// Connects this socket. 0, or why not: an error of the system's.
+  /// Connects this socket. Returns 0 or an errno value.
   int connect(const Address& to, core::Clock::time_point until) const noexcept {
     int error = ::connect(handle_, to.get(), to.size) == 0 ? 0 : errno;
     if (error == EINPROGRESS || error == EINTR) {
@@ -105,13 +105,13 @@ class Socket {
       if (ready(POLLOUT, until)) ::getsockopt(handle_, SOL_SOCKET, SO_ERROR, &error, &size);
     }
     if (error != 0 || !(here() == there())) return error;
-    // Nobody listens, and the system gave this end the very port that it connects to, so TCP has connected it to
-    // itself. A reset frees the port at once for the one who is to listen there; a plain close would keep it busy.
+    // TCP has connected the socket to itself: nothing listens on the port, and the system selected the same port for
+    // this end. A reset frees the port at once for the process that will listen on it; a normal close would not.
     const linger reset{1, 0};
     ::setsockopt(handle_, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     return ECONNREFUSED;
   }
-
+/// Whether one of `events` (as in poll) occurs before `until`.
   /// Whether any of `events` (of poll) comes before the moment.
   bool ready(short events, core::Clock::time_point until) const noexcept {
     pollfd one{handle_, events, 0};
@@ -121,7 +121,7 @@ class Socket {
     return found > 0;
   }
 
-  /// False if the other side is gone or time is up.
+  /// send() and receive(): false if the peer closed the connection or at the deadline.
   bool send(std::span<const std::byte> bytes, core::Clock::time_point until) const noexcept {
     while (!bytes.empty()) {
       const ssize_t sent = ::send(handle_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
@@ -143,15 +143,15 @@ class Socket {
     return true;
   }
 
-  /// What has come, up to the size of `bytes`, without waiting: 0 if nothing has yet, -1 if nothing will.
+  /// Receives up to bytes.size() bytes without waiting. 0: none available yet; -1: the connection is closed.
   int receive_some(std::span<std::byte> bytes) const noexcept {
     const ssize_t got = ::recv(handle_, bytes.data(), bytes.size(), 0);
     return got > 0 ? static_cast<int>(got) : got < 0 && again() ? 0 : -1;
   }
 
-  /// For poll.
+  /// The time until the deadline as poll's timeout.
   static int milliseconds_to(core::Clock::time_point until) noexcept {
-    const std::int64_t left = (until - core::Clock::now()).count();  // of nanoseconds
+    const std::int64_t left = (until - core::Clock::now()).count();  // in nanoseconds
     return left <= 0 ? 0 : static_cast<int>(min<std::int64_t>(left / 1'000'000 + 1, 1'000'000));
   }
 

@@ -1,5 +1,6 @@
-// A rendezvous over TCP: rank 0 listens, the others say who they are, and once all have come each is answered. They may
-// come in any order, before rank 0 too. Bytes go as they lie in memory, unencrypted: for the network of a cluster.
+// A rendezvous over TCP. Rank 0 listens, each other rank connects and sends its rank, and rank 0 answers when all have
+// arrived, in any order, also before rank 0. Bytes are sent unencrypted and in host byte order: for a cluster's
+// network.
 //
 //     rank 0      listen ......... [all here] -> answer to each
 //     rank r      connect, hello .............   bytes, or why not
@@ -19,7 +20,7 @@
 
 namespace tessera::rendezvous {
 
-/// Where rank 0 listens. job: equal in all processes of one run (Launch::job); who comes with another is sent away.
+/// The address of rank 0. job: equal in all processes of one run (Launch::job); ranks of another job are rejected.
 struct TcpPlace {
   std::string host;
   int port = 0;
@@ -30,14 +31,14 @@ struct TcpPlace {
 
 namespace tcp {
 
-// Two, so that nobody who is sent back its own hello takes it for an answer.
+// Two different values, so that a process which gets its own hello back does not accept it as an answer.
 inline constexpr std::array<char, 8> hello_magic{'t', 'e', 's', 's', 'h', 'e', 'l', '2'};
 inline constexpr std::array<char, 8> answer_magic{'t', 'e', 's', 's', 'a', 'n', 's', '2'};
 
-/// How long who has connected may take to say who it is.
+/// The time limit for a new connection to send its hello.
 inline constexpr std::chrono::nanoseconds introduction = std::chrono::seconds(3);
 
-/// How long rank 0 tries again for a port that is in use: another process's connection may have it for a moment.
+/// How long rank 0 retries a port that is in use: a connection of another process may hold it for a short time.
 inline constexpr std::chrono::nanoseconds port_patience = std::chrono::seconds(1);
 
 struct Hello {
@@ -50,7 +51,7 @@ struct Hello {
 
 enum class Verdict : std::uint32_t { good, disagreement, failure, another_job };
 
-/// Before the bytes, or before the text of what is wrong.
+/// The header of an answer. The bytes follow, or the text of an error.
 struct Answer {
   std::array<char, 8> magic = answer_magic;
   Verdict verdict = Verdict::good;
@@ -66,10 +67,10 @@ inline constexpr const char* what_differs =
   throw CommError(why);
 }
 
-/// A connection to rank 0.
+/// A connection that rank 0 accepted.
 struct Guest {
   bootstrap::Socket socket{};
-  core::Clock::time_point until{};  // by then it has introduced itself
+  core::Clock::time_point until{};  // the deadline for its hello
   std::array<std::byte, sizeof(Hello)> said{};
   int size = 0;
 
@@ -120,7 +121,7 @@ class Host {
   }
 
  private:
-  // Of this job, but wrong in what it says: an error on all ranks.
+  // Checks the hello of a rank of this job. A mismatch is an error on all ranks.
   void check(const Hello& hello, std::vector<char>& arrived, int& here) {
     if (hello.world != me_.world || hello.rank < 1 || hello.rank >= me_.world)
       refuse(Verdict::disagreement,
@@ -139,14 +140,14 @@ class Host {
     raise(verdict, why);
   }
 
-  // What does not arrive is not missed: its rank has left, and will say so itself.
+  // Ignores failures: a rank that cannot be reached has left and reports its own error.
   void answer(const Guest& guest, Verdict verdict, std::span<const std::byte> with) const noexcept {
     const Answer answer{.verdict = verdict, .size = static_cast<std::uint32_t>(with.size())};
     const core::Clock::time_point soon = core::Clock::now() + std::chrono::seconds(1);
     if (guest.socket.send(std::as_bytes(std::span(&answer, 1)), soon)) guest.socket.send(with, soon);
   }
 
-  // Known guests first, so that one who left is forgotten before its successor introduces itself.
+  // Handles existing connections first, so that a rank that left is removed before its successor sends a hello.
   void wait() {
     std::vector<pollfd> polled(guests_.size() + 1);
     core::Clock::time_point until = deadline_;
@@ -155,7 +156,7 @@ class Host {
       if (!guests_[i].introduced()) until = std::min(until, guests_[i].until);
     }
     polled.back() = {listening_.handle(), POLLIN, 0};
-    if (full()) {  // no connection can be accepted: try again after a while
+    if (full()) {  // cannot accept a connection now: try again later
       polled.back().fd = -1;
       until = std::min(until, core::Clock::now() + look_again);
     }
@@ -169,7 +170,7 @@ class Host {
     let_in();
   }
 
-  // Accepts connections. Where this process may open no more files it raises the limit, then waits for some to close.
+  // Accepts connections. At the limit of open files, raises the limit, then waits for files to be closed.
   void let_in() {
     int error;
     do {
@@ -181,7 +182,7 @@ class Host {
     if (!full_for_)
       full_until_ = core::Clock::time_point::max();
     else if (full_until_ == core::Clock::time_point::max())
-      full_until_ = core::Clock::now() + introduction + look_again;  // by then those who say nothing are gone
+      full_until_ = core::Clock::now() + introduction + look_again;  // by then connections without a hello are closed
   }
 
   bool full() const noexcept { return full_for_ != 0; }
@@ -194,7 +195,7 @@ class Host {
                     "): raise the hard limit of open files (ulimit -Hn) above the number of ranks"});
   }
 
-  // False: whoever this was is gone, or is none of ours.
+  // Returns false if the connection is closed or not from this job.
   bool hear(Guest& guest) noexcept {
     if (!guest.introduced()) {
       const int got = guest.socket.receive_some(std::span(guest.said).subspan(static_cast<std::size_t>(guest.size)));
@@ -216,16 +217,16 @@ class Host {
   Member me_;
   std::span<const std::byte> bytes_;
   core::Clock::time_point deadline_;
-  std::vector<char> came_;    // some may have waited long enough, and left
+  std::vector<char> came_;    // a rank that came may time out and leave
   bool others_came_ = false;  // ranks of another job
   bootstrap::FileLimit limit_;
   bootstrap::Socket listening_;
   std::vector<Guest> guests_;
-  int full_for_ = 0;  // why nobody more can be let in, an error of the system's
+  int full_for_ = 0;  // the errno value of the failed accept, or 0
   core::Clock::time_point full_until_ = core::Clock::time_point::max();
 };
 
-/// False, with the reason, if it is worth trying again.
+/// Returns false, with the reason in `why`, if another try may succeed.
 inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> bytes, core::Clock::time_point deadline,
                 std::string& why) {
   const bootstrap::Socket socket = bootstrap::Socket::connected(place.host, place.port, deadline, why);
@@ -249,9 +250,9 @@ inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> by
 
 }  // namespace tcp
 
-/// Brings rank 0's `bytes` to all others, whose `bytes` have the same size. Blocks until all ranks have come. Throws,
-/// on every rank that has come, CommError that names those missing, AgreementError if two say they are the same rank
-/// or count different worlds. Exchanges in a row may use one place.
+/// Copies rank 0's `bytes` to all ranks, whose `bytes` have the same size. Blocks until all ranks have arrived. Throws,
+/// on every rank that arrived: CommError that names the missing ranks; AgreementError if two processes have the same
+/// rank, or world sizes differ. Several exchanges in sequence may use the same place.
 inline void over_tcp(const TcpPlace& place, const Member& me, std::span<std::byte> bytes) {
   me.validate();
   if (place.port < 1 || place.port > 65535)
@@ -265,7 +266,7 @@ inline void over_tcp(const TcpPlace& place, const Member& me, std::span<std::byt
     std::string reason;
     if (tcp::ask(place, me, bytes, deadline, reason)) return;
     const bool over = core::Clock::now() >= deadline;
-    // A try that the end of time has cut off in its first second tells less than the one before.
+    // A last try shorter than a second may fail only because of the deadline: report the reason of the try before.
     if (why.empty() || !over || deadline - begin > std::chrono::seconds(1)) why = reason;
     if (over)
       throw CommError(message({"rank ", me.rank, " of ", me.world, " found no rank 0 at ", place.text(), " within ",
