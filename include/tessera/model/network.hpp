@@ -1,9 +1,10 @@
-// How long a collective takes on a network: the alpha-beta model, a message costing a latency and its bytes over the
-// bandwidth. Arithmetic only; it knows no congestion, no contention between collectives and no tuning of a library's.
+// How long a collective takes on a network, by the alpha-beta model: a message takes its latency plus its bytes over
+// the bandwidth. Not modeled: congestion, contention between collectives, and a library's choice of algorithms.
 //
-//     one node        ring of N ranks                        N - 1 messages of 1/N of the buffer, one after another
-//     several nodes   rings of the M ranks with one place    M - 1 messages of 1/N     between nodes, all rings at once
-//                     in their nodes, rings of a node's L    L - 1 messages of 1/L     within nodes        (N = M L)
+//     one node        a ring of N ranks                          N - 1 messages of 1/N of the buffer, in sequence
+//     several nodes   a ring over the M nodes for each local     M - 1 messages of 1/N     between nodes, all rings at
+//                     rank; a ring of the L ranks of a node      L - 1 messages of 1/L     once; within nodes  (N = M
+//                     L)
 #pragma once
 
 #include <limits>
@@ -12,31 +13,31 @@
 
 namespace tessera {
 
-/// What a rank sends through. The default costs nothing.
+/// The link of a rank. By default it takes no time.
 struct Link {
-  double latency = 0;                                          ///< seconds a message
-  double bandwidth = std::numeric_limits<double>::infinity();  ///< bytes a second, in one direction, of one rank
+  double latency = 0;                                          ///< seconds per message
+  double bandwidth = std::numeric_limits<double>::infinity();  ///< bytes per second, in one direction, per rank
 
   constexpr double seconds(double messages, double bytes) const noexcept {
     return messages * latency + bytes / bandwidth;
   }
 };
 
-/// Nodes of equally many ranks: ranks [0, ranks_a_node) are the first. By default all ranks are in one node.
+/// Nodes with the same number of ranks; ranks [0, ranks_a_node) are on the first. By default all ranks are on one node.
 struct Network {
   Link within{};
   Link between{};
   int ranks_a_node = std::numeric_limits<int>::max();
 
-  /// Seconds from the moment at which all `world` ranks have come until all have the result, of a collective over
-  /// `bytes`: those of the whole buffer, which one rank's slices add up to.
+  /// The seconds of a collective, from the arrival of the last of `world` ranks until all have the result. bytes: the
+  /// size of the whole buffer, the sum of all ranks' slices.
   ///
   ///   all_gather, reduce_scatter   one node    (N-1) alpha + (N-1)/N bytes / beta
   ///                                nodes       (L-1) alpha + (L-1)/L bytes / beta  within
   ///                                          + (M-1) alpha + (M-1)/N bytes / beta  between
   ///   all_reduce                   a reduce_scatter and an all_gather
   ///   broadcast                    a scatter and an all_gather: the same time
-  ///   all_to_all                   N-1 messages of bytes / N, each through the link that leads there
+  ///   all_to_all                   N-1 messages of bytes / N, each over the link between the two ranks
   ///
   /// Sources: Thakur, Rabenseifner and Gropp 2005, "Optimization of Collective Communication Operations in MPICH",
   /// section 4 (ring, pairwise exchange, van de Geijn's broadcast); Cho et al. 2019, "BlueConnect: Decomposing
@@ -58,14 +59,14 @@ struct Network {
     return kind == Collective::all_gather || kind == Collective::reduce_scatter ? once : 2 * once;
   }
 
-  /// Throws OptionError that names the number out of its range.
+  /// Throws OptionError that names the value that is out of range.
   constexpr void validate() const {
     validate(within, "within");
     validate(between, "between");
     if (ranks_a_node < 1) throw OptionError(message({"network: a node has at least 1 rank, not ", ranks_a_node}));
   }
 
-  /// And where so many ranks do not fill their nodes.
+  /// Also throws OptionError if `world` ranks do not fill whole nodes.
   constexpr void validate(int world) const {
     validate();
     if (world < 1) throw OptionError(message({"network: a world has at least 1 rank, not ", world}));

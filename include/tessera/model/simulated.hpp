@@ -1,10 +1,10 @@
-// A communicator on a network that is only arithmetic: data moves as Comm moves it, and its collectives take as long as
-// a Network says. What hides behind what, on clusters that are not there, is measured with it on one machine.
+// A communicator with a simulated network: Comm moves the data, and each collective takes the time that a Network
+// gives. It measures on one machine how communication and computation overlap on a cluster.
 //
-//     rank 0     |--- joins ---|                 the last rank comes; the wire is busy with an earlier collective,
-//     rank 1     |--- joins -------|             of whichever queue
+//     rank 0     |--- joins ---|                 the last rank joins; the wire is busy with an earlier collective,
+//     rank 1     |--- joins -------|             of the same or another queue
 //     wire       |== earlier ==========|== latency and bytes ==|
-//     event                                                    done on every rank: the data has moved long since
+//     event                                                    done on every rank; the data was moved earlier
 #pragma once
 
 #include <algorithm>
@@ -24,17 +24,17 @@
 
 namespace tessera {
 
-/// What the ranks of a Simulated share, made once for one run_ranks: each rank has one link, and collectives take turns
-/// on it, whichever queue they are of, in the order in which their last ranks come. Each then has the whole bandwidth,
-/// and ends on all ranks at once. It outlives its communicators and their events.
+/// Shared by the ranks of a Simulated, created once per run_ranks. Each rank has one link. The collectives of all
+/// queues use it one after another, in the order in which their last ranks join. Each has the full bandwidth and ends
+/// on all ranks at the same time. The wire must outlive its communicators and their events.
 class Wire {
  public:
-  /// Throws OptionError as Network::check does.
+  /// Throws OptionError as Network::validate does.
   Wire(const Network& network, int world) : network_(network), world_(world), queues_(ranks(network, world)) {}
 
   int world() const noexcept { return world_; }
 
-  /// Seconds that all collectives so far take, those that are still to be waited for included.
+  /// The seconds of all collectives so far, including those that are not done yet.
   double busy_seconds() const {
     const std::scoped_lock lock(mutex_);
     return busy_;
@@ -54,7 +54,7 @@ class Wire {
     int joined = 0;
     core::Clock::time_point end{};
   };
-  using Pending = std::vector<Operation>;  // of the k-th queue of every rank
+  using Pending = std::vector<Operation>;  // of queue k of every rank
 
   static std::size_t ranks(const Network& network, int world) {
     network.validate(world);
@@ -94,7 +94,7 @@ class Wire {
       if (track) track->add({name(kind), tag.what, tag.index, tag.pass, begin, free_});
   }
 
-  /// Of a rank that joined and whose epoch has ended without it.
+  /// Removes a rank that joined and whose epoch ended before all ranks joined.
   void withdraw(int queue, std::uint64_t ticket) noexcept {
     const std::scoped_lock lock(mutex_);
     Pending& operations = pending_[to_size(queue)];
@@ -102,7 +102,7 @@ class Wire {
     if (operation && --operation->joined == 0) operations.erase(operations.begin() + (operation - operations.data()));
   }
 
-  /// When a collective that all ranks have joined is over.
+  /// The time at which a collective ends that all ranks have joined.
   core::Clock::time_point end(int queue, std::uint64_t ticket) const noexcept {
     const std::scoped_lock lock(mutex_);
     const Operation* const operation = find(pending_[to_size(queue)], ticket);
@@ -119,20 +119,20 @@ class Wire {
   const Network network_;
   const int world_;
   mutable std::mutex mutex_;
-  std::vector<int> queues_;  // that each rank has made
+  std::vector<int> queues_;  // the number of queues that each rank has created
   std::vector<Pending> pending_;
-  std::vector<std::vector<Track*>> tracks_;  // of a queue, where each rank keeps a timeline
-  core::Clock::time_point free_{};                 // of all collectives so far
+  std::vector<std::vector<Track*>> tracks_;  // by queue and rank: the rank's track, or null
+  core::Clock::time_point free_{};                 // the end of all collectives so far
   double busy_ = 0;
 };
 
-/// Does what Comm does, in the time that `wire` takes for it. An event is done when the data has moved and the time is
-/// over; the processor is free until then. Time is taken as Network::seconds says of the whole buffer; nothing is
-/// added to it, and posting takes none.
+/// Does what Comm does, in the time that `wire` gives. An event is done when the data has moved and the time has
+/// passed; until then the processor is free. The time is Network::seconds for the whole buffer, without overhead;
+/// posting takes no time.
 ///
-/// Errors are Comm's, as soon as Comm has them. What all ranks have joined is waited for even so, and the timeout
-/// counts only until they have. A drop ends the time of what is in flight for the rank that drops. An `after` that has
-/// not happened is waited for by the thread that posts. Ranks are threads of one process.
+/// Errors of Comm are thrown as soon as Comm throws them. The timeout applies only until all ranks have joined; the
+/// simulated time is always waited for. drop() ends the time of collectives in flight for the calling rank. The posting
+/// thread waits for an `after` that is not done. Ranks are threads of one process.
 template <class Comm>
 class Simulated : public CommunicatorDecorator<Comm> {
   static_assert(std::same_as<typename Comm::Executor::Event, HostEvent>,
@@ -147,7 +147,7 @@ class Simulated : public CommunicatorDecorator<Comm> {
 
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
-    ~Queue() { wire_->time_on(index_, rank_, nullptr); }  // the timeline may end here too
+    ~Queue() { wire_->time_on(index_, rank_, nullptr); }  // the timeline may be destroyed next
 
     template <CollectiveCall Call>
       requires Posts<typename Comm::Queue, Call>
@@ -187,7 +187,7 @@ class Simulated : public CommunicatorDecorator<Comm> {
       std::this_thread::sleep_until(wire_->end(index_, ticket));
     }
 
-    /// A collective's span is its time on the wire, as it was foreseen: a drop does not shorten it.
+    /// A collective's span is its planned time on the wire; a drop does not shorten it.
     void time_on(const QueueTracks& tracks) {
       wire_->time_on(index_, rank_, tracks.work);
       waits_ = tracks.waits;
@@ -202,7 +202,8 @@ class Simulated : public CommunicatorDecorator<Comm> {
       Event moved;
     };
 
-    // A ticket counts within an epoch, as the k-th drop of every rank ends the k-th; so all ranks have the same.
+    // A ticket counts within an epoch. The k-th drop of each rank ends its epoch k, so tickets are the same on all
+    // ranks.
     static constexpr int epoch_bit = 40;
     static constexpr std::uint64_t epoch_of(std::uint64_t ticket) noexcept { return ticket >> epoch_bit; }
 
@@ -212,7 +213,7 @@ class Simulated : public CommunicatorDecorator<Comm> {
           rank_(simulated.rank()),
           index_(wire_->open(rank_)) {}
 
-    // Joins the wire first: whoever sees the data moved finds its end there.
+    // Joins the wire first: when another rank sees that the data has moved, the end is known.
     template <class PostBelow>
     Event post(Collective kind, const Tag& tag, double seconds, const Event& after, const PostBelow& post_below) {
       after.wait();
@@ -229,7 +230,7 @@ class Simulated : public CommunicatorDecorator<Comm> {
       return {*this, next_++};
     }
 
-    // Of what Comm withdraws, the first is kept: waits for it and for all behind it throw what Comm says of it.
+    // Keeps the first collective that Comm canceled: waits for it and for later ones throw Comm's error.
     void withdraw() noexcept {
       Posted lost{};
       for (; !posted_.empty() && epoch_of(posted_.back().ticket) == epoch_of(next_); posted_.pop_back())
@@ -241,14 +242,14 @@ class Simulated : public CommunicatorDecorator<Comm> {
       next_ = (epoch_of(next_) + 1) << epoch_bit;
     }
 
-    // What is over. What was lost in earlier epochs stays.
+    // Removes collectives that are done. Those canceled in earlier epochs stay.
     void forget() noexcept {
       auto at = posted_.begin();
       while (at != posted_.end() && epoch_of(at->ticket) < epoch_of(next_)) ++at;
       while (at != posted_.end() && done(at->ticket)) at = posted_.erase(at);
     }
 
-    /// What the ticket waits for; null if that is over.
+    /// The collective to wait for; null if it is done.
     const Posted* find(std::uint64_t ticket) const noexcept {
       for (std::size_t i = posted_.size(); i-- > 0;)
         if (posted_[i].ticket <= ticket) return epoch_of(posted_[i].ticket) == epoch_of(ticket) ? &posted_[i] : nullptr;
@@ -263,7 +264,7 @@ class Simulated : public CommunicatorDecorator<Comm> {
     std::uint64_t next_ = 0;
   };
 
-  /// Throws OptionError if the wire was made for another world.
+  /// Throws OptionError if the wire was created for another world size.
   Simulated(Comm comm, Wire& wire) : CommunicatorDecorator<Comm>(std::move(comm)), wire_(&wire) {
     if (this->size() != wire.world())
       throw OptionError(

@@ -1,11 +1,11 @@
-// How long a step takes, from how long its computing and its collectives take: the engine's schedule, followed with
-// numbers in place of memory. Moves nothing and measures nothing.
+// How long a step takes, computed from the times of its computation and its collectives: runs the engine's schedule on
+// numbers instead of memory. It moves no data and measures nothing.
 //
 //     compute   | F0 | F1 | F2 | B2 | B1 | B0 |.. waits ..| update |
 //     wire      | g0 | g1 | g2 |    | r2 | r1 | r0 | agree |  | g0 ...      stages 1 and 2
 //
-// It waits where the engine waits. tests/model/step_time.cpp runs the engine itself by such a clock and finds the same
-// seconds, to the last digits.
+// It waits where the engine waits. tests/model/step_time.cpp runs the engine itself on such a clock and gets the same
+// seconds, up to rounding.
 #pragma once
 
 #include <span>
@@ -19,30 +19,30 @@
 
 namespace tessera {
 
-/// Seconds that a rank computes for one unit: forward and backward of one micro-batch, and the update of what it owns.
+/// Seconds that a rank computes for one unit: forward and backward of one micro-batch, and update of its shard.
 struct UnitSeconds {
   double forward = 0;
   double backward = 0;
   double update = 0;
 };
 
-/// One step of many, from the end of one step() to the end of the next, as one rank sees it. Seconds.
+/// The time of one step in a long run, from the end of one step() to the end of the next, on one rank. In seconds.
 struct StepTime {
   double seconds = 0;
   double compute = 0;
-  double communication = 0;  ///< of all collectives, as if none ran beside another
-  double exposed = 0;        ///< what computing waited for them: seconds - compute
-  double sent_bytes = 0;     ///< by each rank, by algorithms that send nothing twice
+  double communication = 0;  ///< the sum over all collectives, as if none overlapped
+  double exposed = 0;        ///< time in which computation waited for communication: seconds - compute
+  double sent_bytes = 0;     ///< per rank, with algorithms that send nothing twice
 };
 
 namespace model {
 
-/// A rank's clock, moved on by the training loop. Communication is a model too: one link a rank, on which collectives
-/// take turns as they are posted, all ranks alike and in step; no rank is slower than another.
+/// A rank's clock, advanced by the training loop. All ranks run at the same speed. Collectives use the rank's one link
+/// one after another, in the order in which they are posted.
 class StepClock {
  public:
-  /// units: one a unit of the layout; a flat layout's one is spread evenly over its elements. All outlive the clock.
-  /// Throws OptionError if there are more or fewer, LayoutError for a flat layout at stages 2 and 3.
+  /// units: one per unit of the layout; a flat layout's one is spread evenly over its elements. All arguments must
+  /// outlive the clock. Throws OptionError if the number differs, LayoutError for a flat layout at stages 2 and 3.
   constexpr StepClock(const Sharding& sharding, const Footprint& of, const Options& options,
                       std::span<const UnitSeconds> units, const Network& network)
       : sharding_(sharding),
@@ -71,19 +71,19 @@ class StepClock {
       });
   }
 
-  /// The loop of design section 1, once.
+  /// The training loop of docs/design.md, section 1, for one step.
   constexpr StepTime step() {
     const double began = now_;
     time_ = {};
     left_behind_.clear();
     double repeated = 0;
-    const int others = options_.micro_batches - 1;  // passes but the last
+    const int others = options_.micro_batches - 1;  // passes before the last
     for (int pass = 0; pass < others; ++pass) {
       const double pass_began = now_;
       const StepTime before = time_;
       run_pass(false);
       if (!settled(now_ - pass_began)) continue;
-      const double more = others - 1 - pass;  // passes like this one
+      const double more = others - 1 - pass;  // further passes that are equal to this one
       repeated = more * (now_ - pass_began);
       time_.compute += more * (time_.compute - before.compute);
       time_.communication += more * (time_.communication - before.communication);
@@ -103,11 +103,11 @@ class StepClock {
     Unit unit{};
     int bucket = 0;
   };
-  // What is computed without a wait in between: a unit, or what a flat layout has in one bucket.
+  // What is computed without a wait in between: a unit, or the part of a flat layout in one bucket.
   struct Piece {
     int bucket = 0;
     UnitSeconds seconds{};
-    std::vector<Use> uses{};  // the unit itself, then those that it is tied to
+    std::vector<Use> uses{};  // the unit itself, then the units that it is tied to
   };
   using Pool = engine::GatheredPool<double>;
 
@@ -120,8 +120,8 @@ class StepClock {
   constexpr int pieces() const { return static_cast<int>(pieces_.size()); }
   constexpr Range range(int b) const { return sharding_.trainable().range(b); }
 
-  // Whether a pass has left behind what the one before it did: then all that follow take as long. What has ended counts
-  // for nothing, when it did. It makes the time of many micro-batches that of a few.
+  // Whether a pass ended in the same state as the one before: then all later passes take equally long, so a step of
+  // many micro-batches is computed from a few. An event that is already done counts as 0.
   constexpr bool settled(double seconds) {
     std::vector<double> left;
     const auto still = [&](double event) { left.push_back(event > now_ ? (event - now_) / seconds : 0); };
@@ -165,7 +165,7 @@ class StepClock {
     return wire_ = max(wire_, now_) + seconds;
   }
 
-  // Forward and backward: engine/step/pass.hpp. last: of the step.
+  // Forward and backward: engine/step/pass.hpp. last: the last pass of the step.
 
   constexpr void run_pass(bool last) {
     last_pass_ = last;
@@ -267,25 +267,25 @@ class StepClock {
   std::vector<Piece> pieces_;
   StepTime time_;
   double now_ = 0;
-  double wire_ = 0;       // when the last collective ends
-  std::vector<double> reduced_;  // by bucket, when its last collective ends
+  double wire_ = 0;       // the end of the last collective
+  std::vector<double> reduced_;  // by bucket: the end of its last collective
   std::vector<double> gathered_;
   engine::GradientSlots<double> gradient_slots_;
   Pool pool_;
-  std::vector<double> left_behind_;  // by the pass before
+  std::vector<double> left_behind_;  // the state after the previous pass
   bool last_pass_ = true;
 };
 
 }  // namespace model
 
-/// The time of a step in the long run, where each begins with the gathers of the one before on their way.
-/// Throws OptionError if `units` are not as many as the layout's, or for what is wrong with options or network.
+/// The time of a step in a long run, in which each step begins with the gathers of the step before in flight.
+/// Throws OptionError if the number of `units` differs from the layout's, or if options or network are not valid.
 constexpr StepTime step_time(const Sharding& sharding, const Footprint& of, const Options& options,
                              std::span<const UnitSeconds> units, const Network& network) {
   options.validate();
   network.validate();
   model::StepClock clock(sharding, of, options, units, network);
-  clock.step();  // leaves behind what every step leaves behind: its reductions have ended, its gathers have begun
+  clock.step();  // ends with gathers in flight, so the next step begins as in a long run
   return clock.step();
 }
 
