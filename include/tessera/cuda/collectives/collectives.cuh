@@ -1,6 +1,6 @@
-// The kernels of CudaSelf and CudaLocal: one launch a device does a collective for all of its ranks, reading the peers'
-// memory directly. Sums have the bits of comm/tree.hpp: additions and then one product, which no compiler may fuse or
-// reorder.
+// The kernels of CudaSelf and CudaLocal. One launch per device performs a collective for all ranks of the device and
+// reads the peers' memory directly. Sums have the bits of comm/tree.hpp: additions followed by one multiplication,
+// which no compiler may fuse or reorder.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,27 +19,27 @@ namespace tessera::collectives {
 using Call = local::PieceOfCall;
 using local::Ends;
 
-/// So many ranks' addresses travel as a kernel's arguments.
+/// The maximum number of ranks, whose addresses are passed as kernel arguments.
 inline constexpr int most_ranks = 64;
 
-// Of one multiprocessor, for as long as a kernel lasts: memory is at full speed while some 40 KiB are on their way. A
-// thread of a sum has 16 bytes of every rank on their way and needs up to 64 registers; one of a copy has 16 bytes and
-// needs 32 registers.
+// Threads per block, and blocks per multiprocessor while a kernel runs. Full memory bandwidth needs about 40 KiB in
+// flight per multiprocessor. A thread of a sum has 16 bytes of every rank in flight and needs up to 64 registers; a
+// thread of a copy has 16 bytes in flight and needs 32 registers.
 inline constexpr int threads = 256;
 inline constexpr int blocks_of_a_sum = 4;
 inline constexpr int blocks_of_a_copy = 8;
 
-/// A device's share of a collective: it does what its ranks receive.
+/// One device's share of a collective: it computes what its own ranks receive.
 struct Share {
-  cudaStream_t stream = nullptr;  // of the current device
+  cudaStream_t stream = nullptr;  // a stream of the current device
   int multiprocessors = 0;
   std::span<const int> ranks;
-  int device = 0;  // the device-th of so many
+  int device = 0;  // index of this device among `devices`
   int devices = 1;
 };
 
-/// What a kernel does: at<n>(slice, i) is called once for each i of a slice, n elements from i on.
-template <class In, class Out, int world>  // world: 0 is any
+/// The bodies of the kernels: at<n>(slice, i) is called once for each i and handles n elements of the slice from i on.
+template <class In, class Out, int world>  // 0: any number of ranks
 struct ReduceScatter {
   using Element = In;
   static constexpr int blocks = blocks_of_a_sum;
@@ -66,7 +66,7 @@ struct ReduceScatter {
   }
 };
 
-// Each element is read on all ranks by the thread that writes it on all.
+// The thread that writes an element on all ranks is the one that reads it on all ranks.
 template <class T>
 struct AllReduce {
   using Element = T;
@@ -87,7 +87,7 @@ struct AllReduce {
   }
 };
 
-// Each element is read once for all ranks of the device. What lies in place already is left alone.
+// Reads each element once for all ranks of the device. Skips elements that are already in place.
 template <class T>
 struct Gather {
   using Element = T;
@@ -182,7 +182,7 @@ void reduce_scatter_among(const Call& call, std::span<const Ends> ranks, const S
   launch(share, body, slices, min(call.part, call.elements), packed);
 }
 
-/// Kernels of their own for the usual numbers of ranks, whose sums have no branches: see sum_in_tree().
+/// Separate kernels without branches for common numbers of ranks: see sum_in_tree().
 template <class In, class Out>
 void reduce_scatter(const Call& call, std::span<const Ends> ranks, const Share& share) {
   switch (call.carry.leaves < std::ssize(ranks) ? 0 : ranks.size()) {
@@ -194,7 +194,7 @@ void reduce_scatter(const Call& call, std::span<const Ends> ranks, const Share& 
   }
 }
 
-// Every element belongs to one device.
+// Each element is assigned to one device.
 template <class T>
 void all_reduce(const Call& call, std::span<const Ends> ranks, const Share& share) {
   const index_t part = round_up(ceil_div(call.elements, share.devices), block);

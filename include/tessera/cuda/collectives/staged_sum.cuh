@@ -1,5 +1,5 @@
-// The local half of an ordered reduction: what all ranks sent lies here, and is summed in the fixed tree of
-// comm/tree.hpp, scaled and rounded once, by one kernel.
+// The local part of an ordered reduction: one kernel sums the data received from all ranks in the fixed tree of
+// comm/tree.hpp, scales the sum and rounds it once.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,8 +8,8 @@
 
 namespace tessera::collectives {
 
-/// The r-th rank's numbers are staged[r * stride + i], but this rank's own, which never left: own[i].
-template <class In, class Out, int world>  // world: 0 is any up to 64, many_ranks any
+/// Rank r's element i is staged[r * stride + i]. This rank's own data was not sent: own[i].
+template <class In, class Out, int world>  // 0: any up to 64; many_ranks: any
 struct StagedSum {
   using Element = In;
   static constexpr int blocks = blocks_of_a_sum;
@@ -35,7 +35,7 @@ struct StagedSum {
   }
 };
 
-/// The most ranks that it sums: fewer than twice the leaves of a block.
+/// The maximum number of ranks: fewer than twice the leaves of a block.
 inline constexpr int most_staged_ranks = (2 << 12) - 1;
 
 template <class In, class Out, int world>
@@ -49,7 +49,7 @@ void staged_sum_among(const StagedSum<In, Out, 0>& sum, const Share& share) {
   launch(share, body, 1, sum.elements, packed);
 }
 
-/// Kernels of their own for the usual numbers of ranks: see sum_in_tree().
+/// Separate kernels for common numbers of ranks: see sum_in_tree().
 template <class In, class Out>
 void staged_sum(const StagedSum<In, Out, 0>& sum, const Share& share) {
   if (sum.ranks > 64) return staged_sum_among<In, Out, many_ranks>(sum, share);

@@ -1,5 +1,5 @@
-// The fixed order of comm/tree.hpp in a kernel, with the same bits: additions alone, which no compiler fuses. Where
-// several calls make one sum, what the counter holds between them lies in memory, as on the host.
+// The fixed order of comm/tree.hpp in a kernel, with the same bits: only additions, which no compiler fuses. If a sum
+// takes several calls, memory holds the partial sums of the binary counter between calls, as on the host.
 #pragma once
 
 #include <bit>
@@ -11,13 +11,13 @@
 
 namespace tessera::collectives {
 
-/// n elements that are loaded and stored by accesses of 16 bytes, or by one if they are fewer.
+/// n elements, loaded and stored with 16-byte accesses, or with one access if they are smaller.
 template <class T, int n>
 struct alignas(n * sizeof(T) < 16 ? n * sizeof(T) : 16) Pack {
   T element[to_size(n)];
 };
 
-/// So many elements are 16 bytes.
+/// The number of elements in 16 bytes.
 template <class T>
 inline constexpr int pack_elements = 16 / sizeof(T);
 
@@ -52,8 +52,8 @@ TESSERA_HD Pack<T, n> scaled(const Pack<T, n>& by_one, float scale) {
   return product;
 }
 
-/// The sum of leaf(first) .. leaf(first + leaves - 1), each a Pack, in the tree, of a power of two of them: without a
-/// loop, so that all are loaded before the first sum.
+/// The tree sum of leaf(first) .. leaf(first + leaves - 1), each a Pack. leaves: a power of two. Not a loop, so that
+/// all leaves are loaded before the first addition.
 template <int first, int leaves, class Leaf>
 TESSERA_HD auto sum_in_tree(const Leaf& leaf) {
   static_assert((leaves & (leaves - 1)) == 0);
@@ -63,8 +63,9 @@ TESSERA_HD auto sum_in_tree(const Leaf& leaf) {
     return sum_in_tree<first, leaves / 2>(leaf) + sum_in_tree<first + leaves / 2, leaves / 2>(leaf);
 }
 
-/// The same of leaf(0) .. leaf(leaves - 1), fewer than 128, by a binary counter: level l holds the sum of 2^l leaves
-/// while bit l of their number is set. Every index is a constant of an unrolled loop, so that the levels are registers.
+/// The tree sum of leaf(0) .. leaf(leaves - 1), fewer than 128 leaves, by a binary counter: level l holds the sum of
+/// 2^l leaves if bit l of the count is set. The loops are unrolled and every index is a constant, so levels are
+/// registers.
 template <class Leaf>
 TESSERA_HD auto sum_in_tree(int leaves, const Leaf& leaf) {
   constexpr int levels = 7;
@@ -92,7 +93,7 @@ TESSERA_HD auto sum_in_tree(int leaves, const Leaf& leaf) {
   return total;
 }
 
-/// The lowest and the highest bit that is set, of one that has any; and how many are.
+/// The index of the lowest and of the highest set bit of x, not zero; and the number of set bits.
 TESSERA_HD inline int lowest_bit(std::uint64_t x) noexcept {
 #if TESSERA_DEVICE_CODE
   return __ffsll(static_cast<long long>(x)) - 1;
@@ -115,8 +116,8 @@ TESSERA_HD inline int set_bits(std::uint64_t x) noexcept {
 #endif
 }
 
-/// The sum of leaf(first) .. leaf(first + 2^level - 1), up to 8 * 2^levels of them: 8 without a branch, and so many
-/// eights by a counter, each of whose levels takes a pack's registers.
+/// The tree sum of leaf(first) .. leaf(first + 2^level - 1), at most 8 * 2^levels leaves: groups of 8 without a branch,
+/// and a binary counter over the groups. Each level of the counter needs the registers of one pack.
 template <int levels, class Leaf>
 TESSERA_HD auto sum_of_block(int first, int level, const Leaf& leaf) {
   const auto from = [&](int r) { return leaf(first + r); };
@@ -133,7 +134,7 @@ TESSERA_HD auto sum_of_block(int first, int level, const Leaf& leaf) {
   for (int e = 0;; ++e) {
     Sum carry = sum_in_tree<0, 8>([&](int r) { return leaf(first + 8 * e + r); });
     bool placed = false;
-    for (int l = 0; l < levels; ++l) {  // an index of an unrolled loop is a constant: the levels are registers
+    for (int l = 0; l < levels; ++l) {  // unrolled, so that every index is a constant and levels are registers
       if (placed) continue;
       placed = !(e >> l & 1);
       if (placed)
@@ -145,13 +146,13 @@ TESSERA_HD auto sum_of_block(int first, int level, const Leaf& leaf) {
   }
 }
 
-/// In place of a number of ranks: any, also more than 64.
+/// As `world`: any number of ranks, also more than 64.
 inline constexpr int many_ranks = -1;
 
-/// Elements [i, i + n) of a call of a sum: leaf(r) is rank r's Pack<Sum, n> there. carry: with ranks counted. sums:
-/// this slice's, as comm/tree.hpp's continue_sum_in_tree takes them. world: 0 is any up to 64, many_ranks any up to
-/// 2^13 - 1; else a power of two, of which every rank brings a leaf: one block, whose carry runs through the sums in
-/// memory.
+/// Elements [i, i + n) of one call of a sum. leaf(r): rank r's Pack<Sum, n> there. carry: counts ranks as leaves. sums:
+/// this slice's partial sums, as in continue_sum_in_tree of comm/tree.hpp. world: 0 is any number up to 64, many_ranks
+/// any up to 2^13 - 1; else a power of two where every rank has a leaf: one block, which is merged with the partial
+/// sums in memory.
 template <int world, int n, class Sum, class Leaf, class Out>
 TESSERA_HD void continue_sum(const Carry& carry, Sum* sums, index_t i, const Leaf& leaf, float scale, Out* out) {
   const auto kept = [&](int d) { return load<n>(sums + d * carry.stride + i); };
@@ -171,7 +172,8 @@ TESSERA_HD void continue_sum(const Carry& carry, Sum* sums, index_t i, const Lea
     const auto block_sum = [&](std::uint64_t first, int level) {
       return sum_of_block<world == many_ranks ? 9 : 3>(static_cast<int>(first - before), level, leaf);
     };
-    // Upwards: each block of leaves completes a sum that is held. Downwards: each is a sum of its own from here on.
+    // First loop (upwards): each block of leaves completes a stored partial sum. Later loops (downwards): each block of
+    // leaves is a partial sum of its own.
     const std::uint64_t end = before + static_cast<std::uint64_t>(carry.leaves);
     std::uint64_t at = before;
     Pack<Sum, n> front{};
@@ -208,7 +210,7 @@ TESSERA_HD void continue_sum(const Carry& carry, Sum* sums, index_t i, const Lea
   }
 }
 
-/// Whether a Pack of as many elements as 16 bytes of an In hold may lie here.
+/// Whether the address is aligned for a Pack of as many T as In elements fit in 16 bytes.
 template <class In, class T>
 bool is_aligned(const T* memory) noexcept {
   return reinterpret_cast<std::uintptr_t>(memory) % alignof(Pack<T, pack_elements<In>>) == 0;

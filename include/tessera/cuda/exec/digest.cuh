@@ -1,4 +1,4 @@
-// The digest of exec/value_digest.hpp on the device: the same number.
+// The digest of exec/value_digest.hpp on the device, with the same result.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,9 +15,9 @@ namespace tessera::device {
 
 inline constexpr LoopTuning digest_tuning{.threads = 256, .blocks_a_multiprocessor = 8};
 
-/// Adds the parts of all blocks of `values` to *sum: a warp does one after another, reading 128 bytes at once.
-/// (DeviceReduce would want memory of its own for partial sums; whoever adds integers can leave that to one atomic
-/// addition a thread block.)
+/// Adds the contributions of all blocks of `values` to *sum. A warp handles one block after another and reads 128 bytes
+/// at once. (cub::DeviceReduce would need temporary memory for partial sums; integer addition needs only one atomic
+/// operation per thread block.)
 template <class T>
 __global__ void __launch_bounds__(digest_tuning.threads) digest_kernel(const T* values, index_t n, std::uint64_t* sum) {
   constexpr int lanes = 32, pairs_of_lane = value_digest::block_pairs / lanes;

@@ -1,5 +1,5 @@
-// The executor of a CUDA device: memory, and loops over it as kernels on one stream. Nothing that a step calls waits
-// for the device or allocates, and all of it can be captured in a graph.
+// The executor of a CUDA device: memory, and loops over it as kernels on one stream. No call of a step waits for the
+// device or allocates memory, and all of them can be captured in a CUDA graph.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -29,8 +29,8 @@
 
 namespace tessera {
 
-/// One thread at a time may call it and its copies, which share the stream. A copy counts its own bytes. Whatever the
-/// calling thread's current device is, an executor works on its own and leaves the thread's as it was.
+/// An executor and its copies share the stream; one thread at a time may call them. A copy counts its own bytes. An
+/// executor works on its own device and restores the calling thread's current device.
 class Cuda {
  public:
   using Event = CudaEvent;
@@ -39,14 +39,14 @@ class Cuda {
   template <class T>
   using ReadBack = CudaReadBack<T>;
 
-  /// Work is enqueued, and its memory is the device's.
+  /// Work is enqueued, and the host cannot access the memory.
   static constexpr bool synchronous = false;
 
-  /// On a stream of its own of the current device. Throws CudaError: no device, no driver, an old one.
+  /// Creates a stream on the current device. Throws CudaError, also if there is no device or driver, or an old driver.
   Cuda() : Cuda(std::make_shared<StreamState>(CudaStream{}), plain_memory()) {}
 
-  /// On the caller's compute stream, of the current device; it outlives this and all copies. memory: where buffers come
-  /// from. Throws CudaError.
+  /// Uses the caller's compute stream of the current device, which must outlive this and all copies. memory: the source
+  /// of the buffers. Throws CudaError.
   explicit Cuda(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory = plain_memory())
       : Cuda(std::make_shared<StreamState>(stream), std::move(memory)) {}
 
@@ -57,30 +57,30 @@ class Cuda {
   cudaStream_t stream() const noexcept { return state_->stream; }
   int device() const noexcept { return state_->device; }
 
-  /// n elements, zero at first, at a 256-byte border; n = 0 is legal. Throws CudaError.
+  /// n elements, zero at first, aligned to 256 bytes; n may be 0. Throws CudaError.
   template <class T>
   Buffer<T> allocate(index_t n) {
     const device::Use use(device());
     return Buffer<T>(n, stream(), memory_, count_);
   }
 
-  /// What the buffers of this executor hold now, and held at most: elements times their size, nothing added.
+  /// The bytes that this executor's buffers hold now, and the peak: elements times element size, without overhead.
   index_t allocated_bytes() const noexcept { return count_->held(); }
   index_t peak_bytes() const noexcept { return count_->peak(); }
 
-  /// The event of all work given so far.
+  /// The event of all work so far.
   Event record() {
     const device::Use use(device());
     return Event(state_->events.record(stream()));
   }
-  /// What is given from now on runs after `event`.
+  /// Later work waits for `event`.
   void wait(const Event& event) {
     const device::Use use(device());
     event.hold(stream());
   }
 
-  /// Other streams of the same device, beside the executor's own. fork: what `stream` is given from now on runs after
-  /// what the executor was given so far. join: the other way round.
+  /// For other streams of the same device. fork: later work on `stream` waits for the executor's work so far. join: the
+  /// executor's later work waits for the work on `stream` so far.
   void fork(cudaStream_t stream) {
     const device::Use use(device());
     Event(state_->events.record(this->stream())).hold(stream);
@@ -90,23 +90,23 @@ class Cuda {
     Event(state_->joined.record(stream)).hold(this->stream());
   }
 
-  /// body(i) for 0 <= i < n. What body must be: cuda/exec/for_each.cuh.
+  /// Calls body(i) for 0 <= i < n. For body's requirements see cuda/exec/for_each.cuh.
   template <class Body>
   void for_each(index_t n, const Body& body) {
     const device::Use use(device());
     device::for_each(n, body, state_->multiprocessors, stream());
   }
 
-  /// body(), by one thread.
+  /// Calls body() on one thread.
   template <class Body>
   void once(const Body& body) {
     const device::Use use(device());
     device::launch(device::once_kernel<Body>, 1, 1, stream(), body);
   }
 
-  /// Adds the squares of `values`, in 64-element blocks (exec/squares.hpp), to *sum, which lies in this executor's
-  /// memory; blocks that hold a non-finite element are left out, and sum->first_non_finite is lowered to place + the
-  /// first one's index.
+  /// Adds the squares of `values`, in 64-element blocks (exec/squares.hpp), to *sum, which is in this executor's
+  /// memory. Skips blocks with a non-finite element, and lowers sum->first_non_finite to place + the index of the first
+  /// one.
   template <class T>
   void add_squares(std::span<const T> values, index_t place, SquareSum* sum) {
     const auto n = static_cast<index_t>(values.size());
@@ -116,8 +116,8 @@ class Cuda {
                    device::squares_tuning.threads, stream(), values.data(), n, place, sum);
   }
 
-  /// Adds the squares of what body(i) returns for 0 <= i < n to *sum, as add_squares does; the 0th is the `lead`-th
-  /// element of its block. Blocks with a number that is not finite are left out.
+  /// Adds the squares of body(i) for 0 <= i < n to *sum, as add_squares does; element 0 is element `lead` of its block.
+  /// Skips blocks with a non-finite number.
   template <class Body>
   void add_squares_of(index_t n, index_t lead, const Body& body, ExactSum* sum) {
     if (n == 0) return;
@@ -126,7 +126,7 @@ class Cuda {
                    device::squares_tuning.threads, stream(), n, lead, body, sum);
   }
 
-  /// The number that Host gives for the same values. Blocks.
+  /// The same digest as Host's for the same values. Blocks.
   template <class T>
   std::uint64_t digest(std::span<const T> values) {
     const device::Use use(device());
@@ -150,7 +150,7 @@ class Cuda {
     device::from_host(n, value, body, state_->chunks, state_->multiprocessors, stream());
   }
 
-  /// Copies between the host's memory and this executor's, behind the work given so far. Block.
+  /// Copies between host memory and this executor's memory, after the work so far. Blocks.
   template <class T>
   void upload(std::span<T> to, const T* from) {
     copy(to.data(), from, to.size_bytes(), cudaMemcpyHostToDevice);
@@ -160,21 +160,21 @@ class Cuda {
     copy(to, from.data(), from.size_bytes(), cudaMemcpyDeviceToHost);
   }
 
-  /// *from as it is when the work given so far is done.
+  /// *from after the work so far.
   template <class T>
   ReadBack<T> read_back(const T* from) {
     const device::Use use(device());
     return ReadBack<T>(from, stream(), state_->read_backs);
   }
 
-  /// Throws BufferError, which names the buffer, unless these bytes are memory of the device, or managed.
+  /// Throws BufferError that names the buffer, unless the bytes are memory of this device or managed memory.
   void check_reachable(const char* name, const void* memory, index_t bytes) const {
     const device::Use use(device());
     device::check_reachable(name, memory, bytes, device());
   }
 
  private:
-  // What copies share.
+  // The state that copies share.
   struct StreamState {
     explicit StreamState(cudaStream_t of_caller) : stream(of_caller) {}
     explicit StreamState(CudaStream of_its_own) : own(std::move(of_its_own)), stream(own->get()) {}
@@ -184,7 +184,7 @@ class Cuda {
     int device = device::current();
     int multiprocessors = device::multiprocessors(device);
     EventRing events;
-    EventRing joined{1};  // of any stream: each is waited for as soon as it is recorded
+    EventRing joined{1};  // for any stream: each event is waited for as soon as it is recorded
     std::shared_ptr<device::ReadBackSlots> read_backs = std::make_shared<device::ReadBackSlots>();
     device::HostChunks chunks;
     CudaBuffer<std::uint64_t> word{1, stream, plain_memory(), std::make_shared<exec::ByteCount>()};  // a digest

@@ -1,4 +1,4 @@
-// A loop over elements as a kernel: in packs of 16-byte accesses where the body has them.
+// A loop over elements as a kernel, with 16-byte accesses (packs) if the body supports them.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,15 +10,15 @@
 
 namespace tessera::device {
 
-/// How a loop lies on the device.
+/// The launch configuration of a loop.
 struct LoopTuning {
-  int threads;                  // a block
-  int blocks_a_multiprocessor;  // as many are there at a time, and stay as long as the loop lasts
+  int threads;                  // per block
+  int blocks_a_multiprocessor;  // all resident at once, for the duration of the loop
 };
 
-/// Memory is at full speed while some 40 KiB a multiprocessor are on their way (Little's law: 3 to 5 TB/s over 100 to
-/// 150 multiprocessors, near 1 us). AdamW in floats reads 64 bytes a thread and pack: 1024 threads have 64 KiB on their
-/// way, and leave a thread 64 registers, so that a rule with many numbers keeps them there.
+/// Full memory bandwidth needs about 40 KiB in flight per multiprocessor (Little's law: 3 to 5 TB/s over 100 to 150
+/// multiprocessors, latency near 1 us). AdamW in floats reads 64 bytes per thread and pack. 1024 threads have 64 KiB in
+/// flight, and leave 64 registers per thread, enough for rules with many variables.
 inline constexpr LoopTuning loop_tuning{.threads = 256, .blocks_a_multiprocessor = 4};
 
 template <class Body>
@@ -26,12 +26,12 @@ inline constexpr int elements_at_once = 1;
 template <PackedBody Body>
 inline constexpr int elements_at_once<Body> = Body::pack_elements;
 
-/// This thread's part of a loop over n elements.
+/// The calling thread's part of a loop over n elements.
 ///
 ///     |. . 0 1|2 3 4 5|6 7 8 9|10 . . .|        n = 11 in groups of `pack` = 4, lead = 2
 ///
-/// The compiler fuses products and sums in each copy of a body as it finds best there. So there is one loop for all
-/// groups, whole or not, and it is not unrolled: which copy does an element follows from where its group begins.
+/// The compiler may fuse operations differently in each copy of a body. So one loop, which is not unrolled, handles all
+/// packs, whole or not: the code that handles an element depends only on where its pack begins.
 template <int pack, class Body>
 __device__ void loop(index_t n, index_t lead, const Body& body) {
   const index_t stride = threads_of_grid() * pack;
@@ -61,7 +61,7 @@ __global__ void once_kernel(const __grid_constant__ Body body) {
 }
 
 /// Enqueues body(i) for 0 <= i < n on `stream`. body: trivially copyable, at most 4 KiB; its call is TESSERA_HD and
-/// touches what no other call touches. n = 0 launches nothing.
+/// accesses no data of another call. n = 0 launches nothing.
 template <class Body>
 void for_each(index_t n, const Body& body, int multiprocessors, cudaStream_t stream) {
   if (n == 0) return;

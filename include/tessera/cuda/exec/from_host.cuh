@@ -1,4 +1,4 @@
-// Numbers that the host computes, on their way to a loop of the device.
+// Passes numbers that the host computes to a loop on the device.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,7 +13,7 @@
 
 namespace tessera::device {
 
-/// Two pieces of pinned memory: the host fills one while a kernel reads the other where it is.
+/// Two buffers of pinned memory. The host fills one while a kernel reads the other in place.
 class HostChunks {
  public:
   static constexpr index_t size = index_t{1} << 15;  // floats
@@ -33,11 +33,11 @@ class HostChunks {
   }
 
   float* chunk(int i) const noexcept { return static_cast<float*>(memory_) + i * size; }
-  /// When the last kernel that was given this chunk has read it.
+  /// Recorded after the last kernel that reads this chunk.
   cudaEvent_t read(int i) const noexcept { return read_[i]; }
 
  private:
-  explicit HostChunks(std::nullptr_t) noexcept {}  // so that what is made is freed if the rest cannot be
+  explicit HostChunks(std::nullptr_t) noexcept {}  // delegated to, so that the destructor runs if allocation fails
 
   void* memory_ = nullptr;
   cudaEvent_t read_[2] = {};
@@ -52,14 +52,14 @@ struct WithValues {
   TESSERA_HD void operator()(index_t i) const noexcept { body(begin + i, values[i]); }
 };
 
-// Not inlined, as the host's vector code: in the floating-point environment of the caller.
+// Not inlined, as the host's vector code: it must run in the floating-point environment that the caller has set.
 template <class Value>
 __attribute__((noinline)) void fill(float* values, index_t n, index_t begin, Value& value) {
   for (index_t i = 0; i < n; ++i) values[i] = value(begin + i);
 }
 
-/// body(i, value(i)) for 0 <= i < n: value on the host, in order and in the default floating-point environment, body on
-/// the device. Blocks. Throws CudaError, and what value throws, when the device has done what it was given.
+/// Calls body(i, value(i)) for 0 <= i < n: value on the host, in order and in the default floating-point environment,
+/// body on the device. Blocks. Throws CudaError, or what value throws after the device has completed its work.
 template <class Value, class Body>
 void from_host(index_t n, Value&& value, const Body& body, const HostChunks& chunks, int multiprocessors,
                cudaStream_t stream) {

@@ -1,4 +1,4 @@
-// Values that come from the device while the host goes on, in pinned memory.
+// Values that are copied from the device to pinned memory while the host continues.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,16 +21,16 @@ namespace tessera {
 
 namespace device {
 
-/// Slots of pinned memory, each with an event. A slot is in use as long as anybody holds its lease; those in use at a
-/// time are allocated once, and more only for a caller who keeps more.
+/// Slots of pinned memory, each with an event. A slot is in use while a lease on it exists. 64 slots are allocated
+/// once; more are allocated only if more are in use at a time.
 class ReadBackSlots {
  public:
-  static constexpr std::size_t bytes = 256;  // of a value, at most
+  static constexpr std::size_t bytes = 256;  // maximum size of a value
 
   struct Slot {
     void* memory = nullptr;
     cudaEvent_t event = nullptr;
-    bool captured = false;  // a graph's replays write it: never used for another value
+    bool captured = false;  // written by replays of a graph: never used for another value
     long leases = 0;
   };
 
@@ -69,7 +69,7 @@ class ReadBackSlots {
     const WhileCapturing allowed;
     pinned_.push_back(nullptr);
     cuda_check(cudaHostAlloc(&pinned_.back(), at_a_time * bytes, cudaHostAllocDefault), "allocating pinned memory");
-    free_.reserve(slots_.size() + at_a_time);  // so that giving back allocates nothing
+    free_.reserve(slots_.size() + at_a_time);  // so that give_back() allocates nothing
     for (std::size_t i = 0; i < at_a_time; ++i) {
       Slot& slot = slots_.emplace_back();
       slot.memory = static_cast<std::byte*>(pinned_.back()) + i * bytes;
@@ -86,11 +86,11 @@ class ReadBackSlots {
 
 }  // namespace device
 
-/// A value on its way from the device: a handle to be copied and kept freely, also when the executor is gone. Each
-/// executor has room for 64 that are kept at a time; only whoever keeps more makes it allocate.
+/// A value that is being copied from the device. Copyable; may outlive the executor. Each executor has slots for 64 of
+/// them at a time and allocates only if more exist.
 ///
-/// Made while a stream is captured, it stands for what the latest replay brought: whoever asks first waits for the
-/// stream that the graph was launched on. The graph is destroyed before the executor.
+/// If the stream is being captured, it has the value of the latest replay: wait for the stream on which the graph was
+/// launched before calling get(). Destroy the graph before the executor.
 template <class T>
 class CudaReadBack {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= device::ReadBackSlots::bytes);
@@ -131,7 +131,7 @@ class CudaReadBack {
     return result == cudaSuccess;
   }
 
-  /// Blocks until the value is here; the default handle's is T{}. Throws CudaError.
+  /// Blocks until the value has arrived; T{} for a default-constructed handle. Throws CudaError.
   T get() const {
     T value{};
     if (!slot_) return value;

@@ -1,4 +1,4 @@
-// The sums of squares of exec/squares.hpp as a kernel: the same block sums to the bit, in one pass over memory.
+// The sums of squares of exec/squares.hpp as a kernel, with the same bits of every block sum, in one pass over memory.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,19 +15,19 @@
 
 namespace tessera::device {
 
-/// 16 numbers, 64 bytes, a thread are on their way: as in for_each.cuh. Bodies bring several arrays a number.
+/// A thread has 16 numbers, 64 bytes, in flight: see for_each.cuh. A body may read several arrays per number.
 inline constexpr LoopTuning squares_tuning{.threads = 256, .blocks_a_multiprocessor = 4};
 
 inline constexpr index_t lanes_of_warp = 32;
-inline constexpr index_t tile = lanes_of_warp * block;  ///< elements that a warp does in one turn: a block a lane
+inline constexpr index_t tile = lanes_of_warp * block;  ///< elements of a warp's iteration: one block per lane
 inline constexpr std::uint64_t none = ~std::uint64_t{0};
 
-/// The numbers of an array of `end` elements, and where the first one is that is not finite.
+/// The numbers of an array with `end` elements. Finds the first one that is not finite.
 template <class T>
 struct ArrayNumbers {
   const T* values;
   index_t end;
-  index_t place;  // of values[0], in what first_of() returns
+  index_t place;  // of values[0], for the result of first_of()
 
   static constexpr int rounds_on_their_way = sizeof(T) == 2 ? 4 : 2;
   static constexpr int unrolled = 8;
@@ -44,8 +44,8 @@ struct ArrayNumbers {
   }
 };
 
-/// body(i) for 0 <= i < end - lead, behind `lead` zeros. There are eight copies of the body's code, which a compiler
-/// may fuse differently: the one that does a number follows from where in its block that lies.
+/// `lead` zeros, followed by body(i) for 0 <= i < end - lead. There are eight copies of the body's code, which a
+/// compiler may fuse differently. Which copy computes a number depends only on its position in its block.
 template <class Body>
 struct BodyNumbers {
   const Body& body;
@@ -53,24 +53,24 @@ struct BodyNumbers {
   index_t lead;
 
   static constexpr int rounds_on_their_way = 1;
-  static constexpr int unrolled = 1;  // more would not stay in registers
+  static constexpr int unrolled = 1;  // more would not fit in registers
   static constexpr bool finds = false;
 
-  __device__ bool whole(index_t) const { return false; }  // the body is compiled once
+  __device__ bool whole(index_t) const { return false; }  // false, so that the body is compiled once
   __device__ float operator()(index_t) const { return 0; }
   __device__ float padded(index_t i) const { return i >= lead && i < end ? body(i - lead) : 0.0f; }
 };
 
-/// Some limbs of a thread's sum, in registers: as long as its addends are of like size it touches no other memory.
+/// Some limbs of a thread's sum, in registers. While addends have similar sizes, no other memory is accessed.
 class LimbWindow {
  public:
-  /// Adds to the window, which moves if need be; what it held goes to `limbs`, which all threads of the block add to.
+  /// Adds to the window. Moves the window if necessary, and adds its old content to `limbs`, which the block shares.
   __device__ void add(double value, std::uint64_t* limbs) {
     const ExactSum::Addend addend = ExactSum::addend(value);
     const int offset = addend.limb - base_;
     if (offset != 0 && offset != 1) {
       flush(limbs);
-      base_ = offset > 0 ? addend.limb - 1 : addend.limb;  // sums of nearly this size are to come
+      base_ = offset > 0 ? addend.limb - 1 : addend.limb;  // later sums are likely to have a similar size
     }
     const bool upper = addend.limb != base_;
     digit_[0] += upper ? 0 : addend.digit[0];
@@ -95,7 +95,7 @@ class LimbWindow {
     clear();
   }
 
-  int base_ = -8;  // digits below limb 0 and above the last stay zero
+  int base_ = -8;  // digits below limb 0 and above the last limb remain zero
   std::uint64_t digit_[size] = {};
 };
 
@@ -103,11 +103,11 @@ struct Least {
   __device__ std::uint64_t operator()(std::uint64_t a, std::uint64_t b) const { return b < a ? b : a; }
 };
 
-// One turn of a warp: the sum of one 64-element block for each lane, all of the tile that begins at `begin`.
+// One iteration of a warp over the tile that begins at `begin`: each lane gets the sum of one 64-element block.
 //
 //     element      0 .. 7   8 .. 15  ...  56 .. 63 | 64 ..          lane l of 8 adds l, l + 8, ..., l + 56: 32 lanes
-//     lane         0 .. 7   0 ..  7        0 ..  7 |  8 .. 15 ...   read 4 blocks a round, whole sectors of memory;
-//                                                                   after 8 rounds each lane keeps one block's sum
+//     lane         0 .. 7   0 ..  7        0 ..  7 |  8 .. 15 ...   read 4 blocks per round, in whole memory sectors;
+//                                                                   after 8 rounds each lane has one block's sum
 template <class Numbers>
 __device__ double block_sum(const Numbers& numbers, index_t begin) {
   constexpr int rounds = 8, at_once = Numbers::rounds_on_their_way;
@@ -131,7 +131,7 @@ __device__ double block_sum(const Numbers& numbers, index_t begin) {
     }
 #pragma unroll
     for (int r = 0; r < at_once; ++r) {
-      // A float's square is exact in fp64, so that it makes no difference whether it is fused with the sum.
+      // A float's square is exact in fp64, so fusing it with the addition does not change the bits.
       double sum = static_cast<double>(x[r][0]) * static_cast<double>(x[r][0]);
 #pragma unroll
       for (int k = 1; k < 8; ++k) sum += static_cast<double>(x[r][k]) * static_cast<double>(x[r][k]);
@@ -142,11 +142,13 @@ __device__ double block_sum(const Numbers& numbers, index_t begin) {
   return kept;
 }
 
-/// Adds the squares of `numbers` to `digits` and lowers *first, where it is asked for. All threads of all blocks.
+/// Adds the squares of `numbers` to `digits` and, if Numbers::finds, lowers *first. Called by all threads of the grid.
 ///
-///     lanes: a block's sum each  ->  a window of limbs each  ->  the thread block's limbs  ->  digits, 32 bits a time
+///     lanes: a block's sum each  ->  a window of limbs each  ->  the thread block's limbs  ->  digits, 32 bits at a
+///     time
 ///
-/// CUB sums what the threads hold at the end. It does not make the block sums: their order is its own affair.
+/// CUB adds the threads' results. It does not compute the block sums, since CUB does not specify the order of its
+/// additions.
 template <class Numbers>
 __device__ void add_squares(const Numbers& numbers, std::uint64_t* digits, std::uint64_t* first) {
   using Reduce = cub::BlockReduce<std::uint64_t, squares_tuning.threads>;
@@ -161,14 +163,14 @@ __device__ void add_squares(const Numbers& numbers, std::uint64_t* digits, std::
   const index_t warp = thread_of_grid() / lanes_of_warp, warps = threads_of_grid() / lanes_of_warp;
   for (index_t begin = warp * tile; begin < numbers.end; begin += warps * tile) {
     const double sum = block_sum(numbers, begin);
-    if (sum > 0 && is_finite(sum)) window.add(sum, limbs);  // a zero would move the window
+    if (sum > 0 && is_finite(sum)) window.add(sum, limbs);  // adding zero would move the window
     if constexpr (Numbers::finds) {
       const auto lane = static_cast<index_t>(threadIdx.x % 32);
       if (!is_finite(sum) && found == none) found = numbers.first_of(begin + (lane % 8 * 4 + lane / 8) * block);
     }
   }
 
-  // Windows that stand at the same limb are summed together, the lowest first; nearly always they all do.
+  // Adds windows with the same base, the lowest base first. Nearly always all windows have the same base.
   while (true) {
     __syncthreads();
     const std::uint64_t mine = window.empty() ? none : static_cast<std::uint64_t>(window.base() + 1);

@@ -1,4 +1,4 @@
-// One queue of CudaLocal on the devices of its ranks: a stream a device, and the events that join them.
+// One queue of CudaLocal on its ranks' devices: a stream per device, and the events that order the streams.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -20,7 +20,7 @@
 
 namespace tessera::local {
 
-/// Two ranks a device, two devices:
+/// An example of two devices with two ranks each:
 ///
 ///     rank 0    ---after                                  done--->
 ///     rank 1    -------after                              done--->
@@ -29,33 +29,33 @@ namespace tessera::local {
 ///     rank 2    ----after   /|                            done--->
 ///     rank 3    --after    /                              done--->
 ///
-/// One at a time calls run(): the group sees to it.
+/// One thread at a time calls run(); the group ensures this.
 class DeviceChannel {
  public:
-  /// devices: of the ranks. Throws CudaError.
+  /// devices: of each rank. Throws CudaError.
   explicit DeviceChannel(const std::vector<int>& devices) {
     for (std::size_t r = 0; r < devices.size(); ++r) place_on(devices[r]).ranks.push_back(static_cast<int>(r));
   }
 
-  /// Events that are recorded behind a collective. Throws CudaError.
+  /// A ring for the events that are recorded after collectives. Throws CudaError.
   EventRing make_ring() const {
     const device::Use use(places_[0]->device);
     return EventRing();
   }
 
-  /// What is enqueued from now on runs behind the event.
+  /// Later work waits for the event.
   void hold(const CudaEvent& event) const {
     const device::Use use(places_[0]->device);
     event.hold(places_[0]->stream.get());
   }
 
-  /// Enqueues one collective: what each device does, and whatever orders it. Throws CudaError; then part of it may be
-  /// enqueued.
+  /// Enqueues one collective: the kernels of all devices and the events that order them. Throws CudaError; part of the
+  /// collective may then be enqueued.
   template <class Enqueue>
   void run(std::span<const RankEvents> ranks, const Enqueue& enqueue) {
     const cudaStream_t first = places_[0]->stream.get();
-    // Every device reads what all ranks hand in, and may write into any of it: nothing begins before all of them have
-    // come to where they posted.
+    // Every device reads the input of all ranks and may write to the output of any rank. So no device starts before the
+    // `after` events of all ranks.
     for (const RankEvents& events : ranks)
       if (events.after)
         cuda_check(cudaStreamWaitEvent(first, static_cast<cudaEvent_t>(events.after), 0), "waiting for a rank's event");
@@ -71,13 +71,13 @@ class DeviceChannel {
                                  .devices = static_cast<int>(places_.size())});
       if (d > 0) CudaEvent(place.event.record(place.stream.get())).hold(first);
     }
-    // A rank's input is read by every device, and an all-reduce's result written by all: its event comes behind the
-    // last of them, and so does the next collective.
+    // Every device reads a rank's input, and every device writes a part of an all-reduce's result. So a rank's event,
+    // and the next collective, wait for the last device.
     for (const RankEvents& events : ranks)
       cuda_check(cudaEventRecord(static_cast<cudaEvent_t>(events.done), first), "recording a rank's event");
   }
 
-  /// Blocks until nothing that was enqueued is at work.
+  /// Blocks until all enqueued work is done.
   void synchronize() const noexcept {
     for (const auto& place : places_) cudaStreamSynchronize(place->stream.get());
   }
@@ -130,7 +130,7 @@ void on_devices(const Operation& operation, int rank) {
   });
 }
 
-/// The rank that comes last enqueues kernels.
+/// The task of a collective: the last rank to post enqueues the kernels.
 template <CollectiveCall C>
 constexpr RankTask device_task() noexcept {
   using In = typename C::Input;
@@ -146,11 +146,11 @@ constexpr RankTask device_task() noexcept {
     return on_devices<collectives::broadcast<In>>;
 }
 
-/// What the ranks of one CudaLocal share: the rendezvous of their threads, in which an operation is done when it is
-/// enqueued, and a DeviceChannel per queue.
+/// The state that the ranks of one CudaLocal share: the rendezvous of their threads, where an operation counts as done
+/// when it is enqueued, and one DeviceChannel per queue.
 class DeviceGroup {
  public:
-  /// devices: of the ranks.
+  /// devices: of each rank.
   explicit DeviceGroup(std::vector<int> devices)
       : threads(static_cast<int>(devices.size()), std::numeric_limits<index_t>::max()),
         devices_(std::move(devices)),
@@ -159,7 +159,7 @@ class DeviceGroup {
   const std::vector<int>& devices() const noexcept { return devices_; }
   int device_of(int rank) const noexcept { return devices_[static_cast<std::size_t>(rank)]; }
 
-  /// The channel of the rank's next queue: the k-th of every rank are one.
+  /// The channel of the rank's next queue. The k-th queues of all ranks share one channel.
   std::shared_ptr<DeviceChannel> open(int rank) {
     const std::scoped_lock lock(mutex_);
     const std::size_t index = opened_[static_cast<std::size_t>(rank)]++;
@@ -167,7 +167,7 @@ class DeviceGroup {
     return channels_[index].channel;
   }
 
-  /// A rank has left the channel, which ends with the last one.
+  /// Called when a rank leaves the channel. The channel is destroyed after the last rank has left.
   void close(const std::shared_ptr<DeviceChannel>& channel) noexcept {
     const std::scoped_lock lock(mutex_);
     for (Opened& each : channels_)

@@ -1,6 +1,6 @@
-// Ranks as threads of one process whose buffers lie on one CUDA device, or on several that reach each other's memory.
-// Collectives are kernels that read the peers' memory directly; sums are in the fixed tree of design section 4.3. Not
-// to be captured in a graph: that all ranks have posted is a matter between threads.
+// Ranks are threads of one process whose buffers are on one CUDA device, or on several with peer access. Collectives
+// are kernels that read the peers' memory directly; sums are in the fixed order of docs/design.md, section 4, point 3.
+// They cannot be captured in a CUDA graph: threads of the host check that all ranks have posted.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -24,11 +24,11 @@
 namespace tessera {
 
 struct CudaLocalOptions {
-  /// Rank r runs on the (r mod size)-th of these; empty: on all devices that there are.
+  /// Rank r runs on devices[r mod size]. Empty: all devices.
   std::vector<int> devices;
 };
 
-/// One rank of a group made by run_cuda_ranks(). A handle: copies are the same rank.
+/// One rank of a group that run_cuda_ranks() created. A handle: copies are the same rank.
 class CudaLocal {
  public:
   using Executor = Cuda;
@@ -39,13 +39,13 @@ class CudaLocal {
   CudaLocal(std::shared_ptr<local::DeviceGroup> group, int rank, Cuda executor)
       : group_(std::move(group)), rank_(rank), executor_(std::move(executor)) {}
 
-  /// See CommunicationQueue. Posting enqueues: the rank that comes last does it for all, on a stream that they share.
-  /// Executor::wait(event) waits for the peers' posting, as long as the timeout, and never for a device. An `after` of
-  /// another queue whose collective some rank has not posted yet is waited for by the thread that posts. `after` lives
-  /// as long as the buffers, until the event or drop(), which blocks until the stream is at rest, as does the end. One
-  /// thread uses a queue at a time. Throws, from calls as from waits, CommError once a rank has failed, AgreementError
-  /// once ranks have called differently or, each with one thread, all wait for what another is still to call; from
-  /// calls CudaError, and UsageError where `after` was captured in a graph.
+  /// See CommunicationQueue. Posting enqueues: the last rank to post enqueues the collective for all ranks on a shared
+  /// stream. Executor::wait(event) waits until the peers have posted, up to the timeout, and never for a device. If
+  /// `after` belongs to another queue whose collective has not been posted by all ranks, post() waits until it is.
+  /// `after`, like the buffers, must stay valid until the event or drop(). drop() and the destructor block until the
+  /// stream has no work. One thread at a time uses a queue. Calls and waits throw CommError after a rank has failed,
+  /// and AgreementError if ranks made different calls or if all ranks wait for calls that other ranks have not made
+  /// (one thread per rank). Calls also throw CudaError, and UsageError if `after` was captured in a graph.
   class Queue final : public Completion {
    public:
     using Event = CudaEvent;
@@ -75,20 +75,20 @@ class CudaLocal {
 
     void drop() noexcept {
       group_->threads.drop(*channel_, rank_, unwinding());
-      device_channel_->synchronize();  // what all had joined is enqueued: nothing touches this rank's memory behind it
+      device_channel_->synchronize();  // what all ranks joined is enqueued: wait for its use of this memory
     }
     void detach() noexcept {
       group_->threads.leave(*channel_, rank_, unwinding());
       device_channel_->synchronize();
     }
 
-    /// What is posted from now on runs behind what another stream of the rank's device was given so far.
+    /// Later collectives wait for the work so far on another stream of the rank's device.
     void join(cudaStream_t producer) {
       const device::Use use(group_->device_of(rank_));
       device_channel_->hold(CudaEvent(joined_.record(producer)));
     }
 
-    /// Of the rendezvous alone.
+    /// done() and wait() refer to the rendezvous only, not to the device.
     bool done(std::uint64_t ticket) const noexcept override { return group_->threads.done(*channel_, ticket); }
     void wait(std::uint64_t ticket) override { group_->threads.wait(*channel_, rank_, ticket, timeout_); }
 
@@ -118,7 +118,7 @@ class CudaLocal {
     std::chrono::nanoseconds timeout_;
     local::RankCall call_;
     EventRing done_;
-    EventRing joined_;  // each is waited for as soon as it is recorded
+    EventRing joined_;  // each event is waited for as soon as it is recorded
     int exceptions_ = std::uncaught_exceptions();
   };
 
@@ -127,7 +127,7 @@ class CudaLocal {
   Cuda executor() const { return executor_; }
   Queue queue(std::chrono::nanoseconds timeout) const { return Queue(group_, rank_, timeout); }
 
-  /// The same rank, computing on the caller's stream, which is of the rank's device and outlives it.
+  /// The same rank with the caller's compute stream, which is on the rank's device and outlives the result.
   CudaLocal on(cudaStream_t stream) const {
     const device::Use use(executor_.device());
     return CudaLocal(group_, rank_, Cuda(stream));
@@ -154,7 +154,7 @@ inline std::vector<int> devices_of_ranks(int n, const std::vector<int>& wanted) 
   return of_ranks;
 }
 
-/// Lets kernels on each of the devices use the memory of all others. Throws CudaError, OptionError.
+/// Enables access from each device to the memory of all others. Throws CudaError, OptionError.
 inline void reach_peers(const std::vector<int>& devices) {
   for (const int device : devices)
     for (const int peer : devices) {
@@ -175,9 +175,9 @@ inline void reach_peers(const std::vector<int>& devices) {
 
 }  // namespace local
 
-/// Calls f(CudaLocal&) on n threads, one a rank, and joins them; each has its rank's device as current one, and an
-/// executor with a stream of its own. Errors as from run_ranks(); OptionError too if there are more than 64 ranks, no
-/// such device, or two that do not reach each other's memory (it names both); CudaError.
+/// Calls f(CudaLocal&) on n threads, one per rank, and joins them. Each thread has its rank's device as the current one
+/// and an executor with its own stream. Throws as run_ranks(); also OptionError for more than 64 ranks, an unknown
+/// device, or two devices without peer access (it names both); CudaError.
 template <class F>
 void run_cuda_ranks(int n, F f, const CudaLocalOptions& options = {}) {
   if (n < 1 || n > collectives::most_ranks)

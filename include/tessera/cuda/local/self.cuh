@@ -1,5 +1,5 @@
-// The communicator of a world of one rank on a CUDA device. Nothing is sent; what is copied or rounded runs on a stream
-// of the queue's own, and can be captured in a graph with the work around it.
+// The communicator of one rank on a CUDA device. It sends nothing. Copies and rounding run on the queue's own stream
+// and can be captured in a CUDA graph with other work.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -24,7 +24,7 @@ class CudaSelf {
   static constexpr bool ordered = true;
   static constexpr bool has_groups = true;
 
-  /// See CommunicationQueue. Nothing blocks but drop() and the end.
+  /// See CommunicationQueue. Only drop() and the destructor block.
   class Queue {
    public:
     using Event = CudaEvent;
@@ -48,13 +48,13 @@ class CudaSelf {
       return communicator::post_each(*this, calls, after);
     }
 
-    /// What is posted from now on runs behind what another stream of the device was given so far.
+    /// Later collectives wait for the work so far on another stream of the device.
     void join(cudaStream_t producer) {
       const device::Use use(device_);
       Event(joined_.record(producer)).hold(stream_.get());
     }
 
-    /// Blocks until the stream is at rest.
+    /// Blocks until the stream has no work.
     void drop() noexcept { cudaStreamSynchronize(stream_.get()); }
 
    private:
@@ -91,8 +91,8 @@ class CudaSelf {
                  "copying a rank's slice");
     }
 
-    // Forked from `after`, behind which the buffers may be read and written, and joined by the event, behind all that
-    // the queue was given before: even where nothing is done, what came before may have written the same memory.
+    // The stream waits for `after`, and the event comes after all earlier work of the queue, also if the call enqueues
+    // nothing: an earlier collective may have written the same memory.
     template <class Work>
     Event behind(const Event& after, const Work& work) {
       const device::Use use(device_);
@@ -105,12 +105,12 @@ class CudaSelf {
     int multiprocessors_;
     CudaStream stream_{StreamPriority::high};
     EventRing events_;
-    EventRing joined_{1};  // each is waited for as soon as it is recorded
+    EventRing joined_{1};  // each event is waited for as soon as it is recorded
   };
 
-  /// On a stream of its own of the current device. Throws CudaError.
+  /// Creates a stream on the current device. Throws CudaError.
   CudaSelf() : CudaSelf(Cuda()) {}
-  /// Computes on the caller's stream of the current device, which outlives this.
+  /// Uses the caller's compute stream of the current device, which must outlive this.
   explicit CudaSelf(cudaStream_t stream) : CudaSelf(Cuda(stream)) {}
   explicit CudaSelf(Cuda executor) : executor_(std::move(executor)) {}
 

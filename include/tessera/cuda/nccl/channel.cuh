@@ -1,8 +1,8 @@
-// What is behind a queue of Nccl: a communicator of its own and a stream, the collectives on their way, and what
-// becomes of them if they do not get done. The thread that posts, a watchdog and whoever waits meet here.
+// The state of a queue of Nccl: its own communicator and stream, the collectives in flight, and the handling of their
+// failures. Used by the thread that posts, the watchdog thread, and threads that wait.
 //
 //     epoch 0                                   epoch 1
-//     [split] post post post ... failure, drop  [split] post ...       all ranks drop, all ranks split again
+//     [split] post post post ... failure, drop  [split] post ...       all ranks drop, then all ranks split again
 #pragma once
 
 #include <cuda_runtime.h>
@@ -32,23 +32,23 @@
 
 namespace tessera::nccl {
 
-/// A failure ends the epoch: the communicator is aborted, so that the stream and whoever waits for it go on, and every
-/// call and wait throws CommError until drop().
+/// A failure ends the epoch: the communicator is aborted, so that the stream and threads that wait for it continue.
+/// Every call and wait then throws CommError until drop().
 class Channel final : public Completion {
  public:
-  /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
+  /// Blocks until all ranks have created theirs. Throws CommError, CudaError.
   Channel(std::shared_ptr<Parent> parent, std::chrono::nanoseconds timeout)
       : parent_(std::move(parent)), timeout_(timeout), handle_{parent_->split(timeout_)} {}
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
   ~Channel() {
-    if (condemned_) nccl::abort({condemned_});  // what no watchdog came to
+    if (condemned_) nccl::abort({condemned_});  // not aborted by the watchdog yet
     drop();
     end(retired_);
   }
 
-  /// Enqueues one collective behind `after`: calls(turn) has it call NCCL and launch kernels. Does not wait for the
-  /// device; for other ranks only where NCCL makes its first connections, or after a drop().
+  /// Enqueues one collective after `after`: calls(turn) calls NCCL and launches kernels. Does not wait for the device.
+  /// Waits for other ranks only while NCCL makes its first connections, or after drop().
   template <class Calls>
   CudaEvent post(const local::Call& call, const CudaEvent& after, const Calls& calls) {
     const device::Use use(parent_->device());
@@ -81,16 +81,16 @@ class Channel final : public Completion {
     return CudaEvent(done, this, epoch_);
   }
 
-  /// What is posted from now on runs behind what another stream of the device was given so far.
+  /// Later collectives wait for the work so far on another stream of the device.
   void join(cudaStream_t producer) {
     const device::Use use(parent_->device());
     CudaEvent(joined_.record(producer)).hold(stream_.get());
   }
 
-  /// For what a collective does on the stream.
+  /// Passed to the code of one collective.
   class Turn {
    public:
-    /// calls(comm, stream, error): what NCCL is to do as one. Throws CommError.
+    /// Runs calls(comm, stream, error) as one group of NCCL calls. Throws CommError.
     template <class Calls>
     void nccl(const Calls& calls) {
       channel_.run(call_, calls);
@@ -105,13 +105,13 @@ class Channel final : public Completion {
     const local::Call& call_;
   };
 
-  /// Ends the epoch: waits for what was posted, which the other ranks join or the timeout ends.
+  /// Ends the epoch. Waits until the posted collectives are done or time out.
   void drop() noexcept {
     if (cudaStreamCaptureStatus status;
         cudaStreamIsCapturing(stream_.get(), &status) == cudaSuccess && status == cudaStreamCaptureStatusNone)
       cudaStreamSynchronize(stream_.get());
     const std::scoped_lock lock(mutex_);
-    for (Memory& each : memory_)  // it may be freed before the communicator is
+    for (Memory& each : memory_)  // the memory may be freed before the communicator is destroyed
       if (handle_ && each.handle) ncclCommDeregister(handle_.comm, std::exchange(each.handle, nullptr));
     end(std::exchange(retired_, std::exchange(handle_, {})));
     operations_.forget();
@@ -119,7 +119,8 @@ class Channel final : public Completion {
     ++epoch_;
   }
 
-  /// The watchdog's: ends the epoch of a communicator that reports an error, or whose oldest collective takes too long.
+  /// Called by the watchdog: ends the epoch if the communicator reports an error or the oldest collective has timed
+  /// out.
   void look() noexcept {
     const std::scoped_lock lock(mutex_);
     if (!handle_) return;
@@ -140,12 +141,12 @@ class Channel final : public Completion {
     }
   }
 
-  /// Why it has a communicator that is to be aborted; empty if it has none.
+  /// The reason why this channel's communicator must be aborted; empty if it need not be.
   std::string condemned_for() {
     const std::scoped_lock lock(mutex_);
     return condemned_ ? condemned_for_ : std::string();
   }
-  /// Ends the epoch, if one is open, for what befell another queue, and hands over what is to be aborted, if anything.
+  /// Ends the epoch, if one is open, because another queue failed. Returns the communicator to abort, if there is one.
   Handle give_up(const std::string& why) {
     const std::scoped_lock lock(mutex_);
     if (handle_) {
@@ -157,7 +158,7 @@ class Channel final : public Completion {
 
   std::chrono::nanoseconds timeout() const noexcept { return timeout_; }
 
-  /// Of posting alone: what was posted is on the stream.
+  /// True: a collective counts as posted once it is on the stream.
   bool done(std::uint64_t) const noexcept override { return true; }
   /// Never blocks. Throws CommError if the ticket's epoch has failed.
   void wait(std::uint64_t ticket) override {
@@ -165,8 +166,7 @@ class Channel final : public Completion {
     if (ticket == epoch_) throw_failure();
   }
 
-  /// Memory that collectives will use, registered with the communicator of every epoch until it is withdrawn. Throws
-  /// CommError.
+  /// Registers memory with the communicator of this and every later epoch, until withdraw(). Throws CommError.
   void enlist(void* memory, std::size_t bytes) {
     const std::scoped_lock lock(mutex_);
     memory_.push_back({memory, bytes, nullptr});
@@ -189,18 +189,18 @@ class Channel final : public Completion {
     void* handle;
   };
 
-  // Begins the next epoch, if none is open.
+  // Begins the next epoch unless one is open.
   void open() {
     {
       const std::scoped_lock lock(mutex_);
       throw_failure();
       if (handle_) return;
     }
-    // Ranks that had not dropped learn of it from their timeout, and are that much later here.
+    // Ranks that have not dropped yet notice the drop by their timeout and arrive later by that time.
     constexpr std::chrono::nanoseconds most = std::chrono::nanoseconds::max() / 3;
     const ncclComm_t comm = parent_->split(3 * std::min(timeout_, most));
     const std::scoped_lock lock(mutex_);
-    end(std::exchange(retired_, {}));  // all have left it by now
+    end(std::exchange(retired_, {}));  // all ranks have left it by now
     handle_ = {comm};
     for (Memory& each : memory_) enlist(each);
   }
@@ -218,7 +218,7 @@ class Channel final : public Completion {
       error(ncclGroupEnd());
       result = failed(error.get()) ? error.get() : state_of(handle_.comm);
     }
-    // Usually it is done as soon as a thread of NCCL's own has launched it: sleeping would cost more.
+    // Usually done as soon as an NCCL thread has launched it: yield first, since sleeping takes longer.
     const core::Clock::time_point soon = core::Clock::now() + std::chrono::microseconds(300);
     while (result == ncclInProgress && core::Clock::now() < deadline) {
       if (core::Clock::now() < soon)
@@ -252,7 +252,7 @@ class Channel final : public Completion {
         {what, ", was not done after ", core::seconds_of(timeout_), " s: a rank is missing or called differently"});
   }
 
-  // From now on calls and waits throw. The watchdog aborts the communicator, with those of the rank's other queues.
+  // Later calls and waits throw. The watchdog aborts the communicator together with those of the rank's other queues.
   void abort(const std::string& why) {
     failure_ = condemned_for_ = why + "; communicator aborted";
     condemned_ = std::exchange(handle_, {});
@@ -262,16 +262,16 @@ class Channel final : public Completion {
   std::chrono::nanoseconds timeout_;
   CudaStream stream_{StreamPriority::high};
   EventRing captured_;
-  EventRing joined_{1};  // each is waited for as soon as it is recorded
-  std::mutex mutex_;     // guards what follows
+  EventRing joined_{1};  // each event is waited for as soon as it is recorded
+  std::mutex mutex_;     // guards the members below
   Replays replays_;
-  Handle handle_;     // none: aborted, or dropped
+  Handle handle_;     // null: aborted or dropped
   Handle condemned_;  // to be aborted
   std::string condemned_for_;
-  Handle retired_;  // of the epoch before, which ranks behind may still be at
+  Handle retired_;  // of the previous epoch: slower ranks may still use it
   Operations operations_;
   std::string failure_;
-  std::uint64_t epoch_ = 0;  // written by the thread that posts alone
+  std::uint64_t epoch_ = 0;  // written only by the thread that posts
   std::vector<Memory> memory_;
 };
 

@@ -1,4 +1,4 @@
-// What NCCL reports, as text; and its names for the library's element types.
+// Error texts of NCCL, and NCCL's types for the library's element types.
 #pragma once
 
 #include <nccl.h>
@@ -20,7 +20,7 @@ static_assert(
     "tessera needs NCCL 2.27 or later: before, a communicator that is not to block may wait for other ranks within a "
     "call");
 
-/// "remote process exited or there was a network error", and what NCCL's log says of it besides.
+/// For example "remote process exited or there was a network error", and the last message of NCCL's log.
 inline std::string reason(ncclResult_t why) {
   const char* const last = ncclGetLastError(nullptr);
   const std::string text = message({"NCCL: ", ncclGetErrorString(why)});
@@ -29,12 +29,12 @@ inline std::string reason(ncclResult_t why) {
 
 inline bool failed(ncclResult_t result) noexcept { return result != ncclSuccess && result != ncclInProgress; }
 
-/// Throws CommError if a call that involves no other rank failed. what: what was done, a literal.
+/// Throws CommError if a call that involves no other rank failed. what: the action, a literal.
 inline void check(ncclResult_t result, const char* what) {
   if (failed(result)) throw CommError(message({what, ": ", reason(result)}));
 }
 
-/// The first error of a group of calls.
+/// Keeps the first error of a group of calls.
 class FirstError {
  public:
   void operator()(ncclResult_t result) noexcept {
@@ -46,7 +46,7 @@ class FirstError {
   ncclResult_t result_ = ncclSuccess;
 };
 
-/// What NCCL can add up.
+/// The NCCL type of an element type that NCCL can sum.
 template <class T>
 constexpr ncclDataType_t sum_type() noexcept {
   if constexpr (std::same_as<T, float>)
@@ -65,7 +65,7 @@ constexpr ncclDataType_t sum_type() noexcept {
   }
 }
 
-/// Elements that are only moved go as bytes.
+/// Elements that are moved but not summed are sent as bytes.
 template <class T>
 constexpr std::size_t bytes_of(index_t elements) noexcept {
   return static_cast<std::size_t>(elements) * sizeof(T);

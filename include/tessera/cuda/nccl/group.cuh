@@ -1,4 +1,4 @@
-// What the queues of one Nccl share: the parent communicator, a watchdog thread, and memory that NCCL knows of.
+// What the queues of one Nccl share: the parent communicator, a watchdog thread, and registered memory.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,10 +21,10 @@
 
 namespace tessera::nccl {
 
-/// Looks at every channel from time to time, on a thread of its own, which ends with it.
+/// Checks all channels at intervals, on its own thread. The destructor joins the thread.
 class Watchdog {
  public:
-  /// device: of the channels. Throws std::system_error if the system gives no thread.
+  /// device: of the channels. Throws std::system_error if the system cannot start a thread.
   explicit Watchdog(int device) : thread_([this, device] { watch(device); }) {}
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -42,7 +42,7 @@ class Watchdog {
     channels_.push_back(&channel);
     news_.notify_all();
   }
-  /// Afterwards the channel is not looked at any more.
+  /// When it returns, the watchdog no longer uses the channel.
   void remove(Channel& channel) noexcept {
     const std::scoped_lock lock(mutex_);
     std::erase(channels_, &channel);
@@ -55,7 +55,7 @@ class Watchdog {
   }
 
  private:
-  // An error is found this much later than it could be, and a timeout by a quarter at most.
+  // The interval between checks: the delay with which an error is noticed, and at most a quarter of the timeout.
   static std::chrono::nanoseconds between_looks(std::chrono::nanoseconds timeout) noexcept {
     return std::min<std::chrono::nanoseconds>(timeout / 4, std::chrono::milliseconds(100));
   }
@@ -64,7 +64,7 @@ class Watchdog {
     static_cast<void>(cudaSetDevice(device));
     std::unique_lock lock(mutex_);
     while (!stopping_) {
-      std::chrono::nanoseconds rest = std::chrono::hours(1);  // a new channel wakes it
+      std::chrono::nanoseconds rest = std::chrono::hours(1);  // add() wakes the thread earlier
       for (Channel* const channel : channels_) {
         channel->look();
         rest = std::min(rest, between_looks(channel->timeout()));
@@ -74,7 +74,7 @@ class Watchdog {
     }
   }
 
-  // All of the rank's queues end together: see abort().
+  // Aborts the communicators of all of the rank's queues together: see abort().
   void bury() {
     std::string why;
     for (Channel* const channel : channels_)
@@ -104,7 +104,7 @@ class Group {
   int rank() const noexcept { return parent_->rank(); }
   int world() const noexcept { return parent_->world(); }
 
-  /// The stream of who brings none.
+  /// The compute stream of an Nccl without a stream of the caller's.
   cudaStream_t own_stream() {
     if (!own_stream_) own_stream_.emplace();
     return own_stream_->get();
@@ -118,13 +118,14 @@ class Group {
     watchdog_->add(*channel);
     return channel;
   }
-  /// Before the channel's last owner lets it go, which may wait for it: the watchdog ends that.
+  /// Call it before the channel's last owner releases it. drop() may wait for a collective, which only the watchdog can
+  /// abort.
   void close(Channel& channel) noexcept {
     channel.drop();
     watchdog_->remove(channel);
   }
 
-  /// Throws CommError. Until withdrawn, also if it throws.
+  /// Registers memory until withdraw(), also if it throws. Throws CommError.
   void enlist(void* memory, std::size_t bytes) {
     const std::scoped_lock lock(mutex_);
     memory_.push_back({memory, bytes});
@@ -149,14 +150,14 @@ class Group {
   std::optional<Watchdog> watchdog_;
 };
 
-/// Memory of ncclMemAlloc, registered with every queue's communicator, so that NCCL moves it without copies of its own
-/// where the machine allows. Small buffers are plain device memory, on every rank the same ones: NCCL promises nothing
-/// of a collective that is given registered memory on some ranks and plain memory on others.
+/// Memory from ncclMemAlloc that is registered with every queue's communicator, so that NCCL needs no copies where the
+/// hardware allows. Small buffers are plain device memory, the same ones on every rank: NCCL does not specify
+/// collectives with registered memory on some ranks and plain memory on others.
 class RegisteredMemory final : public DeviceMemory {
  public:
   explicit RegisteredMemory(std::shared_ptr<Group> group) : group_(std::move(group)) {}
 
-  /// Throws CommError too.
+  /// Also throws CommError.
   void* allocate(index_t bytes) override {
     if (bytes < granule) return plain_.allocate(bytes);
     const device::WhileCapturing allowed;
@@ -175,13 +176,13 @@ class RegisteredMemory final : public DeviceMemory {
   void free(void* memory, index_t bytes) noexcept override {
     if (bytes < granule) return plain_.free(memory, bytes);
     const device::WhileCapturing allowed;
-    cudaDeviceSynchronize();  // NCCL unmaps it without asking
+    cudaDeviceSynchronize();  // ncclMemFree unmaps the memory without synchronizing
     group_->withdraw(memory);
     ncclMemFree(memory);
   }
 
  private:
-  /// ncclMemAlloc rounds up to whole pages of the device's memory, which are this large: less would be mostly waste.
+  /// ncclMemAlloc rounds up to pages of this size: for smaller buffers most of the page would be wasted.
   static constexpr index_t granule = index_t{2} << 20;
 
   std::shared_ptr<Group> group_;

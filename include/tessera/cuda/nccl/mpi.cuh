@@ -1,4 +1,4 @@
-// Nccl in a program that MPI has started. Not behind <tessera/cuda.cuh>: who has MPI includes it, and links MPI.
+// Nccl in a program that MPI started. Not included by <tessera/cuda.cuh>: include it in a program that links MPI.
 #pragma once
 
 #include <mpi.h>
@@ -12,13 +12,14 @@
 
 namespace tessera {
 
-/// Rank and size are the communicator's, of whose ranks each has a device of its own, the calling thread's current one.
-/// The communicator is needed no longer afterwards, nor is MPI, and what it is at meanwhile is not disturbed.
+/// Rank and size are those of the MPI communicator. Each rank must have a device of its own: the calling thread's
+/// current device. The library does not use MPI or the communicator after this call, and its messages do not mix with
+/// others.
 ///
-/// Between MPI_Init and MPI_Finalize, on a thread that may call MPI, by every rank of the communicator. Blocks until
-/// all ranks have come, without a limit while MPI waits for them; then, while NCCL does, as long as `timeout`. A rank
-/// that cannot begin (no device, no driver) throws what is wrong, all others PeerError that names it and says the same.
-/// Throws UsageError, OptionError, CommError that names MPI's call (bootstrap/mpi.hpp), CudaError.
+/// Call it between MPI_Init and MPI_Finalize, on every rank, on a thread that may call MPI. Blocks until all ranks call
+/// it: without a limit in MPI, then up to `timeout` in NCCL. If a rank cannot start (no device, no driver), it throws
+/// the error, and all others throw PeerError with its rank and message.
+/// Throws UsageError, OptionError, CommError that names the MPI call (bootstrap/mpi.hpp), CudaError.
 inline Nccl nccl_from_mpi(MPI_Comm communicator, std::chrono::nanoseconds timeout = Nccl::start) {
   const rendezvous::MpiRanks ranks(communicator);
   const rendezvous::Member me{ranks.rank(), ranks.size(), timeout};

@@ -1,5 +1,5 @@
-// Ranks as processes, a device each, joined by NCCL. Sums are NCCL's own, whose order and bits it promises nothing of;
-// Ordered<Nccl> (cuda/nccl/ordered.cuh) has those of design section 4.3.
+// Ranks are processes with one device each, connected by NCCL. Sums are NCCL's own, without a fixed order or fixed
+// bits; Ordered<Nccl> (cuda/nccl/ordered.cuh) has the fixed order of docs/design.md, section 4, point 3.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -26,8 +26,8 @@ namespace tessera {
 
 namespace nccl {
 
-/// What is seen to before other ranks are kept waiting: a device and its driver, and on rank 0 the id that all are to
-/// be given; the others' is empty. Throws CommError, CudaError, OptionError.
+/// Checks what can fail on one rank before other ranks wait for it: the device and its driver. On rank 0 returns the id
+/// for all ranks; elsewhere an empty id. Throws CommError, CudaError, OptionError.
 inline ncclUniqueId prepared(const rendezvous::Member& me) {
   me.validate();
   static_cast<void>(Cuda());
@@ -38,12 +38,12 @@ inline ncclUniqueId prepared(const rendezvous::Member& me) {
 
 }  // namespace nccl
 
-/// A handle of one rank: copies are the same rank. Its queues have communicators of their own, so that gathers and
-/// reductions do not wait for each other: every rank posts to them in the same order.
+/// A handle of one rank: copies are the same rank. Each queue has its own communicator, so that gathers and reductions
+/// do not wait for each other. Every rank posts to the queues in the same order.
 ///
-/// Buffers that its executor allocates come from ncclMemAlloc and are registered; those of the caller go NCCL's common
-/// way. Symmetric windows are not used: their registration is collective, and a rank whose allocation fails would leave
-/// the others waiting.
+/// Buffers of its executor come from ncclMemAlloc and are registered; the caller's buffers are used without
+/// registration. Symmetric windows are not used: their registration is collective, and if one rank's allocation failed,
+/// the other ranks would wait forever.
 class Nccl {
  public:
   using Executor = Cuda;
@@ -55,23 +55,23 @@ class Nccl {
   template <class In, class Out>
   static constexpr bool needs_workspace = Queue::needs_workspace<In, Out>;
 
-  /// How long a rank waits for the others to start, by default.
+  /// The default time limit for all ranks to start.
   static constexpr std::chrono::nanoseconds start = std::chrono::seconds(600);
 
-  /// On a framework's communicator and the compute stream of its device; both outlive this and all copies, and are left
-  /// alone: each queue is split from it (ncclCommSplit, all ranks in one color), which all ranks do in the same order.
+  /// Uses a framework's communicator and the compute stream of its device. Both must outlive this and all copies. The
+  /// communicator is only split (ncclCommSplit, one color), once per queue, in the same order on all ranks.
   /// Throws CommError, CudaError.
   Nccl(ncclComm_t existing, cudaStream_t compute) : Nccl(std::make_shared<nccl::Group>(existing), compute) {}
 
-  /// Of an id that rank 0 made (ncclGetUniqueId) and all were given, on the current device, computing on a stream of
-  /// its own; on() changes that. Blocks until all ranks have come. Throws CommError, CudaError, OptionError.
+  /// Uses an id that rank 0 created (ncclGetUniqueId) and sent to all ranks, on the current device. The compute stream
+  /// is its own; see on(). Blocks until all ranks have arrived. Throws CommError, CudaError, OptionError.
   Nccl(const ncclUniqueId& id, int rank, int world, std::chrono::nanoseconds timeout = start)
       : Nccl(joined(id, {rank, world, timeout}), std::nullopt) {}
 
-  /// Started by torchrun, or by whoever sets its variables (bootstrap/launch.hpp). Chooses the device LOCAL_RANK for the
-  /// calling thread. Rank 0 gives the id to all over TCP at MASTER_ADDR, port MASTER_PORT + 1: torchrun itself listens
-  /// on MASTER_PORT. Who is of another job (Launch::job) is sent away. Blocks until all ranks have come. Throws
-  /// OptionError that names the variable, CommError that names the ranks missing, CudaError.
+  /// For processes started by torchrun or with the same environment variables (bootstrap/launch.hpp). Sets the calling
+  /// thread's device to LOCAL_RANK. Rank 0 sends the id over TCP at MASTER_ADDR, port MASTER_PORT + 1: torchrun listens
+  /// on MASTER_PORT. Ranks of another job (Launch::job) are rejected. Blocks until all ranks have arrived. Throws
+  /// OptionError that names the variable, CommError that names the missing ranks, CudaError.
   static Nccl from_environment(std::chrono::nanoseconds timeout = start) {
     const Launch launch = Launch::from_environment();
     if (launch.master_port == 65535) throw OptionError("environment: MASTER_PORT is 65535: the next port is needed");
@@ -85,8 +85,9 @@ class Nccl {
         timeout);
   }
 
-  /// Through files that begin with `path`, in a folder that all ranks see (bootstrap/file.hpp), on the current
-  /// device. Ranks are of one run (run_from_environment()). Blocks and throws likewise.
+  /// Exchanges the id through files whose names begin with `path`, in a folder that all ranks can access
+  /// (bootstrap/file.hpp), on the current device. Ranks must be of one run (run_from_environment()). Blocks and throws
+  /// as from_environment().
   static Nccl from_file(const std::string& path, int rank, int world, std::chrono::nanoseconds timeout = start) {
     return from_broadcast(
         rank, world,
@@ -96,8 +97,8 @@ class Nccl {
         timeout);
   }
 
-  /// broadcast(bytes) brings the bytes of rank 0 to all, by whatever the program is started with. It should have a
-  /// limit of its own: a rank without a device throws before. On the current device. (With MPI: cuda/nccl/mpi.cuh.)
+  /// broadcast(bytes) must copy rank 0's bytes to all ranks. It should have a timeout: a rank without a device throws
+  /// before it calls broadcast. Uses the current device. (With MPI: cuda/nccl/mpi.cuh.)
   template <class Broadcast>
   static Nccl from_broadcast(int rank, int world, const Broadcast& broadcast,
                              std::chrono::nanoseconds timeout = start) {
@@ -109,14 +110,14 @@ class Nccl {
   int rank() const noexcept { return group_->rank(); }
   int size() const noexcept { return group_->world(); }
   Cuda executor() const { return executor_; }
-  /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
+  /// Blocks until all ranks have created theirs. Throws CommError, CudaError.
   Queue queue(std::chrono::nanoseconds timeout) const { return Queue(group_, timeout); }
 
-  /// The same rank, computing on the caller's stream, which is of the rank's device and outlives it.
+  /// The same rank with the caller's compute stream, which is on the rank's device and outlives the result.
   Nccl on(cudaStream_t compute) const { return Nccl(group_, compute); }
 
  private:
-  // compute: none stands for a stream of its own; null is the device's default stream, as everywhere.
+  // compute: without a value, an own stream; null is the device's default stream, as in CUDA.
   Nccl(std::shared_ptr<nccl::Group> group, std::optional<cudaStream_t> compute)
       : Nccl(group, compute, device::Use(group->device())) {}
   Nccl(std::shared_ptr<nccl::Group> group, std::optional<cudaStream_t> compute, const device::Use&)

@@ -1,4 +1,4 @@
-// A queue's collectives that are on their way: what a watchdog must know to say which one does not get done.
+// The collectives of a queue that are in flight: what the watchdog needs to name the one that is not done.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,7 +15,7 @@
 
 namespace tessera::nccl {
 
-/// One that was given to the stream. It is waited for from `began` on: what lies before is this rank's own compute.
+/// A collective that was enqueued. Its timeout counts from `began`: earlier time is this rank's own compute.
 ///
 ///     stream    --- after --- began | collective | done ---
 struct Operation {
@@ -38,10 +38,10 @@ struct Operation {
   cudaEvent_t done = nullptr;
 };
 
-/// Operations in their order, oldest first.
+/// Operations in order, oldest first.
 class Operations {
  public:
-  /// The next one, whose events are not recorded yet. On the current device. Throws CudaError.
+  /// The next operation; the caller records its events. On the current device. Throws CudaError.
   Operation& begin(const local::Call& call) {
     if (next_ - oldest_ == ring_.capacity()) retire();
     Operation& operation = ring_.at(next_, oldest_);
@@ -54,10 +54,10 @@ class Operations {
     operation.waited_for = false;
     return operation;
   }
-  /// Its events are recorded.
+  /// Call it when the events of the operation from begin() are recorded.
   void posted() noexcept { ++next_; }
 
-  /// The oldest that is not done; null: all are. Throws CudaError: the device has failed.
+  /// The oldest operation that is not done, or null. Throws CudaError: the device has failed.
   Operation* oldest() {
     retire();
     return oldest_ == next_ ? nullptr : &ring_[oldest_];

@@ -1,5 +1,5 @@
-// A communicator whose sums have the same bits at every stage and world size: the fixed tree of design section 4.3, at
-// the wire volume of a reduce-scatter.
+// A communicator whose sums have the same bits at every stage and world size: the fixed tree of docs/design.md, section
+// 4, point 3, with the wire volume of a reduce-scatter.
 #pragma once
 
 #include <chrono>
@@ -11,8 +11,8 @@
 
 namespace tessera {
 
-/// What Comm is, but for its sums: every rank is sent the others' numbers and adds them up itself, in fp32 and rounded
-/// once, in a workspace. Comm's queues are such as order sums (OrdersSums).
+/// Comm with ordered sums: every rank receives the other ranks' data and adds them itself, in fp32, rounded once. This
+/// needs a workspace. Comm's queues must support InFixedOrder calls (OrdersSums).
 template <class Comm>
 class Ordered : public CommunicatorDecorator<Comm> {
  public:
@@ -27,7 +27,7 @@ class Ordered : public CommunicatorDecorator<Comm> {
    public:
     using Event = typename Below::Event;
 
-    /// Integers' sums have no order.
+    /// Sums of integers pass through: they do not depend on the order.
     template <CollectiveCall Call>
     Event post(const Call& call, const Event& after = {}) {
       if constexpr (sums_in_some_order<Call> && !in_fixed_order<Call>)

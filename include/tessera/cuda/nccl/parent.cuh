@@ -1,5 +1,5 @@
-// The communicator that the queues' own are split from: made from an id that all ranks were given, or a framework's.
-// Nothing is ever sent over it, so that it outlives what goes wrong on the others.
+// The communicator from which the queues' communicators are split: created from an id, or a framework's. No data is
+// sent over it, so a failure of the others does not affect it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,7 +23,7 @@
 
 namespace tessera::nccl {
 
-/// Never blocks by itself: calls that wait for other ranks return at once, and are asked for.
+/// A non-blocking communicator: calls that wait for other ranks return at once, and their state is polled.
 inline ncclConfig_t never_blocking() {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
@@ -36,10 +36,10 @@ inline ncclResult_t state_of(ncclComm_t comm) {
   return failed(asked) ? asked : state;
 }
 
-/// Between two questions whether other ranks have come.
+/// Sleeps between two polls of a communicator's state.
 inline void pause() noexcept { std::this_thread::sleep_for(std::chrono::microseconds(50)); }
 
-/// Waits until what the communicator is at is done; ncclInProgress if it is not by then.
+/// Waits until the communicator's pending call is done; returns ncclInProgress at the deadline.
 inline ncclResult_t settled(ncclComm_t comm, core::Clock::time_point deadline) {
   while (true) {
     const ncclResult_t state = state_of(comm);
@@ -48,7 +48,7 @@ inline ncclResult_t settled(ncclComm_t comm, core::Clock::time_point deadline) {
   }
 }
 
-/// A communicator, and whether a graph may refer to it.
+/// A communicator, and whether a CUDA graph may refer to it.
 struct Handle {
   ncclComm_t comm = nullptr;
   bool captured = false;
@@ -56,9 +56,9 @@ struct Handle {
   explicit operator bool() const noexcept { return comm != nullptr; }
 };
 
-// NCCL ends a communicator no sooner than the last graph that refers to it, and whoever ends or aborts it waits for
-// that. So a thread does that is waited for only as long as NCCL takes if there is no such graph any more: it may be
-// the caller's to destroy right afterwards.
+// NCCL destroys a communicator only after the last graph that refers to it, and destroying or aborting one waits for
+// that. So a separate thread does it. This thread waits 200 ms for it, long enough if no such graph is left. It does
+// not wait longer, since the caller may destroy the graph after this call.
 template <class End>
 void end_with_graphs(End end) noexcept {
   try {
@@ -66,12 +66,12 @@ void end_with_graphs(End end) noexcept {
     const std::future<void> over = task.get_future();
     std::thread(std::move(task)).detach();
     over.wait_for(std::chrono::milliseconds(200));
-  } catch (const std::system_error&) {  // no thread to be had: it is left as it is
+  } catch (const std::system_error&) {  // no thread available: the communicator is leaked
   }
 }
 
-/// Says goodbye to the other ranks, who do the same at about this time; who does not is not waited for longer than
-/// this. (A rank that leaves without may free memory that its neighbours still read from.)
+/// The time limit for ncclCommFinalize, which waits for the other ranks to call it at about the same time. (If a rank
+/// leaves without it, it may free memory that its neighbors still read.)
 inline constexpr std::chrono::nanoseconds goodbye = std::chrono::seconds(5);
 
 inline void end(Handle handle) noexcept {
@@ -82,7 +82,7 @@ inline void end(Handle handle) noexcept {
   static_cast<void>(said ? ncclCommDestroy(comm) : ncclCommAbort(comm));
 }
 
-/// All at once: an abort may wait for the whole device, on which another one's collective may hang for the same reason.
+/// Aborts all in one group: an abort may wait for the whole device, on which a collective of another one may hang.
 inline void abort(std::vector<Handle> handles) {
   const bool captured = std::any_of(handles.begin(), handles.end(), [](const Handle& each) { return each.captured; });
   auto abort_all = [handles = std::move(handles)] {
@@ -96,10 +96,10 @@ inline void abort(std::vector<Handle> handles) {
     abort_all();
 }
 
-/// One thread at a time.
+/// Not thread-safe.
 class Parent {
  public:
-  /// Blocks until all ranks have come, each on a device of its own, the current one. Throws CommError.
+  /// Blocks until all ranks have arrived, each with its own device, the current one. Throws CommError.
   Parent(const ncclUniqueId& id, int rank, int world, std::chrono::nanoseconds timeout)
       : device_(device::current()), rank_(rank), world_(world), owned_(true) {
     ncclConfig_t config = never_blocking();
@@ -113,7 +113,7 @@ class Parent {
     throw CommError(message({"rank ", rank, " of ", world, " could not join the communicator: ", why}));
   }
 
-  /// A framework's, which outlives this and is only split. Throws CommError.
+  /// Uses a framework's communicator, which must outlive this and is only split. Throws CommError.
   explicit Parent(ncclComm_t existing) : comm_(existing), owned_(false) {
     check(ncclCommCuDevice(comm_, &device_), "asking a communicator for its device");
     check(ncclCommUserRank(comm_, &rank_), "asking a communicator for its rank");
@@ -130,8 +130,8 @@ class Parent {
   int rank() const noexcept { return rank_; }
   int world() const noexcept { return world_; }
 
-  /// A communicator of the same ranks, of the current device, with resources of its own. All ranks split in the same
-  /// order; blocks until all have come. Throws CommError, from then on always.
+  /// A new communicator of the same ranks on the current device, with its own resources. All ranks split in the same
+  /// order; blocks until all have. Throws CommError; after that, every call throws it.
   ncclComm_t split(std::chrono::nanoseconds timeout) {
     if (!failure_.empty()) throw CommError(failure_);
     const core::Clock::time_point deadline = core::deadline_after(timeout);
@@ -153,7 +153,7 @@ class Parent {
   }
 
  private:
-  // ncclInProgress: not all ranks have come by then.
+  // Returns ncclInProgress if not all ranks have arrived by the deadline.
   static ncclResult_t split(ncclComm_t comm, int rank, ncclComm_t* child, core::Clock::time_point deadline) {
     ncclConfig_t config = never_blocking();
     ncclResult_t result = ncclCommSplit(comm, 0, rank, child, &config);
@@ -161,8 +161,8 @@ class Parent {
     return result == ncclSuccess ? settled(*child, deadline) : result;
   }
 
-  // A framework's communicator may be a blocking one, which waits for the other ranks within NCCL: so the call has a
-  // thread of its own, which is left to it where they do not come.
+  // A framework's communicator may be blocking, and then waits for the other ranks inside NCCL. So the call runs on a
+  // separate thread, which is detached and left behind if they do not arrive.
   ncclResult_t split_aside(ncclComm_t* child, core::Clock::time_point deadline) const {
     std::promise<ncclResult_t> calling;
     std::future<ncclResult_t> called = calling.get_future();
@@ -176,7 +176,7 @@ class Parent {
     return called.get();
   }
 
-  // For good: the framework's communicator may still be at it, and will write there.
+  // Never freed: a pending call on the framework's communicator may still write there.
   static void keep(std::unique_ptr<ncclComm_t> child) {
     static std::mutex mutex;
     static auto& kept = *new std::vector<std::unique_ptr<ncclComm_t>>;

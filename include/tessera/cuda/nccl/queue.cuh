@@ -1,4 +1,5 @@
-// The queue of Nccl: which of NCCL's calls make a collective, and what is summed here. nccl/channel.cuh sends them.
+// The queue of Nccl: selects the NCCL calls of a collective and the sums that a kernel computes. nccl/channel.cuh runs
+// them.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -20,8 +21,8 @@
 
 namespace tessera::nccl {
 
-/// What NCCL sums by: a plain sum, or one that first multiplies what this rank brings by a factor, rounded to T. Lives
-/// until the calls that are given it have returned. Source: NCCL, ncclRedOpCreatePreMulSum.
+/// NCCL's operation for a sum: a plain sum, or a sum that first multiplies this rank's data by a factor, rounded to T.
+/// Must live until the calls that use it have returned. Source: NCCL, ncclRedOpCreatePreMulSum.
 template <class T>
 class ScaledSum {
  public:
@@ -44,26 +45,26 @@ class ScaledSum {
   ncclRedOp_t operation_ = ncclSum;
 };
 
-/// See CommunicationQueue. Posting enqueues on a stream of high priority and never waits for the device; the first
-/// collective of a kind may wait for the other ranks, as NCCL connects them. Can be captured in a CUDA graph, by all
-/// ranks alike, once each kind of collective has run.
+/// See CommunicationQueue. Posting enqueues on a high-priority stream and never waits for the device. The first
+/// collective of a kind may wait for the other ranks while NCCL connects them. Once each kind of collective has run,
+/// all ranks may capture the same collectives in CUDA graphs.
 ///
-/// A collective that is not done in time, counted from when the stream has come to it, or an error that NCCL reports,
-/// aborts the communicator: the stream goes on, over memory that is then of any content, and every call and wait throws
-/// CommError that names the collective. NCCL cannot say which rank was missing. So does a rank that drops alone: the
-/// others learn of it from their timeout.
+/// The communicator is aborted if NCCL reports an error or a collective is not done within the timeout, counted from
+/// when the stream reaches it. The stream then continues with undefined memory contents, and every call and wait throws
+/// CommError that names the collective. NCCL does not report which rank was missing. A rank that drops alone has the
+/// same effect: the others notice it by their timeout.
 ///
-/// drop() waits for what this rank has posted, until the others join it or the timeout ends it. The next call then
-/// makes a new communicator and blocks until all ranks have dropped too: graphs captured before must not be launched.
+/// drop() waits until this rank's posted collectives are done or time out. The next call creates a new communicator and
+/// blocks until all ranks have dropped too. Graphs captured before must not be launched again.
 class Queue {
  public:
   using Event = CudaEvent;
 
-  /// NCCL sums into the type that it reads: another sum is formed here.
+  /// NCCL's sum has the type of its input. A sum of another type is computed by a kernel.
   template <class In, class Out>
   static constexpr bool needs_workspace = !std::same_as<In, Out>;
 
-  /// Blocks until all ranks have made theirs. Throws CommError, CudaError.
+  /// Blocks until all ranks have created theirs. Throws CommError, CudaError.
   Queue(std::shared_ptr<Group> group, std::chrono::nanoseconds timeout)
       : group_(std::move(group)),
         channel_(group_->open(timeout)),
@@ -72,14 +73,14 @@ class Queue {
   Queue& operator=(const Queue&) = delete;
   ~Queue() { group_->close(*channel_); }
 
-  /// Where NCCL sums, it multiplies what each rank brings by the call's scale, rounded to the type, before the sum. An
-  /// InFixedOrder call, and a sum of another type, is formed here: every rank is sent what others have of its slice.
+  /// NCCL multiplies each rank's data by the call's scale, rounded to the type, before the sum. For InFixedOrder calls
+  /// and sums of another type, every rank receives the others' data of its slice, and a kernel computes the sum.
   template <CollectiveCall Call>
   Event post(const Call& call, const Event& after = {}) {
     return post(std::span<const Call>(&call, 1), after);
   }
 
-  /// Calls, as their pieces, are one group of NCCL's.
+  /// All calls, with all of their pieces, form one NCCL group.
   template <CollectiveCall Call>
   Event post(std::span<const Call> calls, const Event& after = {}) {
     if (calls.empty()) return after;
@@ -95,7 +96,7 @@ class Queue {
     });
   }
 
-  /// What is posted from now on runs behind what another stream of the device was given so far.
+  /// Later collectives wait for the work so far on another stream of the device.
   void join(cudaStream_t producer) { channel_->join(producer); }
 
   void drop() noexcept { channel_->drop(); }
@@ -104,7 +105,7 @@ class Queue {
   int rank() const noexcept { return group_->rank(); }
   int world() const noexcept { return group_->world(); }
 
-  /// What NCCL's calls are given besides.
+  /// The further arguments of NCCL calls.
   struct To {
     ncclComm_t comm;
     cudaStream_t stream;
@@ -136,7 +137,7 @@ class Queue {
     }
   }
 
-  // f(piece, where its part of the workspace begins) for each piece.
+  // Calls f(piece, the begin of its part of the workspace) for each piece.
   template <class Call, class F>
   void each_piece(const Call& call, const F& f) const {
     using In = typename Call::Input;
@@ -147,7 +148,7 @@ class Queue {
     }
   }
 
-  // Of a piece's workspace: elements from one rank's numbers to the next's.
+  // The distance between two ranks' data in a piece's workspace, in elements.
   template <class Call, class Piece>
   static index_t stride(const Piece& piece) noexcept {
     return Call::kind == Collective::reduce_scatter ? piece.part : std::ssize(piece.out);
@@ -173,12 +174,12 @@ class Queue {
       }
   }
 
-  // The local half of a sum that is formed here.
+  // The local part of a sum that a kernel computes.
   template <class Call>
   void sum(const Call& call, cudaStream_t stream) const {
     using In = typename Call::Input;
     using Out = typename Call::Output;
-    [[maybe_unused]] index_t summed = 0;  // of the pieces before
+    [[maybe_unused]] index_t summed = 0;  // elements of earlier pieces
     each_piece(call, [&](const auto& piece, const In* workspace) {
       Slice own(std::ssize(piece.in), piece.part, call.groups(world()).slice(Ranks::world, rank()));
       float scale = 1;
@@ -197,7 +198,8 @@ class Queue {
     });
   }
 
-  // Ranks without a leaf send too: NCCL's calls must match, so that ranks that differ learn of it by the step's digest.
+  // Ranks without a leaf send too, since NCCL calls must match on all ranks. If ranks differ in their leaves, the
+  // step's digest reports it.
   template <class T>
   void exchange_slices(const auto& piece, core::Groups groups, T* workspace, const To& to) const {
     const index_t own = Slice(std::ssize(piece.in), piece.part, groups.slice(Ranks::world, rank())).size;

@@ -1,5 +1,5 @@
-// Collectives in CUDA graphs: which one a replay is at, told by the device, since events tell nothing of a graph's
-// launches.
+// Collectives in CUDA graphs: the device records which collective a replay is executing, since events give no
+// information about graph launches.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,13 +21,13 @@
 
 namespace tessera::nccl {
 
-/// In pinned memory, written by a device that replays.
+/// In pinned memory; written by the device during replays.
 struct ReplayMark {
   unsigned long long turns = 0;  ///< odd: a collective has begun and is not done
-  unsigned long long at = 0;     ///< which, in the order of capture
+  unsigned long long at = 0;     ///< its index, in the order of capture
 };
 
-// One thread after another writes it, past the device's caches.
+// Written by one thread at a time, bypassing the device's caches.
 template <class Mark>
 __device__ void turn(Mark* mark) {
   __stwt(&mark->turns, __ldcv(&mark->turns) + 1);
@@ -43,7 +43,7 @@ __global__ void end_replayed(Mark* mark) {
   turn(mark);
 }
 
-/// Of one stream, on which graphs are replayed one at a time.
+/// The replays on one stream, which runs graphs one at a time.
 ///
 ///     captured    begin | collective | end | begin | collective | end | ...
 class Replays {
@@ -62,15 +62,15 @@ class Replays {
     cudaFreeHost(mark_);
   }
 
-  /// Around what a capture takes of a collective, on the stream that is captured. Throws CudaError.
+  /// Call begin() before and end() after a captured collective, on the captured stream. Throws CudaError.
   void begin(const local::Call& call, cudaStream_t stream) {
     device::launch(begin_replayed<ReplayMark>, 1, 1, stream, mark_, static_cast<unsigned long long>(calls_.size()));
     calls_.push_back(call);
   }
   void end(cudaStream_t stream) { device::launch(end_replayed<ReplayMark>, 1, 1, stream, mark_); }
 
-  /// The collective that a replay has been at since `timeout` ago or longer, as far as those who ask before can tell;
-  /// empty: none.
+  /// The collective that a replay has been executing for at least `timeout`, measured between calls of this function;
+  /// empty if there is none.
   std::string overdue(std::chrono::nanoseconds timeout) {
     const unsigned long long turns = std::atomic_ref(mark_->turns).load();
     const core::Clock::time_point now = core::Clock::now();

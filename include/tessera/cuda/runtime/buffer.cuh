@@ -1,4 +1,4 @@
-// Device memory that is counted while it is held, so that a plan can be checked to the byte.
+// Device memory that is counted while it is allocated, so that tests can compare a plan with it to the byte.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -17,7 +17,7 @@
 
 namespace tessera {
 
-/// Owns n elements of device memory at a 256-byte border. May outlive the executor that it comes from. Destroying one
+/// Owns n elements of device memory, aligned to 256 bytes. May outlive the executor that allocated it. The destructor
 /// may wait for the device.
 template <class T>
 class CudaBuffer {
@@ -26,8 +26,8 @@ class CudaBuffer {
  public:
   CudaBuffer() = default;
 
-  /// On the current device, zero for whatever `stream` is given from now on. Throws CudaError, and what `source`
-  /// throws.
+  /// Allocates on the current device. The elements are zero for later work on `stream`. Throws CudaError, and what
+  /// `source` throws.
   CudaBuffer(index_t n, cudaStream_t stream, std::shared_ptr<DeviceMemory> source, std::shared_ptr<exec::ByteCount> count)
       : CudaBuffer(n, std::move(source), std::move(count)) {
     if (n > 0)

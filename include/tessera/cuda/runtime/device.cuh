@@ -1,4 +1,4 @@
-// The device that a thread's calls go to, launching kernels on it, and where a thread of it stands in a grid.
+// The current device of a thread, kernel launches, and the index of a device thread in its grid.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,7 +8,7 @@
 
 namespace tessera::device {
 
-/// The device that the calling thread uses now. Throws CudaError: no device, no driver.
+/// The calling thread's current device. Throws CudaError: no device, no driver.
 inline int current() {
   int device = 0;
   cuda_check(cudaGetDevice(&device), "finding the current CUDA device");
@@ -21,7 +21,7 @@ inline int attribute(int device, cudaDeviceAttr which) {
   return value;
 }
 
-/// Makes `device` the calling thread's for as long as it lives.
+/// Sets the calling thread's current device for the lifetime of the object.
 class Use {
  public:
   explicit Use(int device) : before_(current()), device_(device) {
@@ -40,7 +40,7 @@ class Use {
 
 inline int multiprocessors(int device) { return attribute(device, cudaDevAttrMultiProcessorCount); }
 
-/// kernel<<<blocks, threads, 0, stream>>>(arguments...), on the stream's device, which is the current one. Never
+/// kernel<<<blocks, threads, 0, stream>>>(arguments...), on the stream's device, which must be the current one. Never
 /// blocks. Throws CudaError.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), index_t blocks, index_t threads, cudaStream_t stream,
@@ -52,12 +52,12 @@ void launch(void (*kernel)(Parameters...), index_t blocks, index_t threads, cuda
   cuda_check(cudaLaunchKernelEx(&config, kernel, arguments...), "launching a kernel");
 }
 
-/// As many blocks as `n` > 0 elements have use for, and at most `most`: each then takes several turns.
+/// The number of blocks for `n` > 0 elements, at most `most`; with fewer blocks, each handles several parts.
 constexpr index_t blocks_for(index_t n, index_t of_a_block, index_t most) noexcept {
   return min(ceil_div(n, of_a_block), most);
 }
 
-// Nowhere defined. Its name is what the compiler, or the linker, says of code that calls it.
+// Declared and never defined: its name is the error message of the compiler or linker for code that calls it.
 extern "C" __device__ void tessera_refuses_use_fast_math_and_ftz_true();
 
 __device__ inline index_t thread_of_grid() {

@@ -1,4 +1,4 @@
-// What the CUDA runtime reports, as an exception.
+// Errors of the CUDA runtime as exceptions.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,7 +10,7 @@
 
 namespace tessera {
 
-/// A call of the CUDA runtime that failed: "what was done: why it could not be".
+/// A call of the CUDA runtime failed. The message has the form "action: reason".
 struct CudaError : Error {
   CudaError(const char* what, cudaError_t why);
 
@@ -21,7 +21,7 @@ namespace device {
 
 inline std::string version_name(int version) { return message({version / 1000, ".", version % 1000 / 10}); }
 
-/// One clear line for what a machine lacks; for all else the runtime's own words.
+/// A clear message if the machine has no device or no suitable driver; else the runtime's own message.
 inline std::string reason(cudaError_t why) {
   if (why == cudaErrorNoDevice) return "there is no CUDA device";
   if (why == cudaErrorInsufficientDriver) {
@@ -40,10 +40,10 @@ inline std::string reason(cudaError_t why) {
 inline CudaError::CudaError(const char* what, cudaError_t why)
     : Error(message({what, ": ", device::reason(why)})), code(why) {}
 
-/// Throws CudaError unless `result` is success. what: what was done, a literal.
+/// Throws CudaError unless `result` is success. what: the action, a literal.
 inline void cuda_check(cudaError_t result, const char* what) {
   if (result == cudaSuccess) return;
-  static_cast<void>(cudaGetLastError());  // it is told here: the next call is not to be blamed for it
+  static_cast<void>(cudaGetLastError());  // resets the error: the next call would report it otherwise
   throw CudaError(what, result);
 }
 

@@ -1,4 +1,4 @@
-// Events of streams: what orders the compute stream and the queues of collectives.
+// Stream events, which order the compute stream and the queues of collectives.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -20,17 +20,17 @@ namespace device {
 struct RecordedEvent {
   cudaEvent_t event = nullptr;
   cudaStream_t stream = nullptr;
-  std::uint64_t capture = 0;  // 0: none
+  std::uint64_t capture = 0;  // id of the capture; 0: not captured
 };
 
 }  // namespace device
 
-/// A place in a stream's order, to be copied freely. The default event is one that has happened. Whoever gave it out
-/// outlives it.
+/// A position in a stream's order. Copyable. A default-constructed event is complete. The object that returned the
+/// event must outlive it.
 ///
-/// Capture. An event that was captured orders what is captured with it. When that capture has ended nothing waits for
-/// it: what follows is ordered by the graph's launches, as the stream that they are given orders it. An event of before
-/// the capture is waited for by the host, once, while capturing: a graph cannot wait for what lies outside it.
+/// Capture. An event recorded in a capture orders work of the same capture. After the capture has ended, no wait has an
+/// effect: the streams on which the graph is launched order it. If an event was recorded before the capture, the host
+/// waits for it once while capturing, since a graph cannot wait for work outside it.
 class CudaEvent {
  public:
   CudaEvent() = default;
@@ -39,14 +39,14 @@ class CudaEvent {
       : CudaEvent(recorded.event, posted, ticket) {
     recorded_ = &recorded;
   }
-  /// Of an event that is never captured. posted: its wait(ticket) is called before the event is used, for one that is
-  /// recorded only once all ranks have posted; and again when it has happened, for a queue whose events happen also
-  /// when it is aborted.
+  /// For an event that is never captured. posted: its wait(ticket) is called before the event is used, for an event
+  /// that is recorded only when all ranks have posted. wait() calls it again after the event, for a queue whose events
+  /// also complete when the queue is aborted.
   explicit CudaEvent(cudaEvent_t event, Completion* posted = nullptr, std::uint64_t ticket = 0) noexcept
       : event_(event), posted_(posted), ticket_(ticket) {}
 
-  /// What `stream` is given from now on runs after this event. Never waits for a device. Throws CudaError, and what the
-  /// rendezvous throws.
+  /// Makes later work on `stream` wait for this event. Never waits for a device, except for an event from before a
+  /// capture. Throws CudaError, and what the rendezvous throws.
   void hold(cudaStream_t stream) const {
     if (posted_) posted_->wait(ticket_);
     if (!event_) return;
@@ -67,7 +67,7 @@ class CudaEvent {
     return result == cudaSuccess;
   }
 
-  /// Blocks the host until it has happened. Throws CudaError, and what the rendezvous throws.
+  /// Blocks the host until the event is complete. Throws CudaError, and what the rendezvous throws.
   void wait() const {
     if (posted_) posted_->wait(ticket_);
     if (!event_ || captured()) return;
@@ -76,10 +76,10 @@ class CudaEvent {
     if (posted_) posted_->wait(ticket_);
   }
 
-  /// Whether it was recorded in a capture.
+  /// Whether the event was recorded in a capture.
   bool captured() const noexcept { return recorded_ && recorded_->capture != 0; }
 
-  /// The runtime's event, which is recorded by now; null if it has happened. Throws what the rendezvous throws.
+  /// The runtime's event, after it was recorded; null if complete. Throws what the rendezvous throws.
   cudaEvent_t after_rendezvous() const {
     if (posted_) posted_->wait(ticket_);
     return event_;
@@ -92,13 +92,13 @@ class CudaEvent {
   std::uint64_t ticket_ = 0;
 };
 
-/// Events of one stream, used in turn, so that recording allocates nothing.
+/// Events of one stream, reused in turn, so that recording allocates nothing.
 ///
-///     record()   e0  e1  e2  e3 | e0  e1 ...    An old handle that was overtaken stands for later work of the same
-///                                               stream: waiting for it waits too long, never too little.
+///     record()   e0  e1  e2  e3 | e0  e1 ...    An old handle may refer to later work of the same stream: waiting for
+///                                               it may take longer, but never ends too early.
 class EventRing {
  public:
-  /// n: more than the handles in use at a time. On the current device. Throws CudaError.
+  /// n: more than the number of handles in use at a time. On the current device. Throws CudaError.
   explicit EventRing(std::size_t n = 256) : EventRing(std::vector<device::RecordedEvent>(n)) {
     for (device::RecordedEvent& each : events_)
       cuda_check(cudaEventCreateWithFlags(&each.event, cudaEventDisableTiming), "making a CUDA event");
@@ -114,8 +114,8 @@ class EventRing {
       if (each.event) cudaEventDestroy(each.event);
   }
 
-  /// The event of all work that `stream` was given so far. Always the same stream, unless each event is waited for
-  /// before the next is recorded; one thread at a time. Throws CudaError.
+  /// The event of all work on `stream` so far. Use it for one stream only, unless each event is waited for before the
+  /// next is recorded. Not thread-safe. Throws CudaError.
   const device::RecordedEvent& record(cudaStream_t stream) {
     device::RecordedEvent& next = take();
     cuda_check(cudaEventRecord(next.event, stream), "recording an event");
@@ -124,7 +124,7 @@ class EventRing {
     return next;
   }
 
-  /// The next one, for another thread to record.
+  /// The next event, for another thread to record.
   cudaEvent_t next() noexcept { return take().event; }
 
  private:

@@ -1,4 +1,4 @@
-// Where an executor's device memory comes from, and whether memory that a caller brings is of use to it.
+// Sources of an executor's device memory, and a check whether the device can use the caller's memory.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,20 +13,20 @@
 
 namespace tessera {
 
-/// A source of device memory. A communicator brings its own where its library wants memory that it made or registered.
-/// Buffers keep their source alive.
+/// A source of device memory. A communicator has its own source if its library needs memory that it allocated or
+/// registered. Buffers keep their source alive.
 class DeviceMemory {
  public:
   virtual ~DeviceMemory() = default;
 
-  /// `bytes` > 0 bytes of the current device at a 256-byte border, of any contents. Throws CudaError, or what the
-  /// source throws.
+  /// `bytes` > 0 bytes of the current device, aligned to 256 bytes, uninitialized. Throws CudaError, or what the source
+  /// throws.
   virtual void* allocate(index_t bytes) = 0;
-  /// Of the current device too; work that was given before may still use them, and is waited for.
+  /// On the same current device. Waits for earlier work that may still use the memory.
   virtual void free(void* memory, index_t bytes) noexcept = 0;
 };
 
-/// cudaMalloc and cudaFree.
+/// Uses cudaMalloc and cudaFree.
 class PlainDeviceMemory final : public DeviceMemory {
  public:
   void* allocate(index_t bytes) override {
@@ -49,8 +49,8 @@ inline cudaPointerAttributes attributes_of(const void* memory) {
   return attributes;
 }
 
-/// Throws BufferError unless the `bytes` bytes from `memory` on are memory of `device`, or managed. (Another device's
-/// might be reached too, at a tenth of the speed; NCCL refuses it.)
+/// Throws BufferError unless the `bytes` bytes at `memory` are memory of `device` or managed memory. (Memory of a peer
+/// device would have a tenth of the bandwidth, and NCCL rejects it.)
 inline void check_reachable(const char* name, const void* memory, index_t bytes, int device) {
   if (bytes == 0) return;
   const auto refuse = [&](core::MessagePart why) {

@@ -1,4 +1,4 @@
-// Streams, and whether their work is being captured into a graph.
+// CUDA streams, and whether a stream is being captured into a graph.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,8 +13,8 @@ namespace tessera {
 
 enum class StreamPriority { normal, high };
 
-/// Owns a stream of the current device that does not wait for the legacy default stream. The blocks of a stream of high
-/// priority are placed before those of others that wait.
+/// Owns a stream of the current device that does not synchronize with the legacy default stream. Pending blocks of a
+/// high-priority stream are scheduled before those of other streams.
 class CudaStream {
  public:
   /// Throws CudaError.
@@ -30,7 +30,7 @@ class CudaStream {
     std::swap(stream_, other.stream_);
     return *this;
   }
-  /// What it was given is still done.
+  /// The destructor does not wait: enqueued work still completes.
   ~CudaStream() {
     if (stream_) cudaStreamDestroy(stream_);
   }
@@ -43,7 +43,7 @@ class CudaStream {
 
 namespace device {
 
-/// The number of the capture that `stream` takes part in, or 0.
+/// The id of the capture in which `stream` takes part, or 0.
 inline std::uint64_t capture_of(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   unsigned long long id = 0;
@@ -51,8 +51,8 @@ inline std::uint64_t capture_of(cudaStream_t stream) {
   return status == cudaStreamCaptureStatusNone ? 0 : id;
 }
 
-/// For calls that touch nothing of a graph but which the runtime refuses while any thread captures one: allocating, and
-/// asking for events.
+/// Allows calls that the runtime would otherwise reject while a thread captures a graph, although they do not affect
+/// the graph: allocating memory and querying events.
 class WhileCapturing {
  public:
   WhileCapturing() noexcept { cudaThreadExchangeStreamCaptureMode(&mode_); }
