@@ -8,7 +8,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("a number is lowered, and never raised") {
+TEST_CASE("lower_to lowers a number and never raises it") {
   std::uint64_t number = 7;
   core::lower_to(&number, 9);
   CHECK(number == 7);
@@ -18,7 +18,7 @@ TEST_CASE("a number is lowered, and never raised") {
   CHECK(number == 3);
 }
 
-TEST_CASE("of what many threads lower it to, the lowest stays") {
+TEST_CASE("the lowest of the values from many threads remains") {
   for (int round = 0; round < 20; ++round) {
     std::uint64_t number = ~std::uint64_t{0};
     std::vector<std::thread> threads;

@@ -7,7 +7,7 @@
 
 using tessera::bfloat16;
 
-TEST_CASE("each of the 65536 values survives the way to float and back, and every NaN becomes one") {
+TEST_CASE("each of the 65536 values converts to float and back unchanged, and every NaN becomes the same NaN") {
   for (std::uint32_t bits = 0; bits < 65536; ++bits) {
     bfloat16 value;
     value.bits = static_cast<std::uint16_t>(bits);
@@ -20,7 +20,7 @@ TEST_CASE("each of the 65536 values survives the way to float and back, and ever
   }
 }
 
-TEST_CASE("a float goes to the nearer neighbour, at a tie to the even one") {
+TEST_CASE("a float rounds to the nearest bfloat16, and ties to even") {
   std::mt19937 random(4);
   for (int i = 0; i < 1000000; ++i) {
     std::uint32_t bits = random();

@@ -8,7 +8,7 @@ TEST_CASE("the version is one number that grows with each of its three parts") {
   CHECK(TESSERA_VERSION_PATCH < 100);
 }
 
-// g++ has no such macro: exec/vectorize.hpp tells it, and tests/exec/vectorize.cpp looks.
+// g++ has no such pragma: exec/vectorize.hpp sets an attribute instead, which tests/exec/vectorize.cpp checks.
 #if defined(__clang__)
 namespace {
 
@@ -19,8 +19,8 @@ TESSERA_HD TESSERA_ALWAYS_INLINE float fused_or_not(float a, float b, float c) {
 
 }  // namespace
 
-TEST_CASE("a product and a sum under the macro are rounded each") {
+TEST_CASE("a multiplication and an addition under the macro are rounded separately") {
   volatile float a = 1 + 0x1p-12f, c = -1 - 0x1p-11f;
-  CHECK(fused_or_not(a, a, c) == 0);  // fused, the last bit of the square would remain: 2^-24
+  CHECK(fused_or_not(a, a, c) == 0);  // if fused, the last bit of the square would remain: 2^-24
 }
 #endif

@@ -16,7 +16,7 @@ static_assert(std::is_base_of_v<RankError, AgreementError> && std::is_base_of_v<
 static_assert(!std::is_base_of_v<RankError, UsageError>, "a wrong call ends no step");
 static_assert(std::is_base_of_v<std::runtime_error, Error>);
 
-TEST_CASE("an error of any kind is caught as one and keeps its message") {
+TEST_CASE("an exception of any kind can be caught as Error and keeps its message") {
   try {
     throw CommError("rank 1 is missing");
   } catch (const Error& error) {
@@ -24,7 +24,7 @@ TEST_CASE("an error of any kind is caught as one and keeps its message") {
   }
 }
 
-// What catches an Error that is thrown: the first handler that fits.
+// Which handler catches an Error: the first that matches.
 template <class Thrown>
 std::string caught_as() {
   try {
@@ -48,7 +48,7 @@ std::string caught_as() {
   }
 }
 
-TEST_CASE("no error is mistaken for one of another kind") {
+TEST_CASE("no exception is caught by the handler of another kind") {
   CHECK(caught_as<LayoutError>() == "LayoutError");
   CHECK(caught_as<BufferError>() == "BufferError");
   CHECK(caught_as<OptionError>() == "OptionError");
@@ -59,7 +59,7 @@ TEST_CASE("no error is mistaken for one of another kind") {
   CHECK(caught_as<Error>() == "Error");
 }
 
-TEST_CASE("what went wrong between ranks is caught as one, and a program that knows no Tessera sees a runtime_error") {
+TEST_CASE("errors between ranks can be caught as RankError, and all errors as std::runtime_error") {
   CHECK_THROWS_WITH_AS(throw AgreementError("ranks differ"), "ranks differ", RankError);
   CHECK_THROWS_WITH_AS(throw CommError("rank 1 left"), "rank 1 left", RankError);
   CHECK_THROWS_WITH_AS(throw LayoutError("no unit"), "no unit", std::runtime_error);

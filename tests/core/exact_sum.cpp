@@ -19,7 +19,7 @@ double sum_of(const std::vector<double>& values) {
 
 }  // namespace
 
-TEST_CASE("a single addend comes back unchanged over the whole range") {
+TEST_CASE("the sum of a single addend is the addend, over the whole range") {
   std::mt19937_64 random(1);
   CHECK(sum_of({}) == 0.0);
   for (int exponent = -298; exponent <= 262; ++exponent) {
@@ -30,7 +30,7 @@ TEST_CASE("a single addend comes back unchanged over the whole range") {
   }
 }
 
-TEST_CASE("sums that fit a 128-bit integer are rounded once, to nearest, ties to even") {
+TEST_CASE("sums that fit in a 128-bit integer are rounded once, to nearest, ties to even") {
   __extension__ using Wide = unsigned __int128;
   std::mt19937_64 random(2);
   for (int trial = 0; trial < 2000; ++trial) {
@@ -53,7 +53,7 @@ TEST_CASE("sums that fit a 128-bit integer are rounded once, to nearest, ties to
   CHECK(sum_of({big, 1, std::ldexp(1.0, -298)}) == big + 2);
 }
 
-TEST_CASE("digits summed over ranks give the sum of all, normalised or not") {
+TEST_CASE("digits that are summed over ranks give the sum of all ranks, normalised or not") {
   std::mt19937_64 random(3);
   ExactSum all, merged, reduced;
   for (int rank = 0; rank < 7; ++rank) {

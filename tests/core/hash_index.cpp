@@ -13,7 +13,7 @@ namespace {
 
 std::uint64_t hash_of(std::string_view key) { return core::mixed_hash(core::Digest{}.add(key).value()); }
 
-// A list of keys, and its index.
+// A list of keys with its index.
 struct Keys {
   std::vector<std::string> keys;
   core::HashIndex index;
@@ -30,7 +30,7 @@ struct Keys {
   }
 };
 
-TEST_CASE("an index finds each item by its key and no other, and adds those that it has not") {
+TEST_CASE("an index finds each item by its key only, and adds items that are missing") {
   Keys keys;
   CHECK(keys.find("a") == -1);
   int count = 0;
@@ -43,7 +43,7 @@ TEST_CASE("an index finds each item by its key and no other, and adds those that
   CHECK(keys.find("x") == -1);
 }
 
-TEST_CASE("items of the same hash are told apart by their keys") {
+TEST_CASE("items with the same hash are distinguished by their keys") {
   core::HashIndex index;
   const auto is = [](int i) { return [i](int other) { return other == i; }; };
   for (int i = 0; i < 100; ++i) CHECK(index.find_or_add(7, is(i)) == -1);
@@ -62,7 +62,7 @@ TEST_CASE("a copy has its own items") {
   CHECK(index.find(2, second) == -1);
 }
 
-TEST_CASE("an item is found by one comparison among a thousand items and among a hundred thousand") {
+TEST_CASE("finding an item takes one comparison among a thousand items and among a hundred thousand") {
   const auto comparisons_a_search = [](int n, auto name) {
     Keys keys;
     int wrong = 0;
@@ -90,9 +90,9 @@ TEST_CASE("an index is usable in constant expressions") {
   static_assert(found() == 13);
 }
 
-// What a compiler evaluates of one constant expression is limited (g++: 2^25 operations, clang: 2^20 steps): more than
-// a few slots looked at in each search, for numbers that follow one another, would not be within it.
-TEST_CASE("a search looks at few slots, which is why 3,000 are a constant expression") {
+// Compilers limit the evaluation of one constant expression (g++: 2^25 operations, clang: 2^20 steps). If a search
+// looked at more than a few slots for consecutive numbers, this would exceed the limit.
+TEST_CASE("a search looks at few slots, so an index of 3,000 items is a constant expression") {
   constexpr auto wrong = [](std::uint64_t stride) {
     core::HashIndex index;
     int count = 0;

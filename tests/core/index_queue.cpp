@@ -14,7 +14,7 @@ std::deque<int> all(const core::IndexQueue& queue) {
   return found;
 }
 
-TEST_CASE("indices come in the order in which they were appended last") {
+TEST_CASE("indices come in the order in which they were last appended") {
   core::IndexQueue queue(4);
   CHECK(queue.front() == -1);
   for (const int i : {2, 0, 3}) queue.append(i);
@@ -29,7 +29,7 @@ TEST_CASE("indices come in the order in which they were appended last") {
   CHECK(queue.front() == -1);
 }
 
-TEST_CASE("a queue does as one that searches does, in long runs of calls") {
+TEST_CASE("over long runs of calls a queue equals a simple one that searches") {
   std::mt19937 random(1);
   core::IndexQueue queue(7);
   std::deque<int> expected;
@@ -48,7 +48,7 @@ TEST_CASE("a queue does as one that searches does, in long runs of calls") {
   CHECK(same);
 }
 
-TEST_CASE("a queue of no indices is empty, and any is usable in constant expressions") {
+TEST_CASE("a queue of no indices is empty, and queues are usable in constant expressions") {
   static_assert(core::IndexQueue(0).front() == -1);
   constexpr auto last = [] {
     core::IndexQueue queue(3);

@@ -8,7 +8,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("division rounds up, also beyond 2^31 and at zero") {
+TEST_CASE("division rounds up, also beyond 2^31 and for zero") {
   CHECK(ceil_div(0, 64) == 0);
   CHECK(ceil_div(1, 64) == 1);
   CHECK(ceil_div(64, 64) == 1);
@@ -23,14 +23,14 @@ TEST_CASE("rounding up gives the next multiple") {
   CHECK(round_up((index_t{1} << 33) + 1, block) == (index_t{1} << 33) + 64);
 }
 
-TEST_CASE("the root that vectorises is the correctly rounded one") {
+TEST_CASE("the square root that vectorizes is correctly rounded") {
   for (int i = 1; i < 100000; ++i) {
     const float x = static_cast<float>(i) * 0.37f;
     REQUIRE(::sqrtf(x) == static_cast<float>(std::sqrt(static_cast<double>(x))));
   }
 }
 
-TEST_CASE("a border is found by few questions") {
+TEST_CASE("a partition point is found with few evaluations") {
   for (const index_t n : {0, 1, 2, 3, 7, 8, 1000})
     for (index_t border = 0; border <= n; ++border) {
       int questions = 0;

@@ -10,7 +10,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("bits are a function of seed, step and place, and of nothing else") {
+TEST_CASE("bits depend only on seed, step and element offset") {
   constexpr core::StepRandom random(5, 7);
   static_assert(random.bits(9) == core::StepRandom(5, 7).bits(9));
   CHECK(random.bits(9) != random.bits(10));
@@ -19,9 +19,9 @@ TEST_CASE("bits are a function of seed, step and place, and of nothing else") {
   CHECK(random.bits(9) != random.bits(9 + (index_t{1} << 32)));
 }
 
-// Each statistic below is normal with mean 0 and deviation 1 if bits are fair and independent. |z| < 5.5 fails by
-// chance with a probability of 4e-8 a statistic: with less than 1e-5 in all. Seeds are fixed, so a run that passes
-// passes again.
+// Each statistic below has a normal distribution with mean 0 and deviation 1 if bits are fair and independent. |z| >=
+// 5.5 occurs by chance with probability 4e-8 per statistic, less than 1e-5 in total. Seeds are fixed, so results
+// repeat.
 constexpr double bound = 5.5;
 constexpr int draws = 1 << 20;
 
@@ -34,7 +34,7 @@ void check_fair(Bits bits) {
     const std::uint32_t x = bits(i);
     for (int b = 0; b < 32; ++b) {
       ones[b] += x >> b & 1;
-      with_next[b] += (x ^ last) >> b & 1;  // a bit against the same bit of the neighbour
+      with_next[b] += (x ^ last) >> b & 1;  // a bit compared with the same bit of the next element
     }
     ++low_bytes[x & 255];
     last = x;
@@ -47,7 +47,7 @@ void check_fair(Bits bits) {
   for (const int count : low_bytes) CHECK(std::abs(z(count, 1.0 / 256)) < bound);
 }
 
-TEST_CASE("bits are fair and independent from place to place, from step to step and from seed to seed") {
+TEST_CASE("bits are fair and independent between offsets, between steps and between seeds") {
   check_fair([](index_t i) { return core::StepRandom(1, 1).bits(i + 1); });
   check_fair([](index_t i) { return core::StepRandom(1, i + 1).bits(77); });
   check_fair([](index_t i) { return core::StepRandom(static_cast<std::uint64_t>(i + 1), 3).bits(77); });

@@ -5,7 +5,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("ranks are listed, of many the first and how many more") {
+TEST_CASE("ranks are listed, or the first ones and the number of others if there are many") {
   CHECK(core::text_of_ranks({}) == "");
   CHECK(core::text_of_ranks({3}) == "rank 3");
   CHECK(core::text_of_ranks({0, 2}) == "ranks 0 and 2");

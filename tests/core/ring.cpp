@@ -5,7 +5,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("a ring keeps what is not finished when it grows, and where it lies") {
+TEST_CASE("a growing ring keeps its elements and their addresses") {
   core::Ring<int> ring;
   int* first = &ring.at(5, 5);
   for (std::uint64_t s = 5; s < 5 + 9; ++s) ring.at(s, 5) = static_cast<int>(s);
@@ -14,7 +14,7 @@ TEST_CASE("a ring keeps what is not finished when it grows, and where it lies") 
   CHECK(ring.capacity() == 16);
 }
 
-TEST_CASE("an element is used again as it was left, and all of them can be visited") {
+TEST_CASE("an element is reused without being reset, and all elements can be visited") {
   core::Ring<int> ring;
   ring.at(1, 0) = 7;
   CHECK(ring.at(3, 2) == 7);
