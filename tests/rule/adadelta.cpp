@@ -9,7 +9,7 @@ using namespace tessera;
 
 static_assert(UpdateRule<Adadelta>);
 
-TEST_CASE("the first step of Adadelta is the root of epsilon, in the units of the weight") {
+TEST_CASE("the first step of Adadelta has the size of the root of epsilon") {
   const Adadelta rule{.lr = 1, .rho = 0.75, .epsilon = 1e-6};
   for (const float gradient : {-8.0f, 0.25f}) {
     Adadelta::State state{};
@@ -20,7 +20,7 @@ TEST_CASE("the first step of Adadelta is the root of epsilon, in the units of th
   }
 }
 
-TEST_CASE("Adadelta's next step is as large as the steps before, and lr scales it without being remembered") {
+TEST_CASE("Adadelta's next step is scaled by earlier steps, and lr scales it without entering the state") {
   Adadelta::State state{.square_avg = 4, .acc_delta = 9};
   const Adadelta rule{.lr = 0.5, .rho = 0.0, .epsilon = 0};
   CHECK(rule(0.0f, 2.0f, state, rule.scalars(9)) == -1.5f);  // sqrt(9) / sqrt(4) * 2 * 0.5
@@ -28,13 +28,13 @@ TEST_CASE("Adadelta's next step is as large as the steps before, and lr scales i
   CHECK(state.acc_delta == 9.0f);
 }
 
-TEST_CASE("Adadelta's epsilon stands inside both roots") {
+TEST_CASE("Adadelta's epsilon is inside both roots") {
   Adadelta::State state{};
   const Adadelta rule{.lr = 1, .rho = 0.0, .epsilon = 3};
   CHECK(rule(0.0f, 3.0f, state, rule.scalars(1)) == -1.5f);  // sqrt(0 + 3) / sqrt(9 + 3) * 3
 }
 
-TEST_CASE("weight decay of Adadelta is part of the gradient") {
+TEST_CASE("weight decay of Adadelta is added to the gradient") {
   const Adadelta rule{.rho = 0.75, .weight_decay = 0.5};
   Adadelta::State state{};
   CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.002).epsilon(1e-6));
@@ -49,7 +49,7 @@ TEST_CASE("every setting of Adadelta has the bits of the serial reference") {
           {.kind = reference::Kind::adadelta, .lr = 0.7, .epsilon = 1e-5, .weight_decay = weight_decay, .rho = rho});
 }
 
-TEST_CASE("every hyperparameter of Adadelta that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of Adadelta that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(Adadelta{}.validate());
   CHECK_NOTHROW(Adadelta{.lr = 0, .rho = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double Adadelta::*field, double value, const char* text) {

@@ -22,7 +22,7 @@ TEST_CASE("the first step of Adagrad moves by the learning rate against the grad
   }
 }
 
-TEST_CASE("Adagrad's initial value is added by the first step and by no other") {
+TEST_CASE("Adagrad's initial value is added in the first step only") {
   const Adagrad rule{.lr = 1, .initial_accumulator_value = 7};
   Adagrad::State state{};
   CHECK(rule(0.0f, 3.0f, state, rule.scalars(1)) == doctest::Approx(-3.0 / 4));
@@ -31,7 +31,7 @@ TEST_CASE("Adagrad's initial value is added by the first step and by no other") 
   CHECK(state.sum == 25.0f);
 }
 
-TEST_CASE("Adagrad's learning rate decays from the second step on, to any step") {
+TEST_CASE("Adagrad's learning rate decays from the second step on, for any number of steps") {
   const Adagrad rule{.lr = 0.5, .lr_decay = 0.25};
   CHECK(rule.scalars(1).step_size == 0.5f);
   CHECK(rule.scalars(2).step_size == 0.5f / 1.25f);
@@ -39,7 +39,7 @@ TEST_CASE("Adagrad's learning rate decays from the second step on, to any step")
   CHECK(rule.scalars(index_t{1} << 62).step_size == doctest::Approx(std::ldexp(1.0, -61)));
 }
 
-TEST_CASE("weight decay of Adagrad is part of the gradient, whose size then does not matter at first") {
+TEST_CASE("weight decay of Adagrad is added to the gradient, whose size has no effect in the first step") {
   const Adagrad rule{.lr = 0.1, .weight_decay = 0.5};
   Adagrad::State state{};
   CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.1));
@@ -62,7 +62,7 @@ TEST_CASE("every setting of Adagrad has the bits of the serial reference") {
                                           .initial_accumulator_value = initial});
 }
 
-TEST_CASE("every hyperparameter of Adagrad that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of Adagrad that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(Adagrad{}.validate());
   CHECK_NOTHROW(
       Adagrad{.lr = 0, .lr_decay = 0, .weight_decay = 0, .initial_accumulator_value = 0, .epsilon = 0}.validate());

@@ -19,7 +19,7 @@ TEST_CASE("the first step of Adam moves by the learning rate against the gradien
   }
 }
 
-TEST_CASE("weight decay of Adam is part of the gradient, whose size then does not matter") {
+TEST_CASE("weight decay of Adam is added to the gradient, whose size has no effect in the first step") {
   const Adam rule{.lr = 0.1, .weight_decay = 0.5};
   Adam::State state{};
   const float moved = rule(2.0f, 0.0f, state, rule.scalars(1));
@@ -39,7 +39,7 @@ TEST_CASE("every setting of Adam has the bits of the serial reference") {
            .weight_decay = weight_decay});
 }
 
-TEST_CASE("every hyperparameter of Adam that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of Adam that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(Adam{}.validate());
   CHECK_NOTHROW(Adam{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double Adam::*field, double value, const char* text) {

@@ -19,7 +19,7 @@ TEST_CASE("the first step of AdamW moves by the learning rate against the gradie
   }
 }
 
-TEST_CASE("weight decay of AdamW shrinks the weight beside the gradient") {
+TEST_CASE("weight decay of AdamW shrinks the weight independently of the gradient") {
   const AdamW rule{.lr = 0.1, .weight_decay = 0.5};
   AdamW::State state{};
   const float moved = rule(2.0f, 0.0f, state, rule.scalars(1));
@@ -39,7 +39,7 @@ TEST_CASE("every setting of AdamW has the bits of the serial reference") {
            .weight_decay = weight_decay});
 }
 
-TEST_CASE("every hyperparameter of AdamW that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of AdamW that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(AdamW{}.validate());
   CHECK_NOTHROW(AdamW{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double AdamW::*field, double value, const char* text) {

@@ -32,7 +32,7 @@ TEST_CASE("AMSGrad divides by the largest second moment so far, which a small gr
   CHECK(state.max_exp_avg_sq == 515.0f);
 }
 
-TEST_CASE("weight decay of AMSGrad is part of the gradient, whose size then does not matter") {
+TEST_CASE("weight decay of AMSGrad is added to the gradient, whose size has no effect in the first step") {
   const AMSGrad rule{.lr = 0.1, .weight_decay = 0.5};
   AMSGrad::State state{};
   CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.1));
@@ -51,7 +51,7 @@ TEST_CASE("every setting of AMSGrad has the bits of the serial reference") {
            .weight_decay = weight_decay});
 }
 
-TEST_CASE("every hyperparameter of AMSGrad that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of AMSGrad that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(AMSGrad{}.validate());
   CHECK_NOTHROW(AMSGrad{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double AMSGrad::*field, double value, const char* text) {

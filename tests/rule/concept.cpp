@@ -1,4 +1,4 @@
-// What is a rule, and above all what is not.
+// Which types are update rules, and above all which are not.
 #include <doctest/doctest.h>
 
 #include <string>
@@ -42,15 +42,15 @@ std::vector<std::string> state_of() {
 }
 }  // namespace
 
-TEST_CASE("the shipped rules conform and what is not a rule does not") {
-  static_assert(UpdateRule<Sgd> && UpdateRule<Adam> && UpdateRule<AdamW>);  // the others in their own tests
+TEST_CASE("the library's rules satisfy UpdateRule, and types that are not rules do not") {
+  static_assert(UpdateRule<Sgd> && UpdateRule<Adam> && UpdateRule<AdamW>);  // the others: in their own tests
   static_assert(!UpdateRule<Throwing> && !UpdateRule<NoState> && !UpdateRule<Unnamed> && !UpdateRule<int>);
   static_assert(PlainFloats<Nothing> && !PlainFloats<Integers> && !PlainFloats<Mixed> && !PlainFloats<Doubles>);
   CHECK_THROWS_WITH_AS(AdamW{.beta1 = 1.5}.validate(), "AdamW: beta1 must be in [0, 1), is 1.5", OptionError);
   CHECK_THROWS_AS(Sgd{.lr = __builtin_nan("")}.validate(), OptionError);
 }
 
-TEST_CASE("state is named as in torch.optim") {
+TEST_CASE("state arrays have the names of torch.optim") {
   const std::vector<std::string> adam{"exp_avg", "exp_avg_sq"};
   CHECK(state_of<Adam>() == adam);
   CHECK(state_of<AdamW>() == adam);
@@ -63,7 +63,7 @@ TEST_CASE("state is named as in torch.optim") {
   CHECK(state_of<Adadelta>() == std::vector<std::string>{"square_avg", "acc_delta"});
 }
 
-TEST_CASE("names of state are told from each other and from those of the other arrays") {
+TEST_CASE("state names must differ from each other and from the names of the other arrays") {
   static_assert(has_distinct_state_names<Adam>() && has_distinct_state_names<Sgd>());
   static_assert(!has_distinct_state_names<TwiceTheSame>() && !has_distinct_state_names<TakenName>());
 }

@@ -28,7 +28,7 @@ std::vector<Named> all_of(const Rule& rule) {
   return all;
 }
 
-TEST_CASE("every member of a rule is visited, by name, in the order of declaration") {
+TEST_CASE("every member of a rule is visited by name, in declaration order") {
   CHECK(all_of(AdamW{.lr = 0.5, .epsilon = 2}) == std::vector<Named>{{"lr", 0, 0.5},
                                                                        {"beta1", 1, 0.9},
                                                                        {"beta2", 2, 0.999},
@@ -37,7 +37,7 @@ TEST_CASE("every member of a rule is visited, by name, in the order of declarati
   CHECK(all_of(Sgd{.nesterov = true}).back() == Named{"nesterov", 4, 1});
 }
 
-TEST_CASE("a rule in a rule is taken apart, and so is its schedule") {
+TEST_CASE("the members of a nested rule and of its schedule are visited too") {
   const auto all = all_of(Scheduled<Sgd, LinearSchedule>{{.lr = 7}, {.peak = 3, .steps = 9}});
   REQUIRE(all.size() == 9);
   CHECK(all[0] == Named{"lr", 0, 7});
@@ -57,7 +57,7 @@ struct OfAUser {
   Kind kind = Kind::other;
 };
 
-TEST_CASE("a user's own rule needs no names: arrays, structs, flags and enumerations are numbers with an index") {
+TEST_CASE("a user's rule needs no names: numbers in arrays, structs, flags and enumerations have an index") {
   const std::string name = "hyperparameter";
   CHECK(all_of(OfAUser{}) == std::vector<Named>{{name, 0, 1},
                                                  {name, 1, 2},
@@ -70,7 +70,7 @@ TEST_CASE("a user's own rule needs no names: arrays, structs, flags and enumerat
 
 struct Nothing {};
 
-TEST_CASE("a rule without hyperparameters has none") { CHECK(all_of(Nothing{}).empty()); }
+TEST_CASE("a rule without hyperparameters has none to visit") { CHECK(all_of(Nothing{}).empty()); }
 
 }  // namespace
 }  // namespace tessera

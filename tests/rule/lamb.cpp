@@ -11,15 +11,15 @@ using namespace tessera;
 
 static_assert(UpdateRule<Lamb> && NeedsTensorNorms<Lamb>);
 
-TEST_CASE("Lamb's step is as long as the learning rate's share of the weights, in the direction of Adam's") {
+TEST_CASE("Lamb's step has the direction of Adam's step and the length lr times the norm of the weights") {
   const Lamb rule{.lr = 0.25, .epsilon = 0};
   Lamb::State state{};
   const Lamb::Scalars scalars = rule.scalars(1);
-  CHECK(rule.norm_input(3, 8, state, scalars) == doctest::Approx(1));  // Adam's first direction is the sign
+  CHECK(rule.norm_input(3, 8, state, scalars) == doctest::Approx(1));  // the direction of Adam's first step is the sign
   CHECK(rule(3, 8, state, rule.with_trust_ratio(scalars, 6, 2)) == doctest::Approx(3 - 0.25 * 6 / 2));
 }
 
-TEST_CASE("without a norm of weights or direction Lamb's ratio is 1") {
+TEST_CASE("if the norm of weights or direction is 0, Lamb's trust ratio is 1") {
   const Lamb rule{.lr = 0.25};
   CHECK(rule.with_trust_ratio(rule.scalars(1), 0, 2).step_size == 0.25f);
   CHECK(rule.with_trust_ratio(rule.scalars(1), 2, 0).step_size == 0.25f);
@@ -57,7 +57,7 @@ TEST_CASE("Lamb follows algorithm 2 of You et al. in float64 for 100 steps") {
   }
 }
 
-TEST_CASE("every hyperparameter of Lamb that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of Lamb that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(Lamb{}.validate());
   const auto refuses = [](double Lamb::*field, double value, const char* text) {
     Lamb rule;

@@ -8,7 +8,7 @@ using namespace tessera;
 
 static_assert(UpdateRule<Lars> && NeedsTensorNorms<Lars>);
 
-TEST_CASE("Lars's rate is the weights' norm over the gradient's, each tensor's own") {
+TEST_CASE("Lars's rate is the norm of the weights over the norm of the gradient, per tensor") {
   const Lars rule{.lr = 0.5, .momentum = 0, .trust_coefficient = 0.25};
   Lars::State state{};
   const Lars::Scalars scalars = rule.with_trust_ratio(rule.scalars(1), 8, 2);
@@ -17,7 +17,7 @@ TEST_CASE("Lars's rate is the weights' norm over the gradient's, each tensor's o
   CHECK(rule(3, 2, state, scalars) == 3 - scalars.rate * 2);
 }
 
-TEST_CASE("weight decay of Lars counts in the rate and in the step") {
+TEST_CASE("weight decay of Lars enters the rate and the step") {
   const Lars rule{.lr = 1, .momentum = 0, .weight_decay = 0.5, .trust_coefficient = 1};
   Lars::State state{};
   const Lars::Scalars scalars = rule.with_trust_ratio(rule.scalars(1), 4, 2);
@@ -25,7 +25,7 @@ TEST_CASE("weight decay of Lars counts in the rate and in the step") {
   CHECK(rule(4, 2, state, scalars) == 4 - (2 + 0.5f * 4));
 }
 
-TEST_CASE("Lars's momentum keeps steps, not gradients") {
+TEST_CASE("Lars's momentum accumulates steps, not gradients") {
   const Lars rule{.lr = 1, .momentum = 0.5, .trust_coefficient = 1};
   Lars::State state{};
   float weight = rule(10, 1, state, rule.with_trust_ratio(rule.scalars(1), 2, 1));
@@ -34,13 +34,13 @@ TEST_CASE("Lars's momentum keeps steps, not gradients") {
   CHECK(weight == 8 - (0.5f * 2 + 1));
 }
 
-TEST_CASE("without a norm of weights or gradient Lars moves at the plain rate") {
+TEST_CASE("if the norm of weights or gradient is 0, Lars uses lr as the rate") {
   const Lars rule{.lr = 0.25};
   CHECK(rule.with_trust_ratio(rule.scalars(1), 0, 2).rate == 0.25f);
   CHECK(rule.with_trust_ratio(rule.scalars(1), 2, 0).rate == 0.25f);
 }
 
-TEST_CASE("every hyperparameter of Lars that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of Lars that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(Lars{}.validate());
   const auto refuses = [](double Lars::*field, double value, const char* text) {
     Lars rule;

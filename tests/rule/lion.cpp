@@ -10,7 +10,7 @@ using namespace tessera;
 
 static_assert(UpdateRule<Lion>);
 
-TEST_CASE("Lion moves by the learning rate against the sign of what it interpolates, and not at all where that is 0") {
+TEST_CASE("Lion moves by the learning rate against the sign of the interpolation, and does not move where that is 0") {
   const Lion rule{.lr = 0.25, .beta1 = 0.5, .beta2 = 0.75};
   for (const float gradient : {-8.0f, 0.0f, 1e-30f}) {
     Lion::State state{};
@@ -20,7 +20,7 @@ TEST_CASE("Lion moves by the learning rate against the sign of what it interpola
   }
 }
 
-TEST_CASE("Lion's sign is taken with beta1 before its momentum moves on with beta2") {
+TEST_CASE("Lion takes the sign with beta1 before it updates the momentum with beta2") {
   const Lion rule{.lr = 0.25, .beta1 = 0.5, .beta2 = 0.75};
   Lion::State state{.exp_avg = 4};
   CHECK(rule(1.0f, -3.0f, state, rule.scalars(7)) == 0.75f);  // 0.5 * 4 - 0.5 * 3 is above 0
@@ -29,14 +29,14 @@ TEST_CASE("Lion's sign is taken with beta1 before its momentum moves on with bet
   CHECK(rule(1.0f, -5.0f, state, rule.scalars(7)) == 1.25f);
 }
 
-TEST_CASE("weight decay of Lion shrinks the weight apart from the gradient") {
+TEST_CASE("weight decay of Lion shrinks the weight independently of the gradient") {
   const Lion rule{.lr = 0.5, .weight_decay = 0.5};
   Lion::State state{};
   CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == 1.5f);
   CHECK(state.exp_avg == 0.0f);
 }
 
-// PyTorch has no Lion. A c near 0 may have the other sign in float32: with these gradients none comes near.
+// PyTorch has no Lion. If c were near 0, it could have the other sign in float32; with these gradients it never is.
 TEST_CASE("Lion follows algorithm 2 of Chen et al. in float64 for 100 steps") {
   for (const double weight_decay : {0.0, 0.1, 1.0}) {
     const Lion rule{.lr = 0.01, .beta1 = 0.9, .beta2 = 0.99, .weight_decay = weight_decay};
@@ -52,7 +52,7 @@ TEST_CASE("Lion follows algorithm 2 of Chen et al. in float64 for 100 steps") {
         expected -= 0.01 * (std::copysign(1.0, c) + weight_decay * expected);
         m = 0.99 * m + (1 - 0.99) * gradient;
       }
-      CHECK(std::fabs(weight - expected) <= 16 * std::ldexp(1.0, -23));  // the most seen is 9.4; a wrong sign is 0.02
+      CHECK(std::fabs(weight - expected) <= 16 * std::ldexp(1.0, -23));  // largest seen: 9.4; a wrong sign: 0.02
       CHECK(std::fabs(state.exp_avg - m) <= std::ldexp(1.0, -23));
     }
   }
@@ -66,7 +66,7 @@ TEST_CASE("every setting of Lion has the bits of the serial reference") {
           {.kind = reference::Kind::lion, .lr = 0.01, .beta1 = beta1, .beta2 = 0.98, .weight_decay = weight_decay});
 }
 
-TEST_CASE("every hyperparameter of Lion that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of Lion that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(Lion{}.validate());
   CHECK_NOTHROW(Lion{.lr = 0, .beta1 = 0, .beta2 = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double Lion::*field, double value, const char* text) {

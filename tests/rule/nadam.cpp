@@ -10,7 +10,7 @@ using namespace tessera;
 
 static_assert(UpdateRule<NAdam>);
 
-TEST_CASE("NAdam steps by the gradient and by the momentum to come, each over its own product") {
+TEST_CASE("NAdam adds the gradient and the next momentum, each divided by its own bias correction") {
   const NAdam rule{.lr = 0.5, .beta1 = 0.5, .beta2 = 0.75, .epsilon = 0, .momentum_decay = 0};
   NAdam::State state{};
   // mu is always 0.5 (1 - 0.5) = 0.25; the products are 0.25 and 0.0625; the corrected v is g^2.
@@ -20,14 +20,14 @@ TEST_CASE("NAdam steps by the gradient and by the momentum to come, each over it
   CHECK(state.exp_avg_sq == 16.0f);
 }
 
-TEST_CASE("weight decay of NAdam is part of the gradient") {
+TEST_CASE("weight decay of NAdam is added to the gradient") {
   const NAdam decayed{.lr = 0.1, .weight_decay = 0.5}, plain{.lr = 0.1};
   NAdam::State a{}, b{};
   CHECK(decayed(2.0f, 0.25f, a, decayed.scalars(1)) == plain(2.0f, 1.25f, b, plain.scalars(1)));
   CHECK(a.exp_avg == b.exp_avg);
 }
 
-TEST_CASE("NAdam's product of momenta is that of every step so far, however it is cut short") {
+TEST_CASE("NAdam's momentum product covers all steps so far, although its loop ends early") {
   for (const double beta1 : {0.0, 0.5, 0.9, 0.999, 0.999999})
     for (const double momentum_decay : {0.0, 4e-3, 0.3, 100.0, 1e30}) {
       CAPTURE(beta1);
@@ -46,10 +46,10 @@ TEST_CASE("NAdam's product of momenta is that of every step so far, however it i
     }
 }
 
-TEST_CASE("NAdam's scalars take no longer at the last step that a number can count than at an early one") {
+TEST_CASE("NAdam's scalars take no longer at the largest step number than at an early one") {
   for (const double momentum_decay : {0.0, 4e-3, 0.3, 1e30}) {
     const NAdam rule{.lr = 1, .beta1 = 1 - 0x1p-53, .momentum_decay = momentum_decay};
-    const NAdam::Scalars last = rule.scalars(std::numeric_limits<index_t>::max());  // one turn a step: for ever
+    const NAdam::Scalars last = rule.scalars(std::numeric_limits<index_t>::max());  // too many for a loop
     const double mu = rule.beta1 * (momentum_decay == 0 ? 0.5 : 1);
     CHECK(last.gradient_size == doctest::Approx(1 - mu).epsilon(1e-6));
     CHECK(last.momentum_size == doctest::Approx(mu).epsilon(1e-6));
@@ -75,7 +75,7 @@ TEST_CASE("every setting of NAdam has the bits of the serial reference") {
                                           .momentum_decay = momentum_decay});
 }
 
-TEST_CASE("every hyperparameter of NAdam that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of NAdam that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(NAdam{}.validate());
   CHECK_NOTHROW(NAdam{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0, .momentum_decay = 0}.validate());
   const auto refuses = [](double NAdam::*field, double value, const char* text) {

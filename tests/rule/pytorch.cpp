@@ -1,4 +1,4 @@
-// The rules against PyTorch's own numbers (pytorch.txt, written by pytorch.py, which documents the gradients).
+// Compares the rules with PyTorch's results (pytorch.txt, written by pytorch.py, which documents the gradients).
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -25,14 +25,13 @@ namespace {
 
 constexpr int elements = 16;
 
-// An update is a few float32 operations, and PyTorch may fuse or order some of them otherwise, so that the weights
-// drift apart by about one rounding of the weight a step. The bound is absolute, in units of the last place at 1; each
-// case prints how far off it is.
-constexpr double tolerance_units = 4;  // the most seen with torch 1.13 and g++ 12 on x86-64 is 2
+// An update is a few float32 operations. PyTorch may fuse or order some of them differently, so the weights drift apart
+// by about one rounding per step. The bound is absolute, in units of the last place at 1. Each case prints its error.
+constexpr double tolerance_units = 4;  // the largest error with torch 1.13 and g++ 12 on x86-64 is 2
 constexpr double unit = 1.0 / (1 << 23);
 
-// PyTorch's NAdam adds to the weight twice a step, and keeps the product of momenta as a float32: in float32 it is
-// itself up to 5.6 units off from what it computes in float64. The most seen here is 6.
+// PyTorch's NAdam adds to the weight twice per step and stores the product of momenta as a float32: its own float32
+// result differs by up to 5.6 units from its float64 result. The largest error here is 6.
 constexpr double nadam_tolerance_units = 8;
 
 using testing::pytorch_gradient;
@@ -122,7 +121,7 @@ void check_case(Case expected, double tolerance) {
   Rule rule = configure(Rule{}, expected.settings);
   take(expected.settings, "lr", rule.lr);
   take(expected.settings, "weight_decay", rule.weight_decay);
-  REQUIRE(expected.settings.empty());  // every setting was understood
+  REQUIRE(expected.settings.empty());  // no unknown setting remains
   rule.validate();
   std::vector<float> weight(elements);
   for (int i = 0; i < elements; ++i) weight[i] = pytorch_gradient(0, i);

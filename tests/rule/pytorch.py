@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Writes tests/rule/pytorch.txt: what PyTorch's optimizers do with made-up gradients.
+"""Writes tests/rule/pytorch.txt: the results of PyTorch's optimizers for generated gradients.
 
     pip install torch && python tests/rule/pytorch.py > tests/rule/pytorch.txt
 
-Elements are float32, one tensor of 16 parameters, foreach off (and so fused) except for NAdam. Weights are C99
+Elements are float32, one tensor of 16 parameters, with foreach (and so fused) off except for NAdam. Weights are C99
 hexadecimal floats.
-The gradient of element i in step t (from 1) is small integers only, so that C++ reproduces its bits:
+The gradient of element i in step t (from 1) is computed with small integers, so that C++ reproduces its bits:
     x = (t * 16 + i) * 2654435761 mod 2^32;  x ^= x >> 15;  x = x * 2246822519 mod 2^32;  x ^= x >> 13
     gradient = (x >> 8) / 2^23 - 1
-and the initial weight of element i is the gradient of step 0. From step 51 on lr is a quarter of what it was.
+and the initial weight of element i is the gradient of step 0. From step 51 on lr is a quarter of its first value.
 """
 import torch
 
@@ -71,8 +71,8 @@ def optimizer(rule, weight, settings):
         settings["betas"] = (settings.pop("beta1", 0.9), settings.pop("beta2", 0.999))
     if rule == "AMSGrad":
         return torch.optim.Adam([weight], amsgrad=True, foreach=False, **settings)
-    # Without foreach, NAdam of torch 1.13 takes mu_t twice into the product up to t + 1, against its own formula. Its
-    # foreach does not, and nor does torch 2.15 either way.
+    # Without foreach, NAdam of torch 1.13 multiplies mu_t twice into the product up to t + 1, which contradicts its own
+    # formula. Its foreach version does not, and torch 2.15 does not in either version.
     foreach = rule == "NAdam"
     return getattr(torch.optim, rule)([weight], foreach=foreach, **settings)
 

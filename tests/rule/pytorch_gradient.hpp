@@ -1,11 +1,11 @@
-// The made-up gradients of pytorch.py, bit for bit.
+// The generated gradients of pytorch.py, with the same bits.
 #pragma once
 
 #include <cstdint>
 
 namespace tessera::testing {
 
-/// Of element i in step t, from 1; step 0 has the first weights.
+/// The gradient of element i in step t, from 1; step 0 gives the initial weights.
 inline float pytorch_gradient(std::uint32_t t, std::uint32_t i) {
   std::uint32_t x = (t * 16u + i) * 2654435761u;
   x ^= x >> 15;

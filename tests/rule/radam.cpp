@@ -10,7 +10,7 @@ using namespace tessera;
 
 static_assert(UpdateRule<RAdam>);
 
-TEST_CASE("RAdam's first steps go by the momentum alone, whatever the size of the gradients' squares") {
+TEST_CASE("RAdam's first steps use the momentum only, whatever the size of the squared gradients") {
   const RAdam rule{.lr = 0.5, .epsilon = 1};
   for (int t = 1; t <= 5; ++t) {
     CAPTURE(t);
@@ -21,7 +21,7 @@ TEST_CASE("RAdam's first steps go by the momentum alone, whatever the size of th
   }
 }
 
-TEST_CASE("with the default beta2 RAdam rectifies from step 6 on, and in the end it is Adam") {
+TEST_CASE("with the default beta2 RAdam rectifies from step 6 on, and after many steps equals Adam") {
   const RAdam rule{.lr = 0.5, .epsilon = 0.25};
   CHECK(rule.scalars(5).root == 0.0f);
   CHECK(rule.scalars(5).plain == 1.0f);
@@ -33,20 +33,20 @@ TEST_CASE("with the default beta2 RAdam rectifies from step 6 on, and in the end
   CHECK(rule.scalars(std::numeric_limits<index_t>::max()).step_size == doctest::Approx(0.5));
 }
 
-TEST_CASE("a beta2 that remembers too little is never rectified") {
+TEST_CASE("with a small beta2 RAdam never rectifies") {
   for (const double beta2 : {0.0, 0.5, 2.0 / 3}) {
     const RAdam rule{.beta2 = beta2};
     for (const index_t t : {1, 2, 10, 1000, 1000000}) CHECK(rule.scalars(t).root == 0.0f);
   }
 }
 
-TEST_CASE("RAdam's momentum steps need no epsilon where no gradient has come yet") {
+TEST_CASE("RAdam's momentum steps need no epsilon for elements without a gradient so far") {
   const RAdam rule{.epsilon = 0};
   RAdam::State state{};
   CHECK(rule(1.0f, 0.0f, state, rule.scalars(1)) == 1.0f);
 }
 
-TEST_CASE("weight decay of RAdam is part of the gradient") {
+TEST_CASE("weight decay of RAdam is added to the gradient") {
   const RAdam rule{.lr = 0.1, .weight_decay = 0.5};
   RAdam::State state{};
   CHECK(rule(2.0f, 1.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.1 * 2));
@@ -66,7 +66,7 @@ TEST_CASE("every setting of RAdam has the bits of the serial reference") {
            .weight_decay = weight_decay});
 }
 
-TEST_CASE("every hyperparameter of RAdam that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of RAdam that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(RAdam{}.validate());
   CHECK_NOTHROW(RAdam{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double RAdam::*field, double value, const char* text) {

@@ -18,14 +18,14 @@ TEST_CASE("the first step of RMSprop moves by lr / sqrt(1 - alpha) against the g
   }
 }
 
-TEST_CASE("RMSprop's step does not depend on the number of the step, and its epsilon stands outside the root") {
+TEST_CASE("RMSprop's step does not depend on the step number, and its epsilon is outside the root") {
   const RMSprop rule{.lr = 1, .alpha = 0.75, .epsilon = 2};
   RMSprop::State early{}, late{};
   CHECK(rule(0.0f, 4.0f, early, rule.scalars(1)) == -1.0f);  // 4 / (sqrt(0.25 * 16) + 2)
   CHECK(rule(0.0f, 4.0f, late, rule.scalars(1000)) == -1.0f);
 }
 
-TEST_CASE("weight decay of RMSprop is part of the gradient") {
+TEST_CASE("weight decay of RMSprop is added to the gradient") {
   const RMSprop rule{.lr = 0.1, .alpha = 0.75, .weight_decay = 0.5};
   RMSprop::State state{};
   CHECK(rule(2.0f, 0.0f, state, rule.scalars(1)) == doctest::Approx(2 - 0.2));
@@ -44,7 +44,7 @@ TEST_CASE("every setting of RMSprop has the bits of the serial reference") {
            .alpha = alpha});
 }
 
-TEST_CASE("every hyperparameter of RMSprop that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter of RMSprop that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(RMSprop{}.validate());
   CHECK_NOTHROW(RMSprop{.lr = 0, .alpha = 0, .epsilon = 0, .weight_decay = 0}.validate());
   const auto refuses = [](double RMSprop::*field, double value, const char* text) {

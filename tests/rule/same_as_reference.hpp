@@ -1,4 +1,4 @@
-// One element, fifty steps: a rule of the library beside the serial reference's.
+// Compares a rule with the serial reference: one element, fifty steps.
 #pragma once
 
 #include <doctest/doctest.h>

@@ -1,4 +1,4 @@
-// The schedules against PyTorch's own numbers (schedule.txt, written by schedule.py), their formulas and their borders.
+// Compares the schedules with PyTorch's results (schedule.txt, written by schedule.py), their formulas and limits.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -25,7 +25,7 @@ constexpr index_t far_beyond = std::numeric_limits<index_t>::max();
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-// Of the peak: PyTorch computes a rate from the one before, so that its roundings add up over a run.
+// Relative to the peak. PyTorch computes a rate from the previous one, so its rounding errors accumulate.
 constexpr double tolerance = 1e-13;
 
 constexpr bool near(double rate, double expected, double peak) {
@@ -109,7 +109,7 @@ void check_against_pytorch(int cases) {
     if (expected.schedule != Schedule::name) continue;
     CAPTURE(expected.title);
     const Schedule schedule = configure(Schedule{}, expected.settings);
-    REQUIRE(expected.settings.empty());  // every setting was understood
+    REQUIRE(expected.settings.empty());  // no unknown setting remains
     schedule.validate();
     REQUIRE(expected.rates.size() >= 5);
     const double peak = *std::max_element(expected.rates.begin(), expected.rates.end());
@@ -151,12 +151,12 @@ void check_refusals_of_a_decay() {
   refuses(good, &Decay::steps, 10, "steps must be above warmup_steps, is 10");
   for (const double bad : {nan, -1e-9, infinity, -infinity, 2e-3})
     refuses(good, &Decay::floor, bad, "floor must be in [0, peak], is ");
-  CHECK_THROWS_AS(Decay{}.validate(), OptionError);  // the length has to be said
+  CHECK_THROWS_AS(Decay{}.validate(), OptionError);  // the length is required
 }
 
 }  // namespace
 
-TEST_CASE("the cosine of a fraction of pi is that of the standard library") {
+TEST_CASE("cos_pi equals the standard library's cosine") {
   double worst = 0;
   for (int i = 0; i <= 100003; ++i) {
     const double x = i / 100003.0;
@@ -170,9 +170,9 @@ TEST_CASE("the cosine of a fraction of pi is that of the standard library") {
 
 TEST_CASE("WarmupSchedule follows torch's LinearLR") { check_against_pytorch<WarmupSchedule>(2); }
 
-TEST_CASE("LinearSchedule follows torch's LinearLR, behind a warm-up too") { check_against_pytorch<LinearSchedule>(3); }
+TEST_CASE("LinearSchedule follows torch's LinearLR, also after a warm-up") { check_against_pytorch<LinearSchedule>(3); }
 
-TEST_CASE("CosineSchedule follows torch's CosineAnnealingLR, behind a warm-up too") {
+TEST_CASE("CosineSchedule follows torch's CosineAnnealingLR, also after a warm-up") {
   check_against_pytorch<CosineSchedule>(3);
 }
 
@@ -180,7 +180,7 @@ TEST_CASE("StepSchedule follows torch's StepLR") { check_against_pytorch<StepSch
 
 TEST_CASE("OneCycleSchedule follows torch's OneCycleLR") { check_against_pytorch<OneCycleSchedule>(4); }
 
-TEST_CASE("over a long run every schedule is its formula") {
+TEST_CASE("over a long run every schedule equals its formula") {
   constexpr double peak = 6e-4, floor = 6e-5;
   constexpr index_t warmup = 200, steps = 10000;
   for (index_t s = 1; s <= steps; s += s < 300 ? 1 : 37) {
@@ -208,12 +208,12 @@ TEST_CASE("over a long run every schedule is its formula") {
   }
 }
 
-TEST_CASE("a warm-up does not begin at 0, and its last step is the peak") {
+TEST_CASE("a warm-up does not begin at 0, and its last step has the peak rate") {
   const auto check = [](const auto& schedule) {
     CHECK(near(schedule(1), 0.3 / 7, 0.3));
     CHECK(schedule(6) < 0.3);
     CHECK(schedule(7) == 0.3);
-    CHECK(schedule(8) == 0.3);  // the first step of a decay is its top, as in PyTorch
+    CHECK(schedule(8) == 0.3);  // the first step of a decay has the peak rate, as in PyTorch
   };
   check(WarmupSchedule{.peak = 0.3, .warmup_steps = 7});
   check(LinearSchedule{.peak = 0.3, .warmup_steps = 7, .steps = 20});
@@ -237,7 +237,7 @@ TEST_CASE("a decay without warm-up begins at the peak, and its floor begins afte
   CHECK(CosineSchedule{.peak = 0.3, .steps = 1}(2) == 0);
 }
 
-TEST_CASE("a stair is `every` steps wide") {
+TEST_CASE("a step schedule is constant for `every` steps") {
   const StepSchedule schedule{.lr = 0.8, .factor = 0.5, .every = 10};
   CHECK(schedule(1) == 0.8);
   CHECK(schedule(10) == 0.8);
@@ -251,7 +251,7 @@ TEST_CASE("a stair is `every` steps wide") {
   CHECK(StepSchedule{.lr = 0.8, .factor = 1, .every = 1}(far_beyond) == 0.8);
 }
 
-TEST_CASE("one cycle rises, falls, and stays at its lowest") {
+TEST_CASE("one cycle rises, falls, and stays at its lowest rate") {
   const OneCycleSchedule schedule{.peak = 1, .steps = 40, .warmup_share = 0.25, .start_divisor = 8, .end_divisor = 16};
   CHECK(schedule(1) == 0.125);
   CHECK(schedule(2) > 0.125);
@@ -268,7 +268,7 @@ TEST_CASE("one cycle rises, falls, and stays at its lowest") {
   CHECK(OneCycleSchedule{.peak = 1, .steps = 1, .warmup_share = 1}(1) == 1);
 }
 
-TEST_CASE("a step below 1 is taken as the first") {
+TEST_CASE("a step below 1 counts as step 1") {
   const auto check = [](const auto& schedule) {
     for (const index_t step : {index_t{0}, index_t{-1}, std::numeric_limits<index_t>::min()})
       CHECK(schedule(step) == schedule(1));
@@ -283,7 +283,7 @@ TEST_CASE("a step below 1 is taken as the first") {
   check(OneCycleSchedule{.steps = 9});
 }
 
-TEST_CASE("schedules are constant expressions, and constants are what is computed while running") {
+TEST_CASE("schedules are constant expressions, with the values that are computed at run time") {
   constexpr ConstantSchedule constant{.lr = 0.25};
   constexpr WarmupSchedule warmup{.peak = 0.5, .warmup_steps = 4};
   constexpr LinearSchedule linear{.peak = 0.5, .steps = 4, .floor = 0.25};
@@ -306,7 +306,7 @@ TEST_CASE("schedules are constant expressions, and constants are what is compute
   CHECK(near(cycle(step), of_cycle, 0.5));
 }
 
-TEST_CASE("every setting out of its range is refused, with the names of schedule and field") {
+TEST_CASE("every setting that is out of range is rejected with schedule and field") {
   CHECK_NOTHROW(ConstantSchedule{.lr = 0}.validate());
   refuses_what_no_rate_can_be(ConstantSchedule{}, &ConstantSchedule::lr, "lr");
 
@@ -359,11 +359,11 @@ void train(Optimizer& optimizer, tessera::index_t batches, Backward backward) {
 
 }  // namespace
 
-TEST_CASE("the page shows the loop that is compiled here") {
+TEST_CASE("the page shows the training loop that is compiled here") {
   CHECK(testing::page_shows("docs/rules.md", "tests/rule/schedule.cpp", "rules.md"));
 }
 
-TEST_CASE("the loop of the page trains with the rates of the schedule, and a skipped step keeps its rate") {
+TEST_CASE("the page's training loop uses the rates of the schedule, and a skipped step does not advance the rate") {
   constexpr index_t batches = 120, skipped = 3;
   constexpr CosineSchedule schedule{.peak = 1e-3, .warmup_steps = 100, .steps = batches, .floor = 1e-5};
   std::vector<double> expected;  // of each batch

@@ -4,7 +4,7 @@
     pip install torch && python tests/rule/schedule.py > tests/rule/schedule.txt
 
 Each case is a schedule of Tessera with its settings, then the rates of its steps 1, 2, ... as float64, read from the
-optimizer before each of its steps. The PyTorch scheduler that it stands for is beside it in CASES.
+optimizer before each step. CASES has the corresponding PyTorch scheduler beside it.
 """
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, SequentialLR, StepLR
@@ -18,7 +18,7 @@ def after_warmup(opt, steps, decay):
     return SequentialLR(opt, [warmup(opt, steps), decay], milestones=[steps])
 
 
-# Schedule, settings, the optimizer's own lr, the scheduler, how many steps are shown.
+# Schedule, settings, the optimizer's own lr, the scheduler, the number of steps.
 CASES = [
     ("WarmupSchedule", dict(peak=0.3, warmup_steps=7), 0.3, lambda o: warmup(o, 7), 12),
     ("WarmupSchedule", dict(peak=1e-3, warmup_steps=2), 1e-3, lambda o: warmup(o, 2), 5),

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes tests/rule/schedule_free.txt: what its authors' package makes of made-up gradients, in float64.
+"""Writes tests/rule/schedule_free.txt: the results of the authors' package for generated gradients, in float64.
 
     pip install torch schedulefree==1.4.1 && python tests/rule/schedule_free.py > tests/rule/schedule_free.txt
 
-Gradients and first weights are those of pytorch.py beside this. Weights are C99 hexadecimal floats.
+Gradients and initial weights are those of pytorch.py in this folder. Weights are C99 hexadecimal floats.
 """
 import importlib.metadata
 

@@ -23,7 +23,7 @@ static_assert(ChecksChange<ScheduleFreeAdamW> && !ChecksChange<AdamW>);
 
 using Variant = ScheduleFreeAdamW::Variant;
 
-TEST_CASE("ScheduleFreeAdamW's first step is its average: what is trained and what is evaluated are one") {
+TEST_CASE("after ScheduleFreeAdamW's first step the trained and the evaluated weight are equal") {
   const ScheduleFreeAdamW rule{.lr = 0.5, .beta1 = 0.5, .beta2 = 0.75, .epsilon = 0};
   ScheduleFreeAdamW::State state{};
   // gamma = 0.5 sqrt(0.25), sqrt(v) = sqrt(0.25) 4
@@ -31,7 +31,7 @@ TEST_CASE("ScheduleFreeAdamW's first step is its average: what is trained and wh
   CHECK(rule.to_evaluation(0.5f, state) == doctest::Approx(0.5));
 }
 
-TEST_CASE("the weight that is evaluated lies 1 - beta1 of the way behind") {
+TEST_CASE("the evaluated weight lies 1 - beta1 of ahead behind the trained weight") {
   const ScheduleFreeAdamW rule{.beta1 = 0.75};
   const ScheduleFreeAdamW::State state{.ahead = 8, .exp_avg_sq = 1};
   CHECK(rule.to_evaluation(5.0f, state) == 3.0f);
@@ -85,7 +85,7 @@ const std::map<std::string, double ScheduleFreeAdamW::*> fields{{"lr", &Schedule
                                                                 {"epsilon", &ScheduleFreeAdamW::epsilon},
                                                                 {"weight_decay", &ScheduleFreeAdamW::weight_decay}};
 
-// What schedule_free.py has written.
+// Reads the cases that schedule_free.py has written.
 std::vector<PackageCase> package_cases() {
   std::ifstream file(TESSERA_SOURCE_DIR "/tests/rule/schedule_free.txt");
   std::vector<PackageCase> cases;
@@ -117,7 +117,7 @@ std::vector<PackageCase> package_cases() {
 
 }  // namespace
 
-TEST_CASE("the package's variant follows its authors' AdamWScheduleFree for 100 steps, trained and evaluated weights") {
+TEST_CASE("the package variant follows its authors' AdamWScheduleFree for 100 steps, trained and evaluated weights") {
   int seen = 0;
   for (const PackageCase& one : package_cases()) {
     CAPTURE(one.title);
@@ -162,7 +162,7 @@ TEST_CASE("every setting of ScheduleFreeAdamW has the bits of the serial referen
                                           .package = variant == Variant::package});
 }
 
-TEST_CASE("an lr that changes midway weights the average as if it had been so from the start") {
+TEST_CASE("a change of lr weights the average as if the new lr had been used from the start") {
   ScheduleFreeAdamW rule{.lr = 0.01};
   float weight = 0.5f;
   ScheduleFreeAdamW::State state{};
@@ -184,7 +184,7 @@ TEST_CASE("an lr that changes midway weights the average as if it had been so fr
   CHECK(std::fabs(rule.to_evaluation(weight, state) - x) <= std::ldexp(1.0, -22));
 }
 
-TEST_CASE("a beta1 that is not that of construction is refused with both values, by a schedule's rule too") {
+TEST_CASE("a beta1 that differs from construction is rejected with both values, also inside a scheduled rule") {
   const ScheduleFreeAdamW first;
   ScheduleFreeAdamW rule = first;
   CHECK_NOTHROW(rule.validate_change(first));
@@ -205,7 +205,7 @@ TEST_CASE("a beta1 that is not that of construction is refused with both values,
 }
 
 TEST_CASE(
-    "every hyperparameter of ScheduleFreeAdamW that is out of range is refused, with the names of rule and field") {
+    "every hyperparameter of ScheduleFreeAdamW that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(ScheduleFreeAdamW{}.validate());
   CHECK_NOTHROW(ScheduleFreeAdamW{.lr = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0}.validate());
   const auto refuses = [](double ScheduleFreeAdamW::*field, double value, const char* text) {

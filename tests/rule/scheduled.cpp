@@ -44,12 +44,12 @@ std::vector<float> by_type(const Rule& rule) {
   return testing::parameters_of(optimizer);
 }
 
-TEST_CASE_TEMPLATE("a scheduled rule does what the caller does who sets its rate before every step", Rule, AdamW, Lamb,
+TEST_CASE_TEMPLATE("a scheduled rule equals a rule whose rate the caller sets before every step", Rule, AdamW, Lamb,
                    Lars) {
   CHECK(by_type(Rule{}) == by_hand(Rule{}));
 }
 
-TEST_CASE("what rule and schedule refuse is refused, whatever the rate that is never used") {
+TEST_CASE("what the rule or the schedule rejects is rejected, whatever the value of the unused lr") {
   CHECK_THROWS_WITH_AS((Scheduled<AdamW, CosineSchedule>{{.beta1 = 2}, schedule}.validate()), doctest::Contains("beta1"),
                        OptionError);
   CHECK_THROWS_WITH_AS((Scheduled<AdamW, CosineSchedule>{{}, {.peak = -1, .steps = 5}}.validate()),

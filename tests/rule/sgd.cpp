@@ -9,20 +9,20 @@ using namespace tessera;
 
 static_assert(UpdateRule<Sgd>);
 
-TEST_CASE("without momentum a step goes down the gradient") {
+TEST_CASE("without momentum a step moves against the gradient") {
   const Sgd rule{.lr = 0.5};
   Sgd::State state{};
   CHECK(rule(2.0f, 3.0f, state, rule.scalars(1)) == 0.5f);
 }
 
-TEST_CASE("the first step fills the momentum buffer undamped, later ones damp and keep") {
+TEST_CASE("the first step copies the gradient to the momentum buffer, later steps damp it") {
   const Sgd rule{.lr = 1, .momentum = 0.5, .dampening = 0.25};
   Sgd::State state{};
   CHECK(rule(0.0f, 4.0f, state, rule.scalars(1)) == -4.0f);
   CHECK(rule(0.0f, 4.0f, state, rule.scalars(2)) == -(0.5f * 4 + 0.75f * 4));
 }
 
-TEST_CASE("Nesterov looks ahead") {
+TEST_CASE("Nesterov momentum adds the next momentum step") {
   const Sgd rule{.lr = 1, .momentum = 0.5, .nesterov = true};
   Sgd::State state{};
   CHECK(rule(0.0f, 4.0f, state, rule.scalars(1)) == -(4 + 0.5f * 4));
@@ -43,7 +43,7 @@ TEST_CASE("every setting has the bits of the serial reference") {
       }
 }
 
-TEST_CASE("every hyperparameter that is out of range is refused, with the names of rule and field") {
+TEST_CASE("every hyperparameter that is out of range is rejected with rule and field") {
   CHECK_NOTHROW(Sgd{}.validate());
   CHECK_NOTHROW(Sgd{.lr = 0, .dampening = -1}.validate());
   const auto refuses = [](double Sgd::*field, double value, const char* text) {
@@ -63,7 +63,7 @@ TEST_CASE("every hyperparameter that is out of range is refused, with the names 
   refuses(&Sgd::weight_decay, -1, "Sgd: weight_decay must be in [0, 3.4e38], is -1");
 }
 
-TEST_CASE("Nesterov needs momentum, and none of it damped") {
+TEST_CASE("Nesterov momentum requires momentum without dampening") {
   CHECK_NOTHROW((Sgd{.momentum = 0.9, .nesterov = true}.validate()));
   CHECK_THROWS_WITH_AS(Sgd{.nesterov = true}.validate(),
                        doctest::Contains("Sgd: momentum must be above 0 with nesterov, is 0"), OptionError);

@@ -15,13 +15,13 @@ static std::string text(const char* path) {
   return all.str();
 }
 
-TEST_CASE("a rule written by a user is a rule") {
+TEST_CASE("a user's rule satisfies UpdateRule") {
   static_assert(tessera::UpdateRule<SignSgd>);
   SignSgd::State state{};
   CHECK(SignSgd{.lr = 0.5f}(1.0f, 3.0f, state, SignSgd{.lr = 0.5f}.scalars(1)) == 0.5f);
 }
 
-TEST_CASE("the page shows the code that was compiled") {
+TEST_CASE("the page shows the code that is compiled here") {
   const std::string code = text(TESSERA_SOURCE_DIR "/tests/rule/sign_sgd.inc");
   REQUIRE(!code.empty());
   CHECK(text(TESSERA_SOURCE_DIR "/docs/rules.md").find("```cpp\n" + code + "```") != std::string::npos);
