@@ -24,7 +24,7 @@ static_assert(PrecisionPolicy<Fp32> && PrecisionPolicy<Bf16> && PrecisionPolicy<
 static_assert(PrecisionPolicy<Bf16Remainder> && PrecisionPolicy<Bf16Stochastic>);
 static_assert(scales_loss<Fp16> && scales_loss<Fp16ReduceFp32> && !scales_loss<Fp32> && !scales_loss<Bf16>);
 
-// A remainder completes a bfloat16, and nothing else.
+// A remainder completes a bfloat16 only.
 struct HalfRemainder : Fp16 {
   using Master = Remainder;
 };
@@ -33,7 +33,7 @@ static_assert(!PrecisionPolicy<NoReduction>);
 static_assert(!PrecisionPolicy<PointerParameters>);
 static_assert(!PrecisionPolicy<float>);
 
-// Numbers of one's own, of any size.
+// A user's number type, of any size.
 template <std::size_t bytes>
 struct Number {
   Number() = default;
@@ -66,7 +66,7 @@ static_assert(!PrecisionPolicy<Gradients<Number<3>>> && !PrecisionPolicy<States<
 static_assert(!PrecisionPolicy<Gradients<int>> && !PrecisionPolicy<Gradients<bool>> && !PrecisionPolicy<States<short>>);
 static_assert(!PrecisionPolicy<Gradients<const float>> && !PrecisionPolicy<Gradients<WithoutDefault>>);
 
-TEST_CASE("what travels in 16 bits has two bytes and what is updated has four") {
+TEST_CASE("16-bit types have two bytes and the weights that a rule updates have four") {
   CHECK(sizeof(Bf16::Parameter) == 2);
   CHECK(sizeof(Bf16::Gradient) == 2);
   CHECK(sizeof(Bf16::Master) == 4);
