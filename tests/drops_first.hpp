@@ -1,10 +1,10 @@
-// How a rank of a test lets go of a queue: as Sharded does, while what was handed to the queue still lives.
+// Drops a queue at the end of a scope, as Sharded does, before the buffers of its collectives are freed.
 #pragma once
 
 namespace tessera::testing {
 
-/// Drops the queue at the end of its scope, also when a check or an error leaves it half-way. Stands behind the buffers
-/// that collectives of the queue were given: without it they would die first, under the hands of a peer.
+/// Drops the queue at the end of its scope, also if a check or an exception ends the scope early. Declare it after the
+/// buffers of the queue's collectives: otherwise they would be freed while a peer still uses them.
 template <class Queue>
 class DropsFirst {
  public:

@@ -1,4 +1,4 @@
-// Floating-point environments in which a program may call the library.
+// Floating-point environments from which a program may call the library.
 #pragma once
 
 #include <cfenv>
@@ -7,8 +7,8 @@
 
 namespace tessera::testing {
 
-/// The calling thread's environment, for as long as this lives: denormals become zero, as in a program that is linked
-/// with -Ofast, and results are rounded up. Elsewhere than on x86 and aarch64 results are rounded up only.
+/// Changes the calling thread's environment for the lifetime of the object: denormals are flushed to zero, as in a
+/// program linked with -Ofast, and results are rounded up. On machines other than x86 and aarch64 only the rounding.
 class StrangeEnvironment {
  public:
   StrangeEnvironment() {
@@ -20,7 +20,7 @@ class StrangeEnvironment {
   StrangeEnvironment& operator=(const StrangeEnvironment&) = delete;
   ~StrangeEnvironment() { std::fesetenv(&before_); }
 
-  /// Whether the thread is in it still.
+  /// Whether the thread still has this environment.
   static bool holds() {
     return std::fegetround() == FE_UPWARD && (exec::float_environment::read() & flushes_denormals) == flushes_denormals;
   }
@@ -37,7 +37,7 @@ class StrangeEnvironment {
   std::fenv_t before_;
 };
 
-/// Whether the calling thread computes as IEEE's default says.
+/// Whether the calling thread computes in the IEEE default environment.
 inline bool computes_by_default() {
   volatile float smallest = 0x1p-149f, one = 1, half_a_bit = 0x1p-24f;
   volatile float denormal = smallest * 3, up = one + half_a_bit, down = -one - half_a_bit;

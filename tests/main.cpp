@@ -1,4 +1,4 @@
-// The one main of all doctest executables.
+// The main function of all doctest executables.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 

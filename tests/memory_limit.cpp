@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t piece = std::size_t{64} << 20;
 
-TEST_CASE("a test that takes memory without end is refused it at the limit, before it is touched") {
+TEST_CASE("a test that allocates without end fails at the limit, before it touches the memory") {
   std::vector<void*> taken;
   int error = 0;
   while (error == 0 && taken.size() * piece <= test_memory) {
@@ -27,8 +27,8 @@ TEST_CASE("a test that takes memory without end is refused it at the limit, befo
   for (void* const memory : taken) munmap(memory, piece);
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)  // which end the program
-TEST_CASE("a test that allocates too much fails with std::bad_alloc") {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)  // they end the program
+TEST_CASE("a test that allocates too much gets std::bad_alloc") {
   std::vector<std::unique_ptr<char[]>> taken;
   const auto run_away = [&] {
     while (taken.size() * piece <= test_memory) taken.push_back(std::make_unique_for_overwrite<char[]>(piece));

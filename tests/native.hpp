@@ -1,4 +1,5 @@
-// Local as a library's native reduction looks to the engine: it promises no order. (Its sums do keep one.)
+// Local, declared as a communicator with native reductions: the engine must not rely on an order. (Local still has
+// one.)
 #pragma once
 
 #include <tessera/comm/local/local.hpp>

@@ -1,4 +1,5 @@
-// Local, if its reductions into float needed a workspace: they fill it, and refuse one that is too small.
+// Local, with reductions into float that require a workspace: they write to all of it, and reject one that is too
+// small.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Holds a docs page to the code: what stands on the page is what a test compiles.
+// Compares the code on a docs page with the code that a test compiles.
 #pragma once
 
 #include <fstream>
@@ -12,7 +12,7 @@ inline std::string read_file(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-/// Whether `page` holds, as a code block, the lines of `source` between "// [mark]" and "// [end]".
+/// Whether `page` has a code block with the lines of `source` between "// [mark]" and "// [end]".
 inline bool page_shows(const std::string& page, const std::string& source, const std::string& mark) {
   const std::string code = read_file(source);
   const std::string from = "// [" + mark + "]\n";

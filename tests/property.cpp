@@ -24,8 +24,9 @@ using namespace tessera;
 
 using reference::Kind;
 
-// Tuple::rule counts these. A sanitizer sees memory and threads, which do not depend on the rule: one that keeps a
-// number, one with two, and one that takes norms are enough for it, and the compiler is spared.
+// The rules to draw; Tuple::rule is an index. Sanitizers check memory and threads, which do not depend on the rule, so
+// for them three rules suffice, to save compile time: one with one state array, one with two, and one with tensor
+// norms.
 #ifdef TESSERA_FEW_RULES
 constexpr Kind kinds[] = {Kind::sgd, Kind::adam, Kind::lamb};
 #else
@@ -56,7 +57,7 @@ struct Tuple {
   Options options;
 };
 
-// Numbers for one tuple, one after the other.
+// The random numbers of one tuple.
 class Draw {
  public:
   Draw(std::uint64_t seed, index_t number) : seed_(seed), number_(static_cast<std::uint64_t>(number)) {}
@@ -91,7 +92,7 @@ Layout draw_layout(Draw& draw, int world) {
   return layout;
 }
 
-// Around a border between units, where the cut into buckets changes; or one bucket a unit; or one for all.
+// Near a boundary between units, where the cut into buckets changes; or one bucket per unit; or one bucket for all.
 index_t draw_bucket_bytes(Draw& draw, const Layout& layout, index_t element) {
   const Unit unit{static_cast<int>(draw.below(layout.units()))};
   const index_t border = layout.trainable(unit).end + layout.frozen(unit).end;
@@ -104,8 +105,8 @@ index_t draw_bucket_bytes(Draw& draw, const Layout& layout, index_t element) {
   }
 }
 
-// All precisions with Adam, two with the rules that the core had first, one with each other: a precision knows nothing
-// of rules, and the compiler is spared.
+// All precisions with Adam, two with the first rules of the library, one with each other rule, to save compile time: a
+// precision does not depend on rules.
 reference::Precision draw_precision(Draw& draw, reference::Kind rule) {
   using enum reference::Precision;
   if (rule == reference::Kind::adam)
@@ -122,7 +123,7 @@ Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
   tuple.world = world;
   tuple.options.micro_batches = static_cast<int>(1 + draw.below(6));
   const index_t most = index_t{world} * tuple.options.micro_batches;
-  const bool all = draw.once_in(3);  // else each step has a number of its own, whether ranks divide it or not
+  const bool all = draw.once_in(3);  // else each step draws its own number, divisible by the world size or not
   for (index_t& micro_batches : tuple.micro_batches) micro_batches = all ? most : 1 + draw.below(most);
   tuple.rule = static_cast<int>(draw.below(static_cast<index_t>(std::size(kinds))));
   tuple.stage = static_cast<int>(draw.below(hybrid(kinds[tuple.rule]) ? 7 : 4));
@@ -133,7 +134,7 @@ Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
   tuple.momentum = draw.one_of({0.0, 0.9});
   tuple.layout = draw_layout(draw, world);
   tuple.options.seed = static_cast<std::uint64_t>(number);
-  // In half of them: comparisons wait for what else would be on its way.
+  // Off in half of the tuples: comparing weights waits for collectives that would otherwise be in flight.
   tuple.options.check_weights = static_cast<int>(number % 2);
   tuple.options.check_gradients = number % 2 != 0;
   tuple.options.loss_scale = {.initial = draw.one_of({1.0, 65536.0, 1048576.0}), .growth_interval = 1};
@@ -281,7 +282,7 @@ testing::Outcome train(Local& comm, const Tuple& tuple, Rule rule) {
 
 testing::Outcome train(Local& comm, const Tuple& tuple) {
   const double weight_decay = tuple.weight_decay;
-  // The reference has Adam's defaults for all of them.
+  // The reference has Adam's default hyperparameters for all rules.
   switch (kinds[tuple.rule]) {
     case Kind::sgd: return train(comm, tuple, Sgd{.momentum = tuple.momentum, .weight_decay = weight_decay});
     case Kind::adam: return train(comm, tuple, Adam{.weight_decay = weight_decay});
@@ -304,7 +305,7 @@ testing::Outcome train(Local& comm, const Tuple& tuple) {
   return {};
 }
 
-// Counts bits, so that -0 and 0 differ.
+// Compares bits, so that -0 and 0 differ.
 bool same_bits(const testing::Outcome& a, const testing::Outcome& b) {
   if (a.norms != b.norms || a.applied != b.applied || a.parameters.size() != b.parameters.size()) return false;
   for (std::size_t i = 0; i < a.parameters.size(); ++i)
@@ -316,14 +317,14 @@ class Run {
  public:
   Run(std::uint64_t seed, index_t tuples) : seed_(seed), tuples_(tuples) {}
 
-  // Tuples of one world size share their ranks' threads: starting those would be most of the work.
+  // Tuples with one world size share their ranks' threads: starting threads would take most of the time.
   void work() {
     for (index_t first = next_.fetch_add(batch); first < tuples_; first = next_.fetch_add(batch))
       run(first, std::min(first + batch, tuples_));
   }
 
   void run(index_t first, index_t last) {
-    // From 1 to 16, small ones more often: many ranks' threads take long.
+    // From 1 to 16, small ones more often, since many threads take long.
     const std::uint64_t number = testing::hash(seed_, static_cast<std::uint64_t>(first / batch));
     const int world = static_cast<int>(1 + (number >> 8) % (1 + number % 16));
     std::vector<Tuple> tuples;
@@ -332,7 +333,7 @@ class Run {
       tuples.push_back(draw_tuple(seed_, number, world));
       expected.push_back(expected_of(tuples.back()));
     }
-    // A part of the batches moves even the smallest collectives on the workers' threads.
+    // In some batches the workers' threads move even the smallest collectives.
     const bool workers = first / batch % 4 == 0;
     try {
       run_ranks(

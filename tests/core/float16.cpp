@@ -17,7 +17,7 @@ float16 of_bits(std::uint32_t bits) {
   return half;
 }
 
-// By the definition of the format, in doubles.
+// The value by the definition of the format, computed in double.
 double value_of(std::uint32_t bits) {
   const int exponent = static_cast<int>(bits >> 10 & 31);
   const double fraction = bits & 1023;
@@ -25,7 +25,8 @@ double value_of(std::uint32_t bits) {
   return bits & 0x8000 ? -size : size;
 }
 
-TEST_CASE("each of the 65536 is the float that the format says, and comes back from it, every NaN as one") {
+TEST_CASE(
+    "each of the 65536 values converts to the float that the format defines and back, every NaN to the same NaN") {
   for (std::uint32_t bits = 0; bits < 65536; ++bits) {
     const float wide = of_bits(bits);
     if ((bits & 0x7c00) != 0x7c00) {
@@ -42,7 +43,7 @@ TEST_CASE("each of the 65536 is the float that the format says, and comes back f
   }
 }
 
-TEST_CASE("between two neighbours a float goes to the nearer, and from the middle to the even one") {
+TEST_CASE("a float between two float16 values rounds to the nearest, and ties to even") {
   for (std::uint32_t bits = 0; bits < 0x7c00; ++bits) {
     const double low = value_of(bits);
     const double high = bits == 0x7bff ? 65536 : value_of(bits + 1);
@@ -58,7 +59,7 @@ TEST_CASE("between two neighbours a float goes to the nearer, and from the middl
   }
 }
 
-TEST_CASE("what is too large is infinite, what is too small is zero of its sign") {
+TEST_CASE("too large values become infinite and too small values become zero with the same sign") {
   CHECK(float16(65520.0f).bits == 0x7c00);
   CHECK(float16(std::numeric_limits<float>::max()).bits == 0x7c00);
   CHECK(float16(-std::numeric_limits<float>::infinity()).bits == 0xfc00);
