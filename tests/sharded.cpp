@@ -1,4 +1,4 @@
-// What the type as a whole promises; the engine's parts have tests of their own.
+// What Sharded as a whole promises. The parts of the engine have tests of their own.
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -31,7 +31,7 @@ Outcome train(int world, int passes, std::vector<Rule> rules, Options options = 
   return outcomes[0];
 }
 
-TEST_CASE("stages 0 to 3 have the same bits for every world size from 1 to 8 and accumulation from 1 to 5") {
+TEST_CASE("stages 0 to 3 have the same bits for world sizes 1 to 8 and 1 to 5 passes") {
   for (int world = 1; world <= 8; ++world)
     for (int passes = 1; passes <= 5; ++passes) {
       CAPTURE(world);
@@ -43,7 +43,7 @@ TEST_CASE("stages 0 to 3 have the same bits for every world size from 1 to 8 and
     }
 }
 
-TEST_CASE("the same in Bf16") {
+TEST_CASE("stages have the same bits in Bf16") {
   for (int world : {1, 3, 4})
     for (int passes : {1, 3}) {
       const Outcome expected = train<Stage0, Bf16>(world, passes, two_groups());
@@ -53,7 +53,7 @@ TEST_CASE("the same in Bf16") {
     }
 }
 
-TEST_CASE("world sizes 1, 2, 4 and 8 have the same bits over the same micro-batches, clipping included") {
+TEST_CASE("world sizes 1, 2, 4 and 8 have the same bits over the same micro-batches, also with clipping") {
   const Options clipping{.clip_norm = 0.5};
   const Outcome expected = train<Stage1>(1, 8, two_groups(), clipping);
   CHECK(expected.norms[0] > 0.5);
@@ -63,14 +63,14 @@ TEST_CASE("world sizes 1, 2, 4 and 8 have the same bits over the same micro-batc
   }
 }
 
-TEST_CASE("bits depend neither on bucket size nor on prefetch") {
+TEST_CASE("bits do not depend on bucket size or prefetch") {
   const Outcome expected = train<Stage3>(3, 2, two_groups());
   for (index_t bytes : {index_t{1}, index_t{400}, index_t{2000}, index_t{1} << 30})
     for (int prefetch : {0, 1, 2, 9})
       CHECK(train<Stage3>(3, 2, two_groups(), {.bucket_bytes = bytes, .prefetch = prefetch}) == expected);
 }
 
-TEST_CASE("Self is a world of one") {
+TEST_CASE("Self trains as a world of one rank") {
   Self self;
   const Layout layout = testing::ragged_layout();
   Sharded<Adam, Stage2, Fp32, Self> optimizer(self, layout, {}, two_groups());
@@ -78,7 +78,7 @@ TEST_CASE("Self is a world of one") {
   CHECK(testing::run_steps(optimizer, 0, 1, 3, 1) == train<Stage2>(1, 1, two_groups()));
 }
 
-TEST_CASE("a world larger than the model trains with empty shards") {
+TEST_CASE("a world with more ranks than blocks trains with empty shards") {
   Layout tiny;
   tiny.add_unit("only");
   tiny.add_tensor("w", {3});
@@ -88,7 +88,7 @@ TEST_CASE("a world larger than the model trains with empty shards") {
   CHECK(train<Stage1>(8, 1, rules, {}, 3, tiny) == expected);
 }
 
-TEST_CASE("a layout without any elements trains without effect") {
+TEST_CASE("a layout without elements trains without effect") {
   CHECK(train<Stage3>(2, 1, std::vector<Adam>{Adam{}}, {}, 2, Layout{}).parameters.empty());
 }
 
@@ -119,7 +119,7 @@ TEST_CASE("the learning rate may change between steps") {
   });
 }
 
-TEST_CASE("a caller's own buffers are trained in place") {
+TEST_CASE("a caller's buffers are trained in place") {
   const Layout layout = testing::ragged_layout();
   const Outcome expected = train<Stage1>(2, 1, two_groups());
   run_ranks(2, [&](Local& comm) {
@@ -138,7 +138,7 @@ TEST_CASE("a caller's own buffers are trained in place") {
   });
 }
 
-TEST_CASE("a caller's shard of parameters is the first weights of stage 3") {
+TEST_CASE("a caller's shard of parameters has the initial weights at stage 3") {
   Layout layout;
   layout.add_unit("only");
   const Tensor w = layout.add_tensor("w", {130});
@@ -158,8 +158,8 @@ constexpr index_t planned_bytes(int world) {
   layout.add_tensor("w", {1280});
   return Sharded<Adam, Stage3, Bf16>::plan(layout, world, {.micro_batches = 2}).bytes();
 }
-// 640 elements a rank: 2 bytes of parameter, 2 of reduced gradient, 4 of master, 8 of state, 4 of partial sums; a slot
-// and a gathered bucket of 1280 elements each; the words that ranks agree by, and what a step is decided by.
+// 640 elements per rank: 2 bytes of parameter, 2 of reduced gradient, 4 of master weight, 8 of state, 4 of partial
+// sums; a gradient slot and a gathered bucket of 1280 elements each; the words of the agreement, and the control state.
 static_assert(planned_bytes(2) == 640 * (2 + 2 + 4 + 8 + 4) + 1280 * (2 + 2) + 8 * engine::AgreementWords::size(2, 1) +
                                       sizeof(engine::StepNumbers) + sizeof(engine::StepRule<Adam>),
               "a plan is a constant expression");
@@ -211,7 +211,7 @@ std::vector<float> train_flat(index_t n, int world, index_t bucket_bytes, bool o
   return parameters[0];
 }
 
-TEST_CASE("one flat buffer of exactly n elements is trained by range, whatever n, and as units would be") {
+TEST_CASE("one flat buffer of exactly n elements is trained by range, for any n, and equals training by units") {
   for (index_t n : {index_t{1}, index_t{64}, index_t{127}, index_t{1000}})
     for (int world : {1, 2, 3, 5}) {
       Layout layout;
@@ -224,7 +224,7 @@ TEST_CASE("one flat buffer of exactly n elements is trained by range, whatever n
     }
 }
 
-TEST_CASE("a tied unit is gathered and added into beside the unit that uses it too") {
+TEST_CASE("a tied unit is gathered, and gets gradients added, together with the unit that uses it") {
   Layout layout;
   const Unit embedding = layout.add_unit("embedding");
   const Tensor table = layout.add_tensor("table", {100});
@@ -277,7 +277,7 @@ TEST_CASE("a tied unit is gathered and added into beside the unit that uses it t
     }
 }
 
-// Trains one step in a buffer of the caller's and leaves; what it then holds is the model.
+// Trains one step in a caller's buffer, then calls `leave`; the buffer must then hold the model.
 template <class Leave>
 void check_own_buffer(Leave leave) {
   constexpr index_t n = 1 << 18;
@@ -297,7 +297,7 @@ void check_own_buffer(Leave leave) {
   }
 }
 
-TEST_CASE("the caller's own parameters are whole after finish, and after the optimizer's end") {
+TEST_CASE("the caller's parameters are complete after finish() and after the optimizer's destructor") {
   check_own_buffer([](auto& optimizer, const std::vector<float>& p) {
     optimizer.finish();
     CHECK(p == std::vector<float>(p.size(), 0.5f));

@@ -1,4 +1,4 @@
-// A step allocates nothing, and what construction cannot allocate is said on all ranks: seen where memory comes from.
+// A step allocates nothing, and all ranks learn which buffer could not be allocated. Checked where memory is allocated.
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -15,7 +15,7 @@
 namespace {
 std::atomic<long> allocations{0};
 
-// Of this thread: how many more buffers an executor of the host gets.
+// Per thread: how many more buffers a host executor can allocate.
 thread_local int buffers_left = std::numeric_limits<int>::max();
 }  // namespace
 
@@ -40,7 +40,7 @@ thread_local int buffers_left = std::numeric_limits<int>::max();
 namespace tessera {
 namespace {
 
-// A name longer than what a std::string keeps without allocating.
+// Names that are longer than the internal buffer of a std::string.
 Layout long_names() {
   Layout layout;
   for (int u = 0; u < 4; ++u) {
@@ -59,7 +59,7 @@ void check_steps_allocate_nothing(Timeline* timeline = nullptr) {
     Sharded<Adam, Stage, Bf16> optimizer(comm, layout, {}, Adam{},
                                          {.micro_batches = 2, .bucket_bytes = 300, .timeline = timeline});
     optimizer.initialize(testing::made_up_weight);
-    // late: the rank that lets the others run ahead, so that queues grow to all that they will ever hold.
+    // late: the rank that delays, so that the other ranks run ahead and queues grow to their largest size.
     const auto steps = [&](int count, int late) {
       for (int step = 0; step < count; ++step) {
         if (comm.rank() == late) std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -100,13 +100,13 @@ TEST_CASE("a step allocates nothing, at any stage") {
   check_steps_allocate_nothing<Stage3>();
 }
 
-TEST_CASE("nor does one that is watched") {
+TEST_CASE("a step with a timeline allocates nothing") {
   Timeline timeline(100);
   check_steps_allocate_nothing<Stage3>(&timeline);
   CHECK(timeline.tracks()[0]->lost() > 0);
 }
 
-TEST_CASE("nor does a queue that is given calls of several pieces") {
+TEST_CASE("a queue that gets calls of several pieces allocates nothing") {
   std::atomic<int> arrived{0};
   run_ranks(2, [&](Local& comm) {
     float numbers[3] = {1, 1, 1};
@@ -132,11 +132,11 @@ TEST_CASE("nor does a queue that is given calls of several pieces") {
   });
 }
 
-// Each buffer in turn is the first that rank 1 has no memory for. How many there are.
+// For each buffer in turn, its allocation fails on rank 1. Returns the number of buffers.
 template <class Stage>
 int check_missing_memory_is_said_on_all_ranks() {
   const Layout layout = long_names();
-  for (int left = 1;; ++left) {  // the first is what ranks meet by
+  for (int left = 1;; ++left) {  // the first buffer is for the agreement
     std::vector<std::string> errors(3);
     run_ranks(3, [&](Local& comm) {
       if (comm.rank() == 1) buffers_left = left;
@@ -154,7 +154,7 @@ int check_missing_memory_is_said_on_all_ranks() {
   }
 }
 
-TEST_CASE("a rank without memory for one of the optimizer's buffers names it, on all ranks") {
+TEST_CASE("a rank that cannot allocate one of the optimizer's buffers names it on all ranks") {
   CHECK(check_missing_memory_is_said_on_all_ranks<Stage0>() >= 5);
   CHECK(check_missing_memory_is_said_on_all_ranks<Stage3>() >= 5);
 }

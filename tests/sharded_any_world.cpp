@@ -1,5 +1,5 @@
-// One sum over all micro-batches of a step: its bits show neither the number of ranks nor whether it divides them
-// (design section 4, point 3).
+// The sum over all micro-batches of a step has the same bits for every number of ranks, whether it divides the number
+// of micro-batches or not (docs/design.md, section 4, point 3).
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -46,7 +46,7 @@ testing::Outcome train(int world, index_t micro_batches) {
   return outcome;
 }
 
-TEST_CASE("the same micro-batches have the same bits at every stage on every number of ranks, dividing or not") {
+TEST_CASE("the same micro-batches have the same bits at every stage and world size, also if it does not divide them") {
   for (const index_t micro_batches : {1, 2, 3, 5, 7, 12, 13}) {
     CAPTURE(micro_batches);
     Self self;
@@ -61,7 +61,7 @@ TEST_CASE("the same micro-batches have the same bits at every stage on every num
   }
 }
 
-TEST_CASE_TEMPLATE("so have 16-bit gradients, with and without a loss scale", Precision, Bf16, Fp16) {
+TEST_CASE_TEMPLATE("16-bit gradients too have the same bits, with and without a loss scale", Precision, Bf16, Fp16) {
   Self self;
   const auto alone = train<Stage0, Precision>(self, 13);
   for (const int world : {3, 5, 16}) {
@@ -95,7 +95,8 @@ float small_integer(index_t step, index_t leaf, Tensor tensor, index_t i) {
   return std::round(4 * testing::made_up_gradient(step, leaf, tensor, i));
 }
 
-TEST_CASE_TEMPLATE("a library's sum takes nothing of a rank without a micro-batch", Stage, Stage0, Stage1, Stage2, Stage3) {
+TEST_CASE_TEMPLATE("a native sum adds nothing for a rank without a micro-batch", Stage, Stage0, Stage1, Stage2,
+                   Stage3) {
   for (const index_t micro_batches : {1, 2, 3, 5, 8}) {
     Self self;
     const auto alone = train<Stage, Fp32>(self, micro_batches, small_integer);
@@ -136,7 +137,7 @@ std::vector<float> train_flat(int world, index_t micro_batches, bool integers) {
   return end;
 }
 
-TEST_CASE("a flat buffer too") {
+TEST_CASE("a flat buffer has the same bits at every world size") {
   for (const index_t micro_batches : {1, 3, 5, 12})
     for (const int world : {2, 3, 5}) {
       const auto alone = train_flat<Stage0, Local>(1, micro_batches, false);
@@ -147,7 +148,7 @@ TEST_CASE("a flat buffer too") {
     }
 }
 
-TEST_CASE("a rank without a micro-batch is not asked for gradients, and its dropped pass drops the step") {
+TEST_CASE("a rank without a micro-batch gives no gradients, and if it drops its pass the step is dropped") {
   run_ranks(3, [&](Local& comm) {
     const auto make = [&] {
       return Sharded<AdamW, Stage2>(comm, testing::ragged_layout(), {}, rules,
@@ -171,7 +172,7 @@ TEST_CASE("a rank without a micro-batch is not asked for gradients, and its drop
   });
 }
 
-TEST_CASE("ranks that do not make the same passes of a step all get AgreementError") {
+TEST_CASE("if ranks make different passes of a step, all get AgreementError") {
   std::vector<std::string> errors(3);
   run_ranks(3, [&](Local& comm) {
     Sharded<AdamW, Stage2> optimizer(comm, testing::ragged_layout(), {}, rules, {.micro_batches = 2});
@@ -187,7 +188,7 @@ TEST_CASE("ranks that do not make the same passes of a step all get AgreementErr
   for (const std::string& error : errors) CHECK(error.find("rank") != std::string::npos);
 }
 
-TEST_CASE("a unit that no micro-batch gave a gradient stays, although some ranks had no micro-batch at all") {
+TEST_CASE("a unit without a gradient from any micro-batch keeps its weights, also if some ranks had no micro-batch") {
   run_ranks(3, [&](Local& comm) {
     Layout layout;
     layout.add_unit("used");

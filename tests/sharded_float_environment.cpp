@@ -15,10 +15,11 @@ using tessera::testing::StrangeEnvironment;
 
 namespace {
 
-// Where the environment is strange: on the thread that starts the ranks, and so on all that it starts, or on one rank.
+// Where the environment is changed: nowhere, on the thread that starts the ranks (and so on all of them), or on one
+// rank.
 enum class Strange { nowhere, everywhere, on_rank_1 };
 
-// A finite number without any arithmetic: every second is a denormal, or as small as they are (around 1e-40).
+// A finite number, computed without arithmetic. Every second one is a denormal or nearly as small (around 1e-40).
 template <class T>
 T gradient(std::uint64_t step, std::uint64_t leaf, std::uint64_t tensor, std::uint64_t i) {
   const std::uint64_t random = tessera::testing::hash(step, leaf, tensor, i);
@@ -35,7 +36,7 @@ T gradient(std::uint64_t step, std::uint64_t leaf, std::uint64_t tensor, std::ui
   }
 }
 
-// A function of its arguments that no environment but the default computes as it says.
+// Arithmetic whose result differs in any other than the default environment.
 float first_weight(Tensor tensor, index_t i) {
   const volatile float tiny = 1e-20f, third = 1.0f / 3;
   const auto of_element = static_cast<float>(1 + (7 * i + tensor.index) % 19);
@@ -128,15 +129,16 @@ void check(const Rule& rule) {
 
 }  // namespace
 
-TEST_CASE("the environment of the calling threads changes no bit, whoever moves memory, and is theirs after each call") {
-  SUBCASE("fp32, gradients and weights that are denormals") {
+TEST_CASE(
+    "the calling thread's environment changes no bit, whichever thread moves memory, and is restored after each call") {
+  SUBCASE("fp32 with denormal gradients and weights") {
     check<AdamW, Stage2, Fp32>({.lr = 1e-2, .epsilon = 1e-30});
   }
-  SUBCASE("a rule that takes norms of tensors") { check<Lamb, Stage1, Fp32>({.lr = 1e-2}); }
-  SUBCASE("random rounding and a schedule") {
+  SUBCASE("a rule with norms of tensors") { check<Lamb, Stage1, Fp32>({.lr = 1e-2}); }
+  SUBCASE("stochastic rounding and a schedule") {
     check<Scheduled<Sgd, CosineSchedule>, Stage0, Bf16Stochastic>(
         {{.momentum = 0.9}, {.peak = 0.1, .warmup_steps = 2, .steps = 5, .floor = 0.01}});
   }
-  SUBCASE("a scaled loss and float16") { check<Adam, Stage3, Fp16>({.lr = 1e-2}); }
-  SUBCASE("weights of evaluation, and bfloat16") { check<ScheduleFreeAdamW, Stage1, Bf16>({.lr = 1e-2}); }
+  SUBCASE("a loss scale and float16") { check<Adam, Stage3, Fp16>({.lr = 1e-2}); }
+  SUBCASE("evaluation weights and bfloat16") { check<ScheduleFreeAdamW, Stage1, Bf16>({.lr = 1e-2}); }
 }

@@ -1,4 +1,4 @@
-// Fp16 at work: one rank's overflow makes all ranks skip, and the scale is the same number everywhere.
+// Fp16: an overflow on one rank makes all ranks skip the step, and the loss scale is the same on all ranks.
 #include <doctest/doctest.h>
 
 #include <limits>
@@ -14,7 +14,7 @@ using testing::ragged_layout;
 
 const std::vector<Adam> rules(2, Adam{.lr = 0.1});
 
-// A run in which the gradients of some steps are not finite on one rank; what each step said.
+// A run in which the gradients of some steps are not finite on one rank, with the report of each step.
 struct Run {
   std::vector<double> scales;
   std::vector<bool> applied;
@@ -53,7 +53,8 @@ Run train(int world, int passes, const std::vector<float>& poison, LossScale los
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 
-TEST_CASE("an overflow on one rank leaves parameters, state and step count alone, at the same scales at every stage") {
+TEST_CASE(
+    "an overflow on one rank changes no parameters, state or step count, and gives the same scales at every stage") {
   const std::vector<float> poison{0, infinity, 0, 0, nan, -infinity, 0, 0, 0};
   const LossScale loss_scale{.initial = 256, .growth_interval = 2, .hysteresis = 1};
   const Run expected = train<Stage0>(4, 1, poison, loss_scale);
@@ -65,23 +66,23 @@ TEST_CASE("an overflow on one rank leaves parameters, state and step count alone
   CHECK(train<Stage3>(1, 4, poison, loss_scale) == expected);
 }
 
-TEST_CASE("one infinity, one minus infinity and six NaNs take the scale from 2^8 to 1") {
+TEST_CASE("one infinity, one minus infinity and six NaNs lower the scale from 2^8 to 1") {
   const std::vector<float> poison{infinity, -infinity, nan, nan, nan, nan, nan, nan, 0};
   const Run run = train<Stage2>(2, 1, poison, {.initial = 256, .growth_interval = 2, .hysteresis = 1});
   CHECK(run.scales == std::vector<double>{256, 128, 64, 32, 16, 8, 4, 2, 1});
 }
 
-TEST_CASE("the scale cancels: gradients that fit give the weights of any other scale") {
+TEST_CASE("gradients without overflow give the same weights with any loss scale") {
   const std::vector<float> clean(4, 0.0f);
   const Run one = train<Stage1>(2, 2, clean, {.initial = 1, .dynamic = false});
   const Run large = train<Stage1>(2, 2, clean, {.initial = 1024, .dynamic = false});
   REQUIRE(one.parameters.size() == large.parameters.size());
-  // Scaled by a power of two, only gradients below float16's normal range round differently.
+  // With powers of two, only gradients below float16's normal range round differently.
   for (std::size_t i = 0; i < one.parameters.size(); ++i)
     CHECK(one.parameters[i] == doctest::Approx(large.parameters[i]).epsilon(0.01));
 }
 
-TEST_CASE("a step of fewer micro-batches than memory was planned for is averaged over its own") {
+TEST_CASE("a step with fewer micro-batches than planned averages over its own micro-batches") {
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage2, Fp16> optimizer(comm, ragged_layout(), {}, rules,
                                           {.micro_batches = 5, .loss_scale = {.initial = 1, .dynamic = false}});
@@ -99,7 +100,7 @@ TEST_CASE("a step of fewer micro-batches than memory was planned for is averaged
   });
 }
 
-TEST_CASE("a scale that cannot be lowered is said, with the first tensor that is not finite") {
+TEST_CASE("an error reports a loss scale that cannot be lowered, with the first tensor that is not finite") {
   const Layout layout = ragged_layout();
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage2, Fp16> optimizer(comm, layout, {}, rules,
@@ -119,7 +120,7 @@ TEST_CASE("a scale that cannot be lowered is said, with the first tensor that is
   });
 }
 
-TEST_CASE("gradients that fit on each rank fit in their mean") {
+TEST_CASE("gradients that do not overflow on any rank do not overflow in their mean") {
   Layout layout;
   layout.add_unit("a");
   layout.add_tensor("w", {100});
@@ -135,7 +136,7 @@ TEST_CASE("gradients that fit on each rank fit in their mean") {
   });
 }
 
-// How often a step was skipped before the first that was applied, at what scale that was, and what it did.
+// How many steps were skipped before the first applied one, the loss scale then, and the effect of that step.
 struct Settled {
   int skipped = 0;
   double scale = 0;
@@ -144,7 +145,7 @@ struct Settled {
   friend bool operator==(const Settled&, const Settled&) = default;
 };
 
-// Every micro-batch has the same gradients, a large one and one that is lost where the scale is low.
+// All micro-batches have the same gradients: a large one, and one that underflows at a low scale.
 template <class Stage, class Precision, class Comm>
 Settled settle(Comm comm, int passes) {
   Layout layout;
@@ -175,7 +176,8 @@ Settled settle(int world, int passes) {
   return settled;
 }
 
-TEST_CASE("the scale settles at the same value after as many skipped steps for every number of micro-batches") {
+TEST_CASE(
+    "the scale settles at the same value, after the same number of skipped steps, for every number of micro-batches") {
   const Settled one = settle<Stage1, Fp16>(Self(), 1);
   CHECK(one.skipped == 3);
   CHECK(one.scale == 8192);
@@ -191,7 +193,7 @@ TEST_CASE("the scale settles at the same value after as many skipped steps for e
   CHECK(settle<Stage1, Fp16ReduceFp32>(4, 256) == one);
 }
 
-TEST_CASE("other precisions have nothing to scale") {
+TEST_CASE("other precisions do not scale the loss") {
   Self self;
   Sharded<Adam, Stage1, Bf16, Self> optimizer(self, ragged_layout(), {}, rules);
   optimizer.initialize(testing::made_up_weight);

@@ -1,4 +1,5 @@
-// What is wrong is said: which tensor, unit or rank, and what to do. State stays as it was, and nothing hangs.
+// Errors of the caller: the message names the tensor, unit or rank and says what to do. State does not change, and
+// nothing hangs.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -30,7 +31,7 @@ Layout two_units() {
   return layout;
 }
 
-// One rank suffices where nothing is sent.
+// One rank is enough if nothing is sent.
 template <class Stage = Stage2>
 struct Alone {
   Self self;
@@ -42,7 +43,7 @@ struct Alone {
   }
 };
 
-// Runs `build(comm)` on every rank and gives back what each rank's error said.
+// Runs `build(comm)` on every rank and returns each rank's error message.
 template <class Build>
 std::vector<std::string> errors_of(int world, Build build) {
   std::vector<std::string> errors(world);
@@ -58,7 +59,7 @@ std::vector<std::string> errors_of(int world, Build build) {
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-TEST_CASE("a unit that is ready twice is named") {
+TEST_CASE("a second ready() for a unit is refused and names it") {
   Alone alone;
   auto pass = alone.optimizer.backward();
   pass.gradients(alone.last);
@@ -69,7 +70,7 @@ TEST_CASE("a unit that is ready twice is named") {
   CHECK(alone.optimizer.step().applied());
 }
 
-TEST_CASE("a unit that is never ready is named by the step, and can still become so") {
+TEST_CASE("step() names a unit that was not ready, and the unit can still become ready") {
   Alone alone;
   auto pass = alone.optimizer.backward();
   pass.gradients(alone.last);
@@ -80,7 +81,7 @@ TEST_CASE("a unit that is never ready is named by the step, and can still become
   CHECK(alone.optimizer.step().applied());
 }
 
-TEST_CASE("a pass that was left with a unit never ready is why the step has none") {
+TEST_CASE("if a pass ends before all units are ready, step() says so") {
   Alone alone;
   {
     auto pass = alone.optimizer.backward();
@@ -91,7 +92,7 @@ TEST_CASE("a pass that was left with a unit never ready is why the step has none
                        UsageError);
 }
 
-TEST_CASE("ready outside a pass, and without gradients, is refused") {
+TEST_CASE("ready() outside a pass and ready() without gradients are refused") {
   Alone alone;
   auto pass = alone.optimizer.backward();
   CHECK_THROWS_WITH_AS(pass.ready(alone.last), Contains("ready('last') without gradients('last')"), UsageError);
@@ -104,7 +105,7 @@ TEST_CASE("ready outside a pass, and without gradients, is refused") {
   CHECK(alone.optimizer.step().applied());
 }
 
-TEST_CASE("a frozen tensor has no gradients and a tensor of another unit is not in a view") {
+TEST_CASE("gradients of a frozen tensor and a tensor of another unit's view are refused") {
   Alone alone;
   auto pass = alone.optimizer.backward();
   const auto gradients = pass.gradients(alone.last);
@@ -113,7 +114,7 @@ TEST_CASE("a frozen tensor has no gradients and a tensor of another unit is not 
                        UsageError);
 }
 
-TEST_CASE("gradients of a ready unit are no longer handed out") {
+TEST_CASE("gradients of a unit cannot be accessed after ready()") {
   Alone alone;
   auto pass = alone.optimizer.backward();
   pass.gradients(alone.last);
@@ -121,7 +122,7 @@ TEST_CASE("gradients of a ready unit are no longer handed out") {
   CHECK_THROWS_WITH_AS(pass.gradients(alone.last), Contains("ready already"), UsageError);
 }
 
-TEST_CASE("a unit that the layout does not have is refused") {
+TEST_CASE("a unit that is not in the layout is refused") {
   Alone alone;
   CHECK_THROWS_AS(static_cast<void>(alone.optimizer.gather(Unit{7})), LayoutError);
   auto pass = alone.optimizer.backward();
@@ -129,7 +130,7 @@ TEST_CASE("a unit that the layout does not have is refused") {
   CHECK_THROWS_AS(pass.ready(Unit{2}), LayoutError);
 }
 
-TEST_CASE("a step in the middle of accumulation says how many micro-batches are done") {
+TEST_CASE("a step between two passes is refused with the number of micro-batches that are done") {
   Alone alone({.micro_batches = 3});
   CHECK_THROWS_WITH_AS(alone.optimizer.step(), Contains("step() after 0 of 3 passes"), UsageError);
   testing::run_pass(alone.optimizer, 0, 0);
@@ -141,7 +142,7 @@ TEST_CASE("a step in the middle of accumulation says how many micro-batches are 
   CHECK(alone.optimizer.step().applied());
 }
 
-TEST_CASE("a second pass while one is open is refused") {
+TEST_CASE("a second pass is refused while one is open") {
   Alone alone;
   auto pass = alone.optimizer.backward();
   CHECK_THROWS_WITH_AS(static_cast<void>(alone.optimizer.backward()),
@@ -155,7 +156,7 @@ TEST_CASE("initialize in the middle of a step is refused") {
                        UsageError);
 }
 
-TEST_CASE("initialize that waits for a rank which dropped throws CommError, and both ranks start clean") {
+TEST_CASE("initialize throws CommError if another rank dropped, and both ranks can then start again") {
   Layout layout;
   for (const char* name : {"a", "b", "c"}) {
     layout.add_unit(name);
@@ -167,7 +168,7 @@ TEST_CASE("initialize that waits for a rank which dropped throws CommError, and 
     optimizer.initialize(testing::made_up_weight);
     static_cast<void>(optimizer.gather(Unit{0}));
     if (comm.rank() == 0) {
-      static_cast<void>(optimizer.gather(Unit{1}));  // posts the third unit's gather too, which rank 1 never joins
+      static_cast<void>(optimizer.gather(Unit{1}));  // and the third unit's, which rank 1 never joins
       gathered = true;
       CHECK_THROWS_WITH_AS(optimizer.initialize(testing::made_up_weight), Contains("rank 1 dropped"), CommError);
     } else {
@@ -181,7 +182,7 @@ TEST_CASE("initialize that waits for a rank which dropped throws CommError, and 
   });
 }
 
-TEST_CASE("no rule at all and a rule too many are refused on every rank, with tensors or without") {
+TEST_CASE("no rule and too many rules are refused on every rank, with tensors and without") {
   Layout none;
   none.add_unit("a");
   for (const Layout& layout : {none, two_units()})
@@ -196,7 +197,7 @@ TEST_CASE("no rule at all and a rule too many are refused on every rank, with te
     CHECK(contains(error, "no rules were given"));
 }
 
-TEST_CASE("backward in an order that slots cannot hold is refused, not waited for") {
+TEST_CASE("a backward order that needs more slots than there are is refused and does not wait") {
   Self self;
   Layout layout;
   for (const char* name : {"a", "b", "c", "d"}) {
@@ -211,7 +212,7 @@ TEST_CASE("backward in an order that slots cannot hold is refused, not waited fo
   CHECK_THROWS_WITH_AS(pass.gradients(Unit{2}), Contains("all 2 gradient slots are held"), UsageError);
 }
 
-TEST_CASE("weights kept too long at stage 3 are refused by name") {
+TEST_CASE("Weights that are held too long at stage 3 are refused by name") {
   Self self;
   Layout layout;
   for (const char* name : {"a", "b", "c"}) {
@@ -227,7 +228,7 @@ TEST_CASE("weights kept too long at stage 3 are refused by name") {
                        UsageError);
 }
 
-TEST_CASE("a caller's buffer that is too small, misaligned, overlapping or not used is refused on every rank") {
+TEST_CASE("a caller's buffer that is too small, misaligned, overlapping or unused is refused on every rank") {
   const Layout layout = ragged_layout();
   using Optimizer = Sharded<Adam, Stage1>;
   const Required required = Optimizer::required(layout, 2);
@@ -259,7 +260,7 @@ TEST_CASE("a caller's buffer that is too small, misaligned, overlapping or not u
                        Contains("buffer 'gradients' is not used at this stage"), BufferError);
 }
 
-TEST_CASE("options, rules and groups out of range are refused at construction and by the step") {
+TEST_CASE("options, rules and groups that are out of range are refused at construction and by the step") {
   Self self;
   const Layout layout = ragged_layout();
   using Optimizer = Sharded<Adam, Stage1, Fp32, Self>;
@@ -282,7 +283,7 @@ TEST_CASE("options, rules and groups out of range are refused at construction an
   CHECK(alone.optimizer.step().applied());
 }
 
-TEST_CASE("a flat layout is asked by range and others by unit") {
+TEST_CASE("a flat layout is accessed by range, other layouts by unit") {
   Self self;
   std::vector<float> p(10), g(10);
   Sharded<Adam, Stage1, Fp32, Self> flat(self, Layout::flat(10), {.parameters = p, .gradients = g}, Adam{});
@@ -304,7 +305,7 @@ TEST_CASE("a flat layout is asked by range and others by unit") {
   CHECK_THROWS_WITH_AS(pass.ready(0, 1), Contains("use ready(unit)"), UsageError);
 }
 
-TEST_CASE("ranks that differ in layout, rule, stage, precision, options or hyperparameters all say how") {
+TEST_CASE("if ranks differ in layout, rule, stage, precision, options or hyperparameters, each error says how") {
   const Layout layout = ragged_layout();
   const std::vector<Adam> rules(2);
   const auto expect = [](const std::vector<std::string>& errors, const std::string& what, const std::string& other) {
@@ -357,7 +358,7 @@ TEST_CASE("ranks that differ in layout, rule, stage, precision, options or hyper
          "Adam.lr of group 0", "rank 0 has 0.10000000149011612, rank 1 has 0.20000000298023224");
 }
 
-TEST_CASE("a learning rate that differs between ranks is found by the step, and nothing is applied") {
+TEST_CASE("the step finds a learning rate that differs between ranks, and applies nothing") {
   const Layout layout = ragged_layout();
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage2> optimizer(comm, layout, {}, std::vector<Adam>(2));
@@ -399,11 +400,11 @@ void check_skipped(float poison) {
       CHECK(optimizer.step().step() == 2);
       runs.push_back(testing::parameters_of(optimizer));
     }
-    CHECK(runs[0] == runs[1]);  // state and step count were untouched too
+    CHECK(runs[0] == runs[1]);  // state and step count did not change either
   });
 }
 
-TEST_CASE("one NaN or infinite gradient on one rank makes all ranks skip and names the tensor") {
+TEST_CASE("one NaN or infinite gradient on one rank makes all ranks skip the step and names the tensor") {
   for (const float poison : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                              -std::numeric_limits<float>::infinity()}) {
     check_skipped<Stage0, Fp32>(poison);
@@ -413,8 +414,7 @@ TEST_CASE("one NaN or infinite gradient on one rank makes all ranks skip and nam
   }
 }
 
-// Rank r fails in its backward of step 1, in the unit that `fails_at(r)` says (-1: not at all), then everybody tries
-// again.
+// Rank r fails in its backward of step 1, in unit `fails_at(r)` (-1: it does not fail). Then all ranks try again.
 template <class Stage>
 void check_dropped(int world, int (*fails_at)(int)) {
   const Layout layout = ragged_layout();
@@ -454,7 +454,7 @@ void check_dropped(int world, int (*fails_at)(int)) {
   });
 }
 
-TEST_CASE("a pass that fails on every rank, wherever, is followed by a good one") {
+TEST_CASE("a pass that fails on every rank, in any unit, can be followed by a good one") {
   const auto somewhere = [](int rank) { return (rank + 1) % 4; };
   check_dropped<Stage0>(3, somewhere);
   check_dropped<Stage1>(4, somewhere);
@@ -462,7 +462,7 @@ TEST_CASE("a pass that fails on every rank, wherever, is followed by a good one"
   check_dropped<Stage3>(3, somewhere);
 }
 
-TEST_CASE("a pass that fails on one rank ends the others' step with an error, and the next one is good") {
+TEST_CASE("a pass that fails on one rank ends the step of all with an error, and the next step is good") {
   const auto one = [](int rank) { return rank == 1 ? 1 : -1; };
   check_dropped<Stage0>(3, one);
   check_dropped<Stage1>(2, one);
@@ -479,7 +479,7 @@ TEST_CASE("an optimizer may be destroyed while its collectives are in flight") {
       optimizer.initialize(testing::made_up_weight);
       auto pass = optimizer.backward();
       pass.gradients(Unit{3});
-      pass.ready(Unit{3});  // departs
+      pass.ready(Unit{3});  // posts the reduction
       if (comm.rank() == 0) return;
       try {
         for (int u = 2; u >= 0; --u) {
@@ -495,7 +495,7 @@ TEST_CASE("an optimizer may be destroyed while its collectives are in flight") {
   }
 }
 
-TEST_CASE("a flat layout without the caller's gradients is refused, for nobody could write any") {
+TEST_CASE("a flat layout without the caller's gradient buffer is refused, since it would have no gradients") {
   using Optimizer = Sharded<Adam, Stage1, Fp32, Self>;
   Self self;
   std::vector<float> p(100), g(100);
@@ -504,7 +504,7 @@ TEST_CASE("a flat layout without the caller's gradients is refused, for nobody c
   CHECK_NOTHROW(Optimizer(self, Layout::flat(100), {.parameters = p, .gradients = g}, Adam{}));
 }
 
-TEST_CASE("a buffer is handed in as a vector, an array or a span of any extent") {
+TEST_CASE("a buffer can be a vector, an array or a span of any extent") {
   using Optimizer = Sharded<Adam, Stage1, Fp32, Self>;
   Self self;
   std::vector<float> vector(128);
@@ -522,7 +522,7 @@ TEST_CASE("a buffer is handed in as a vector, an array or a span of any extent")
   CHECK_NOTHROW(Optimizer(self, Layout::flat(128), {.parameters = {}, .gradients = vector}, Adam{}));
 }
 
-TEST_CASE("a model of nothing may be trained") {
+TEST_CASE("a model without tensors can be trained") {
   Self self;
   Sharded<Adam, Stage1, Fp32, Self> optimizer(self, Layout::flat(0), {}, Adam{});
   const auto weights = optimizer.gather(Unit{0});
@@ -531,7 +531,7 @@ TEST_CASE("a model of nothing may be trained") {
   CHECK(optimizer.step().applied());
 }
 
-TEST_CASE("ranks that were handed the same memory are refused, each by name") {
+TEST_CASE("ranks with the same buffer are refused, each by name") {
   using Optimizer = Sharded<Adam, Stage0>;
   const Layout layout = two_units();
   const Required need = Optimizer::required(layout, 2);
@@ -543,7 +543,7 @@ TEST_CASE("ranks that were handed the same memory are refused, each by name") {
   for (const std::string& error : errors_of(2, [&](Local& comm) { build(comm, false); }))
     CHECK(contains(error, "ranks 0 and 1 were handed buffers that overlap"));
   for (const std::string& error : errors_of(2, [&](Local& comm) { build(comm, true); })) CHECK(error.empty());
-  // one rank's parameters are the other's gradients
+  // the parameters of one rank are the gradients of the other
   for (const std::string& error : errors_of(2, [&](Local& comm) {
          if (comm.rank() == 0)
            Optimizer(comm, layout, {.parameters = one, .gradients = two}, Adam{});
@@ -553,10 +553,10 @@ TEST_CASE("ranks that were handed the same memory are refused, each by name") {
     CHECK(contains(error, "ranks 0 and 1 were handed buffers that overlap"));
 }
 
-TEST_CASE("any two ranks that were handed the same memory are found, neighbours or not") {
+TEST_CASE("any two ranks with the same buffer are found, neighbors or not") {
   using Optimizer = Sharded<Adam, Stage0>;
   const Layout layout = two_units();
-  for (int other = 0; other < 3; ++other) {  // rank 3 shares with each of the others in turn
+  for (int other = 0; other < 3; ++other) {  // rank 3 shares a buffer with each of the others in turn
     std::vector<std::vector<float>> memory(4, std::vector<float>(Optimizer::required(layout, 4).parameters));
     for (const std::string& error : errors_of(4, [&](Local& comm) {
            Optimizer(comm, layout, {.parameters = memory[comm.rank() == 3 ? other : comm.rank()]}, Adam{});
@@ -565,7 +565,7 @@ TEST_CASE("any two ranks that were handed the same memory are found, neighbours 
   }
 }
 
-TEST_CASE("ranks of which one was handed a buffer and another was not are refused") {
+TEST_CASE("it is refused that some ranks pass a buffer and others do not") {
   const Layout layout = two_units();
   std::vector<float> gradients(Sharded<Adam, Stage1>::required(layout, 2).gradients);
   for (const std::string& error : errors_of(2, [&](Local& comm) {
@@ -577,7 +577,7 @@ TEST_CASE("ranks of which one was handed a buffer and another was not are refuse
     CHECK(contains(error, "ranks differ in buffers handed in: rank 0 has none, rank 1 has gradients"));
 }
 
-TEST_CASE("ranks that begin with different weights are told apart at construction") {
+TEST_CASE("ranks with different initial weights are found at construction") {
   const Layout layout = two_units();
   for (const std::string& error : errors_of(3, [&](Local& comm) {
          std::vector<float> p(Sharded<Adam, Stage1>::required(layout, 3).parameters, 1.0f);
@@ -587,7 +587,7 @@ TEST_CASE("ranks that begin with different weights are told apart at constructio
     CHECK(contains(error, "ranks differ in the weights they begin with"));
 }
 
-TEST_CASE("what leaves run_ranks is the error of the rank that was wrong") {
+TEST_CASE("run_ranks rethrows the error of the rank that caused it") {
   const Layout layout = two_units();
   for (int round = 0; round < 50; ++round)
     CHECK_THROWS_WITH_AS(run_ranks(3, [&](Local& comm) {
@@ -597,7 +597,7 @@ TEST_CASE("what leaves run_ranks is the error of the rank that was wrong") {
                          Contains("'gradients' has 5 elements"), BufferError);
 }
 
-TEST_CASE("a timeout that is none is refused by all ranks, and one without end is one") {
+TEST_CASE("all ranks refuse a timeout of zero or less, and an unlimited timeout is legal") {
   const Layout layout = two_units();
   for (const std::string& error : errors_of(2, [&](Local& comm) {
          Sharded<Adam, Stage1>(comm, layout, {}, Adam{}, {.timeout = std::chrono::seconds(comm.rank())});
@@ -628,7 +628,7 @@ TEST_CASE("options that differ are shown with all their digits") {
   }
 }
 
-TEST_CASE("a pass that was moved from says so") {
+TEST_CASE("a moved-from pass is refused with a message that says so") {
   Alone alone;
   auto pass = alone.optimizer.backward();
   const auto moved = std::move(pass);
@@ -636,7 +636,7 @@ TEST_CASE("a pass that was moved from says so") {
   CHECK_THROWS_WITH_AS(static_cast<void>(pass.gradients(alone.last)), Contains("moved from"), UsageError);
 }
 
-TEST_CASE("the reason of a dropped pass is told by step, also after a good one") {
+TEST_CASE("step() reports the reason of a dropped pass, also after a good pass") {
   Alone alone({.micro_batches = 2});
   {
     auto pass = alone.optimizer.backward();
@@ -649,7 +649,7 @@ TEST_CASE("the reason of a dropped pass is told by step, also after a good one")
   CHECK(alone.optimizer.step().applied());
 }
 
-TEST_CASE("any prefetch is legal: what exceeds the model is the model") {
+TEST_CASE("any prefetch is legal: beyond the size of the model it has no further effect") {
   const Layout layout = ragged_layout();
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage3> optimizer(comm, layout, {}, std::vector<Adam>(2),
@@ -660,7 +660,7 @@ TEST_CASE("any prefetch is legal: what exceeds the model is the model") {
   });
 }
 
-TEST_CASE("a flat layout's non-finite gradient is named with its place") {
+TEST_CASE("a non-finite gradient of a flat layout is named with its offset") {
   Self self;
   std::vector<float> p(1000), g(1000);
   Sharded<Adam, Stage1, Fp32, Self> optimizer(self, Layout::flat(1000), {.parameters = p, .gradients = g}, Adam{});
@@ -670,8 +670,8 @@ TEST_CASE("a flat layout's non-finite gradient is named with its place") {
   CHECK(optimizer.step().first_non_finite() == "flat.buffer[777]");
 }
 
-// Ranks whose bit in `who` is set fail in the forward of the step's second micro-batch; all drop the step, try again,
-// and end where a calm run ends.
+// The ranks whose bit in `who` is set fail in the forward of the step's second micro-batch. All ranks drop the step and
+// repeat it; the result must be that of an undisturbed run.
 template <class Stage>
 void check_forward_fails(int world, unsigned who) {
   const Layout layout = ragged_layout();
@@ -696,7 +696,7 @@ void check_forward_fails(int world, unsigned who) {
   });
 }
 
-TEST_CASE("an exception in the caller's forward is followed by drop_step and the step again, at every stage") {
+TEST_CASE("after an exception in the caller's forward, drop_step and the same step again work at every stage") {
   for (const unsigned who : {0b010u, 0b111u}) {
     check_forward_fails<Stage0>(3, who);
     check_forward_fails<Stage1>(3, who);
@@ -705,8 +705,8 @@ TEST_CASE("an exception in the caller's forward is followed by drop_step and the
   }
 }
 
-// Weights that one rank of three keeps, at stage 3, a bucket a unit and one ahead. `train` does the second of two steps
-// with the optimizer; what comes of it is what the same steps come to where nobody keeps any.
+// One rank of three holds Weights too long at stage 3, with one unit per bucket and a prefetch of one. `train` runs the
+// second of two steps; the result must be that of the same steps without held Weights.
 template <class Train>
 void check_kept(Train train) {
   Layout layout;
@@ -729,7 +729,7 @@ void check_kept(Train train) {
 
 constexpr const char* dropped_its_step = "rank 1 dropped";
 
-TEST_CASE("who keeps weights too long in forward releases them and goes on; the others notice nothing") {
+TEST_CASE("a rank that holds Weights too long in forward can release them and continue; other ranks are not affected") {
   check_kept([](auto& optimizer, int rank) {
     std::deque<Weights<float>> kept;
     int refused = 0;
@@ -750,7 +750,8 @@ TEST_CASE("who keeps weights too long in forward releases them and goes on; the 
   });
 }
 
-TEST_CASE("who keeps weights too long in forward and drops the step ends it for the others, and all begin it again") {
+TEST_CASE(
+    "if a rank that holds Weights too long in forward drops the step, the others' step ends, and all can repeat it") {
   check_kept([](auto& optimizer, int rank) {
     try {
       std::deque<Weights<float>> kept;
@@ -772,7 +773,8 @@ TEST_CASE("who keeps weights too long in forward and drops the step ends it for 
   });
 }
 
-TEST_CASE("who keeps weights too long in backward drops the pass, the others learn of it, and all begin it again") {
+TEST_CASE(
+    "if a rank that holds Weights too long in backward drops the pass, others get an error, and all can repeat it") {
   check_kept([](auto& optimizer, int rank) {
     const Layout& layout = optimizer.layout();
     for (const Unit u : layout.forward()) static_cast<void>(optimizer.gather(u));
@@ -798,14 +800,14 @@ TEST_CASE("who keeps weights too long in backward drops the pass, the others lea
   });
 }
 
-TEST_CASE("a step is refused while weights are in the way of a gather that others have posted, and can be made then") {
+TEST_CASE("a step is refused while held Weights block a gather that others have posted, and succeeds afterwards") {
   check_kept([](auto& optimizer, int rank) {
     const Layout& layout = optimizer.layout();
     for (const Unit u : layout.forward()) static_cast<void>(optimizer.gather(u));
     auto pass = optimizer.backward();
     std::deque<Weights<float>> kept;
     for (const Unit u : layout.backward()) {
-      // 'b' comes ahead in the place of 'd', and nobody asks for it
+      // The gather of 'b' is prefetched into the slot of 'd', and no rank asks for 'b'.
       if (u.index >= 2) kept.push_back(optimizer.gather(u));
       if (rank != 1) kept.clear();
       index_t i = 0;
@@ -824,7 +826,7 @@ TEST_CASE("a step is refused while weights are in the way of a gather that other
   });
 }
 
-TEST_CASE("who keeps weights too long and leaves wakes the others at once, with the reason") {
+TEST_CASE("if a rank that holds Weights too long leaves, the others get the reason at once") {
   Layout layout;
   for (const char* name : {"a", "b", "c", "d"}) {
     layout.add_unit(name);

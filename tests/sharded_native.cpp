@@ -1,4 +1,5 @@
-// Native reductions: no order is promised, so stages 0 and 1 add passes where backward writes them (design section 4.2).
+// Native reductions promise no order, so stages 0 and 1 add passes where backward writes them (docs/design.md, section
+// 4, point 2).
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -33,7 +34,7 @@ testing::Outcome train(int world, int passes, Layout layout = testing::ragged_la
   return outcome;
 }
 
-TEST_CASE_TEMPLATE("passes add up to what an ordered reduction makes of them, where sums are exact", Stage, Stage0,
+TEST_CASE_TEMPLATE("passes add up to the result of an ordered reduction if sums are exact", Stage, Stage0,
                    Stage1, Stage2, Stage3) {
   for (const int world : {1, 2, 3})
     for (const int passes : {1, 2, 3}) {
@@ -43,7 +44,7 @@ TEST_CASE_TEMPLATE("passes add up to what an ordered reduction makes of them, wh
     }
 }
 
-TEST_CASE("stages 0 and 1 keep no partial sums and send gradients once a step, stages 2 and 3 once a pass") {
+TEST_CASE("stages 0 and 1 keep no partial sums and send gradients once per step, stages 2 and 3 once per pass") {
   const Layout layout = testing::ragged_layout();
   const Options options{.micro_batches = 3, .bucket_bytes = 1000};
   CHECK(Sharded<AdamW, Stage1, Fp32, Native>::plan(layout, 2, options).partial_sums.bytes() == 0);
@@ -86,14 +87,14 @@ double norm_of_equal_gradients(int world, int passes, float gradient) {
   return norm;
 }
 
-TEST_CASE("a library's sum of float16 leaves the range of each gradient, and its mean is that of every other") {
+TEST_CASE("a native float16 sum does not overflow if no gradient does, and its mean equals that of other precisions") {
   const auto norm = doctest::Approx(10 * 65504.0).epsilon(1e-3);
   for (const int world : {1, 2, 3, 4}) {
     CAPTURE(world);
     CHECK(norm_of_equal_gradients<Stage1, Fp16>(world, 1, 65504) == norm);
     CHECK(norm_of_equal_gradients<Stage2, Fp16>(world, 1, 65504) == norm);
     CHECK(norm_of_equal_gradients<Stage2, Fp16>(world, 3, 65504) == norm);
-    // Passes that backward itself adds in float16 have to fit there.
+    // If backward itself adds passes in float16, their sum must be in range.
     CHECK(norm_of_equal_gradients<Stage1, Fp16>(world, 2, 32752) == doctest::Approx(10 * 32752.0).epsilon(1e-3));
     CHECK(norm_of_equal_gradients<Stage1, Fp16>(world, 2, 65504) == -1);
     CHECK(norm_of_equal_gradients<Stage1, Bf16>(world, 2, 256) == doctest::Approx(2560).epsilon(1e-2));
@@ -101,7 +102,7 @@ TEST_CASE("a library's sum of float16 leaves the range of each gradient, and its
   }
 }
 
-TEST_CASE("a flat buffer is cleared for the first pass of a step alone") {
+TEST_CASE("a flat buffer is cleared only for the first pass of a step") {
   std::vector<float> parameters(300), gradients(300);
   run_ranks(1, [&](Local& local) {
     Sharded<Sgd, Stage1, Fp32, Native> optimizer(Native(local), Layout::flat(300),
@@ -121,7 +122,7 @@ TEST_CASE("a flat buffer is cleared for the first pass of a step alone") {
   CHECK(parameters == std::vector<float>(300, -2.0f));
 }
 
-TEST_CASE("a step that is begun again after a dropped pass adds nothing of it") {
+TEST_CASE("a step that is repeated after a dropped pass contains nothing of that pass") {
   run_ranks(1, [&](Local& local) {
     const Layout layout = testing::ragged_layout();
     Sharded<AdamW, Stage1, Fp32, Native> dropped(Native(local), layout, {}, {AdamW{}, AdamW{}}, {.micro_batches = 2});

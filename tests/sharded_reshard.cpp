@@ -1,5 +1,5 @@
-// A small checkpoint over the slices and the control state of an optimizer: what one stage and world size
-// saved, another loads, and training goes on with the bits of the run that was never interrupted.
+// A small checkpoint made of an optimizer's slices and control state. One stage and world size saves it, another loads
+// it, and training continues with the bits of an uninterrupted run.
 #include <doctest/doctest.h>
 
 #include <cstddef>
@@ -64,7 +64,7 @@ TEST_CASE("the guide shows the checkpoint that is compiled here") {
 
 constexpr int leaves = 4;  // of a step, over all ranks
 
-// The loss scale grows, and is lowered by a gradient that is not finite in step 3.
+// The loss scale grows, and a gradient in step 3 that is not finite lowers it.
 float gradient(index_t step, index_t leaf, Tensor tensor, index_t i) {
   if (step == 3 && leaf == 1 && tensor.index == 1 && i == 3) return std::numeric_limits<float>::infinity();
   return testing::made_up_gradient(step, leaf, tensor, i);
@@ -77,7 +77,7 @@ struct Run {
   Checkpoint<Rule>* from = nullptr;
   Checkpoint<Rule>* to = nullptr;
   bool save_in_evaluation = false;
-  std::uint64_t seed = 5;  // of a run that begins anew
+  std::uint64_t seed = 5;  // of a run from the start
 };
 
 template <class Rule, class Stage, class Precision>
@@ -86,7 +86,7 @@ Outcome train(const Run<Rule>& run, const Rule& rule) {
   const int passes = (leaves + run.world - 1) / run.world;
   run_ranks(run.world, [&](Local& comm) {
     Rule other = rule;
-    if (run.from) other.lr = 123;  // comes with the control state
+    if (run.from) other.lr = 123;  // the control state has the right one
     Sharded<Rule, Stage, Precision> optimizer(
         comm, ragged_layout(), {}, std::vector<Rule>(2, other),
         {.micro_batches = passes,
@@ -129,7 +129,7 @@ Outcome behind(const Outcome& outcome, std::size_t step) {
           {outcome.applied.begin() + static_cast<std::ptrdiff_t>(step), outcome.applied.end()}};
 }
 
-// Saved by `world` ranks at stage From after every number of steps, and loaded by another world at stage To.
+// Saves with `world` ranks at stage From after every number of steps, and loads at stage To with another world size.
 template <class Rule, class Precision, class From, class To>
 void reshard(int world, int other_world, const Rule& rule, bool save_in_evaluation = false) {
   CAPTURE(Rule::name);
@@ -169,30 +169,30 @@ void reshard_between_groups(const Rule& rule, bool save_in_evaluation = false) {
 TEST_CASE("what one stage and world saved, another goes on with as if nothing had been: Fp32") {
   reshard_between_stages<AdamW, Fp32>({.lr = 0.1, .weight_decay = 0.1});
 }
-TEST_CASE("the same with master weights: Bf16") { reshard_between_stages<AdamW, Bf16>({.lr = 0.1}); }
-TEST_CASE("the same with remainders of master weights: Bf16Remainder") {
+TEST_CASE("training resumes with master weights: Bf16") { reshard_between_stages<AdamW, Bf16>({.lr = 0.1}); }
+TEST_CASE("training resumes with remainders of master weights: Bf16Remainder") {
   reshard_between_stages<AdamW, Bf16Remainder>({.lr = 0.1});
 }
-TEST_CASE("the same with random rounding, whose seed and step come along: Bf16Stochastic") {
+TEST_CASE("training resumes with stochastic rounding, whose seed and step are saved: Bf16Stochastic") {
   reshard_between_stages<AdamW, Bf16Stochastic>({.lr = 0.1});
 }
-TEST_CASE("the same with a loss scale in the middle of its growth: Fp16") {
+TEST_CASE("training resumes with a loss scale in the middle of its growth: Fp16") {
   reshard_between_stages<AdamW, Fp16>({.lr = 0.1});
   reshard_between_groups<AdamW, Fp16>({.lr = 0.1});
 }
-TEST_CASE("the same with norms of whole tensors: Lamb") {
+TEST_CASE("training resumes with norms of whole tensors: Lamb") {
   reshard_between_stages<Lamb, Fp32>({.lr = 0.1});
   reshard_between_stages<Lamb, Bf16>({.lr = 0.1});
   reshard_between_groups<Lamb, Bf16>({.lr = 0.1});
 }
-TEST_CASE("the same with a buffer that the first step fills: Sgd") {
+TEST_CASE("training resumes with a buffer that the first step fills: Sgd") {
   reshard_between_stages<Sgd, Fp32>({.lr = 0.1, .momentum = 0.9, .dampening = 0.5});
 }
-TEST_CASE("the same with weights of two kinds: ScheduleFreeAdamW") {
+TEST_CASE("training resumes with trained and evaluation weights: ScheduleFreeAdamW") {
   reshard_between_stages<ScheduleFreeAdamW, Fp32>({.lr = 0.1});
   reshard_between_stages<ScheduleFreeAdamW, Bf16Remainder>({.lr = 0.1});
 }
-TEST_CASE("saved during evaluation it goes on in evaluation, whose end brings the trained weights back") {
+TEST_CASE("a run saved during evaluation resumes in evaluation, whose end restores the trained weights") {
   reshard_between_stages<ScheduleFreeAdamW, Fp32>({.lr = 0.1}, true);
   reshard_between_groups<ScheduleFreeAdamW, Fp32>({.lr = 0.1}, true);
   reshard_between_stages<ScheduleFreeAdamW, Bf16>({.lr = 0.1}, true);
@@ -200,7 +200,7 @@ TEST_CASE("saved during evaluation it goes on in evaluation, whose end brings th
   reshard_between_stages<AdamW, Fp32>({.lr = 0.1}, true);
 }
 
-// f(optimizer, checkpoint, rank) on two ranks, whose checkpoint is of one step.
+// Calls f(optimizer, checkpoint, rank) on two ranks, with a checkpoint after one step.
 template <class Rule, class Stage, class F>
 void with_checkpoint(const Rule& rule, F f) {
   Checkpoint<Rule> checkpoint;
@@ -218,7 +218,7 @@ void check_it_trains(Optimizer& optimizer, const Checkpoint<Rule>& checkpoint, i
   CHECK(testing::run_steps(optimizer, rank, 2, 1, 2).applied[0]);
 }
 
-TEST_CASE("a load that fails on one rank fails on all, leaves no weights, and can be done again") {
+TEST_CASE("a load that fails on one rank fails on all ranks, leaves no weights, and can be repeated") {
   with_checkpoint<AdamW, Stage2>({}, [](auto& optimizer, const auto& checkpoint, int rank) {
     const auto load = [&] {
       optimizer.load_slices([&](auto) {
@@ -250,12 +250,12 @@ void load_apart(const char* array, const char* what) {
   });
 }
 
-TEST_CASE("ranks that load what differs are told so where all of them hold it") {
+TEST_CASE("ranks that load different values into an array that all ranks hold get an error") {
   load_apart<Stage1>("parameter", "load_slices(): ranks differ in the parameters of 'body.bias'");
   load_apart<Stage0>("exp_avg_sq", "ranks differ in the master weights or optimizer state of 'body.bias'");
 }
 
-TEST_CASE("ranks that set control states that differ are told in what, and none of them changes") {
+TEST_CASE("ranks that set different control states get an error that says in what they differ, and none changes") {
   with_checkpoint<AdamW, Stage3>({}, [](auto& optimizer, const auto& checkpoint, int rank) {
     auto state = checkpoint.control;
     state.seed += static_cast<std::uint64_t>(rank);
@@ -271,7 +271,7 @@ TEST_CASE("ranks that set control states that differ are told in what, and none 
   });
 }
 
-TEST_CASE("a control state that this optimizer cannot go on from is refused on every rank, and nothing changes") {
+TEST_CASE("a control state that does not fit this optimizer is refused on every rank, and nothing changes") {
   with_checkpoint<ScheduleFreeAdamW, Stage1>({}, [](auto& optimizer, const auto& checkpoint, int rank) {
     auto state = checkpoint.control;
     state.rules[1].beta1 = 0.5;
@@ -284,7 +284,7 @@ TEST_CASE("a control state that this optimizer cannot go on from is refused on e
   });
 }
 
-TEST_CASE("a control state of an evaluation has no weights until slices are loaded") {
+TEST_CASE("after setting the control state of an evaluation there are no weights until slices are loaded") {
   with_checkpoint<ScheduleFreeAdamW, Stage1>({}, [](auto& optimizer, const auto& checkpoint, int rank) {
     optimizer.initialize(testing::made_up_weight);
     auto state = checkpoint.control;
@@ -301,7 +301,7 @@ TEST_CASE("a control state of an evaluation has no weights until slices are load
   });
 }
 
-TEST_CASE("slices and control state are there between steps alone") {
+TEST_CASE("slices and control state are available between steps only") {
   with_checkpoint<AdamW, Stage1>({}, [](auto& optimizer, const auto& checkpoint, int rank) {
     checkpoint.load(optimizer);
     testing::run_pass(optimizer, 0, rank);

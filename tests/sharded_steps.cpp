@@ -1,5 +1,5 @@
-// What may change from step to step: how many micro-batches there are, the norm that gradients are clipped to, units
-// without a gradient; and weights that an update makes infinite.
+// What may change from step to step: the number of micro-batches, the norm for clipping, units without a gradient; and
+// weights that an update makes infinite.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -25,7 +25,7 @@ void at_every_stage(Test test) {
   test.template operator()<Stage3>();
 }
 
-// Three steps of `passes` micro-batches a rank, said by begin_step where `planned` are more.
+// Three steps of `passes` micro-batches per rank, set by begin_step if `planned` is larger.
 template <class Stage>
 testing::Outcome train(int planned, int passes) {
   testing::Outcome outcome;
@@ -47,13 +47,13 @@ testing::Outcome train(int planned, int passes) {
   return outcome;
 }
 
-TEST_CASE("a step of fewer micro-batches than planned has the bits of one that was planned so") {
+TEST_CASE("a step with fewer micro-batches than planned has the bits of a step that was planned so") {
   at_every_stage([]<class Stage> {
     for (const int passes : {1, 2, 3}) CHECK(train<Stage>(4, passes) == train<Stage>(passes, passes));
   });
 }
 
-TEST_CASE("begin_step holds for one step, dropped ones included, and the next has Options::micro_batches again") {
+TEST_CASE("begin_step applies to one step, also if it is dropped, and the next step has Options::micro_batches again") {
   Self self;
   Sharded<Adam, Stage2, Fp32, Self> optimizer(self, ragged_layout(), {}, rules, {.micro_batches = 2});
   optimizer.initialize(testing::made_up_weight);
@@ -67,7 +67,7 @@ TEST_CASE("begin_step holds for one step, dropped ones included, and the next ha
   CHECK_THROWS_WITH_AS(optimizer.begin_step(1), Contains("begin_step() in the middle of a step"), UsageError);
 }
 
-TEST_CASE("micro-batches that were not planned for are refused") {
+TEST_CASE("more micro-batches than planned are refused") {
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage1> optimizer(comm, ragged_layout(), {}, rules, {.micro_batches = 3});
     for (const index_t micro_batches : {0, -2, 7, 8})
@@ -77,7 +77,7 @@ TEST_CASE("micro-batches that were not planned for are refused") {
   });
 }
 
-TEST_CASE("ranks that begin steps of different sizes all get AgreementError") {
+TEST_CASE("if ranks begin steps of different sizes, all get AgreementError") {
   std::vector<std::string> errors(2);
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage1> optimizer(comm, ragged_layout(), {}, rules, {.micro_batches = 2});
@@ -93,7 +93,7 @@ TEST_CASE("ranks that begin steps of different sizes all get AgreementError") {
   for (const std::string& error : errors) CHECK(error.find("rank") != std::string::npos);
 }
 
-TEST_CASE("clip_norm may change between steps, is checked, and is the same on all ranks") {
+TEST_CASE("clip_norm may change between steps, is checked, and must be the same on all ranks") {
   run_ranks(2, [&](Local& comm) {
     Sharded<Sgd, Stage1> optimizer(comm, Layout::flat(0), {}, Sgd{});
     optimizer.clip_norm() = -1;
@@ -118,7 +118,7 @@ TEST_CASE("clip_norm may change between steps, is checked, and is the same on al
   CHECK(weight_after_a_step() == doctest::Approx(-11));
 }
 
-// A step in which rank r gives unit 1 a gradient in pass k only if bit 2 k + r of `given` is set; then a plain one.
+// A step in which rank r gives unit 1 a gradient in pass k if bit 2 k + r of `given` is set; then a normal step.
 template <class Stage, class Rule>
 std::vector<float> train_with_skips(unsigned given, index_t bucket_bytes, bool zeros_instead = false) {
   std::vector<float> parameters;
@@ -127,7 +127,7 @@ std::vector<float> train_with_skips(unsigned given, index_t bucket_bytes, bool z
     Sharded<Rule, Stage> optimizer(comm, layout, {}, std::vector<Rule>(2, Rule{.lr = 0.1, .weight_decay = 0.1}),
                                    {.micro_batches = 2, .bucket_bytes = bucket_bytes});
     optimizer.initialize(testing::made_up_weight);
-    testing::run_steps(optimizer, comm.rank(), 2, 1, 2);  // so that there is a state
+    testing::run_steps(optimizer, comm.rank(), 2, 1, 2);  // so that the state is not zero
     for (int k = 0; k < 2; ++k) {
       const auto leaf = static_cast<std::uint64_t>(2 * k + comm.rank());
       const bool has = (given >> leaf) & 1;
@@ -153,14 +153,14 @@ std::vector<float> train_with_skips(unsigned given, index_t bucket_bytes, bool z
   return parameters;
 }
 
-TEST_CASE("a unit that some micro-batch gives a gradient is updated as if the others had given it zeros") {
+TEST_CASE("a unit with a gradient from some micro-batches is updated as if the others had given zeros") {
   at_every_stage([]<class Stage> {
     for (const unsigned given : {0b0001u, 0b1000u, 0b0110u})
       CHECK(train_with_skips<Stage, AdamW>(given, 300) == train_with_skips<Stage, AdamW>(given, 300, true));
   });
 }
 
-TEST_CASE("a unit that no micro-batch gives a gradient keeps weights and state, wherever buckets and segments end") {
+TEST_CASE("a unit without a gradient from any micro-batch keeps weights and state, wherever buckets and segments end") {
   const auto expected = train_with_skips<Stage0, AdamW>(0, 300);
   CHECK(expected != train_with_skips<Stage0, AdamW>(0, 300, true));
   at_every_stage([&]<class Stage> {
@@ -171,7 +171,7 @@ TEST_CASE("a unit that no micro-batch gives a gradient keeps weights and state, 
   CHECK(train_with_skips<Stage0, Lamb>(0, 300) != train_with_skips<Stage0, Lamb>(0, 300, true));
 }
 
-TEST_CASE("weights and state of a unit without gradient are the same to the bit after the step") {
+TEST_CASE("weights and state of a unit without a gradient have the same bits after the step") {
   Self self;
   Layout layout;
   for (const char* name : {"a", "b", "c"}) {
@@ -201,7 +201,7 @@ TEST_CASE("weights and state of a unit without gradient are the same to the bit 
   for (std::size_t i = 0; i < after.size(); ++i) CHECK((after[i] == before[i]) == (i / 64 == 1));
 }
 
-TEST_CASE("a flat layout's one unit cannot be skipped") {
+TEST_CASE("a flat layout's only unit cannot be skipped") {
   Self self;
   std::vector<float> p(10), g(10);
   Sharded<Adam, Stage1, Fp32, Self> flat(self, Layout::flat(10), {.parameters = p, .gradients = g}, Adam{});
@@ -211,7 +211,7 @@ TEST_CASE("a flat layout's one unit cannot be skipped") {
   pass.ready(0, 10);
 }
 
-// Rank 0's first tensor of the last unit is made infinite by the first update; what the steps say of it, and finish().
+// The first update makes rank 0's first tensor of the last unit infinite. Checks the reports of the steps and finish().
 template <class Stage, class Precision>
 void check_weights_that_explode(double rate) {
   CAPTURE(Precision::name);
@@ -234,16 +234,16 @@ void check_weights_that_explode(double rate) {
   });
 }
 
-TEST_CASE("a weight that an update makes infinite is in the next step's report, on all ranks") {
+TEST_CASE("a weight that an update makes infinite is in the next step's report on all ranks") {
   check_weights_that_explode<Stage0, Fp32>(3e38);
   check_weights_that_explode<Stage2, Fp32>(3e38);
-  check_weights_that_explode<Stage1, Bf16>(1.7e38);  // the master is finite still, the parameter is not
+  check_weights_that_explode<Stage1, Bf16>(1.7e38);  // the master weight is still finite, the parameter is not
   check_weights_that_explode<Stage3, Fp16>(65504);
   check_weights_that_explode<Stage2, Bf16Stochastic>(3e38);
   check_weights_that_explode<Stage1, Bf16Remainder>(3e38);
 }
 
-TEST_CASE("first weights that come in anew are finite again") {
+TEST_CASE("new initial weights clear the report of an infinite weight") {
   Self self;
   Layout layout;
   layout.add_unit("u");
@@ -262,7 +262,7 @@ TEST_CASE("first weights that come in anew are finite again") {
   CHECK(one_step().empty());
 }
 
-// Steps in which forward gathers six units in an order that changes, some twice, some never; regular: in the usual one.
+// Steps in which forward gathers six units in a changing order, some twice, some never. regular: in the usual order.
 template <class Stage>
 std::vector<float> train_in_changing_order(int prefetch, bool regular) {
   Layout layout;
@@ -294,7 +294,7 @@ std::vector<float> train_in_changing_order(int prefetch, bool regular) {
   return parameters;
 }
 
-TEST_CASE("units gathered in an order that changes from step to step, some twice, some never, change no bit") {
+TEST_CASE("gathering units in a changing order, some twice, some never, changes no bit") {
   const auto expected = train_in_changing_order<Stage0>(1, true);
   at_every_stage([&]<class Stage> {
     for (const int prefetch : {0, 1, 3}) CHECK(train_in_changing_order<Stage>(prefetch, false) == expected);

@@ -1,4 +1,4 @@
-// What a timeline shows of a training step.
+// The spans that a training step records on a timeline.
 #include <doctest/doctest.h>
 
 #include <string>
@@ -25,7 +25,7 @@ Layout even_layers() {
   return layout;
 }
 
-// A bucket a unit; workers move the large ones.
+// One unit per bucket; workers move the large ones.
 template <class Stage>
 testing::Outcome train(Timeline* timeline) {
   testing::Outcome outcome;
@@ -72,12 +72,12 @@ void check_shape() {
     CHECK(spans_of(compute, "norm").size() == steps);
     CHECK(spans_of(compute, "update").size() == steps * units);
     CHECK(spans_of(compute, "backward").size() == steps * passes * units);
-    // and those with which the test reads the parameters, but for the last, which nothing ends
+    // plus the gathers by which the test reads the parameters, except the last, whose span has no end
     CHECK(spans_of(compute, "forward").size() == steps * passes * units + units - 1);
     CHECK(spans_of(reductions, "reduce_scatter").size() == steps * passes * units);
     CHECK(spans_of(reductions, "all_reduce").size() == steps);
 
-    // A thread's spans nest, a queue's follow each other.
+    // A thread's spans nest, and a queue's spans follow each other.
     bool nest = true;
     for (index_t i = 0; i < compute.size(); ++i)
       for (index_t j = 0; j < i; ++j)
@@ -88,21 +88,21 @@ void check_shape() {
 
     const Span first = compute[0];
     CHECK(std::string(first.kind) == (std::string(first.name) == "layer 0" ? "forward" : "wait"));
-    // Nothing is applied before the norm is known to all.
+    // Nothing is applied before all ranks know the norm.
     const auto norms = spans_of(reductions, "all_reduce");
     const auto updates = spans_of(compute, "update");
     for (int s = 0; s < steps; ++s) CHECK(norms[s].end <= updates[s * units].begin);
   }
 }
 
-TEST_CASE("every rank has three tracks; a thread's spans nest, a queue's follow each other, and none is missing") {
+TEST_CASE("every rank has three tracks; a thread's spans nest, a queue's spans do not overlap, and none is missing") {
   check_shape<Stage0>();
   check_shape<Stage1>();
   check_shape<Stage2>();
   check_shape<Stage3>();
 }
 
-// The rank that comes last to a bucket starts its reduction, and has backward before it.
+// The last rank to post a bucket starts its reduction, and still has backward to do.
 template <class Stage>
 void check_reduction_under_backward() {
   Timeline timeline;
@@ -120,20 +120,20 @@ void check_reduction_under_backward() {
   }
 }
 
-TEST_CASE("the reduction of the first bucket to depart begins while backward goes on") {
+TEST_CASE("the reduction of the first bucket begins while backward continues") {
   check_reduction_under_backward<Stage0>();
   check_reduction_under_backward<Stage1>();
   check_reduction_under_backward<Stage2>();
   check_reduction_under_backward<Stage3>();
 }
 
-TEST_CASE("a timeline changes nothing but itself") {
+TEST_CASE("a timeline does not change the result") {
   Timeline timeline;
   CHECK(train<Stage2>(&timeline) == train<Stage2>(nullptr));
   CHECK(train<Stage3>(&timeline) == train<Stage3>(nullptr));
 }
 
-TEST_CASE("a rank may keep a timeline where others keep none, through a decorator too") {
+TEST_CASE("one rank may record a timeline while others do not, also through a decorator") {
   Timeline timeline;
   const Layout layout = even_layers();
   run_ranks(2, [&](Local& local) {
@@ -150,7 +150,7 @@ TEST_CASE("a rank may keep a timeline where others keep none, through a decorato
   CHECK(spans_of(*tracks[2], "all_gather").size() == 1);
 }
 
-TEST_CASE("a step that was dropped shows as such") {
+TEST_CASE("a dropped step is visible on the timeline") {
   Timeline timeline;
   const Layout layout = even_layers();
   Self self;

@@ -1,4 +1,4 @@
-// What ranks that wait for each other are told, and what a rank waits for before it writes, drops or ends.
+// The errors of ranks that wait for each other, and what a rank waits for before it writes, drops or ends.
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -27,7 +27,7 @@ const Options one_bucket_a_unit{.bucket_bytes = 1, .prefetch = 0, .timeout = std
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-// Runs `f(comm)` on every rank and gives back what each rank's RankError said.
+// Runs `f(comm)` on every rank and returns each rank's RankError message.
 template <class Expected, class F>
 std::vector<std::string> errors_of(int world, F f) {
   std::vector<std::string> errors(static_cast<std::size_t>(world));
@@ -41,9 +41,9 @@ std::vector<std::string> errors_of(int world, F f) {
   return errors;
 }
 
-// --- what is said ---------------------------------------------------------------------------------------------------
+// --- errors ---------------------------------------------------------------------------------------------------------
 
-TEST_CASE("a unit that one rank does not gather at stage 3 is known at once, and where each rank waits") {
+TEST_CASE("if one rank does not gather a unit at stage 3, all ranks get an error at once with the unit of each rank") {
   const auto errors = errors_of<AgreementError>(2, [](Local& comm) {
     Sharded<Adam, Stage3> optimizer(comm, three_units(), {}, Adam{}, one_bucket_a_unit);
     optimizer.initialize(testing::made_up_weight);
@@ -66,7 +66,7 @@ TEST_CASE("a unit that one rank does not gather at stage 3 is known at once, and
   }
 }
 
-TEST_CASE("units gathered in another order at stage 3 are named to all ranks") {
+TEST_CASE("units that ranks gather in different orders at stage 3 are named on all ranks") {
   const auto errors = errors_of<AgreementError>(2, [](Local& comm) {
     Sharded<Adam, Stage3> optimizer(comm, three_units(), {}, Adam{}, one_bucket_a_unit);
     optimizer.initialize(testing::made_up_weight);
@@ -84,7 +84,7 @@ TEST_CASE("units gathered in another order at stage 3 are named to all ranks") {
   }
 }
 
-TEST_CASE("ranks that build and train different optimizers at one time are told so at once") {
+TEST_CASE("ranks that build and train different optimizers at the same time get an error at once") {
   const auto errors = errors_of<AgreementError>(2, [](Local& comm) {
     Sharded<Adam, Stage1> first(comm, three_units(), {}, Adam{}, one_bucket_a_unit);
     Sharded<Adam, Stage1> second(comm, three_units(), {}, Adam{}, one_bucket_a_unit);
@@ -98,7 +98,7 @@ TEST_CASE("ranks that build and train different optimizers at one time are told 
   }
 }
 
-// Rank 1 of three has one step less.
+// Rank 1 of three makes one step fewer.
 template <class Stage>
 void check_left(bool goes_on) {
   const auto errors = errors_of<CommError>(3, [&](Local& comm) {
@@ -119,7 +119,7 @@ void check_left(bool goes_on) {
   }
 }
 
-TEST_CASE("a rank that has one step less is said to have left, not to have dropped a pass, at every stage") {
+TEST_CASE("a rank that makes one step fewer is reported as having left, not as having dropped a pass, at every stage") {
   for (const bool goes_on : {false, true}) {
     check_left<Stage0>(goes_on);
     check_left<Stage1>(goes_on);
@@ -128,7 +128,7 @@ TEST_CASE("a rank that has one step less is said to have left, not to have dropp
   }
 }
 
-TEST_CASE("a timeout says where each rank is, by unit") {
+TEST_CASE("a timeout reports the unit at which each rank is") {
   std::atomic<bool> over = false;
   Options hasty = one_bucket_a_unit;
   hasty.timeout = std::chrono::seconds(2);
@@ -155,9 +155,9 @@ TEST_CASE("a timeout says where each rank is, by unit") {
   }
 }
 
-// --- what is waited for ---------------------------------------------------------------------------------------------
+// --- waits ----------------------------------------------------------------------------------------------------------
 
-// The gathers of one rank, on their way until it has waited for them.
+// The gathers of one rank that it has not waited for yet.
 class Gathers final : public Completion {
  public:
   HostEvent add(HostEvent event) {
@@ -186,10 +186,10 @@ class Gathers final : public Completion {
   std::vector<Gather> events_;
 };
 
-// What a test looks at of one rank.
+// What a test observes of one rank.
 struct Watch {
   std::shared_ptr<exec::ByteCount> memory = std::make_shared<exec::ByteCount>();  // of the rank's executor
-  std::vector<index_t> held_when_withdrawn;              // a queue, in the order of their first drop, leave or end
+  std::vector<index_t> held_when_withdrawn;              // per queue: at its first drop, detach or end
   Gathers gathers;
 };
 
@@ -249,7 +249,7 @@ class Watched : public CommunicatorDecorator<Local> {
   Watch* watch_;
 };
 
-// Ranks hand each other's buffers to the same collectives: they may be freed only behind the withdrawal.
+// Ranks pass each other's buffers to the same collectives, so a rank may free them only after it has canceled these.
 template <class Stage>
 void check_withdraws(bool fails) {
   run_ranks(2, [&](Local& local) {
@@ -271,7 +271,8 @@ void check_withdraws(bool fails) {
   });
 }
 
-TEST_CASE("an optimizer withdraws what others have not joined before it frees its memory, also out of an exception") {
+TEST_CASE(
+    "an optimizer cancels collectives that others have not joined before it frees memory, also after an exception") {
   for (const bool fails : {false, true}) {
     check_withdraws<Stage0>(fails);
     check_withdraws<Stage1>(fails);
@@ -280,7 +281,7 @@ TEST_CASE("an optimizer withdraws what others have not joined before it frees it
   }
 }
 
-// Runs f(optimizer, gathers) after a step and, at stage 3, a gather ahead: what they sent nobody has waited for.
+// Runs f(optimizer, gathers) after a step and, at stage 3, after a prefetched gather: nothing has waited for them.
 template <class Stage, class F>
 void with_gathers_on_their_way(F f) {
   run_ranks(2, [&](Local& local) {
@@ -318,21 +319,21 @@ void check_evaluation_waits() {
   });
 }
 
-TEST_CASE("initialize writes no weight before all ranks have what they still gather of the last ones") {
+TEST_CASE("initialize writes no weight before all ranks have received the previous weights that they still gather") {
   check_initialize_waits<Stage1>();
   check_initialize_waits<Stage2>();
   check_initialize_waits<Stage3>();
 }
 
-TEST_CASE("evaluation trades no weight before all ranks have what they still gather of the last ones") {
+TEST_CASE("evaluation swaps no weight before all ranks have received the previous weights that they still gather") {
   check_evaluation_waits<Stage1>();
   check_evaluation_waits<Stage2>();
   check_evaluation_waits<Stage3>();
 }
 
-// --- what is begun again --------------------------------------------------------------------------------------------
+// --- repeated steps -------------------------------------------------------------------------------------------------
 
-// Rank 1 gives up each of two steps once, and all do them again.
+// Rank 1 drops each of two steps once, and all ranks repeat them.
 template <class Stage>
 void check_drops_in_two_steps() {
   run_ranks(2, [](Local& comm) {
@@ -361,7 +362,7 @@ void check_drops_in_two_steps() {
   });
 }
 
-TEST_CASE("a rank that drops two different steps drops each of them, and both are done again") {
+TEST_CASE("a rank that drops two different steps drops each of them, and all ranks repeat both") {
   check_drops_in_two_steps<Stage0>();
   check_drops_in_two_steps<Stage1>();
   check_drops_in_two_steps<Stage2>();

@@ -1,4 +1,4 @@
-// What travels: design section 2.
+// The data that a step sends: docs/design.md, section 2.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -56,7 +56,7 @@ Layout even_layers(int units) {
   return layout;
 }
 
-TEST_CASE("a rank sends 2(N-1)/N n elements a step at stages 0 to 2") {
+TEST_CASE("a rank sends 2(N-1)/N n elements per step at stages 0 to 2") {
   const Layout layout = even_layers(6);
   const index_t n = layout.parameters();
   for (int world : {1, 2, 3, 4, 6})
@@ -68,9 +68,9 @@ TEST_CASE("a rank sends 2(N-1)/N n elements a step at stages 0 to 2") {
     }
 }
 
-// Gathers: all buckets once, and at every turn between forward and backward of a step those that are not held. Held
-// are 1 + prefetch of them.
-TEST_CASE("at stage 3 with K passes it is (N-1)/N (K n + n + (2K - 1)(n - held))") {
+// Gathers: all buckets once, and each time a step turns from forward to backward or back, those that are not held.
+// 1 + prefetch buckets are held.
+TEST_CASE("at stage 3 with K passes a rank sends (N-1)/N (K n + n + (2K - 1)(n - held)) elements per step") {
   const Layout layout = even_layers(6);
   const index_t n = layout.parameters();
   for (int world : {1, 2, 3, 4})
@@ -88,7 +88,7 @@ TEST_CASE("at stage 3 with K passes it is (N-1)/N (K n + n + (2K - 1)(n - held))
         }
 }
 
-TEST_CASE("gradients are never all-reduced: what is, is the norm's digits and three words per rank and one per unit") {
+TEST_CASE("only the norm's digits, three words per rank and one per unit are all-reduced, gradients never") {
   const Layout layout = even_layers(3);
   const index_t words = engine::AgreementWords::size(4, layout.units());
   CHECK(wire_of_a_step<Stage0>(layout, 4).all_reduced == words);
@@ -97,23 +97,24 @@ TEST_CASE("gradients are never all-reduced: what is, is the norm's digits and th
   CHECK(wire_of_a_step<Stage3>(layout, 4).all_reduced == words);
 }
 
-TEST_CASE("every pass of an accumulation is reduced once, bucket by bucket") {
+TEST_CASE("every pass of an accumulation is reduced once per bucket") {
   const Layout layout = even_layers(4);
   CHECK(wire_of_a_step<Stage2>(layout, 2, {.micro_batches = 3, .bucket_bytes = 1}).reduce_scatters == 12);
   CHECK(wire_of_a_step<Stage0>(layout, 2, {.micro_batches = 3, .bucket_bytes = 1}).reduce_scatters == 12);
 }
 
-// A head that shares the first unit's table, as language models have it.
+// A head that shares the first unit's table, as in language models.
 Layout tied_layers(int units) {
   Layout layout = even_layers(units);
   layout.tie(Unit{units - 1}, Unit{0});
   return layout;
 }
 
-// What a rank sent of a kind, in order: what, bucket, pass and how many elements.
+// What a rank sent of one kind, in order: tag, bucket, pass and number of elements.
 using Sent = std::vector<std::tuple<std::string, index_t, index_t, index_t>>;
 
-// Two steps of the loop of design section 1 at stage 3, in which weights live while further units are gathered.
+// Two steps of the training loop (docs/design.md, section 1) at stage 3, with Weights held while further units are
+// gathered.
 template <class Comm>
 std::array<Sent, 2> train_and_keep(Comm& comm, const Layout& layout, const Options& options, std::size_t kept_at_most) {
   Sharded<Adam, Stage3, Fp32, Comm> optimizer(comm, layout, {}, Adam{}, options);
@@ -146,7 +147,7 @@ std::array<Sent, 2> train_and_keep(Comm& comm, const Layout& layout, const Optio
   return sent;
 }
 
-TEST_CASE("a tied unit's bucket is gathered once a step, and stays") {
+TEST_CASE("the bucket of a tied unit is gathered once per step and stays in memory") {
   const Layout layout = tied_layers(6);
   run_ranks(2, [&](Local& local) {
     Recording<Local> comm(local);
@@ -157,7 +158,7 @@ TEST_CASE("a tied unit's bucket is gathered once a step, and stays") {
   });
 }
 
-TEST_CASE("how long a rank keeps its weights changes nothing that it sends") {
+TEST_CASE("how long a rank holds its Weights does not change what it sends") {
   for (const int prefetch : {0, 1, 2, 3})
     for (const int micro_batches : {1, 2}) {
       const Layout layout = tied_layers(7);

@@ -1,4 +1,4 @@
-// A training run with made-up gradients, for tests that compare what comes out of it.
+// A training run with generated gradients, for tests that compare results.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace tessera::testing {
 
-/// A number that looks random and depends on its arguments alone.
+/// A pseudo-random number that depends on the arguments only.
 inline std::uint64_t hash(std::uint64_t a, std::uint64_t b = 0, std::uint64_t c = 0, std::uint64_t d = 0) {
   std::uint64_t x = 0x9e3779b97f4a7c15u;
   for (const std::uint64_t word : {a, b, c, d}) {
@@ -21,7 +21,7 @@ inline std::uint64_t hash(std::uint64_t a, std::uint64_t b = 0, std::uint64_t c 
   return x;
 }
 
-/// In [-1, 1), with 24 bits.
+/// A pseudo-random number in [-1, 1), with 24 bits.
 inline float uniform(std::uint64_t a, std::uint64_t b = 0, std::uint64_t c = 0, std::uint64_t d = 0) {
   return static_cast<float>(static_cast<std::int64_t>(hash(a, b, c, d) >> 40)) / 8388608.0f - 1.0f;
 }
@@ -38,7 +38,7 @@ inline float made_up_weight(Tensor tensor, index_t i) {
   return uniform(77, static_cast<std::uint64_t>(tensor.index), static_cast<std::uint64_t>(i));
 }
 
-/// What a run left behind, the same on every rank.
+/// The result of a run, the same on every rank.
 struct Outcome {
   std::vector<float> parameters;  // every tensor's elements in layout order, as float
   std::vector<double> norms;
@@ -46,7 +46,7 @@ struct Outcome {
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 
-/// All parameters as they are now, through gather.
+/// All current parameters, through gather.
 template <class Optimizer>
 std::vector<float> parameters_of(Optimizer& optimizer) {
   std::vector<float> all;
@@ -58,7 +58,7 @@ std::vector<float> parameters_of(Optimizer& optimizer) {
   return all;
 }
 
-/// One pass of the loop of design section 1: micro-batch `leaf`, or none where this rank has none.
+/// One pass of the training loop (docs/design.md, section 1): micro-batch `leaf`, or none if this rank has none.
 template <class Optimizer>
 void run_pass(Optimizer& optimizer, index_t step, index_t leaf, const LeafGradient& gradient = made_up_gradient) {
   const Layout& layout = optimizer.layout();
@@ -83,8 +83,8 @@ void run_pass(Optimizer& optimizer, index_t step, index_t leaf, const LeafGradie
   }
 }
 
-/// `steps` steps of `passes` passes: micro-batch j is that of rank j mod world in pass j / world. micro_batches: of each
-/// step over all ranks; 0: one of every rank in every pass.
+/// `steps` steps of `passes` passes. Micro-batch j belongs to rank j mod world, pass j / world. micro_batches: of each
+/// step over all ranks; 0: one per rank and pass.
 template <class Optimizer>
 Outcome run_steps(Optimizer& optimizer, int rank, int world, int steps, int passes,
                   const LeafGradient& gradient = made_up_gradient, index_t micro_batches = 0) {
@@ -100,7 +100,7 @@ Outcome run_steps(Optimizer& optimizer, int rank, int world, int steps, int pass
   return outcome;
 }
 
-/// A small model whose sizes divide by nothing.
+/// A small model whose sizes have no common divisors with blocks, ranks or buckets.
 inline Layout ragged_layout() {
   Layout layout;
   layout.add_unit("embedding");

@@ -13,7 +13,7 @@ namespace {
 
 float of_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 
-// To the nearest bfloat16, half away from zero, by comparing distances.
+// The nearest bfloat16, ties away from zero, found by comparing distances.
 float half_away(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   const float towards_zero = of_bits(bits & 0xffff0000u);
@@ -24,7 +24,8 @@ float half_away(float x) {
   return low < high ? towards_zero : away;
 }
 
-// The weight comes back to the bit, and the parameter is the nearest: how many of `count` floats from `first` do not.
+// How many of `count` floats, starting with the bits `first`, are not restored exactly or have a parameter that is not
+// the nearest bfloat16.
 std::uint64_t wrong_of(std::uint32_t first, std::uint64_t count, std::uint32_t stride = 1) {
   std::uint64_t wrong = 0;
   std::uint32_t bits = first;
@@ -40,7 +41,8 @@ std::uint64_t wrong_of(std::uint32_t first, std::uint64_t count, std::uint32_t s
   return wrong;
 }
 
-TEST_CASE("parameter and remainder give the weight back to the bit, and the parameter is the nearest, half away") {
+TEST_CASE(
+    "parameter and remainder restore the weight, and the parameter is the nearest bfloat16, ties away from zero") {
   CHECK(wrong_of(0, 1 << 22, 1021) == 0);
   for (const std::uint32_t upper : {0x3f80u, 0x7f7fu, 0x7f80u, 0x0000u, 0x8000u, 0xff7fu, 0x7fffu, 0xffffu})
     CHECK(wrong_of(upper << 16, 1 << 16) == 0);
@@ -50,20 +52,20 @@ TEST_CASE("all floats have a parameter and a remainder of their own" * doctest::
   CHECK(wrong_of(0, std::uint64_t{1} << 32) == 0);
 }
 
-TEST_CASE("the parameter differs from that of ties to even at ties alone") {
+TEST_CASE("the parameter differs from ties-to-even rounding only at exact ties") {
   for (std::uint32_t bits = 0x3f800000u; bits < 0x3f840000u; ++bits) {
     const bool tie = (bits & 0xffffu) == 0x8000u && (bits & 0x10000u) == 0;
     CHECK((Remainder::parameter(of_bits(bits)).bits != bfloat16(of_bits(bits)).bits) == tie);
   }
 }
 
-TEST_CASE("a NaN that arithmetic makes is one in the parameter too") {
+TEST_CASE("a NaN from arithmetic is NaN in the parameter too") {
   const float infinity = std::numeric_limits<float>::infinity();
   CHECK(std::isnan(static_cast<float>(Remainder::parameter(infinity - infinity))));
   CHECK(std::isnan(static_cast<float>(Remainder::parameter(std::numeric_limits<float>::quiet_NaN()))));
 }
 
-TEST_CASE("rounding at random goes to a neighbour, and stays where there is nothing to round") {
+TEST_CASE("stochastic rounding goes to an adjacent value, and leaves exact values unchanged") {
   const float x = of_bits(0x3f812345u);
   CHECK(precision::round_at_random(x, 0).bits == 0x3f81);
   CHECK(precision::round_at_random(x, 0xffff).bits == 0x3f82);
@@ -75,9 +77,9 @@ TEST_CASE("rounding at random goes to a neighbour, and stays where there is noth
   CHECK(precision::round_at_random(std::numeric_limits<float>::infinity(), 0xffff).bits == 0x7f80);
 }
 
-// The mean error over n roundings has deviation sqrt(p (1 - p) / n) of a step between neighbours; 5.5 of it are
-// exceeded by chance with a probability of 4e-8, in 64 values of 3e-6. The seed is fixed.
-TEST_CASE("rounding at random is unbiased: over steps of one element, and over elements of one step") {
+// The mean error of n roundings has the deviation sqrt(p (1 - p) / n) steps between adjacent values. It exceeds 5.5
+// deviations by chance with probability 4e-8, 3e-6 for 64 values. The seed is fixed.
+TEST_CASE("stochastic rounding is unbiased over the steps of one element and over the elements of one step") {
   constexpr int n = 1 << 16;
   for (int value = 0; value < 64; ++value) {
     const std::uint32_t bits = 0x3f810000u + static_cast<std::uint32_t>(value) * 1021u + 7u;
