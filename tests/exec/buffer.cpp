@@ -8,7 +8,7 @@
 
 using namespace tessera;
 
-TEST_CASE("a buffer is zero, begins at a cache line and counts its bytes while it lives") {
+TEST_CASE("a buffer is zero, aligned to a cache line, and counts its bytes while it exists") {
   const auto count = std::make_shared<exec::ByteCount>();
   {
     HostBuffer<float> small(3, count), large(index_t{3} << 20, count);
@@ -36,7 +36,7 @@ TEST_CASE("a moved buffer keeps its memory and is counted once") {
   CHECK(count->held() == 8);
 }
 
-TEST_CASE("an empty buffer is legal and costs nothing") {
+TEST_CASE("an empty buffer is legal and counts no bytes") {
   const auto count = std::make_shared<exec::ByteCount>();
   HostBuffer<float> none(0, count);
   CHECK(none.span().empty());

@@ -17,12 +17,12 @@ struct Tickets final : Completion {
 
 }  // namespace
 
-TEST_CASE("the default event has happened") {
+TEST_CASE("a default-constructed event is complete") {
   CHECK(HostEvent{}.done());
   CHECK_NOTHROW(HostEvent{}.wait());
 }
 
-TEST_CASE("an event has happened when its queue has come to its ticket, for every copy") {
+TEST_CASE("an event is complete when its queue has reached its ticket, for every copy") {
   Tickets queue;
   const HostEvent event(queue, 2);
   const HostEvent copy = event;

@@ -31,7 +31,7 @@ static_assert(!Executor<int>);
 
 }  // namespace
 
-TEST_CASE("what the concept asks for works through it alone") {
+TEST_CASE("every operation of the concept works on a type that has nothing else") {
   const auto use = []<Executor E>(E executor) {
     auto buffer = executor.template allocate<float>(70);
     float* const x = buffer.span().data();
@@ -48,7 +48,7 @@ TEST_CASE("what the concept asks for works through it alone") {
 
 namespace {
 
-// Adds what a number in memory says, if another says so.
+// Adds a number in memory if a flag in memory is set.
 struct AddWhatLiesThere {
   const float* amount;
   const float* wanted;
@@ -63,7 +63,7 @@ static_assert(LateBoundBody<AddWhatLiesThere>);
 
 }  // namespace
 
-TEST_CASE("a late-bound body is bound when it runs, or does not run") {
+TEST_CASE("a late-bound body is bound when the loop runs, and a disabled body does not run") {
   Host host;
   auto buffer = host.allocate<float>(12);
   float* const x = buffer.span().data();
@@ -77,7 +77,7 @@ TEST_CASE("a late-bound body is bound when it runs, or does not run") {
   CHECK(x[9] == 3);
 }
 
-TEST_CASE("numbers of the host come one after another, each with its index") {
+TEST_CASE("from_host computes the host's numbers in order, each with its index") {
   Host host;
   auto buffer = host.allocate<float>(5);
   float* const x = buffer.span().data();

@@ -10,7 +10,7 @@ using namespace tessera;
 using tessera::testing::computes_by_default;
 using tessera::testing::StrangeEnvironment;
 
-TEST_CASE("for as long as it lives the thread computes as IEEE's default says, and then as before") {
+TEST_CASE("the thread computes in the IEEE default environment while the object exists, and then in its own again") {
   CHECK(computes_by_default());
   {
     const StrangeEnvironment strange;
@@ -29,7 +29,7 @@ TEST_CASE("for as long as it lives the thread computes as IEEE's default says, a
   CHECK(computes_by_default());
 }
 
-TEST_CASE("nothing is written, and no flag is lost, where the thread is in the default environment") {
+TEST_CASE("if the thread is in the default environment, the register is not written and no exception flag is lost") {
   std::feclearexcept(FE_ALL_EXCEPT);
   {
     const exec::DefaultFloatEnvironment ieee;
@@ -41,7 +41,7 @@ TEST_CASE("nothing is written, and no flag is lost, where the thread is in the d
 }
 
 #if defined(__x86_64__) && defined(__GLIBC__)
-TEST_CASE("what the thread has made a trap is none meanwhile") {
+TEST_CASE("exceptions that the thread traps are not trapped while the object exists") {
   feenableexcept(FE_DIVBYZERO | FE_INVALID);
   {
     const exec::DefaultFloatEnvironment ieee;

@@ -54,7 +54,7 @@ TEST_CASE("bytes are counted exactly, a copy counts its own, and buffers may out
   CHECK(survivor.span()[999] == 0.0f);
 }
 
-TEST_CASE("a loop visits each index once, whatever the number of threads") {
+TEST_CASE("a loop visits each index once, with any number of threads") {
   for (const int threads : {1, 2, 3}) {
     Host host(threads);
     for (const index_t n : {0, 1, 63, 64, 65, 32767, 32768, 100001}) {
@@ -73,7 +73,7 @@ struct Number {
 };
 
 TEST_CASE(
-    "squares of numbers that are computed on the way are those of the numbers in memory, wherever a block begins") {
+    "the squares of computed numbers equal those of the same numbers in memory, wherever a block begins") {
   for (const index_t lead : {0, 1, 63}) {
     for (const index_t n : {0, 1, 63, 64, 65, 2047, 2048, 2049, 100000}) {
       std::vector<float> values(static_cast<std::size_t>(lead + n));
@@ -110,7 +110,7 @@ struct DelicateOnceComplete {
   }
 };
 
-// What each kind of loop makes of the same numbers.
+// The results of each kind of loop for the same numbers.
 std::vector<std::uint64_t> results_of_loops(int threads) {
   constexpr index_t n = 100001;
   Host host(threads);
@@ -141,7 +141,7 @@ std::vector<std::uint64_t> results_of_loops(int threads) {
 
 }  // namespace
 
-TEST_CASE("every loop is done in the default floating-point environment, and the caller's is as it was") {
+TEST_CASE("every loop runs in the default floating-point environment, and the caller's is restored") {
   for (const int threads : {1, 3}) {
     const auto expected = results_of_loops(threads);
     const tessera::testing::StrangeEnvironment strange;
@@ -151,7 +151,7 @@ TEST_CASE("every loop is done in the default floating-point environment, and the
   }
 }
 
-TEST_CASE("a digest tells sequences apart by one element, by order, and not by threads") {
+TEST_CASE("a digest depends on every element and on their order, but not on threads") {
   std::vector<float> values(100000);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = Number{}(static_cast<index_t>(i));
   const auto digest = [&](int threads) { return Host(threads).digest(std::span<const float>(values)); };

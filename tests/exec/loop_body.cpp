@@ -36,7 +36,7 @@ struct MayThrow {
   Element bind() const { return {}; }
 };
 
-TEST_CASE("a body says what it has besides its call") {
+TEST_CASE("the concepts detect the optional members of a body") {
   CHECK(LoopBody<Element>);
   CHECK_FALSE(LoopBody<BoundLater>);
   CHECK_FALSE(LoopBody<int>);
@@ -49,7 +49,7 @@ TEST_CASE("a body says what it has besides its call") {
   CHECK_FALSE(TwoPhaseBody<FirstAlone>);
 }
 
-TEST_CASE("a late-bound body does not throw, and its packs are those of what it binds") {
+TEST_CASE("a late-bound body must not throw, and its packs are those of the body that it binds") {
   CHECK(LateBoundBody<BoundLater>);
   CHECK_FALSE(LateBoundBody<MayThrow>);
   CHECK_FALSE(LateBoundBody<Element>);

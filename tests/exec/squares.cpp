@@ -11,7 +11,7 @@ using namespace tessera;
 
 namespace {
 
-// The documented order, written plainly.
+// The documented order, in plain code.
 template <class T>
 double plain(const T* x, index_t n) {
   double lane[8] = {};
@@ -33,14 +33,14 @@ void check_sizes() {
 
 }  // namespace
 
-TEST_CASE("blocks are summed in the documented order, in float and in bfloat16, short ones too") {
+TEST_CASE("blocks are summed in the documented order, in float and bfloat16, also short blocks") {
   check_sizes<float>();
   check_sizes<bfloat16>();
 }
 
-TEST_CASE("the first element that is not finite is found wherever it is") {
+TEST_CASE("the first element that is not finite is found at any position") {
   for (index_t at : {0, 1, 63, 64, 127, 128, 199}) {
-    std::vector<float> x(200, 3e38f);  // squares of large finite numbers are not mistaken for infinities
+    std::vector<float> x(200, 3e38f);  // squares of large finite numbers must not count as infinite
     ExactSum sum;
     CHECK(squares::add(x.data(), 0, 200, sum) == -1);
     x[static_cast<std::size_t>(at)] = std::numeric_limits<float>::quiet_NaN();

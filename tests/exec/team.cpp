@@ -10,7 +10,7 @@
 
 using namespace tessera;
 
-TEST_CASE("every part is worked on once, each on its own thread, turn after turn") {
+TEST_CASE("every part runs once per call, each on its own thread") {
   for (int parts : {1, 2, 4}) {
     exec::Team team(parts);
     for (int turn = 0; turn < 200; ++turn) {
@@ -27,11 +27,11 @@ TEST_CASE("every part is worked on once, each on its own thread, turn after turn
   }
 }
 
-TEST_CASE("fewer than one part is one") { CHECK(exec::Team(0).parts() == 1); }
+TEST_CASE("fewer than one part counts as one") { CHECK(exec::Team(0).parts() == 1); }
 
-TEST_CASE("a team that never works ends") { exec::Team team(3); }
+TEST_CASE("a team that never runs work can be destroyed") { exec::Team team(3); }
 
-TEST_CASE("each thread computes in the default floating-point environment, whatever that of the thread that began it") {
+TEST_CASE("each thread computes in the default floating-point environment, whatever its creator's environment") {
   const tessera::testing::StrangeEnvironment strange;
   for (int parts : {1, 3}) {
     exec::Team team(parts);

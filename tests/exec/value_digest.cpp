@@ -27,7 +27,7 @@ std::uint64_t digest(const std::vector<T>& values, int threads = 1) {
 template <class T>
 using BitsOf = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>;
 
-// All different, up to 65536 of them.
+// Up to 65536 different values.
 template <class T>
 std::vector<T> some(index_t n) {
   std::vector<T> values;
@@ -35,7 +35,7 @@ std::vector<T> some(index_t n) {
   return values;
 }
 
-// As the header says, word by word.
+// The digest as the header defines it, computed word by word.
 template <class T>
 std::uint64_t documented(const std::vector<T>& values) {
   using namespace value_digest;
@@ -54,7 +54,7 @@ std::uint64_t documented(const std::vector<T>& values) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("the digest is the documented one at any length, on any number of threads", T, float, bfloat16,
+TEST_CASE_TEMPLATE("the digest is as documented for any length and any number of threads", T, float, bfloat16,
                    float16) {
   for (const index_t n : {0, 1, 2, 63, 255, 256, 257, 511, 512, 513, 1000, 32768, 32769, 40000, 65537, 100001}) {
     const auto values = some<T>(n);
@@ -63,7 +63,7 @@ TEST_CASE_TEMPLATE("the digest is the documented one at any length, on any numbe
   }
 }
 
-TEST_CASE("the digest is the same in every version of the vector code, of memory that lies anywhere") {
+TEST_CASE("the digest is the same in every version of the vector code, for memory at any alignment") {
   const auto values = some<bfloat16>(4 * 512 + 1);
   for (const index_t from : {0, 1}) {
     const auto* const bytes = reinterpret_cast<const unsigned char*>(values.data() + from);
@@ -78,11 +78,11 @@ TEST_CASE("the digest is the same in every version of the vector code, of memory
   }
 }
 
-TEST_CASE("arrays of which a digest that is linear in the bits cannot tell one from the other have two") {
+TEST_CASE("the digest differs for arrays that have equal digests under functions that are linear in the bits") {
   CHECK(digest<float>({1, 1}) != digest<float>({1.375f, 0.9375f}));
 }
 
-TEST_CASE_TEMPLATE("each bit, each exchange, each move and the length show", T, float, bfloat16) {
+TEST_CASE_TEMPLATE("every changed bit, swap, move and length changes the digest", T, float, bfloat16) {
   using Bits = BitsOf<T>;
   for (const index_t n : {1, 2, 3, 5, 40, 300}) {
     std::vector<T> values = some<T>(n);
@@ -102,7 +102,7 @@ TEST_CASE_TEMPLATE("each bit, each exchange, each move and the length show", T, 
         std::swap(changed[i], changed[j]);
         std::rotate(changed.begin() + static_cast<std::ptrdiff_t>(j), changed.begin() + static_cast<std::ptrdiff_t>(j + 1),
                     changed.begin() + static_cast<std::ptrdiff_t>(i + 1));
-        if (i - j > 1) REQUIRE(differs(changed));  // else it is an exchange
+        if (i - j > 1) REQUIRE(differs(changed));  // else the move is a swap
       }
     values.push_back(T(0.0f));
     CHECK(differs(values));
@@ -111,7 +111,7 @@ TEST_CASE_TEMPLATE("each bit, each exchange, each move and the length show", T, 
   }
 }
 
-TEST_CASE("values that move between blocks show, also where all others are alike") {
+TEST_CASE("values that move between blocks change the digest, also if all other values are equal") {
   const index_t n = 10 * value_digest::block_elements<float>;
   std::vector<float> values(static_cast<std::size_t>(n), 1.0f);
   std::set<std::uint64_t> seen{digest(values)};
@@ -122,8 +122,8 @@ TEST_CASE("values that move between blocks show, also where all others are alike
   }
 }
 
-// Changes of like size in two places, the very ones that a linear digest loses: 2^22 pairs of them, and of 64 bits as
-// good as random 2^-20 would be expected to meet.
+// Similar changes in two places, which a linear digest cannot distinguish: 2^22 pairs. Random 64-bit digests would have
+// a collision among them with probability 2^-20.
 TEST_CASE("no two of 4096 small changes of equal values cancel") {
   std::vector<float> values(512, 1.0f);
   const std::uint64_t before = digest(values);

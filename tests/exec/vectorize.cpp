@@ -30,7 +30,7 @@ struct Halves {
 
 }  // namespace
 
-TEST_CASE("every width touches each index once and never fuses, for tails of 0 to 130") {
+TEST_CASE("every vector width visits each index once and never fuses, for ranges of 0 to 130") {
   for (const exec::Isa isa : {exec::Isa::baseline, exec::Isa::avx2, exec::Isa::avx512}) {
     if (isa > exec::best_isa()) continue;
     for (index_t n = 0; n <= 130; ++n) {
@@ -45,7 +45,7 @@ TEST_CASE("every width touches each index once and never fuses, for tails of 0 t
   }
 }
 
-TEST_CASE("of a body in two halves each index has its first and then its last, once, for ranges of 0 to 260") {
+TEST_CASE("in a body of two phases each index has its first phase once, then its last, for ranges of 0 to 260") {
   for (const exec::Isa isa : {exec::Isa::baseline, exec::Isa::avx2, exec::Isa::avx512}) {
     if (isa > exec::best_isa()) continue;
     for (index_t n = 0; n <= 260; ++n) {
