@@ -1,4 +1,4 @@
-// NVTX needs no device. A profiler replaces its functions; here the test is the profiler.
+// NVTX needs no device. A profiler replaces its functions; in this file the test acts as the profiler.
 #include <doctest/doctest.h>
 
 #include <string>
@@ -30,8 +30,8 @@ int take_over(NvtxGetExportTableFunc_t export_table) {
 
 }  // namespace
 
-TEST_CASE("spans are NVTX ranges that begin and end with them, and are on the timeline as well") {
-  InitializeInjectionNvtx2_fnptr = take_over;  // where NVTX looks for a profiler that is linked in, once
+TEST_CASE("spans are NVTX ranges with the same begin and end, and are recorded on the timeline too") {
+  InitializeInjectionNvtx2_fnptr = take_over;  // NVTX looks here once for a profiler that is linked in
   tessera::Timeline timeline(4, tessera::nvtx_ranges());
   tessera::Track& track = timeline.open(0, "compute");
   {

@@ -14,7 +14,7 @@ namespace {
 core::Clock::time_point at(index_t nanoseconds) { return core::Clock::time_point(std::chrono::nanoseconds(nanoseconds)); }
 Span numbered(index_t i) { return {"part", "", i, -1, at(i), at(i + 1)}; }
 
-TEST_CASE("a track keeps its newest spans, the oldest of them first") {
+TEST_CASE("a track keeps its newest spans, oldest first") {
   Track track(3, "compute", 4);
   CHECK(track.size() == 0);
   for (index_t i = 0; i < 3; ++i) track.add(numbered(i));
@@ -28,7 +28,7 @@ TEST_CASE("a track keeps its newest spans, the oldest of them first") {
   for (index_t i = 0; i < 4; ++i) CHECK(track[i].index == 7 + i);
 }
 
-TEST_CASE("a timed scope is a span from its first line to its last, also on the way out of an exception") {
+TEST_CASE("a timed scope is a span from its begin to its end, also if an exception leaves the scope") {
   Track track(0, "compute", 4);
   core::Clock::time_point inside;
   const core::Clock::time_point before = core::Clock::now();
@@ -53,7 +53,7 @@ TEST_CASE("a timed scope is a span from its first line to its last, also on the 
 
 TEST_CASE("without a track a timed scope does nothing") { const Timed timed(nullptr, {.kind = "load"}); }
 
-TEST_CASE("tracks lie by rank, and as they were opened, whichever rank came first") {
+TEST_CASE("tracks are ordered by rank, then in the order in which they were opened, whichever rank was first") {
   Timeline timeline(8);
   Track& late = timeline.open(1, "compute");
   timeline.open(0, "compute");
@@ -66,7 +66,7 @@ TEST_CASE("tracks lie by rank, and as they were opened, whichever rank came firs
   CHECK(tracks[2] == &late);
 }
 
-TEST_CASE("tracks and texts stay where they are while ranks open more of them") {
+TEST_CASE("tracks and texts do not move in memory while ranks open more") {
   Timeline timeline(1);
   std::vector<std::thread> ranks;
   for (int r = 0; r < 4; ++r)
@@ -82,9 +82,9 @@ TEST_CASE("tracks and texts stay where they are while ranks open more of them") 
   for (int r = 0; r < 4; ++r) CHECK(std::string((*tracks[r])[0].name) == "unit of rank " + std::to_string(r));
 }
 
-std::string told;  // what a profiler was
+std::string told;  // the calls of the profiler's functions
 
-TEST_CASE("a profiler is told of nested spans as they begin and end") {
+TEST_CASE("a profiler is notified when nested spans begin and end") {
   told.clear();
   Timeline timeline(8, {[](const Span& span) { told += message({"<", span.kind}); }, [] { told += ">"; }});
   Track& track = timeline.open(0, "compute");
@@ -94,12 +94,12 @@ TEST_CASE("a profiler is told of nested spans as they begin and end") {
     CHECK(told == "<step<wait");
   }
   CHECK(told == "<step<wait>>");
-  track.add({.kind = "all_gather"});  // what has happened elsewhere is not told
+  track.add({.kind = "all_gather"});  // a span of another thread, of which the profiler is not notified
   CHECK(told == "<step<wait>>");
   CHECK(track.size() == 3);
 }
 
-TEST_CASE("a timeline that keeps nothing is refused") {
+TEST_CASE("a timeline that keeps no spans is refused") {
   CHECK_THROWS_WITH_AS(Timeline(0), doctest::Contains("at least 1 span, not 0"), OptionError);
 }
 

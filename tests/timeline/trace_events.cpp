@@ -30,7 +30,7 @@ Json events(const Json& trace, const char* phase) {
   return found;
 }
 
-TEST_CASE("a span is a complete event, in microseconds from the first span on") {
+TEST_CASE("a span is a complete event, with times in microseconds from the first span") {
   Timeline timeline;
   timeline.open(0, "compute").add({"backward", "block", -1, 8, at(5'000'000'004'000), at(5'000'000'005'001)});
   timeline.open(1, "reductions")
@@ -57,7 +57,7 @@ TEST_CASE("ranks are processes and tracks are threads, each with its name") {
         "1.3 process_name = rank 1; 1.3 thread_name = compute; 1.4 process_name = rank 1; 1.4 thread_name = gathers; ");
 }
 
-TEST_CASE("of spans that begin together the longest comes first: it holds the others") {
+TEST_CASE("of spans with equal begin the longest is written first, since it encloses the others") {
   Timeline timeline;
   Track& track = timeline.open(0, "compute");
   track.add({.kind = "wait", .begin = at(1000), .end = at(2000)});
@@ -69,7 +69,7 @@ TEST_CASE("of spans that begin together the longest comes first: it holds the ot
   CHECK(spans[2]["name"] == "wait");
 }
 
-TEST_CASE("names may hold whatever a user writes") {
+TEST_CASE("names may contain any characters") {
   Timeline timeline;
   const std::string name = "a \"b\" \\ \n\x01 é";
   timeline.open(0, name).add({.kind = "forward", .name = timeline.keep(name)});
@@ -80,7 +80,7 @@ TEST_CASE("names may hold whatever a user writes") {
 
 TEST_CASE("an empty timeline is an empty trace") { CHECK(written(Timeline())["traceEvents"].empty()); }
 
-TEST_CASE("a file that cannot be written is an error that names it") {
+TEST_CASE("a file that cannot be written is an error that names the file") {
   Timeline timeline;
   timeline.open(0, "compute").add({.kind = "forward"});
   CHECK_THROWS_WITH_AS(write_trace_events(timeline, "/no/such/folder/trace.json"),

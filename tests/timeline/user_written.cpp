@@ -15,7 +15,7 @@ namespace {
 
 using tessera::Layout;
 
-// In a folder of its own, so that a relative name may be written.
+// A folder of its own, so that the page's code can write to a relative path.
 struct Folder {
   Folder() {
     std::filesystem::create_directories(here);
@@ -51,7 +51,7 @@ void train(Optimizer& optimizer) {
   optimizer.step();
 }
 
-TEST_CASE("a run leaves a file in which every rank is") {
+TEST_CASE("a run writes a file with the spans of every rank") {
   const Folder folder;
   const Layout layout = two_layers();
   const tessera::AdamW rule;
@@ -71,7 +71,7 @@ tessera::write_trace_events(timeline, "trace.json");                 // #include
   CHECK(written.find("backward: second") != std::string::npos);
 }
 
-TEST_CASE("a user's own span stands on a user's own track") {
+TEST_CASE("a user can record a span on a track of their own") {
   const tessera::Self comm;
   const tessera::index_t step = 7;
   int batch = 0;
@@ -92,7 +92,7 @@ tessera::Track& loading = timeline.open(comm.rank(), "data");
   CHECK(loading[0].index == 7);
 }
 
-TEST_CASE("docs/timeline.md shows this code") {
+TEST_CASE("docs/timeline.md shows the code that is compiled here") {
   CHECK(tessera::testing::page_shows("docs/timeline.md", "tests/timeline/user_written.cpp", "run"));
   CHECK(tessera::testing::page_shows("docs/timeline.md", "tests/timeline/user_written.cpp", "span"));
 }
