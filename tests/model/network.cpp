@@ -10,12 +10,12 @@ namespace {
 constexpr Collective every_kind[] = {Collective::reduce_scatter, Collective::all_gather, Collective::all_reduce,
                                      Collective::all_to_all, Collective::broadcast};
 
-// Exact figures: latency and bytes are powers of two.
+// Results are exact, since latency and bytes are powers of two.
 constexpr Network one_node{.within = {.latency = 0.5, .bandwidth = 1024}};
 constexpr Network nodes_of_4{
     .within = {.latency = 0.25, .bandwidth = 4096}, .between = {.latency = 8, .bandwidth = 256}, .ranks_a_node = 4};
 
-// Constant expressions, as a plan is.
+// Usable in constant expressions, like a plan.
 static_assert(one_node.seconds(Collective::all_gather, 4096, 4) == 3 * 0.5 + 3 * 1.0);
 static_assert(one_node.seconds(Collective::reduce_scatter, 4096, 4) == 3 * 0.5 + 3 * 1.0);
 static_assert(one_node.seconds(Collective::all_reduce, 4096, 4) == 2 * (3 * 0.5 + 3 * 1.0));
@@ -29,8 +29,8 @@ TEST_CASE("a world of one rank sends nothing") {
   }
 }
 
-TEST_CASE("a ring's messages go one after another, each a rank's slice") {
-  // the time as the algorithm spends it: in each of its turns every rank sends one slice to its neighbour
+TEST_CASE("the messages of a ring are sequential, each with the size of one rank's slice") {
+  // the steps of the algorithm: in each step every rank sends one slice to its neighbor
   for (const int world : {2, 4, 8, 64}) {
     const double bytes = 8192.0 * world, slice = bytes / world;
     double turns = 0;
@@ -41,19 +41,19 @@ TEST_CASE("a ring's messages go one after another, each a rank's slice") {
   }
 }
 
-TEST_CASE("over several nodes the rings between come first, each with its place in the nodes, then those within") {
-  // an all-gather of 8 slices on 2 nodes of 4: each rank fetches the slice of its fellow on the other node, and then,
-  // in three turns within the node, the pairs of slices that the three others have
+TEST_CASE("on several nodes the rings between nodes, one per local rank, run before the rings within nodes") {
+  // an all-gather of 8 slices on 2 nodes of 4: each rank receives the slice of the rank with its local rank on the
+  // other node, and then, in three steps within the node, the pairs of slices of the three other ranks
   const double slice = 2048, bytes = 8 * slice;
   const double between = 8 + slice / 256, within = 3 * (0.25 + 2 * slice / 4096);
   CHECK(nodes_of_4.seconds(Collective::all_gather, bytes, 8) == between + within);
   CHECK(nodes_of_4.seconds(Collective::reduce_scatter, bytes, 8) == between + within);
   CHECK(nodes_of_4.seconds(Collective::all_reduce, bytes, 8) == 2 * (between + within));
-  // an all-to-all sends every peer its slice: three within the node, four to the other
+  // an all-to-all sends a slice to every peer: to three within the node, to four on the other node
   CHECK(nodes_of_4.seconds(Collective::all_to_all, bytes, 8) == 3 * (0.25 + slice / 4096) + 4 * (8 + slice / 256));
 }
 
-TEST_CASE("ranks that fit into one node, or nodes of one rank, are one ring") {
+TEST_CASE("ranks that fit on one node, and nodes of one rank each, form one ring") {
   const Network alone{.between = one_node.within, .ranks_a_node = 1};
   for (const Collective kind : every_kind) {
     CHECK(nodes_of_4.seconds(kind, 4096, 4) == Network{nodes_of_4.within}.seconds(kind, 4096, 4));
@@ -83,7 +83,7 @@ TEST_CASE("the default network costs nothing, and a buffer without bytes its lat
   CHECK(one_node.seconds(Collective::all_gather, 0, 4) == 1.5);
 }
 
-TEST_CASE("numbers out of their range are refused by name") {
+TEST_CASE("values that are out of range are refused by name") {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
   for (const double latency : {-1.0, nan, infinity}) {
     CHECK_THROWS_WITH_AS((Network{.within = {.latency = latency}}.validate()), doctest::Contains("latency within nodes"),
@@ -98,7 +98,7 @@ TEST_CASE("numbers out of their range are refused by name") {
   CHECK_THROWS_WITH_AS(one_node.validate(0), "network: a world has at least 1 rank, not 0", OptionError);
 }
 
-TEST_CASE("ranks that do not fill their nodes are refused") {
+TEST_CASE("a world size that does not fill whole nodes is refused") {
   CHECK_THROWS_WITH_AS(nodes_of_4.validate(6), "network: 6 ranks do not fill nodes of 4: use a multiple of it",
                        OptionError);
   CHECK_THROWS_AS(nodes_of_4.seconds(Collective::all_gather, 1, 6), OptionError);

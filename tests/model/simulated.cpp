@@ -56,13 +56,13 @@ static_assert(Communicator<Simulated<Self>> && Communicator<Simulated<Local>>);
 static_assert(Communicator<Recording<Simulated<Local>>> && Communicator<Simulated<Recording<Local>>>);
 static_assert(Simulated<Local>::ordered);
 
-constexpr Network slow_link(double seconds) { return {.within = {.latency = seconds}}; }  // a message
+constexpr Network slow_link(double seconds) { return {.within = {.latency = seconds}}; }  // per message
 constexpr double an_hour = 3600;
 
-// Collectives of more than this are moved by the ranks' workers, all others by the rank that comes last.
+// The ranks' worker threads move the data of collectives larger than this; the last rank to join moves all others.
 constexpr LocalOptions by_workers{.inline_bytes = 0};
 
-// f(Simulated<Local>&) on every rank.
+// Calls f(Simulated<Local>&) on every rank.
 template <class F>
 void run_simulated(Wire& wire, F f, LocalOptions options = {}) {
   run_ranks(
@@ -74,7 +74,7 @@ void run_simulated(Wire& wire, F f, LocalOptions options = {}) {
       options);
 }
 
-TEST_CASE("collectives do what those of the communicator below do") {
+TEST_CASE("collectives have the results of the communicator below") {
   for (const LocalOptions options : {by_workers, LocalOptions{}}) {
     Wire wire(slow_link(1e-5), 3);
     run_simulated(
@@ -106,7 +106,7 @@ testing::Outcome outcome_of(Comm& comm) {
   return testing::run_steps(optimizer, comm.rank(), comm.size(), 3, 1);
 }
 
-TEST_CASE("training has the bits that it has without a network") {
+TEST_CASE("training has the same bits as without a network") {
   testing::Outcome expected;
   run_ranks(4, [&](Local& comm) {
     const testing::Outcome outcome = outcome_of<Stage3>(comm);
@@ -117,7 +117,7 @@ TEST_CASE("training has the bits that it has without a network") {
   CHECK(wire.busy_seconds() > 0);
 }
 
-TEST_CASE("an event is done when the network's time is over, on every rank") {
+TEST_CASE("an event is done on every rank when the network's time has passed") {
   const Network network{.within = {.latency = 2e-3, .bandwidth = 1e6}};
   Wire wire(network, 3);
   run_simulated(wire, [&](Simulated<Local>& comm) {
@@ -133,7 +133,7 @@ TEST_CASE("an event is done when the network's time is over, on every rank") {
   CHECK(wire.busy_seconds() == network.seconds(Collective::all_reduce, 12000, 3));
 }
 
-TEST_CASE("the last rank starts the clock") {
+TEST_CASE("the time begins when the last rank joins") {
   Wire wire(slow_link(2e-3), 2);
   core::Clock::time_point last_came{};
   run_simulated(wire, [&](Simulated<Local>& comm) {
@@ -148,7 +148,7 @@ TEST_CASE("the last rank starts the clock") {
   });
 }
 
-TEST_CASE("collectives of all queues take turns on the one link that a rank has") {
+TEST_CASE("collectives of all queues use a rank's one link one after another") {
   for (const LocalOptions options : {by_workers, LocalOptions{}}) {
     Wire wire(slow_link(1e-3), 2);
     core::Clock::time_point begin[2];
@@ -173,10 +173,10 @@ TEST_CASE("collectives of all queues take turns on the one link that a rank has"
   }
 }
 
-TEST_CASE("posting takes no time, and waiting takes none of the processor's") {
+TEST_CASE("posting takes no time, and waiting takes no processor time") {
   Wire wire(slow_link(an_hour), 2);
   run_simulated(wire, [&](Simulated<Local>& comm) {
-    std::vector<Floats> xs(50, Floats(10, 1.0f));  // outlive the queue, and with it what is in flight
+    std::vector<Floats> xs(50, Floats(10, 1.0f));  // must outlive the queue and its collectives in flight
     auto queue = comm.queue(std::chrono::seconds(30));
     std::vector<HostEvent> events;
     for (int i = 0; i < 50; ++i) events.push_back(queue.post(AllReduce(Out(xs[i]), {"x", i, 0})));
@@ -197,7 +197,7 @@ TEST_CASE("posting takes no time, and waiting takes none of the processor's") {
   });
 }
 
-TEST_CASE("a drop ends the time of what all have joined, withdraws the rest and leaves the next epoch clean") {
+TEST_CASE("a drop ends the time of joined collectives, cancels the others and leaves the next epoch unaffected") {
   for (const LocalOptions options : {by_workers, LocalOptions{}})
     for (const double seconds : {0.0, an_hour}) {
       Wire wire(slow_link(seconds), 3);
@@ -232,7 +232,7 @@ TEST_CASE("a drop ends the time of what all have joined, withdraws the rest and 
     }
 }
 
-TEST_CASE("a rank in an epoch that another has dropped learns who did, and of what is missing") {
+TEST_CASE("in an epoch that another rank dropped, waits report who dropped and what is missing") {
   Wire wire(slow_link(1e-5), 3);
   run_simulated(wire, [&](Simulated<Local>& comm) {
     auto queue = comm.queue(std::chrono::seconds(30));
@@ -249,7 +249,7 @@ TEST_CASE("a rank in an epoch that another has dropped learns who did, and of wh
   });
 }
 
-TEST_CASE("who leaves a queue has left, and what it had joined without the others is withdrawn") {
+TEST_CASE("a rank that detaches has left the queue, and collectives that only it joined are canceled") {
   Wire wire(slow_link(1e-5), 2);
   run_simulated(wire, [&](Simulated<Local>& comm) {
     auto queue = comm.queue(std::chrono::seconds(30)), other = comm.queue(std::chrono::seconds(30));
@@ -267,14 +267,14 @@ TEST_CASE("who leaves a queue has left, and what it had joined without the other
   });
 }
 
-TEST_CASE("a wait longer than the timeout names who is missing; the network's own time does not count") {
+TEST_CASE("a wait longer than the timeout names the missing ranks, and the network's own time does not count") {
   Wire wire(slow_link(0.02), 2);
   std::string errors[2];
   std::atomic<bool> over = false;
   run_simulated(wire, [&](Simulated<Local>& comm) {
     auto patient = comm.queue(std::chrono::seconds(30));
     float x = 1;
-    patient.post(AllReduce(Out(&x, 1), {"x", 0, 0})).wait();  // begin together
+    patient.post(AllReduce(Out(&x, 1), {"x", 0, 0})).wait();  // so that both begin together
     auto hasty = comm.queue(std::chrono::milliseconds(10));
     try {
       if (comm.rank() == 0) hasty.post(AllReduce(Out(&x, 1), {"norm of step", 5, 6})).wait();
@@ -301,7 +301,7 @@ TEST_CASE("a wait longer than the timeout names who is missing; the network's ow
   });
 }
 
-TEST_CASE("a rank that throws wakes the others with its name, and its error comes out") {
+TEST_CASE("a rank that throws ends the waits of the others, which name it, and its error is rethrown") {
   struct Custom : std::runtime_error {
     using std::runtime_error::runtime_error;
   };
@@ -322,7 +322,7 @@ TEST_CASE("a rank that throws wakes the others with its name, and its error come
   }
 }
 
-TEST_CASE("ranks that call differently all learn both calls") {
+TEST_CASE("if ranks call differently, all ranks get both calls in their errors") {
   Wire wire(slow_link(1e-5), 2);
   std::string errors[2];
   run_simulated(wire, [&](Simulated<Local>& comm) {
@@ -340,7 +340,7 @@ TEST_CASE("ranks that call differently all learn both calls") {
   }
 }
 
-TEST_CASE("what was refused was not sent") {
+TEST_CASE("a refused call was not sent") {
   Wire wire({}, 2);
   run_simulated(wire, [](Simulated<Local>& comm) {
     auto queue = comm.queue(std::chrono::seconds(30));
@@ -351,7 +351,7 @@ TEST_CASE("what was refused was not sent") {
   });
 }
 
-TEST_CASE("a wire is of a network and a world that can be, and of its ranks' world") {
+TEST_CASE("a wire refuses a network or world size that is not valid, and another world size") {
   CHECK_THROWS_AS(Wire({.ranks_a_node = 0}, 4), OptionError);
   CHECK_THROWS_AS(Wire({.ranks_a_node = 4}, 6), OptionError);
   CHECK_THROWS_AS(Wire({}, 0), OptionError);
@@ -359,9 +359,9 @@ TEST_CASE("a wire is of a network and a world that can be, and of its ranks' wor
   CHECK_THROWS_WITH_AS(Simulated(Self{}, wire), "Simulated: the wire is made for 2 ranks, there are 1", OptionError);
 }
 
-TEST_CASE("on a timeline a collective lasts as long as the wire is busy with it, and a wait until it is over") {
+TEST_CASE("on a timeline a collective lasts as long as the wire is busy with it, and a wait until it is done") {
   Timeline timeline;
-  Wire wire(slow_link(0.02), 2);  // of one message, as a gather between two ranks
+  Wire wire(slow_link(0.02), 2);  // per message, as in a gather between two ranks
   run_ranks(2, [&](Local& local) {
     Simulated comm(local, wire);
     auto first = comm.queue(std::chrono::seconds(30));
@@ -376,7 +376,7 @@ TEST_CASE("on a timeline a collective lasts as long as the wire is busy with it,
     const auto one = gather(first, a, 1);
     const auto other = gather(second, b, 2);
     other.wait();
-    one.wait();  // over: no span
+    one.wait();  // done already: no span
   });
   const std::vector<const Track*> tracks = timeline.tracks();
   REQUIRE(tracks.size() == 6);
@@ -396,7 +396,7 @@ TEST_CASE("on a timeline a collective lasts as long as the wire is busy with it,
     CHECK(core::seconds_of(other.end - other.begin) == doctest::Approx(0.02));
     CHECK((one.end <= other.begin || other.end <= one.begin));
     CHECK(waits[0].end >= other.end);
-    CHECK(one.begin == (*tracks[1])[0].begin);  // on all ranks at once
+    CHECK(one.begin == (*tracks[1])[0].begin);  // the same time on all ranks
   }
 }
 

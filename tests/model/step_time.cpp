@@ -25,18 +25,18 @@ tessera::StepTime time_of_a_step(const tessera::Layout& layout, int world, const
 namespace tessera {
 namespace {
 
-// A clock in place of time: a rank's computing moves it on, and a wait moves it to the end of what is waited for. The
-// engine below runs by it, whole and unchanged, so that what it waits for and where is seen exactly.
+// A simulated clock: a rank's computation advances it, and a wait sets it to the end of what is waited for. The
+// complete, unchanged engine below runs on it, so the test observes exactly where and for what the engine waits.
 struct Clock {
   double now = 0;
-  double wire = 0;  // when the last collective ends: they take turns, as model/simulated.hpp has it
+  double wire = 0;  // the end of the last collective: they run in sequence, as in model/simulated.hpp
 };
 
 struct ClockEvent {
   double at = 0;
 };
 
-// Computes as Host does, in no time, but for the update: that takes seconds an element.
+// Computes as Host does and takes no time, except for the update: that takes seconds per element.
 struct ClockHost : Host {
   using Event = ClockEvent;
 
@@ -104,14 +104,14 @@ struct Case {
   Layout layout;
   Options options;
   Network network;
-  double forward = 1;  // seconds of the first unit; each further one takes a tenth more
+  double forward = 1;  // seconds of the first unit; each further unit takes 10% more
   double backward = 2;
   int world = 8;
 };
 
 double growing(double first, Unit u) { return first * (1 + 0.1 * u.index); }
 
-// The loop of design section 1 by the clock: the seconds of the third step.
+// The training loop of docs/design.md, section 1, on the clock. Returns the seconds of the third step.
 template <class Rule, class Stage, class Precision>
 double of_the_engine(const Case& c) {
   Clock clock;
@@ -156,7 +156,7 @@ StepTime of_the_model(const Case& c) {
         {growing(c.forward, u), growing(c.backward, u), static_cast<double>(updated) * ClockHost::update_seconds});
   }
   const Sharding sharding(c.layout, c.world, c.options.bucket_bytes / index_t{sizeof(typename Precision::Gradient)});
-  // the engine below has the words of a world of one rank
+  // the engine below has the agreement words of a world of one rank
   auto footprint = footprint_of<Rule, Stage, Precision>();
   footprint.agreement_words += std::exchange(footprint.agreement_words_per_rank, 0);
   return step_time(sharding, footprint, c.options, units, c.network);
@@ -186,7 +186,7 @@ Layout layers(int units, index_t elements) {
   return layout;
 }
 
-// Unequal units, a frozen tensor, a unit without any, and a head that shares the first one's table.
+// Units of different sizes, a frozen tensor, a unit without tensors, and a head that shares the first unit's table.
 Layout awkward() {
   Layout layout;
   const Unit embedding = layout.add_unit("embedding");
@@ -207,7 +207,7 @@ Layout awkward() {
 
 constexpr Network slow(double bytes_a_second) { return {.within = {0.01, bytes_a_second}}; }
 
-TEST_CASE("the model takes the engine's seconds, whatever bounds the step") {
+TEST_CASE("the model has the engine's seconds, whether computation or communication bounds the step") {
   for (const double bandwidth : {100.0, 1000.0, 3000.0, 1e6})
     for (const index_t bucket_bytes : {index_t{1}, index_t{5000}, index_t{1} << 20})
       for (const int prefetch : {0, 1, 3}) {
@@ -219,7 +219,7 @@ TEST_CASE("the model takes the engine's seconds, whatever bounds the step") {
       }
 }
 
-TEST_CASE("and with accumulation, another reduction type, norms of tensors, frozen, tied and empty units") {
+TEST_CASE("the same with accumulation, another reduction type, norms of tensors, frozen, tied and empty units") {
   for (const double bandwidth : {200.0, 2000.0, 1e6})
     for (const int micro_batches : {1, 2, 3})
       for (const index_t bucket_bytes : {index_t{1}, index_t{3000}}) {
@@ -232,7 +232,7 @@ TEST_CASE("and with accumulation, another reduction type, norms of tensors, froz
       }
 }
 
-TEST_CASE("many passes take what the engine takes, although the model follows only those before they repeat") {
+TEST_CASE("many passes take as long as in the engine, although the model computes only those before they repeat") {
   for (const double bandwidth : {200.0, 1000.0, 1e6})
     for (const int prefetch : {0, 2}) {
       CAPTURE(bandwidth);
@@ -242,13 +242,13 @@ TEST_CASE("many passes take what the engine takes, although the model follows on
     }
 }
 
-// Four units of 640 float elements, each a bucket, on eight ranks; a collective of one takes 1 second, an all-reduce
-// twice that and those of no bytes nothing.
+// Four units of 640 float elements, one per bucket, on eight ranks. A collective of one bucket takes 1 second, an
+// all-reduce of one takes 2, and collectives of no bytes take 0.
 constexpr int ranks = 8;
 constexpr double bucket_bytes = 640 * 4;
 constexpr Network one_second{.within = {0, 7.0 / 8 * bucket_bytes}};
 
-// Ranks that agree on nothing: what is sent is gradients and parameters.
+// Without an agreement, so that only gradients and parameters are sent.
 template <class Rule, class Stage, class Precision>
 constexpr Footprint silent() {
   Footprint footprint = footprint_of<Rule, Stage, Precision>();
@@ -264,7 +264,7 @@ StepTime four_units(UnitSeconds unit, const Network& network = one_second, index
                    std::vector<UnitSeconds>(4, unit), network);
 }
 
-TEST_CASE("all computing: a network that costs nothing exposes nothing") {
+TEST_CASE("a network that takes no time exposes nothing") {
   const StepTime time = four_units<Stage3>({1, 2, 0.5}, Network{});
   CHECK(time.seconds == 14);
   CHECK(time.compute == 14);
@@ -272,7 +272,7 @@ TEST_CASE("all computing: a network that costs nothing exposes nothing") {
   CHECK(time.exposed == 0);
 }
 
-TEST_CASE("all communication: collectives stand in a row") {
+TEST_CASE("without computation the collectives run in sequence") {
   CHECK(four_units<Stage0>({}).seconds == 8);  // reductions, gathers of the sums
   CHECK(four_units<Stage1>({}).seconds == 8);  // reductions, gathers of the parameters
   CHECK(four_units<Stage2>({}).seconds == 8);
@@ -281,34 +281,34 @@ TEST_CASE("all communication: collectives stand in a row") {
   CHECK(four_units<Stage3>({}).communication == 10);
 }
 
-TEST_CASE("what cannot hide: the last bucket's reduction, and the first unit's gather") {
+TEST_CASE("the last bucket's reduction and the first unit's gather cannot overlap with computation") {
   CHECK(four_units<Stage0>({10, 20, 0}).exposed == 2);  // the first unit's reduction and its gather
   CHECK(four_units<Stage1>({10, 20, 0}).exposed == 2);
   CHECK(four_units<Stage2>({10, 20, 0}).exposed == 2);
-  CHECK(four_units<Stage3>({10, 20, 0}).exposed == 2);  // backward's first weights are those of forward's last unit
+  CHECK(four_units<Stage3>({10, 20, 0}).exposed == 2);  // backward starts with the weights of forward's last unit
 }
 
-TEST_CASE("one bucket hides nothing at stages 0 to 2") {
+TEST_CASE("with one bucket nothing overlaps at stages 0 to 2") {
   CHECK(four_units<Stage0>({10, 20, 0}, one_second, 4 * 640).exposed == 8);
   CHECK(four_units<Stage1>({10, 20, 0}, one_second, 4 * 640).exposed == 8);
   CHECK(four_units<Stage2>({10, 20, 0}, one_second, 4 * 640).exposed == 8);
 }
 
-TEST_CASE("two gradient slots: the third bucket of backward opens when the first has been reduced") {
-  // Backward takes no time and forward hides the gathers: stages 1 and 2 wait for four reductions either way.
+TEST_CASE("with two gradient slots the third bucket of backward opens when the first has been reduced") {
+  // Backward takes no time and forward overlaps with the gathers: stages 1 and 2 both wait for four reductions.
   CHECK(four_units<Stage1>({2, 0, 0}).exposed == four_units<Stage2>({2, 0, 0}).exposed);
-  // Its last unit takes long, but at stage 2 begins only when the second reduction has ended.
+  // The last unit of backward takes long, but at stage 2 it begins only when the second reduction has ended.
   const Sharding sharding(layers(4, 640), ranks, 1);
   const std::vector<UnitSeconds> units{{10, 5, 0}, {10, 0, 0}, {10, 0, 0}, {10, 0, 0}};
   const auto exposed = [&]<class Stage>(Stage) {
     return step_time(sharding, silent<Adam, Stage, Fp32>(), {}, units, one_second).exposed;
   };
-  CHECK(exposed(Stage1{}) == 2);      // of its own bucket, and the first gather
-  CHECK(exposed(Stage2{}) == 2 + 2);  // and two reductions before it may begin
+  CHECK(exposed(Stage1{}) == 2);      // its own bucket, and the first gather
+  CHECK(exposed(Stage2{}) == 2 + 2);  // and two reductions before it begins
 }
 
 TEST_CASE(
-    "a rank sends 2(N-1)/N n elements a step at stages 0 to 2, and at stage 3 half as much again less what stays") {
+    "a rank sends 2(N-1)/N n elements per step at stages 0 to 2, at stage 3 half as much again minus held buckets") {
   const double once = 7.0 / 8 * 4 * bucket_bytes;
   CHECK(four_units<Stage0>({}).sent_bytes == 2 * once);
   CHECK(four_units<Stage1>({}).sent_bytes == 2 * once);
@@ -350,23 +350,23 @@ TEST_CASE("every pass is reduced, and what is gathered at the end of a pass serv
   CHECK(four_units<Stage3>({}, one_second, 1, 3).communication == 3 * 12 - 5 * 2);
 }
 
-TEST_CASE("a flat layout's computing is spread over its buckets") {
+TEST_CASE("the computation of a flat layout is spread over its buckets") {
   const Layout flat = Layout::flat(4 * 1024);
   const Sharding sharding(flat, 2, 1024);
   REQUIRE(sharding.buckets() == 4);
-  const Network network{.within = {0, 1024 * 4 / 2}};  // a second a bucket
+  const Network network{.within = {0, 1024 * 4 / 2}};  // a second per bucket
   const std::vector<UnitSeconds> whole{{40, 80, 0}};
   const StepTime time = step_time(sharding, silent<Adam, Stage1, Fp32>(), {}, whole, network);
   CHECK(time.compute == 120);
-  CHECK(time.exposed == 2);  // all but the first bucket's reduction and gather hide
+  CHECK(time.exposed == 2);  // only the first bucket's reduction and gather are exposed
 }
 
-TEST_CASE("the page shows the question that is compiled here") {
+TEST_CASE("the page shows the comparison that is compiled here") {
   CHECK(testing::page_shows("docs/choosing.md", "tests/model/step_time.cpp", "choosing.md"));
   CHECK(time_of_a_step(layers(3, 640), 2, {}, std::vector<UnitSeconds>(3, {1, 2, 3})).seconds == 18);
 }
 
-TEST_CASE("it is a constant expression") {
+TEST_CASE("step_time is usable in constant expressions") {
   constexpr auto seconds = [] {
     Layout layout;
     layout.add_unit("only");
@@ -377,7 +377,7 @@ TEST_CASE("it is a constant expression") {
   static_assert(seconds() == 1 + 1 + 2 + 1 + 3);  // gather, forward, backward, reduction, update
 }
 
-TEST_CASE("seconds of each unit must be given, and options and network must be good") {
+TEST_CASE("the number of units, options and network are checked") {
   const Sharding sharding(layers(4, 640), ranks, 1);
   const Footprint of = silent<Adam, Stage1, Fp32>();
   const std::vector<UnitSeconds> three(3), four(4);
