@@ -15,7 +15,7 @@ namespace {
 
 core::Clock::time_point soon(int milliseconds = 5000) { return core::Clock::now() + std::chrono::milliseconds(milliseconds); }
 
-TEST_CASE("numbers are an address as they are, and nothing is looked up for them") {
+TEST_CASE("a numeric address is used directly, without a lookup") {
   std::string why;
   const auto never = [](const char*, const char*, const addrinfo* hints, addrinfo** found) {
     CHECK(hints->ai_flags == AI_NUMERICHOST);
@@ -31,7 +31,7 @@ TEST_CASE("numbers are an address as they are, and nothing is looked up for them
   CHECK(six[0].port() == 4712);
 }
 
-TEST_CASE("addresses are equal in family, number and port") {
+TEST_CASE("addresses are equal if family, number and port are") {
   std::string why;
   const auto of = [&](const char* host, int port) { return bootstrap::addresses_of(host, port, soon(), why)[0]; };
   CHECK(of("127.0.0.1", 1) == of("127.0.0.1", 1));
@@ -42,7 +42,7 @@ TEST_CASE("addresses are equal in family, number and port") {
   CHECK_FALSE(of("::1", 1) == of("::2", 1));
 }
 
-TEST_CASE("a name is looked up, and why it has no address is said") {
+TEST_CASE("a name is looked up, and the error says why it has no address") {
   std::string why;
   CHECK_FALSE(bootstrap::addresses_of("localhost", 1, soon(), why).empty());
   CHECK(why == "");
@@ -50,7 +50,7 @@ TEST_CASE("a name is looked up, and why it has no address is said") {
   CHECK(why != "");
 }
 
-TEST_CASE("a system that does not answer is not waited for longer than allowed") {
+TEST_CASE("a lookup without an answer ends at the deadline") {
   static std::atomic<bool> go_on, over;
   go_on = over = false;
   std::string why;

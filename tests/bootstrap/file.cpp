@@ -24,7 +24,7 @@ using rendezvous::Member;
 
 using std::chrono::milliseconds;
 
-// A folder of its own that is gone at the end.
+// A temporary folder.
 struct Folder {
   std::filesystem::path path;
   Folder() {
@@ -58,7 +58,7 @@ std::string exchanged(const std::string& path, const Member& me, const std::stri
   return text;
 }
 
-TEST_CASE("the bytes of rank 0 come to all, time after time at one path, and no file is left") {
+TEST_CASE("all ranks get the bytes of rank 0, several times at one path, and no file is left") {
   for (const int last : {0, 1, 3}) {
     const Folder folder;
     std::atomic<bool> right = true;
@@ -74,7 +74,7 @@ TEST_CASE("the bytes of rank 0 come to all, time after time at one path, and no 
   }
 }
 
-TEST_CASE("ranks are processes") {
+TEST_CASE("the rendezvous works between processes") {
   const Folder folder;
   std::vector<pid_t> children;
   for (int r = 1; r < 3; ++r) {
@@ -97,7 +97,7 @@ TEST_CASE("ranks are processes") {
   CHECK(folder.empty());
 }
 
-TEST_CASE("what a run that was killed left is not taken, whichever of its files they are") {
+TEST_CASE("no file left by a killed run is accepted") {
   for (const bool killed_zero : {false, true}) {
     const Folder folder;
     const auto copy = [&](const char* of, const char* to) {
@@ -105,13 +105,13 @@ TEST_CASE("what a run that was killed left is not taken, whichever of its files 
         std::filesystem::copy_file(folder.file() + of, folder.path / to,
                                    std::filesystem::copy_options::overwrite_existing);
     };
-    // The files of an exchange on its way are kept aside, and put back as if it had been killed there.
+    // Copies the files of an exchange while it runs, and later restores them, as if the run had been killed then.
     std::atomic<bool> done = false;
     std::thread thief([&] {
       while (!done) {
         try {
           copy("", "kept"), copy(".rank1", "kept1"), copy(".rank2", "kept2");
-        } catch (const std::filesystem::filesystem_error&) {  // gone in between
+        } catch (const std::filesystem::filesystem_error&) {  // removed in the meantime
         }
       }
     });
@@ -135,7 +135,7 @@ TEST_CASE("what a run that was killed left is not taken, whichever of its files 
   }
 }
 
-TEST_CASE("an orphan of an earlier run that still waits is not taken for a rank of this one") {
+TEST_CASE("a process of an earlier run that still waits is not accepted as a rank of this run") {
   const Folder folder;
   const auto rank_of = [&](std::uint64_t job, int rank, int timeout) {
     std::string text = rank == 0 ? "id" : "??";
@@ -144,7 +144,7 @@ TEST_CASE("an orphan of an earlier run that still waits is not taken for a rank 
     CHECK(text == "id");
   };
   const auto errors = errors_of(4, [&](int r) {
-    if (r == 3) return rank_of(8, 1, 1500);                                      // has waited for long
+    if (r == 3) return rank_of(8, 1, 1500);                                      // has waited for a long time
     std::this_thread::sleep_for(std::chrono::milliseconds(r == 1 ? 400 : 100));  // its successor comes last
     rank_of(7, r, 10000);
   });
@@ -152,7 +152,7 @@ TEST_CASE("an orphan of an earlier run that still waits is not taken for a rank 
   CHECK(errors[3].find("rank 1 of 3 was not answered by rank 0") == 0);
 }
 
-TEST_CASE("who does not come in time is named, and no file is left") {
+TEST_CASE("ranks that do not arrive before the timeout are named, and no file is left") {
   const Folder folder;
   const auto errors = errors_of(4, [&](int r) {
     if (r == 1 || r == 2) return;
@@ -164,7 +164,7 @@ TEST_CASE("who does not come in time is named, and no file is left") {
   CHECK(folder.empty());
 }
 
-// Refused by rank 0 and by another rank in far less than their timeout.
+// Rank 0 and another rank must throw long before their timeout.
 void check_refused(const std::string& path, int rank, const std::string& message) {
   const core::Clock::time_point begin = core::Clock::now();
   CHECK_THROWS_WITH_AS(exchanged(path, {.rank = rank, .world = 2, .timeout = milliseconds(60000)}, "id"),
@@ -172,7 +172,7 @@ void check_refused(const std::string& path, int rank, const std::string& message
   CHECK(core::seconds_of(core::Clock::now() - begin) < 10);
 }
 
-TEST_CASE("a folder that cannot be used is found at once, by every rank") {
+TEST_CASE("every rank finds a folder that cannot be used at once") {
   const Folder folder;
   const std::string no = folder.file() + "/below/it";
   check_refused(no, 0, "rendezvous: " + no + " cannot be written: No such file or directory");
@@ -192,7 +192,7 @@ std::string content(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-TEST_CASE("links of strangers are never written through: what they lead to stays as it is") {
+TEST_CASE("a symbolic link of another user is never written through, and its target does not change") {
   const Folder folder;
   const std::filesystem::path victim = folder.path / "victim";
   std::ofstream(victim) << "precious";
@@ -202,7 +202,7 @@ TEST_CASE("links of strangers are never written through: what they lead to stays
     if (r == 1) std::this_thread::sleep_for(std::chrono::milliseconds(100));  // until rank 0 has replaced its link
     exchanged(folder.file(), {.rank = r, .world = 2, .timeout = milliseconds(r == 0 ? 10000 : 200)}, "id");
   });
-  // Rank 0 is the first to look at rank 1's name, where a link lies.
+  // Rank 0 is the first to read the path of rank 1, which is a link.
   CHECK(errors[0] == "rendezvous: " + folder.file() + ".rank1 is a symbolic link: remove it, or choose another path");
   CHECK(content(victim) == "precious");
 
@@ -219,10 +219,10 @@ TEST_CASE("links of strangers are never written through: what they lead to stays
   CHECK(content(victim) == "precious");
 }
 
-TEST_CASE("what is read is a regular file of one's own under one name; all else is an error at once") {
+TEST_CASE("only a regular file of the same user with one name is read; everything else is an error at once") {
   using std::filesystem::create_hard_link, std::filesystem::create_symlink;
   for (const int rank : {0, 1}) {
-    // Rank 1 reads rank 0's file, and the other way round.
+    // Rank 1 reads rank 0's file, and rank 0 reads rank 1's.
     const auto refused = [&](const std::string& why, const auto& make) {
       const Folder folder;
       const std::string path = folder.file() + (rank == 0 ? ".rank1" : "");
@@ -239,7 +239,7 @@ TEST_CASE("what is read is a regular file of one's own under one name; all else 
       std::ofstream(path + ".other") << "text";
       create_hard_link(path + ".other", path);
     });
-    if (geteuid() == 0)  // nobody else can give a file away
+    if (geteuid() == 0)  // only root can change a file's owner
       refused("belongs to user 12345, not to this one, 0: choose a path in a folder of your own",
               [](const std::string& path) {
                 std::ofstream file(path);
@@ -248,11 +248,11 @@ TEST_CASE("what is read is a regular file of one's own under one name; all else 
   }
 }
 
-TEST_CASE("a file of another size is of another run, of which nothing is read however large it is") {
+TEST_CASE("a file of another size belongs to another run and is not read, however large it is") {
   const Folder folder;
   for (const char* end : {"", ".rank1"}) {
     std::ofstream(folder.file() + end) << "t";
-    std::filesystem::resize_file(folder.file() + end, std::uintmax_t{1} << 40);  // a hole: takes no room on the disk
+    std::filesystem::resize_file(folder.file() + end, std::uintmax_t{1} << 40);  // a sparse file, which takes no space
   }
   CHECK_THROWS_WITH_AS(exchanged(folder.file(), {.rank = 1, .world = 2, .timeout = milliseconds(100)}, "id"),
                        doctest::Contains("rank 1 of 2 was not answered by rank 0 in the file"), CommError);
@@ -266,14 +266,14 @@ TEST_CASE("a file of another size is of another run, of which nothing is read ho
   CHECK(folder.empty());
 }
 
-TEST_CASE("what is written can be read by its owner alone") {
+TEST_CASE("only the owner can read the files") {
   const Folder folder;
   rendezvous::file::write(folder.file(), "id");
   CHECK(std::filesystem::status(folder.file()).permissions() ==
         (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write));
 }
 
-TEST_CASE("ranks that all came, but not at the same time, are named as having left the file") {
+TEST_CASE("ranks that arrived at different times and left are named in the error") {
   const Folder folder;
   const auto errors = errors_of(3, [&](int r) {
     if (r == 2) std::this_thread::sleep_for(std::chrono::milliseconds(600));

@@ -11,13 +11,13 @@ rlimit now() {
   return limit;
 }
 
-// Puts the limit of this program back however a test ends.
+// Restores the limit of this program at the end of a test.
 struct Kept {
   rlimit before = now();
   ~Kept() { setrlimit(RLIMIT_NOFILE, &before); }
 };
 
-TEST_CASE("the soft limit of open files is raised to the hard one while it is needed") {
+TEST_CASE("the soft limit of open files is raised to the hard limit while it is needed") {
   const Kept kept;
   const rlimit low{64, kept.before.rlim_max};
   REQUIRE(setrlimit(RLIMIT_NOFILE, &low) == 0);
@@ -33,7 +33,7 @@ TEST_CASE("the soft limit of open files is raised to the hard one while it is ne
   CHECK(now().rlim_cur == 64);
 }
 
-TEST_CASE("a limit that somebody else has changed meanwhile is left alone") {
+TEST_CASE("a limit that was changed by others in the meantime is not restored") {
   const Kept kept;
   const rlimit low{64, kept.before.rlim_max}, theirs{80, kept.before.rlim_max};
   REQUIRE(setrlimit(RLIMIT_NOFILE, &low) == 0);

@@ -23,7 +23,7 @@ const Variables of_torchrun = {{"RANK", "5"},
                                {"TORCHELASTIC_RUN_ID", "none"},
                                {"TORCHELASTIC_RESTART_COUNT", "0"}};
 
-// Sets torchrun's variables but for one of another value (null: not set), and reads them.
+// Sets torchrun's variables, one of them to another value (null: not set), and reads them.
 Launch with(const char* name = "", const char* value = nullptr) {
   for (const auto& [variable, usual] : of_torchrun) {
     const char* const now = std::string(variable) == name ? value : usual;
@@ -35,7 +35,7 @@ Launch with(const char* name = "", const char* value = nullptr) {
   return Launch::from_environment();
 }
 
-TEST_CASE("torchrun's variables say who this process is") {
+TEST_CASE("torchrun's variables give rank, world size and address") {
   const Launch launch = with();
   CHECK(launch.rank == 5);
   CHECK(launch.world == 8);
@@ -44,7 +44,7 @@ TEST_CASE("torchrun's variables say who this process is") {
   CHECK(launch.master_port == 29500);
 }
 
-TEST_CASE("all variables that are missing are named at once") {
+TEST_CASE("all missing variables are named in one error") {
   CHECK_THROWS_WITH_AS(with("LOCAL_RANK"), doctest::Contains("environment: not set: LOCAL_RANK: start"), OptionError);
   unsetenv("RANK");
   unsetenv("MASTER_PORT");
@@ -52,7 +52,7 @@ TEST_CASE("all variables that are missing are named at once") {
                        OptionError);
 }
 
-TEST_CASE("a malformed variable is named with its value and what it could be") {
+TEST_CASE("a malformed variable is named with its value and the legal range") {
   CHECK_THROWS_WITH_AS(with("RANK", "8"), "environment: RANK is \"8\": a number from 0 to 7 is needed", OptionError);
   CHECK_THROWS_WITH_AS(with("WORLD_SIZE", "many"), doctest::Contains("WORLD_SIZE is \"many\""), OptionError);
   CHECK_THROWS_WITH_AS(with("MASTER_PORT", ""), doctest::Contains("MASTER_PORT is \"\""), OptionError);
@@ -61,17 +61,17 @@ TEST_CASE("a malformed variable is named with its value and what it could be") {
   CHECK_THROWS_WITH_AS(with("MASTER_ADDR", ""), doctest::Contains("MASTER_ADDR is empty"), OptionError);
 }
 
-TEST_CASE("runs are told apart, and so are the tries of one run; its ranks are not") {
+TEST_CASE("different runs and restarts have different job numbers, and the ranks of one run the same") {
   const std::uint64_t job = with().job;
   CHECK(with("RANK", "3").job == job);
-  CHECK(with("MASTER_ADDR", "localhost").job == job);  // the same machine may go by two names
+  CHECK(with("MASTER_ADDR", "localhost").job == job);  // one machine may have two names
   CHECK(with("TORCHELASTIC_RUN_ID", "7").job != job);
   CHECK(with("TORCHELASTIC_RESTART_COUNT", "1").job != job);
   CHECK(with("TORCHELASTIC_RESTART_COUNT").job != job);
   CHECK(with("MASTER_PORT", "29501").job != job);
 }
 
-TEST_CASE("a token of one's own and Slurm's ids tell runs apart, each by its name and its value") {
+TEST_CASE("a user's token and Slurm's ids change the job number, each by its name and value") {
   std::vector<std::uint64_t> jobs{with().job};
   for (const char* name : {"TESSERA_JOB", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"})
     for (const char* value : {"", "1", "2"}) {
@@ -85,7 +85,7 @@ TEST_CASE("a token of one's own and Slurm's ids tell runs apart, each by its nam
   CHECK(with().job == jobs[0]);
 }
 
-// In a process of its own, which may be somebody else.
+// Computed in another process, which may run as another user.
 std::uint64_t job_of_user(uid_t user) {
   std::array<int, 2> ends{};
   REQUIRE(pipe(ends.data()) == 0);
@@ -103,10 +103,10 @@ std::uint64_t job_of_user(uid_t user) {
   return job;
 }
 
-TEST_CASE("two users have two jobs") {
+TEST_CASE("two users have different job numbers") {
   const std::uint64_t job = with().job;
   CHECK(job_of_user(geteuid()) == job);
-  if (geteuid() == 0) {  // nobody else may become another
+  if (geteuid() == 0) {  // only root can become another user
     const std::uint64_t theirs = job_of_user(12345);
     CHECK(theirs != 0);
     CHECK(theirs != job);

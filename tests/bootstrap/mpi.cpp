@@ -1,4 +1,4 @@
-// Run by mpirun on some ranks, and as it is, alone: every case holds in a world of any size.
+// Run with mpirun on several ranks, and alone without it: every case holds for any world size.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 #include <mpi.h>
@@ -24,7 +24,7 @@ std::string broadcast(const MpiRanks& ranks, const std::string& of_zero) {
   return text;
 }
 
-// A communicator that is freed.
+// Frees an MPI communicator.
 struct Communicator {
   MPI_Comm it = MPI_COMM_NULL;
   ~Communicator() {
@@ -33,20 +33,20 @@ struct Communicator {
 };
 
 TEST_SUITE("before MPI_Init") {
-  TEST_CASE("it is refused") {
+  TEST_CASE("a rendezvous before MPI_Init is refused") {
     CHECK_THROWS_WITH_AS(MpiRanks{MPI_COMM_WORLD}, "rendezvous: MPI has not begun: call MPI_Init() first", UsageError);
   }
 }
 
 TEST_SUITE("after MPI_Finalize") {
-  TEST_CASE("it is refused") {
+  TEST_CASE("a rendezvous after MPI_Finalize is refused") {
     CHECK_THROWS_WITH_AS(MpiRanks{MPI_COMM_WORLD}, "rendezvous: MPI has ended: do this before MPI_Finalize()",
                          UsageError);
   }
 }
 
 TEST_SUITE("meanwhile") {
-  TEST_CASE("rank and size are the communicator's") {
+  TEST_CASE("rank and size are those of the communicator") {
     const MpiRanks all(MPI_COMM_WORLD);
     Communicator turned, alone;
     MPI_Comm_split(MPI_COMM_WORLD, 0, -all.rank(), &turned.it);
@@ -57,14 +57,14 @@ TEST_SUITE("meanwhile") {
     CHECK(MpiRanks(alone.it).size() == 1);
   }
 
-  TEST_CASE("the bytes of its rank 0 come to all, time after time") {
+  TEST_CASE("all ranks get the bytes of rank 0, several times") {
     Communicator turned;
     MPI_Comm_split(MPI_COMM_WORLD, 0, -MpiRanks(MPI_COMM_WORLD).rank(), &turned.it);
     const MpiRanks ranks(turned.it);
     for (const std::string text : {"first", "again", ""}) CHECK(broadcast(ranks, text) == text);
   }
 
-  TEST_CASE("what the caller has on its way over the communicator stays there") {
+  TEST_CASE("the caller's messages in flight over the communicator are not affected") {
     const MpiRanks me(MPI_COMM_WORLD);
     int mine = 7, got = 0;
     MPI_Request any;
@@ -79,7 +79,7 @@ TEST_SUITE("meanwhile") {
     CHECK(got == 7);
   }
 
-  TEST_CASE("where ranks cannot begin, all are told by the first of them, and those say what it is themselves") {
+  TEST_CASE("if ranks cannot start, all ranks get the message of the first of them, and those rethrow their own") {
     const MpiRanks ranks(MPI_COMM_WORLD);
     const int last = ranks.size() - 1;
     for (const int first : {0, last / 2, last}) {
@@ -97,10 +97,10 @@ TEST_SUITE("meanwhile") {
       if (ranks.rank() < first)
         CHECK(of_peer == message({"rank ", first, " of ", ranks.size(), " could not begin: no device"}));
     }
-    CHECK_NOTHROW(ranks.all_ready([] {}));  // and may try again
+    CHECK_NOTHROW(ranks.all_ready([] {}));  // another try is legal
   }
 
-  TEST_CASE("a reason of any length is told as far as there is room") {
+  TEST_CASE("a long reason is cut to the size of the message") {
     const MpiRanks ranks(MPI_COMM_WORLD);
     std::string error;
     try {
@@ -114,9 +114,9 @@ TEST_SUITE("meanwhile") {
     CHECK(error.substr(error.size() - 255) == std::string(255, 'x'));
   }
 
-  TEST_CASE("an error of MPI's is an exception that names the call, whatever the caller's handler does") {
+  TEST_CASE("an error of MPI is an exception that names the call, whatever the caller's error handler does") {
     const int me = MpiRanks(MPI_COMM_WORLD).rank();
-    Communicator pair;  // of ranks that do not hand on to others what does not fit
+    Communicator pair;  // of ranks whose buffers have different sizes
     MPI_Comm_split(MPI_COMM_WORLD, me / 2, 0, &pair.it);
     MPI_Errhandler handler;
     MPI_Comm_get_errhandler(pair.it, &handler);
@@ -130,7 +130,7 @@ TEST_SUITE("meanwhile") {
       CHECK_THROWS_WITH_AS(unequal(), doctest::Contains("MPI_Bcast: MPI_ERR_TRUNCATE"), CommError);
   }
 
-  TEST_CASE("what is no communicator of one group of ranks is refused") {
+  TEST_CASE("a null communicator and an intercommunicator are refused") {
     CHECK_THROWS_WITH_AS(MpiRanks{MPI_COMM_NULL}, doctest::Contains("the communicator is MPI_COMM_NULL"), OptionError);
     if (world() == 1) return;  // a second group needs a second rank
     const MpiRanks me(MPI_COMM_WORLD);
@@ -150,10 +150,10 @@ int run(doctest::Context& context, const char* suite) {
 }  // namespace
 }  // namespace tessera
 
-// MPI begins and ends once in a process.
+// MPI can be initialized and finalized only once per process.
 int main(int argc, char** argv) {
   tessera::limit_memory();
-  alarm(100);  // a rank whose peer has failed would wait for it
+  alarm(100);  // ends the program if a rank would wait for a failed peer
   doctest::Context context(argc, argv);
   int failed = tessera::run(context, "before MPI_Init");
   MPI_Init(&argc, &argv);

@@ -8,7 +8,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("who is missing is named") {
+TEST_CASE("missing ranks are named") {
   std::vector<char> here(4);
   here[0] = here[2] = here[3] = true;
   CHECK(rendezvous::missing(here) == "rank 1 has");
@@ -18,7 +18,7 @@ TEST_CASE("who is missing is named") {
   CHECK(rendezvous::missing(here) == "ranks 1, 2 and 3 have");
 }
 
-TEST_CASE("of many that are missing the first are named, and the others counted") {
+TEST_CASE("of many missing ranks the first are named and the others counted") {
   std::vector<char> here(1'000'001);
   here[0] = true;
   CHECK(rendezvous::missing(here) == "ranks 1, 2, 3, 4, 5, 6, 7, 8 and 999992 others have");
@@ -29,7 +29,7 @@ TEST_CASE("of many that are missing the first are named, and the others counted"
   CHECK(rendezvous::missing(nine) == "ranks 0, 1, 2, 3, 5, 6, 7 and 8 have");
 }
 
-TEST_CASE("when time is up somebody is named: who never came, or else who left again") {
+TEST_CASE("a timeout names the ranks that never arrived, or else those that left") {
   std::vector<char> came(3), here(3), all(3);
   came[0] = came[1] = here[0] = true;
   all.assign(all.size(), true);
@@ -41,7 +41,7 @@ TEST_CASE("when time is up somebody is named: who never came, or else who left a
         "the same timeout, and see what those that left say");
 }
 
-TEST_CASE("a member that cannot be is refused") {
+TEST_CASE("a rank, world size or timeout that is not valid is refused") {
   CHECK_NOTHROW(rendezvous::Member{.rank = 3, .world = 4}.validate());
   CHECK_THROWS_AS((rendezvous::Member{.rank = 4, .world = 4}.validate()), OptionError);
   CHECK_THROWS_AS((rendezvous::Member{.rank = -1, .world = 4}.validate()), OptionError);

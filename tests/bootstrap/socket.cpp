@@ -13,7 +13,7 @@ namespace {
 
 core::Clock::time_point soon(int milliseconds = 5000) { return core::Clock::now() + std::chrono::milliseconds(milliseconds); }
 
-TEST_CASE("bytes go from one socket to the other, and the end is noticed") {
+TEST_CASE("bytes are sent from one socket to the other, and a closed connection is noticed") {
   const bootstrap::Socket listening = bootstrap::Socket::listening(0);
   REQUIRE(listening);
   CHECK_FALSE(listening.accepted());
@@ -35,7 +35,7 @@ TEST_CASE("bytes go from one socket to the other, and the end is noticed") {
   CHECK(theirs.receive_some(got) == -1);
 }
 
-TEST_CASE("why there is no connection is said") {
+TEST_CASE("a failed connection reports the reason") {
   int port;
   {
     const bootstrap::Socket listening = bootstrap::Socket::listening(0);
@@ -45,7 +45,7 @@ TEST_CASE("why there is no connection is said") {
   }
   std::string why;
   CHECK_FALSE(bootstrap::Socket::connected("localhost", port, soon(), why));
-  CHECK(why.ends_with("127.0.0.1: Connection refused"));  // ::1 too where the machine has it
+  CHECK(why.ends_with("127.0.0.1: Connection refused"));  // also for ::1 if the machine has it
   CHECK_FALSE(bootstrap::Socket::connected("no such host", port, soon(), why));
   CHECK(why != "");
   CHECK_FALSE(why.ends_with("Connection refused"));
@@ -53,8 +53,8 @@ TEST_CASE("why there is no connection is said") {
 
 std::vector<bootstrap::Address> both(const bootstrap::Address& first, const bootstrap::Address& second) { return {first, second}; }
 
-TEST_CASE("an address that does not answer takes some seconds, not all the time that there is") {
-  // A connection more than a listener takes is not refused: nothing answers.
+TEST_CASE("an address that does not answer takes some seconds, not all the time until the deadline") {
+  // A connection beyond the listener's backlog is not refused: nothing answers.
   const bootstrap::Socket silent(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   std::string why;
   const bootstrap::Address any = bootstrap::addresses_of("127.0.0.2", 0, soon(), why)[0];
@@ -78,7 +78,7 @@ TEST_CASE("an address that does not answer takes some seconds, not all the time 
   CHECK(core::seconds_of(core::Clock::now() - begin) < 40);
 }
 
-TEST_CASE("a connection to itself is none, and leaves the port free") {
+TEST_CASE("a connection of a socket to itself is refused and frees the port") {
   std::string why;
   const bootstrap::Address any = bootstrap::addresses_of("127.0.0.1", 0, soon(), why)[0];
   int port = 0;
@@ -91,9 +91,10 @@ TEST_CASE("a connection to itself is none, and leaves the port free") {
   CHECK(bootstrap::Socket::listening(port));
 }
 
-TEST_CASE("who tries again and again for a port that the system gives to connections is never connected to itself") {
-  // Linux gives ports of one parity to connections, those of the other to who binds port 0. Without the look at both
-  // ends some hundreds or thousands of tries were enough.
+TEST_CASE(
+    "repeated attempts to connect to a port that the system assigns to connections never connect a socket to itself") {
+  // Linux assigns ports of one parity to connections, and ports of the other to bind with port 0. Without the
+  // comparison of both ends, some hundreds or thousands of attempts would succeed.
   const int bound = bootstrap::Socket::listening(0).port();
   std::string why;
   const core::Clock::time_point enough = soon(20000);

@@ -27,7 +27,7 @@ int free_port() { return bootstrap::Socket::listening(0).port(); }
 
 bool contains(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
 
-// Calls f(r) on a thread each; what each threw.
+// Calls f(r) on one thread per rank and returns their errors.
 template <class Error = CommError>
 std::vector<std::string> errors_of(int count, const std::function<void(int)>& f) {
   std::vector<std::string> errors(static_cast<std::size_t>(count));
@@ -50,7 +50,7 @@ std::string exchanged(const TcpPlace& place, const Member& me, const std::string
   return text;
 }
 
-TEST_CASE("the bytes of rank 0 come to all, in whatever order ranks come, time after time at one place") {
+TEST_CASE("all ranks get the bytes of rank 0, in whatever order they arrive, several times at one place") {
   for (const int last : {0, 1, 3}) {
     const TcpPlace place{"localhost", free_port(), 7};
     std::atomic<bool> right = true;
@@ -64,7 +64,7 @@ TEST_CASE("the bytes of rank 0 come to all, in whatever order ranks come, time a
   }
 }
 
-TEST_CASE("ranks are processes") {
+TEST_CASE("the rendezvous works between processes") {
   const TcpPlace place{"127.0.0.1", free_port(), 0};
   std::vector<pid_t> children;
   for (int r = 1; r < 3; ++r) {
@@ -86,7 +86,7 @@ TEST_CASE("ranks are processes") {
   }
 }
 
-TEST_CASE("no rank returns before all have come") {
+TEST_CASE("no rank returns before all have arrived") {
   const TcpPlace place{"localhost", free_port(), 0};
   std::atomic<bool> last_came = false, early = false;
   errors_of<Error>(3, [&](int r) {
@@ -97,7 +97,7 @@ TEST_CASE("no rank returns before all have come") {
   CHECK_FALSE(early);
 }
 
-TEST_CASE("who does not come in time is named, to all that have come") {
+TEST_CASE("ranks that do not arrive before the timeout are named to all that have arrived") {
   const TcpPlace place{"localhost", free_port(), 0};
   const auto errors = errors_of(5, [&](int r) {
     if (r == 1 || r == 4) return;
@@ -108,7 +108,7 @@ TEST_CASE("who does not come in time is named, to all that have come") {
                    "ranks 1 and 4 have not come to rank 0 at " + place.text() + " within 0.15 s"));
 }
 
-TEST_CASE("without a rank 0 the others say where they looked for it") {
+TEST_CASE("without rank 0 the error of the others names the address") {
   const TcpPlace place{"127.0.0.1", free_port(), 0};
   CHECK_THROWS_WITH_AS(
       exchanged(place, {.rank = 2, .world = 3, .timeout = milliseconds(60)}, "id"),
@@ -116,7 +116,7 @@ TEST_CASE("without a rank 0 the others say where they looked for it") {
       CommError);
 }
 
-TEST_CASE("two processes of one rank, worlds that differ and bytes that differ are told to all") {
+TEST_CASE("two processes of one rank, different world sizes and different byte counts are errors on all ranks") {
   struct Mistake {
     int rank, world;
     std::string text, message;
@@ -125,7 +125,7 @@ TEST_CASE("two processes of one rank, worlds that differ and bytes that differ a
                              Mistake{2, 4, "id", "rank 0 was started as one of 3, rank 2 as one of 4"},
                              Mistake{2, 3, "longer", "rank 0 has 2 bytes for all, rank 2 expects 6"}}) {
     const TcpPlace place{"localhost", free_port(), 0};
-    const auto errors = errors_of<Error>(3, [&](int r) {  // rank 1 may come after the end
+    const auto errors = errors_of<Error>(3, [&](int r) {  // rank 1 may arrive after the end
       exchanged(
           place,
           {.rank = r < 2 ? r : odd.rank, .world = r < 2 ? 3 : odd.world, .timeout = milliseconds(r == 1 ? 200 : 10000)},
@@ -136,7 +136,7 @@ TEST_CASE("two processes of one rank, worlds that differ and bytes that differ a
   }
 }
 
-TEST_CASE("a rank that came and left is forgotten: its successor is no second one") {
+TEST_CASE("a rank that arrived and left is removed, and its successor is no duplicate") {
   const TcpPlace place{"localhost", free_port(), 0};
   std::atomic<bool> left = false, both = false;
   const auto errors = errors_of<Error>(3, [&](int r) {
@@ -149,7 +149,7 @@ TEST_CASE("a rank that came and left is forgotten: its successor is no second on
       gone = bootstrap::Socket();
       left = true;
     }
-    if (r == 2) {  // until then nobody is complete
+    if (r == 2) {  // the first to complete the set of ranks
       while (!left) std::this_thread::yield();
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
@@ -159,7 +159,7 @@ TEST_CASE("a rank that came and left is forgotten: its successor is no second on
   CHECK(both);
 }
 
-TEST_CASE("strangers and other jobs are sent away, and who finds another job at the place says so") {
+TEST_CASE("other programs and ranks of other jobs are rejected, and a rank that finds another job reports it") {
   const TcpPlace place{"127.0.0.1", free_port(), 1};
   const auto errors = errors_of<CommError>(4, [&](int r) {
     std::string why;
@@ -181,7 +181,7 @@ TEST_CASE("strangers and other jobs are sent away, and who finds another job at 
   CHECK(contains(errors[2], "who listens there is of another job: the world, the port, the user, TESSERA_JOB or what"));
 }
 
-TEST_CASE("an orphan of an earlier run is not taken for a rank of this one, and rank 0 tells of it") {
+TEST_CASE("a process of an earlier run is not accepted as a rank of this run, and rank 0 reports it") {
   const std::uint64_t job = 7, earlier = 8;
   const TcpPlace place{"127.0.0.1", free_port(), job};
   const auto errors = errors_of(2, [&](int r) {
@@ -193,14 +193,14 @@ TEST_CASE("an orphan of an earlier run is not taken for a rank of this one, and 
   CHECK(contains(errors[1], "who listens there is of another job: the world, the port"));
 }
 
-TEST_CASE("a port that is taken is rank 0's error, and a place that cannot be is refused") {
+TEST_CASE("a port in use is an error on rank 0, and a port that is not valid is refused") {
   const bootstrap::Socket taken = bootstrap::Socket::listening(0);
   CHECK_THROWS_WITH_AS(exchanged({"localhost", taken.port(), 0}, {.rank = 0, .world = 2}, "id"),
                        doctest::Contains("Address already in use: choose another port"), CommError);
   CHECK_THROWS_AS(exchanged({"localhost", 70000, 0}, {.rank = 0, .world = 2}, "id"), OptionError);
 }
 
-TEST_CASE("a port that is busy for a moment is waited for") {
+TEST_CASE("a port that is in use for a short time is retried") {
   bootstrap::Socket taken = bootstrap::Socket::listening(0);
   const TcpPlace place{"localhost", taken.port(), 0};
   const auto errors = errors_of<Error>(3, [&](int r) {
@@ -214,16 +214,16 @@ TEST_CASE("a port that is busy for a moment is waited for") {
   CHECK(errors[0] + errors[1] == "");
 }
 
-TEST_CASE("ranks that all came, but not at the same time, are named as having left") {
+TEST_CASE("ranks that arrived at different times and left are named in the error") {
   const TcpPlace place{"localhost", free_port(), 0};
-  const auto errors = errors_of(3, [&](int r) {  // rank 1 leaves before rank 2 comes, and rank 2 before time is up
+  const auto errors = errors_of(3, [&](int r) {  // rank 1 leaves before rank 2 arrives, and rank 2 before the timeout
     if (r == 2) std::this_thread::sleep_for(std::chrono::milliseconds(600));
     exchanged(place, {.rank = r, .world = 3, .timeout = milliseconds(r == 0 ? 1500 : 300)}, "id");
   });
   CHECK(contains(errors[0], "ranks 1 and 2 have come to rank 0 at " + place.text() + " and left again"));
 }
 
-TEST_CASE("who is sent back its own words takes them for no answer") {
+TEST_CASE("a rank that gets its own hello back does not accept it as an answer") {
   const bootstrap::Socket listening = bootstrap::Socket::listening(0);
   std::atomic<bool> over = false;
   std::atomic<int> echoes = 0;
@@ -236,7 +236,7 @@ TEST_CASE("who is sent back its own words takes them for no answer") {
       if (guest.receive(said, soon) && guest.send(said, soon)) ++echoes;
     }
   });
-  // A job that reads as an answer: good, and of 2 bytes.
+  // The job's bytes equal those of a valid answer with 2 bytes.
   const TcpPlace place{"127.0.0.1", listening.port(), std::uint64_t{2} << 32};
   CHECK_THROWS_WITH_AS(exchanged(place, {.rank = 1, .world = 2, .timeout = milliseconds(200)}, "id"),
                        doctest::Contains("who listens there does not answer, or is another program"), CommError);
@@ -245,7 +245,7 @@ TEST_CASE("who is sent back its own words takes them for no answer") {
   CHECK(echoes > 0);
 }
 
-TEST_CASE("who connects and never says who it is is sent away after some seconds") {
+TEST_CASE("a connection that never sends its rank is closed after some seconds") {
   const TcpPlace place{"localhost", free_port(), 0};
   const auto errors = errors_of<Error>(4, [&](int r) {
     if (r < 2) {
@@ -258,7 +258,7 @@ TEST_CASE("who connects and never says who it is is sent away after some seconds
     while (!silent) silent = bootstrap::Socket::connected(place.host, place.port, core::Clock::now() + milliseconds(1000), why);
     const core::Clock::time_point begin = core::Clock::now();
     std::byte word{'t'};
-    if (r == 3) silent.send({&word, 1}, begin + milliseconds(1000));  // a beginning is no introduction
+    if (r == 3) silent.send({&word, 1}, begin + milliseconds(1000));  // an incomplete hello
     CHECK_FALSE(silent.receive({&word, 1}, begin + milliseconds(60000)));
     CHECK(core::seconds_of(core::Clock::now() - begin) > 0.9 * core::seconds_of(rendezvous::tcp::introduction));
     CHECK(core::seconds_of(core::Clock::now() - begin) < 30);
@@ -266,7 +266,7 @@ TEST_CASE("who connects and never says who it is is sent away after some seconds
   for (const std::string& error : errors) CHECK(error == "");
 }
 
-// Rank 0 of `world` in a process that may have `soft` files open, and `hard` when it asks for more. What it threw.
+// Rank 0 of `world` in a process with the soft limit `soft` and hard limit `hard` of open files. Returns its error.
 class SmallHost {
  public:
   SmallHost(const TcpPlace& place, int world, rlim_t soft, rlim_t hard) {
@@ -302,7 +302,7 @@ class SmallHost {
   pid_t child_ = 0;
 };
 
-TEST_CASE("rank 0 of more ranks than it may have files open asks for more, or says that it lacks them") {
+TEST_CASE("rank 0 raises its limit of open files if there are more ranks, or reports that the hard limit is too low") {
   for (const bool enough : {true, false}) {
     const TcpPlace place{"127.0.0.1", free_port(), 0};
     SmallHost host(place, 100, 64, enough ? 256 : 64);
@@ -322,7 +322,7 @@ TEST_CASE("rank 0 of more ranks than it may have files open asks for more, or sa
                      "is 64): raise the hard limit of open files (ulimit -Hn)"));
       int told = 0;
       for (const std::string& each : errors) told += each == error;
-      CHECK(told > 30);  // those that were let in; the others time out
+      CHECK(told > 30);  // those that were accepted; the others time out
     }
   }
 }
