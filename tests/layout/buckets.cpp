@@ -23,17 +23,17 @@ std::vector<int> last_units(const core::List<layout::Bucket>& buckets) {
   return last;
 }
 
-TEST_CASE("a bucket takes units up to its size exactly and not one element more") {
+TEST_CASE("a bucket takes units up to exactly its size and not one element more") {
   CHECK(last_units(layout::make_buckets(units_of({64, 64, 64}), 2, 128)) == std::vector<int>{2, 3});
   CHECK(last_units(layout::make_buckets(units_of({64, 64, 64}), 2, 127)) == std::vector<int>{1, 2, 3});
   CHECK(last_units(layout::make_buckets(units_of({64, 64, 64}), 2, 129)) == std::vector<int>{2, 3});
 }
 
-TEST_CASE("a unit larger than a bucket is a bucket of its own") {
+TEST_CASE("a unit larger than the bucket size is a bucket of its own") {
   CHECK(last_units(layout::make_buckets(units_of({10, 1000, 10}), 2, 100)) == std::vector<int>{1, 2, 3});
 }
 
-TEST_CASE("a unit without elements rides along") {
+TEST_CASE("a unit without elements is in a bucket with other units") {
   CHECK(last_units(layout::make_buckets(units_of({0, 64, 0, 64, 0}), 2, 64)) == std::vector<int>{3, 5});
 }
 
@@ -73,7 +73,7 @@ TEST_CASE("a flat layout is cut evenly at multiples of the world size times 64")
   CHECK(buckets[1].trainable == Range{384, 768});
   CHECK(buckets[2].trainable == Range{768, 1000});
   CHECK(layout::make_buckets(Layout::flat(1000), 3, 1).size() == 6);
-  CHECK(layout::make_buckets(Layout::flat(0), 3, 1).size() == 1);  // of nothing: every unit has a bucket
+  CHECK(layout::make_buckets(Layout::flat(0), 3, 1).size() == 1);  // of an empty layout: every unit has a bucket
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace tessera {
 namespace {
 
 
-TEST_CASE("tensors lie back to back in a unit and a unit starts at a multiple of 64 elements") {
+TEST_CASE("tensors are contiguous in a unit, and a unit starts at a multiple of 64 elements") {
   Layout layout;
   layout.add_unit("a");
   const Tensor w = layout.add_tensor("w", {3, 5});
@@ -29,7 +29,7 @@ TEST_CASE("tensors lie back to back in a unit and a unit starts at a multiple of
   CHECK(layout.shape(w)[1] == 5);
 }
 
-TEST_CASE("frozen tensors lie behind all trainable ones in the parameter buffer") {
+TEST_CASE("frozen tensors come after all trainable ones in the parameter buffer") {
   Layout layout;
   layout.add_unit("a");
   const Tensor frozen = layout.add_tensor("frozen", {10}, {.frozen = true});
@@ -45,7 +45,7 @@ TEST_CASE("frozen tensors lie behind all trainable ones in the parameter buffer"
   CHECK(layout.parameter_elements() == 192 + 65);
 }
 
-TEST_CASE("a layout is a constant expression") {
+TEST_CASE("a layout is usable in constant expressions") {
   constexpr auto elements = [] {
     Layout layout;
     layout.add_unit("a");
@@ -57,7 +57,7 @@ TEST_CASE("a layout is a constant expression") {
   static_assert(elements() == 71);
 }
 
-TEST_CASE("names are looked up in constant expressions") {
+TEST_CASE("names can be looked up in constant expressions") {
   constexpr auto place = [](std::string_view name) {
     Layout layout;
     layout.add_unit("a");
@@ -70,9 +70,9 @@ TEST_CASE("names are looked up in constant expressions") {
   static_assert(place("b.w") == 64);
 }
 
-// What a compiler evaluates of one constant expression is limited (g++: 2^25 operations, clang: 2^20 steps, of which
-// clang 16 takes 1.3 million for a thousand units). This is within it only if no name is compared with every other.
-TEST_CASE("a layout of five hundred tensors is a constant expression, in one unit or in as many") {
+// Compilers limit the evaluation of one constant expression (g++: 2^25 operations, clang: 2^20 steps, of which clang 16
+// needs 1.3 million for a thousand units). Comparing every name with every other would exceed the limit.
+TEST_CASE("a layout of five hundred tensors is a constant expression, in one unit or in five hundred") {
   constexpr auto elements = [](bool apart) {
     Layout layout;
     for (int i = 0; i < 500; ++i) {
@@ -88,7 +88,7 @@ TEST_CASE("a layout of five hundred tensors is a constant expression, in one uni
   static_assert(elements(true) == 500 * 64);
 }
 
-TEST_CASE("a thousand ties are a constant expression, and asking each unit for its own") {
+TEST_CASE("a layout with a thousand ties, and a query of each unit's ties, are constant expressions") {
   constexpr auto found = [] {
     Layout layout;
     for (int u = 0; u < 500; ++u) {
@@ -109,7 +109,7 @@ TEST_CASE("a thousand ties are a constant expression, and asking each unit for i
   static_assert(found() == 499 + 499 + 2 * (498 + 499));
 }
 
-TEST_CASE("a tensor is found by its full name, the first where dots within names make several of one") {
+TEST_CASE("a tensor is found by its full name, and the first one if dots in names make it ambiguous") {
   Layout layout;
   layout.add_unit("a");
   const Tensor ab_c = layout.add_tensor("b.c", {1});
@@ -128,7 +128,7 @@ TEST_CASE("a tensor is found by its full name, the first where dots within names
     CHECK_THROWS_AS(static_cast<void>(layout.find(none)), LayoutError);
 }
 
-TEST_CASE("an element's tensor is named wherever it lies among frozen and empty ones") {
+TEST_CASE("the tensor of an element is found between frozen and empty tensors") {
   Layout layout;
   for (int u = 0; u < 4; ++u) {
     layout.add_unit("u" + std::to_string(u));
@@ -145,7 +145,7 @@ TEST_CASE("an element's tensor is named wherever it lies among frozen and empty 
   CHECK(Layout::flat(1000).name_at(777) == "flat.buffer[777]");
 }
 
-TEST_CASE("there is one hyperparameter group more than the last that a tensor is of") {
+TEST_CASE("the number of hyperparameter groups is the largest group of a tensor plus one") {
   Layout layout;
   CHECK(layout.groups() == 1);
   layout.add_unit("a");
@@ -169,7 +169,7 @@ TEST_CASE("a flat layout is one range without gaps") {
   CHECK(layout.parameter_elements() == 1000);
 }
 
-TEST_CASE("what cannot be laid out is refused by name") {
+TEST_CASE("a layout that is not valid is refused with the name") {
   Layout layout;
   CHECK_THROWS_WITH_AS(static_cast<void>(layout.add_tensor("w", {1})), doctest::Contains("'w' has no unit"),
                        LayoutError);
@@ -194,7 +194,7 @@ TEST_CASE("what cannot be laid out is refused by name") {
   CHECK(layout.parameters() == 1);
 }
 
-TEST_CASE("the total of a layout cannot overflow") {
+TEST_CASE("an overflow of a layout's total size is refused") {
   Layout layout;
   layout.add_unit("a");
   layout.add_tensor("w", {index_t{1} << 54});
@@ -202,7 +202,7 @@ TEST_CASE("the total of a layout cannot overflow") {
                        doctest::Contains("more than 2^55 elements at 'v'"), LayoutError);
 }
 
-TEST_CASE("a tie runs from a later unit to the one that owns the tensors") {
+TEST_CASE("a tie connects a later unit with the earlier unit that owns the tensors") {
   Layout layout;
   const Unit embedding = layout.add_unit("embedding");
   layout.add_tensor("w", {8});
@@ -215,7 +215,7 @@ TEST_CASE("a tie runs from a later unit to the one that owns the tensors") {
                        doctest::Contains("'embedding' cannot be tied to 'head'"), LayoutError);
 }
 
-TEST_CASE("every user and every owner of a unit is told, and a unit is counted once however many are tied to it") {
+TEST_CASE("all users and owners of a unit are visited, each once, however many units are tied to it") {
   Layout layout;
   for (int u = 0; u < 5; ++u) layout.add_unit("u" + std::to_string(u));
   for (const auto& [user, owner] : {std::pair(3, 0), std::pair(4, 0), std::pair(4, 2), std::pair(1, 0)})
@@ -239,7 +239,7 @@ TEST_CASE("every user and every owner of a unit is told, and a unit is counted o
   CHECK_FALSE(layout.tied(Unit{-1}, Unit{0}));
 }
 
-TEST_CASE("a tie that is said twice is one") {
+TEST_CASE("a tie that is added twice counts once") {
   Layout once;
   once.add_unit("a");
   once.add_unit("b");
@@ -255,7 +255,7 @@ TEST_CASE("a tie that is said twice is one") {
   CHECK_FALSE(twice.tied_to(Unit{1}));
 }
 
-TEST_CASE("digests differ where names, shapes, groups or ties do") {
+TEST_CASE("digests differ if names, shapes, groups or ties differ") {
   const auto digest = [](auto change) {
     Layout layout;
     const Unit a = layout.add_unit("a");

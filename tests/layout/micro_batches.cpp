@@ -5,7 +5,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("micro-batches are dealt to the ranks in turn, and only the last pass may be incomplete") {
+TEST_CASE("micro-batches are assigned to the ranks in turn, and only the last pass may be incomplete") {
   constexpr layout::MicroBatches seven{7, 3};
   static_assert(seven.passes() == 3);
   CHECK(seven.before(2) == 6);
@@ -16,7 +16,7 @@ TEST_CASE("micro-batches are dealt to the ranks in turn, and only the last pass 
   CHECK(seven.has(2, 1));
 }
 
-TEST_CASE("fewer micro-batches than ranks are one pass") {
+TEST_CASE("fewer micro-batches than ranks take one pass") {
   constexpr layout::MicroBatches two{2, 5};
   CHECK(two.passes() == 1);
   CHECK(two.in_pass(0) == 2);

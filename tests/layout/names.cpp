@@ -8,7 +8,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("a name is found in its own scope alone") {
+TEST_CASE("a name is found in its own scope only") {
   layout::Names names;
   CHECK(names.find(0, "w") == -1);
   for (const auto& [scope, name] : {std::pair(0, "w"), std::pair(0, "wv"), std::pair(1, "w"), std::pair(1, "")})
@@ -26,7 +26,7 @@ TEST_CASE("a name is found in its own scope alone") {
   CHECK(names[3].empty());
 }
 
-TEST_CASE("names are found among many, in a copy too") {
+TEST_CASE("names are found among many, also in a copy") {
   layout::Names names;
   for (int i = 0; i < 3000; ++i) names.add(i % 7, "name " + std::to_string(i));
   const layout::Names copy = names;

@@ -12,7 +12,7 @@ namespace {
 
 TEST_CASE("the defaults are in range") { CHECK_NOTHROW(Options{}.validate()); }
 
-TEST_CASE("an option out of its range is named") {
+TEST_CASE("an option that is out of range is named") {
   CHECK_THROWS_WITH_AS(Options{.micro_batches = 0}.validate(), doctest::Contains("micro_batches"), OptionError);
   CHECK_THROWS_WITH_AS(Options{.clip_norm = 0}.validate(), doctest::Contains("clip_norm"), OptionError);
   CHECK_THROWS_WITH_AS(Options{.clip_norm = std::nan("")}.validate(), doctest::Contains("clip_norm"), OptionError);
@@ -23,7 +23,7 @@ TEST_CASE("an option out of its range is named") {
                        OptionError);
 }
 
-TEST_CASE("a loss scale that as a float is not a normal number is refused") {
+TEST_CASE("a loss scale that is not a normal number as a float is refused") {
   const auto refuses = [](const LossScale& scale, const char* text) {
     CHECK_THROWS_WITH_AS((Options{.loss_scale = scale}.validate()), doctest::Contains(text), OptionError);
   };
@@ -39,7 +39,7 @@ TEST_CASE("a loss scale that as a float is not a normal number is refused") {
   }
 }
 
-TEST_CASE("every other option of a loss scale that is out of its range is named") {
+TEST_CASE("every other option of the loss scale that is out of range is named") {
   const auto refuses = [](const LossScale& scale, const char* text) {
     CHECK_THROWS_WITH_AS(scale.validate(), doctest::Contains(text), OptionError);
   };
@@ -59,7 +59,7 @@ std::vector<std::string> numbers_of(const Options& options) {
   return numbers;
 }
 
-TEST_CASE("every option that changes what ranks do is among the numbers that they compare, what is each rank's own is not") {
+TEST_CASE("ranks compare every option that changes what they do, and no option that may differ between ranks") {
   const auto plain = numbers_of({});
   for (const Options& other :
        {Options{.micro_batches = 2}, Options{.clip_norm = 1}, Options{.bucket_bytes = 1}, Options{.prefetch = 2},

@@ -7,7 +7,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("the parts of a range cover it once, in rank order, cut at multiples of 64 only") {
+TEST_CASE("the parts of a range cover it once, in rank order, and are cut at multiples of 64 only") {
   for (int world = 1; world <= 9; ++world)
     for (index_t size = 0; size < 1500; size += (size < 200 ? 1 : 13)) {
       const index_t begin = 128;
@@ -43,7 +43,7 @@ TEST_CASE("a shard has room for a full part of every range") {
   CHECK(partition.longest_part() == 64);
 }
 
-TEST_CASE("ranges beyond 2^31 elements are parted") {
+TEST_CASE("ranges beyond 2^31 elements can be partitioned") {
   const index_t size = (index_t{1} << 33) + 1;
   const layout::Partition partition({{0, size}}, {7, 1});
   CHECK(partition.owned(0, 6).end == size);

@@ -12,7 +12,8 @@
 namespace tessera {
 namespace {
 
-// The ZeRO paper's mixed-precision Adam: 2 bytes a parameter, 2 a gradient, 12 of master weight, momentum and variance.
+// The ZeRO paper's mixed-precision Adam: per parameter 2 bytes, 2 of gradient, 12 of master weight, momentum and
+// variance.
 constexpr Footprint zero_paper(int stage) {
   return {.parameters = stage >= 3 ? placement::world : placement::replicated,
           .gradients = stage >= 2 ? placement::world : placement::replicated,
@@ -40,10 +41,10 @@ struct Row {
   double parameters;
   int world;
   std::array<double, 3> printed;    // stages 1 to 3
-  std::array<double, 3> last_digit;  // one unit of the last digit printed
+  std::array<double, 3> last_digit;  // one unit of the last printed digit
 };
 
-// Rajbhandari et al. 2020, table 1; some figures there are cut, others rounded.
+// Rajbhandari et al. 2020, table 1. The paper truncates some figures and rounds others.
 constexpr std::array table1 = {
     Row{7.5e9, 1, {120, 120, 120}, {1, 1, 1}},
     Row{7.5e9, 4, {52.5, 41.3, 30}, {.1, .1, 1}},
@@ -85,7 +86,7 @@ constexpr bool table_agrees(std::index_sequence<rows...>) {
 
 static_assert(table_agrees(std::make_index_sequence<table1.size()>{}), "54 figures of the ZeRO paper's table 1");
 
-TEST_CASE("the table checked at compile time is the one in the data file") {
+TEST_CASE("the table that is checked at compile time equals the data file") {
   std::ifstream file(TESSERA_SOURCE_DIR "/tests/layout/zero-table1.csv");
   REQUIRE(file);
   std::size_t rows = 0;
@@ -121,7 +122,7 @@ Layout two_layers() {
   return layout;
 }
 
-TEST_CASE("a frozen tensor costs parameters alone") {
+TEST_CASE("a frozen tensor needs memory for parameters only") {
   Layout layout;
   layout.add_unit("a");
   layout.add_tensor("w", {100, 10});
@@ -132,7 +133,7 @@ TEST_CASE("a frozen tensor costs parameters alone") {
   CHECK(plan.parameters.elements == 1024 + 50);
 }
 
-TEST_CASE("one pass needs no partial sums, K passes need one and the binary logarithm of K") {
+TEST_CASE("one pass needs no partial sums, and K passes need one plus the binary logarithm of K") {
   CHECK(layout::partial_sum_levels(1) == 0);
   CHECK(layout::partial_sum_levels(2) == 2);
   CHECK(layout::partial_sum_levels(3) == 2);
@@ -141,7 +142,7 @@ TEST_CASE("one pass needs no partial sums, K passes need one and the binary loga
   CHECK(layout::partial_sum_levels(8) == 4);
 }
 
-TEST_CASE("one sum over all micro-batches holds between passes what the passes before the last leave of it") {
+TEST_CASE("one sum over all micro-batches stores between passes the partial sums of all but the last pass") {
   CHECK(layout::carried_sums(1, 7) == 0);
   for (const int world : {1, 2, 8}) {
     CHECK(layout::carried_sums(2, world) == 1);
@@ -151,10 +152,10 @@ TEST_CASE("one sum over all micro-batches holds between passes what the passes b
   CHECK(layout::carried_sums(2, 3) == 2);   // 3 = 0b11
   CHECK(layout::carried_sums(2, 7) == 3);   // 7 = 0b111
   CHECK(layout::carried_sums(6, 3) == 4);   // 15 = 0b1111
-  CHECK(layout::carried_sums(1 << 20, 3) == 22);  // of very many passes a bound: 3 * (2^20 - 1) has 22 bits
+  CHECK(layout::carried_sums(1 << 20, 3) == 22);  // an upper bound for very many passes: 3 * (2^20 - 1) has 22 bits
 }
 
-TEST_CASE("gradients reduced in another type than they are written have a buffer of their own") {
+TEST_CASE("gradients that are reduced in another type than they are written have a second buffer") {
   Footprint wide = zero_paper(1);
   wide.reduced_in_place = false;
   wide.reduction_bytes = 4;
@@ -164,7 +165,8 @@ TEST_CASE("gradients reduced in another type than they are written have a buffer
   CHECK(layout::make_plan(sharding, {}, zero_paper(1)).reduced_gradients.bytes() == 0);
 }
 
-TEST_CASE("what a communicator stages is the longest bucket's parts, where it does and if there is anybody else") {
+TEST_CASE(
+    "the workspace has the size of the longest bucket's parts, if the communicator needs one and has other ranks") {
   Footprint of = zero_paper(2);
   of.partial_sums_need_workspace = true;
   const Sharding sharding(two_layers(), 3, 1);
@@ -179,13 +181,13 @@ TEST_CASE("what a communicator stages is the longest bucket's parts, where it do
   CHECK(layout::make_plan(Sharding(two_layers(), 1, 1), {}, of).reduction_workspace.bytes() == 0);
 }
 
-TEST_CASE("slots and pools never outnumber the buckets") {
+TEST_CASE("there are never more slots than buckets") {
   const Plan plan = layout::make_plan(Sharding(two_layers(), 2, 1), {.prefetch = 7}, zero_paper(3));
   CHECK(plan.gathered_buckets.copies == 2);
   CHECK(plan.gradient_slots.copies == 2);
 }
 
-TEST_CASE("parameters that are kept during evaluation are those that a rank updates") {
+TEST_CASE("parameters that are stored during evaluation are those that a rank updates") {
   const Sharding sharding(two_layers(), 2, 1);
   for (const int stage : {0, 3}) {
     Footprint of = zero_paper(stage);
@@ -196,7 +198,7 @@ TEST_CASE("parameters that are kept during evaluation are those that a rank upda
   }
 }
 
-TEST_CASE("every allocation has a name and they add up") {
+TEST_CASE("every allocation has a name, and their sizes add up to the total") {
   Footprint of = zero_paper(3);
   of.training_weight_bytes = 2;
   const Plan plan = layout::make_plan(Sharding(two_layers(), 2, 1), {.micro_batches = 3}, of);
@@ -208,7 +210,7 @@ TEST_CASE("every allocation has a name and they add up") {
   CHECK(sum == plan.bytes());
 }
 
-TEST_CASE("sizes beyond 2^31 are planned") {
+TEST_CASE("sizes beyond 2^31 can be planned") {
   Layout layout;
   layout.add_unit("huge");
   layout.add_tensor("w", {index_t{1} << 40});

@@ -7,14 +7,14 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("the intersection of ranges that do not meet is empty") {
+TEST_CASE("the intersection of disjoint ranges is empty") {
   CHECK(layout::intersect({0, 5}, {5, 9}).empty());
   CHECK(layout::intersect({7, 9}, {0, 5}).empty());
   CHECK(layout::intersect({0, 5}, {3, 9}) == Range{3, 5});
   CHECK(layout::intersect({0, 9}, {3, 5}) == Range{3, 5});
 }
 
-TEST_CASE("handles run forward and backward and know their number") {
+TEST_CASE("handles can be iterated forward and backward and have an index") {
   std::vector<int> seen;
   for (const Unit u : layout::Handles<Unit>(0, 3, 1)) seen.push_back(u.index);
   for (const Unit u : layout::Handles<Unit>(2, -1, -1)) seen.push_back(u.index);

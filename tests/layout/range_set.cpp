@@ -9,7 +9,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("a set of ranges answers as one of single elements does, whatever is added in which order") {
+TEST_CASE("a set of ranges equals a set of its elements, whatever is added and in which order") {
   constexpr index_t n = 40;
   auto next = [count = std::uint64_t{0}]() mutable { return static_cast<index_t>(testing::hash(5, ++count) % n); };
   int wrong = 0;
@@ -36,7 +36,7 @@ TEST_CASE("a set of ranges answers as one of single elements does, whatever is a
   CHECK(wrong == 0);
 }
 
-TEST_CASE("ranges that touch are kept as one") {
+TEST_CASE("adjacent ranges are merged") {
   layout::RangeSet set;
   for (const index_t begin : {30, 10, 20, 0}) set.add({begin, begin + 10});
   CHECK(set.ranges() == 1);

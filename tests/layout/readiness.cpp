@@ -18,7 +18,7 @@ Layout units_of(std::vector<index_t> sizes) {
   return layout;
 }
 
-TEST_CASE("buckets depart last first in every order in which five units become ready") {
+TEST_CASE("buckets become complete from last to first, for every order in which five units become ready") {
   const Sharding sharding(units_of({64, 64, 200, 0, 64}), 2, 128);
   layout::Readiness readiness(sharding);
   std::vector<int> order{0, 1, 2, 3, 4};
@@ -40,7 +40,7 @@ TEST_CASE("buckets depart last first in every order in which five units become r
   } while (std::next_permutation(order.begin(), order.end()));
 }
 
-TEST_CASE("a unit is ready once") {
+TEST_CASE("a unit can become ready only once") {
   const Sharding sharding(units_of({64, 64}), 2, 128);
   layout::Readiness readiness(sharding);
   CHECK(readiness.mark(Unit{1}));
@@ -51,7 +51,7 @@ TEST_CASE("a unit is ready once") {
   CHECK(readiness.depart() == 0);
 }
 
-TEST_CASE("a new pass starts with nothing ready") {
+TEST_CASE("a new pass starts with no unit ready") {
   const Sharding sharding(units_of({64}), 1, 1);
   layout::Readiness readiness(sharding);
   readiness.mark(Unit{0});
@@ -66,7 +66,7 @@ TEST_CASE("a layout without units is complete at once") {
   CHECK(layout::Readiness(sharding).complete());
 }
 
-TEST_CASE("ranges of a flat layout complete buckets in any order of all cuts of twelve pieces") {
+TEST_CASE("six ranges of a flat layout complete its buckets in every order") {
   const Sharding sharding(Layout::flat(600), 1, 128);
   REQUIRE(sharding.buckets() == 5);
   std::vector<int> pieces{0, 1, 2, 3, 4, 5};
@@ -82,7 +82,7 @@ TEST_CASE("ranges of a flat layout complete buckets in any order of all cuts of 
   } while (std::next_permutation(pieces.begin(), pieces.end()));
 }
 
-TEST_CASE("a range that overlaps what is ready is refused and changes nothing") {
+TEST_CASE("a range that overlaps a ready range is refused and changes nothing") {
   const Sharding sharding(Layout::flat(600), 1, 128);
   layout::Readiness readiness(sharding);
   CHECK(readiness.mark(Range{100, 200}));

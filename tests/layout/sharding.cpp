@@ -19,7 +19,7 @@ Layout sample() {
   return layout;
 }
 
-TEST_CASE("segments follow the hyperparameter groups and leave out padding and frozen tensors") {
+TEST_CASE("segments follow the hyperparameter groups and exclude padding and frozen tensors") {
   const Sharding sharding(sample(), 1, 1000);
   REQUIRE(sharding.buckets() == 1);
   const auto segments = sharding.segments(sharding.bucket(0), {0, 192});
@@ -31,28 +31,28 @@ TEST_CASE("segments follow the hyperparameter groups and leave out padding and f
   CHECK(segments[2].place == Range{128, 192});
 }
 
-TEST_CASE("segments of a part are cut at its borders") {
+TEST_CASE("segments of a part are cut at the part's boundaries") {
   const Sharding sharding(sample(), 3, 1000);
   const auto segments = sharding.segments(sharding.bucket(0), sharding.trainable().owned(0, 1));
   REQUIRE(segments.size() == 1);
   CHECK(segments[0].place == Range{64, 70});
 }
 
-TEST_CASE("what lies within units begins at a block of its unit") {
+TEST_CASE("a part within a unit begins at a block of the unit") {
   const Sharding sharding(sample(), 3, 1000);
   for (int r = 0; r < 3; ++r)
     for (const Range range : sharding.within_units(sharding.bucket(0), sharding.trainable().owned(0, r)))
       CHECK(range.begin % block == 0);
 }
 
-TEST_CASE("every unit knows its bucket and a unit that is none is refused") {
+TEST_CASE("every unit has a bucket, and an unknown unit is refused") {
   const Sharding sharding(sample(), 2, 1);
   CHECK(sharding.bucket_of(Unit{0}) == 0);
   CHECK(sharding.bucket_of(Unit{1}) == 1);
   CHECK_THROWS_AS(sharding.bucket_of(Unit{2}), LayoutError);
 }
 
-TEST_CASE("the buckets of a range are those that have elements in it") {
+TEST_CASE("the buckets of a range are those with elements in the range") {
   Layout units;
   for (const index_t n : {70, 0, 1, 200, 0, 64, 3}) {
     units.add_unit("u" + std::to_string(units.units()));
