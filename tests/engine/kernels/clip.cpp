@@ -10,12 +10,12 @@
 namespace tessera::engine {
 namespace {
 
-TEST_CASE("the norm is of the mean: the root of the sum of squares over the number of micro-batches") {
+TEST_CASE("the norm is that of the mean: the root of the sum of squares, divided by the number of micro-batches") {
   CHECK(gradient_norm(25.0, 1) == 5.0);
   CHECK(gradient_norm(25.0, 2) == 2.5);
 }
 
-TEST_CASE("gradients below the norm are averaged and no more, above it scaled down to it") {
+TEST_CASE("gradients below clip_norm are averaged only, gradients above it are also scaled down to it") {
   const double infinity = std::numeric_limits<double>::infinity();
   CHECK(gradient_scale(123, infinity, 4) == 0.25f);
   CHECK(gradient_scale(0.5, 1, 4) == 0.25f);
@@ -24,13 +24,13 @@ TEST_CASE("gradients below the norm are averaged and no more, above it scaled do
   CHECK(gradient_scale(2, 1, 3) == static_cast<float>(1 / (2 + 1e-6) / 3));
 }
 
-// The reduced gradients of one bucket, of which this rank owns all.
+// The reduced gradients of one bucket, all owned by this rank.
 struct Reduced {
   std::vector<float> values;
   std::span<const float> sum(int) const { return values; }
 };
 
-TEST_CASE("gaps between units are in no norm, and a place is that of the trainable space") {
+TEST_CASE("gaps between units do not enter the norm, and a place is an offset in the trainable space") {
   Layout layout;
   layout.add_unit("a");
   layout.add_tensor("w", {10});

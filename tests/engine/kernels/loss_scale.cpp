@@ -10,9 +10,9 @@
 namespace tessera::engine {
 namespace {
 
-// Sequences of DeepSpeed's tests/unit/runtime/half_precision/test_dynamic_loss_scale.py.
+// The sequences of DeepSpeed's tests/unit/runtime/half_precision/test_dynamic_loss_scale.py.
 
-TEST_CASE("clean steps double the scale after every window") {
+TEST_CASE("steps without overflow double the scale after every window") {
   LossScaler scaler({.initial = 256, .growth_interval = 2});
   double expected = 256;
   for (int step = 1; step <= 10; ++step) {
@@ -22,7 +22,7 @@ TEST_CASE("clean steps double the scale after every window") {
   }
 }
 
-TEST_CASE("overflows halve it down to the least, and what cannot be lowered is said") {
+TEST_CASE("overflows halve the scale down to the minimum, and a scale that cannot be lowered is reported") {
   LossScaler scaler({.initial = 16, .growth_interval = 2, .hysteresis = 1});
   double expected = 16;
   for (int step = 0; step < 4; ++step) {
@@ -38,7 +38,7 @@ TEST_CASE("overflows halve it down to the least, and what cannot be lowered is s
   CHECK_FALSE(scaler.exhausted());
 }
 
-TEST_CASE("eight overflows from 2^8 end at 1, and a window counts from the last of them") {
+TEST_CASE("eight overflows lower the scale from 2^8 to 1, and a window is counted from the last overflow") {
   LossScaler scaler({.initial = 256, .growth_interval = 2, .hysteresis = 1});
   for (int step = 0; step < 8; ++step) scaler.advance(true);
   CHECK(scaler.scale() == 1);
@@ -55,7 +55,7 @@ TEST_CASE("eight overflows from 2^8 end at 1, and a window counts from the last 
   CHECK(scaler.scale() == 2);
 }
 
-TEST_CASE("hysteresis lets overflows pass, is used up for good, and is there again after a window") {
+TEST_CASE("hysteresis ignores some overflows, stays used up, and is restored after a window") {
   LossScaler scaler({.initial = 256, .growth_interval = 3, .hysteresis = 2});
   scaler.advance(true);
   CHECK(scaler.scale() == 256);
@@ -69,7 +69,7 @@ TEST_CASE("hysteresis lets overflows pass, is used up for good, and is there aga
   CHECK(scaler.scale() == 128);
 }
 
-TEST_CASE("a scale never becomes infinite, and a static one never changes") {
+TEST_CASE("a scale never becomes infinite, and a static scale never changes") {
   LossScaler growing({.initial = 1e38, .growth_interval = 1});
   for (int step = 0; step < 10; ++step) growing.advance(false);
   CHECK(growing.scale() <= std::numeric_limits<float>::max());
@@ -82,7 +82,7 @@ TEST_CASE("a scale never becomes infinite, and a static one never changes") {
   CHECK(fixed.exhausted());
 }
 
-// What DeepSpeed's DynamicLossScaler and PyTorch's torch.amp.GradScaler do after a step, in their own variables.
+// DeepSpeed's DynamicLossScaler and PyTorch's torch.amp.GradScaler after a step, with their own variables.
 struct DeepSpeedScaler {
   double scale, factor, least;
   int window, hysteresis;
@@ -123,7 +123,7 @@ struct GradScaler {
 };
 
 TEST_CASE(
-    "in any sequence of overflows the scale is that of DeepSpeed's scaler, with consecutive hysteresis or without") {
+    "for any sequence of overflows the scale equals DeepSpeed's, with consecutive hysteresis and without") {
   std::mt19937 random(1);
   for (const bool consecutive : {false, true})
     for (const int hysteresis : {1, 2, 3})
@@ -149,7 +149,7 @@ TEST_CASE(
         }
 }
 
-TEST_CASE("overflows that stand alone never lower a scale whose hysteresis is consecutive") {
+TEST_CASE("isolated overflows never lower a scale with consecutive hysteresis") {
   for (const bool consecutive : {false, true}) {
     LossScaler scaler({.initial = 256, .hysteresis = 2, .consecutive_hysteresis = consecutive});
     for (int step = 0; step < 8; ++step) scaler.advance(step % 2 == 0);
@@ -157,7 +157,7 @@ TEST_CASE("overflows that stand alone never lower a scale whose hysteresis is co
   }
 }
 
-TEST_CASE("with hysteresis 1 the scale is that of torch.amp.GradScaler, whose two factors are apart") {
+TEST_CASE("with hysteresis 1 the scale equals torch.amp.GradScaler's, with separate growth and backoff factors") {
   std::mt19937 random(2);
   GradScaler expected{1024, 1.5f, 0.25f, 3};
   LossScaler scaler({.initial = 1024,
@@ -174,7 +174,7 @@ TEST_CASE("with hysteresis 1 the scale is that of torch.amp.GradScaler, whose tw
   }
 }
 
-TEST_CASE("a scale in force is a normal float with a finite reciprocal, however low or high it goes") {
+TEST_CASE("the scale is always a normal float with a finite reciprocal") {
   const LossScale widest{.initial = 1,
                          .growth_factor = 3e38,
                          .backoff_factor = 1e-300,

@@ -12,7 +12,7 @@ namespace {
 
 using packs::Group;
 
-TEST_CASE("a group's elements are read and written where they are, in one access or one by one") {
+TEST_CASE("a pack is read and written in place, with one access or element by element") {
   alignas(16) const std::vector<float> from = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
   for (index_t begin = -3; begin < 10; ++begin) {
     for (const bool at_once : {false, true}) {
@@ -32,7 +32,7 @@ TEST_CASE("a group's elements are read and written where they are, in one access
   }
 }
 
-TEST_CASE("16-bit elements are put together in their order") {
+TEST_CASE("16-bit elements are packed in order") {
   alignas(16) std::uint16_t from[8] = {1, 2, 3, 4, 5, 6, 7, 8};
   for (const bool at_once : {false, true})
     for (const index_t begin : {0, 4}) {
@@ -43,13 +43,13 @@ TEST_CASE("16-bit elements are put together in their order") {
   CHECK(Group<4>{6, 8, false}.load(from).of[2] == 0);
 }
 
-// What a device does of a loop over n elements, pack after pack.
+// The loop of a device over n elements, pack by pack.
 template <class Body>
 void in_packs(index_t n, const Body& body) {
   for (index_t i = -body.lead(); i < n; i += Body::pack_elements) body.template pack<Body::pack_elements>(i, n);
 }
 
-TEST_CASE("partial sums have the same bits in packs as element by element, whatever their length and alignment") {
+TEST_CASE("partial sums have the same bits in packs as element by element, for any length and alignment") {
   const auto number = [](index_t i, float scale) { return scale * (1 + 0.37f * static_cast<float>(i % 29)); };
   for (const index_t n : {1, 3, 4, 7, 64, 65})
     for (const index_t shift : {0, 1, 2}) {

@@ -11,7 +11,7 @@
 namespace tessera::engine {
 namespace {
 
-TEST_CASE("the older partial sum comes first, and the newer one holds both") {
+TEST_CASE("the older partial sum is added first, and the newer one gets the result") {
   const std::vector<float> older{1, 2, 1e8f};
   std::vector<float> sum{10, 20, -1e8f};
   Host host;
@@ -20,8 +20,8 @@ TEST_CASE("the older partial sum comes first, and the newer one holds both") {
   CHECK(older == std::vector<float>{1, 2, 1e8f});
 }
 
-TEST_CASE("a sum is scaled in fp32 and rounded once, to even where it lies halfway") {
-  // A bfloat16 has eight bits: 257 = 2^8 + 1 lies halfway between 256 and 258, and 259 between 258 and 260.
+TEST_CASE("a sum is scaled in fp32 and rounded once, ties to even") {
+  // A bfloat16 has eight significant bits: 257 lies halfway between 256 and 258, and 259 between 258 and 260.
   const std::vector<float> sum{3.0f, 2 * 257.0f, 2 * 259.0f};
   std::vector<bfloat16> out(3);
   Host host;
@@ -31,14 +31,14 @@ TEST_CASE("a sum is scaled in fp32 and rounded once, to even where it lies halfw
   CHECK(static_cast<float>(out[2]) == 260.0f);
 }
 
-TEST_CASE("a sum in float is divided after it is rounded, by all micro-batches") {
+TEST_CASE("a float sum is divided by all micro-batches after it is rounded") {
   for (const bool ordered : {false, true}) {
     CHECK(mean_of<float>(6, ordered).scale == 1);
     CHECK(mean_of<float>(6, ordered).divisor == 6);
   }
 }
 
-TEST_CASE("an ordered sum in 16 bits is scaled by 1/M, rounded to float once, and nothing is left to divide by") {
+TEST_CASE("an ordered 16-bit sum is scaled by 1/M and rounded once, and is not divided later") {
   for (int m = 1; m <= 3000; ++m) {
     CHECK(mean_of<bfloat16>(m, true).scale == 1.0f / static_cast<float>(m));
     CHECK(mean_of<float16>(m, true).scale == 1.0f / static_cast<float>(m));
@@ -46,7 +46,7 @@ TEST_CASE("an ordered sum in 16 bits is scaled by 1/M, rounded to float once, an
   }
 }
 
-TEST_CASE("a library's sum in bfloat16 is not scaled, and one in float16 by what float16 has next to 1/M") {
+TEST_CASE("a native sum is not scaled in bfloat16, and is scaled in float16 by the float16 value next to 1/M") {
   CHECK(mean_of<bfloat16>(6, false).scale == 1);
   CHECK(mean_of<bfloat16>(6, false).divisor == 6);
   CHECK(mean_of<float16>(8, false).scale == 0.125f);

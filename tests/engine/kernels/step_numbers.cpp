@@ -10,7 +10,7 @@
 namespace tessera::engine {
 namespace {
 
-// What one rank brings to a world of its own, decided.
+// The control state of a world of one rank, and what the rank contributes.
 struct Alone {
   StepNumbers numbers;
   std::vector<std::uint64_t> words = std::vector<std::uint64_t>(AgreementWords::size(1, 2));
@@ -30,7 +30,7 @@ struct Alone {
   }
 };
 
-TEST_CASE("the norm is of the unscaled mean, and the clipped mean's factor is one number") {
+TEST_CASE("the norm is that of the unscaled mean, and clipping multiplies by one factor") {
   Alone alone({.initial = 4});
   alone.decide(64 * 64, SquareSum::none, 2);
   CHECK(alone.numbers.outcome.applied);
@@ -39,13 +39,13 @@ TEST_CASE("the norm is of the unscaled mean, and the clipped mean's factor is on
   CHECK(alone.numbers.outcome.loss_scale == 4);
 }
 
-TEST_CASE("a gradient that is not finite skips the step on all ranks, is not counted, and lowers the scale") {
+TEST_CASE("a gradient that is not finite skips the step on all ranks, is not counted, and lowers the loss scale") {
   Alone alone({.initial = 4, .hysteresis = 1});
   alone.decide(1, 17);
   CHECK_FALSE(alone.numbers.outcome.applied);
   CHECK(alone.numbers.outcome.first_non_finite == 17);
   CHECK(alone.numbers.outcome.steps == 0);
-  CHECK(alone.numbers.outcome.loss_scale == 4);  // in force when the gradients were made
+  CHECK(alone.numbers.outcome.loss_scale == 4);  // the scale that the gradients have
   CHECK(alone.numbers.loss_scale == 2);
   alone.decide(1);
   CHECK(alone.numbers.outcome.applied);
@@ -54,7 +54,7 @@ TEST_CASE("a gradient that is not finite skips the step on all ranks, is not cou
   CHECK(alone.numbers.outcome.loss_scale == 2);
 }
 
-TEST_CASE("the norm of gradients that are not all finite is NaN, not that of the finite ones") {
+TEST_CASE("the norm of gradients that are not all finite is NaN, not the norm of the finite ones") {
   Alone alone;
   alone.decide(9, 17);
   CHECK(std::isnan(alone.numbers.outcome.gradient_norm));
@@ -62,7 +62,7 @@ TEST_CASE("the norm of gradients that are not all finite is NaN, not that of the
   CHECK(alone.numbers.outcome.gradient_norm == 3.0 / 65536);
 }
 
-TEST_CASE("a weight that an update made infinite or NaN is in the next outcome and all after it, until forgotten") {
+TEST_CASE("a weight that an update made infinite or NaN is in all later outcomes until it is cleared") {
   Alone alone;
   alone.decide(1);
   CHECK(alone.numbers.outcome.first_non_finite_weight == -1);
@@ -88,7 +88,7 @@ TEST_CASE("the words of ranks and units do not overlap") {
   CHECK(words.first_weight_place() == 2);
 }
 
-TEST_CASE("a step whose loss scale, or what undoes it, is not finite is not applied") {
+TEST_CASE("a step is not applied if the loss scale or its reciprocal is not finite") {
   for (const float scale :
        {0.0f, 1e-40f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     CAPTURE(scale);
@@ -100,14 +100,14 @@ TEST_CASE("a step whose loss scale, or what undoes it, is not finite is not appl
   }
 }
 
-TEST_CASE("the first element is not lost among places: place 0 is not none") {
+TEST_CASE("the first element, place 0, is distinguished from no element") {
   Alone alone;
   alone.decide(1, 0);
   CHECK(alone.numbers.outcome.first_non_finite == 0);
   CHECK_FALSE(alone.numbers.outcome.applied);
 }
 
-TEST_CASE("bias corrections follow the steps that were applied") {
+TEST_CASE("bias corrections count applied steps") {
   Alone alone({.hysteresis = 1});
   alone.decide(1, 3);
   alone.decide(1);
@@ -116,7 +116,7 @@ TEST_CASE("bias corrections follow the steps that were applied") {
   CHECK(alone.rule.scalars.step_size == Adam{}.scalars(2).step_size);
 }
 
-TEST_CASE("where ranks differ nothing is applied, then or later, until it is forgotten") {
+TEST_CASE("if ranks differ, nothing is applied, and no later step either, until the error is cleared") {
   StepNumbers numbers;
   std::vector<std::uint64_t> sum(AgreementWords::size(3, 0));
   const AgreementWords words{sum.data(), 3};

@@ -72,14 +72,14 @@ void same_bits() {
 
 }  // namespace
 
-TEST_CASE("the update has the same bits in every vector width and wherever the range is cut") {
+TEST_CASE("the update has the same bits for every vector width and wherever the range is cut") {
   same_bits<Fp32>();
   same_bits<Bf16>();
   same_bits<Fp16>();
   same_bits<Bf16Remainder>();
 }
 
-TEST_CASE("random rounding is a function of seed, step and place: the same wherever the range is cut") {
+TEST_CASE("stochastic rounding depends on seed, step and place only, not on where the range is cut") {
   constexpr index_t n = 300;
   Arrays<Bf16Stochastic> expected(n);
   exec::vectorize(0, n, expected.update());
@@ -94,7 +94,7 @@ TEST_CASE("random rounding is a function of seed, step and place: the same where
   }
 }
 
-TEST_CASE("a remainder keeps the very weights that a float master has") {
+TEST_CASE("a remainder gives exactly the weights of a float master") {
   constexpr index_t n = 300;
   Arrays<Bf16> whole(n);
   Arrays<Bf16Remainder> split(n);
@@ -109,8 +109,8 @@ TEST_CASE("a remainder keeps the very weights that a float master has") {
   for (index_t i = 0; i < n; ++i) CHECK(split.remainder[i].weight(split.parameter[i]) == whole.weight[i]);
 }
 
-TEST_CASE("the bits are the same whatever the compiler") {
-  // Written down once from g++; every compiler, flag and vector width has to find them again.
+TEST_CASE("the bits do not depend on the compiler") {
+  // Recorded once with g++. Every compiler, flag and vector width must give the same.
   constexpr index_t n = 1000;
   std::vector<float> weight(n), m(n), v(n);
   std::vector<bfloat16> gradient(n), parameter(n);
@@ -131,7 +131,7 @@ TEST_CASE("the bits are the same whatever the compiler") {
 
 namespace {
 
-// The update of the elements from `begin` on.
+// The update for the elements from `begin` on.
 template <class Update>
 Update part(Update update, index_t begin) {
   update.gradient += begin;
@@ -145,7 +145,7 @@ Update part(Update update, index_t begin) {
 template <class Precision>
 void packs_have_the_bits_of_elements() {
   constexpr int n = engine::FusedUpdate<AdamW, Precision>::pack_elements;
-  static_assert(n * sizeof(typename Precision::State) == 16);  // the widest
+  static_assert(n * sizeof(typename Precision::State) == 16);  // the widest type
   constexpr index_t room = 4 * n;
   for (index_t begin = 0; begin < room; ++begin) {
     for (index_t end = begin; end <= room; ++end) {
@@ -162,7 +162,7 @@ void packs_have_the_bits_of_elements() {
 
 }  // namespace
 
-TEST_CASE("groups of elements have the bits of the elements one by one, and no others are touched") {
+TEST_CASE("packs give the bits of single elements and change no other elements") {
   packs_have_the_bits_of_elements<Fp32>();
   packs_have_the_bits_of_elements<Bf16>();
   packs_have_the_bits_of_elements<Fp16>();
@@ -170,7 +170,7 @@ TEST_CASE("groups of elements have the bits of the elements one by one, and no o
   packs_have_the_bits_of_elements<Bf16Stochastic>();
 }
 
-TEST_CASE("which element of a pack an element is depends on its place in the flat space alone") {
+TEST_CASE("the position of an element in its pack depends on its place in the flat space only") {
   Arrays<Fp32> arrays(64);
   auto update = arrays.update();
   CHECK(update.lead() == 0);
@@ -180,7 +180,7 @@ TEST_CASE("which element of a pack an element is depends on its place in the fla
   CHECK(update.lead() == 3);
 }
 
-TEST_CASE("arrays that are not aligned alike are done in the same groups") {
+TEST_CASE("arrays with different alignments are handled in the same packs") {
   Arrays<Fp32> expected(64), shifted(64);
   auto elements = expected.update(), packs = shifted.update();
   elements.gradient += 1, packs.gradient += 1;
