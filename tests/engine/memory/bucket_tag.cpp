@@ -7,7 +7,7 @@
 namespace tessera::engine {
 namespace {
 
-TEST_CASE("the tag of a bucket's collective names its units, one or the first and the last") {
+TEST_CASE("the tag of a bucket's collective names its only unit, or the first and the last") {
   Layout layout;
   for (const char* name : {"embedding", "attention", "mlp", "head"}) {
     layout.add_unit(name);
@@ -21,7 +21,7 @@ TEST_CASE("the tag of a bucket's collective names its units, one or the first an
         "parameters of bucket 1, units 'attention' to 'head', pass 3");
 }
 
-TEST_CASE("a flat layout has no units to name") {
+TEST_CASE("a flat layout has no unit names") {
   const Sharding sharding(Layout::flat(1000), 2, 128);
   CHECK(bucket_tag("gradients of bucket", sharding, 3, 0).text() == "gradients of bucket 3, pass 0");
 }

@@ -12,7 +12,7 @@ layout::Partition space(int world, int group_size = 1) {
   return layout::Partition({Range{0, 200}, Range{256, 256}, Range{256, 500}}, {world, group_size});
 }
 
-TEST_CASE("a replicated array holds every element of the space, in its order, whatever is owned") {
+TEST_CASE("a replicated array holds every element of the space in order, whatever the rank owns") {
   const layout::Partition of = space(3);
   std::vector<int> memory(500);
   for (int rank = 0; rank < 3; ++rank) {
@@ -29,7 +29,7 @@ TEST_CASE("a replicated array holds every element of the space, in its order, wh
   }
 }
 
-TEST_CASE("a sharded array holds what its rank owns, each element once within the shard's room") {
+TEST_CASE("a sharded array holds what its rank owns, each element once within the shard's size") {
   for (const int world : {1, 2, 3, 4, 7}) {
     const layout::Partition of = space(world);
     for (int rank = 0; rank < world; ++rank) {
@@ -77,7 +77,7 @@ void check_owners(int world, int group_size = 1) {
   for (index_t i = 0; i < 500; ++i) CHECK(owners[static_cast<std::size_t>(i)] == (i < 200 || i >= 256));
 }
 
-TEST_CASE("every element has one owner among the ranks, wherever the array lies") {
+TEST_CASE("every element has one owner among the ranks, for every placement") {
   for (const int world : {1, 2, 3, 5, 8}) {
     check_owners<placement::replicated>(world);
     check_owners<placement::world>(world);

@@ -10,7 +10,7 @@
 namespace tessera::engine {
 namespace {
 
-TEST_CASE("the footprint of the policies is their types' sizes") {
+TEST_CASE("the footprint of the policies has the sizes of their types") {
   constexpr Footprint adam = footprint_of<Adam, Stage2, Bf16>();
   static_assert(adam.parameter_bytes == 2 && adam.gradient_bytes == 2 && adam.master_bytes == 4);
   static_assert(adam.state_floats == 2 && adam.agreement_words_per_unit == 1 && adam.reduced_in_place);
@@ -18,7 +18,7 @@ TEST_CASE("the footprint of the policies is their types' sizes") {
   CHECK(footprint_of<Sgd, Stage0, Fp32>().master_bytes == 0);
 }
 
-TEST_CASE("parameters are kept during evaluation where nothing beside them tells what they were") {
+TEST_CASE("parameters are stored during evaluation if they cannot be computed from a master weight") {
   static_assert(footprint_of<Adam, Stage2, Fp32>().training_weight_bytes == 0);
   static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Fp32>().training_weight_bytes == 4);
   static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Bf16Remainder>().training_weight_bytes == 2);
@@ -27,14 +27,14 @@ TEST_CASE("parameters are kept during evaluation where nothing beside them tells
   static_assert(footprint_of<ScheduleFreeAdamW, Stage2, Fp16>().training_weight_bytes == 0);
 }
 
-TEST_CASE("passes are added by backward where sums have no order and gradients are whole") {
+TEST_CASE("backward adds the passes if sums are not ordered and gradients are replicated") {
   CHECK(adds_passes<Stage0>(false));
   CHECK(adds_passes<Stage1>(false));
   CHECK_FALSE(adds_passes<Stage2>(false));
   CHECK_FALSE(adds_passes<Stage0>(true));
 }
 
-TEST_CASE("the sums of ranks that are threads are ordered and need no workspace") {
+TEST_CASE("Local's sums are ordered and need no workspace") {
   constexpr Sums sums = sums_of<Local, Bf16>();
   CHECK(sums.ordered);
   CHECK_FALSE(sums.workspace);

@@ -15,7 +15,7 @@ namespace {
 using Pool = GatheredPool<int>;
 using Buckets = std::vector<int>;
 
-// Units of 64 elements, which are buckets of their own. The last one is tied to the first, or to the first two.
+// Units of 64 elements, one per bucket. The last unit is tied to the first, or to the first two.
 Sharding buckets(int count, int ties = 0) {
   Layout layout;
   for (int u = 0; u < count; ++u) {
@@ -31,7 +31,7 @@ index_t slots_of(const Sharding& sharding, int prefetch) {
   return layout::make_plan(sharding, {.prefetch = prefetch}, stage3).gathered_buckets.copies;
 }
 
-// A rank's pool, what it posted, and what lies in its slots.
+// A rank's pool, its posted gathers, and the content of its slots.
 struct Rank {
   struct Post {
     int bucket;
@@ -48,7 +48,7 @@ struct Rank {
   std::vector<Post> posts{};
   std::vector<int> memory{};  // by slot
   std::vector<Lease> leases{};
-  bool in_order = true;  // nothing was posted into a slot in use, and what was asked for was there
+  bool in_order = true;  // no gather was posted to a slot in use, and every requested bucket was in memory
 
   Rank(const Sharding& sharding, int prefetch)
       : pool(sharding, slots_of(sharding, prefetch), prefetch),
@@ -63,7 +63,7 @@ struct Rank {
     };
   }
 
-  // The weights live until `calls` further calls have ended; at least until this one has.
+  // The Weights are held until `calls` further calls have ended, at least until this one has.
   void gather(int b, int calls = 0) {
     Pool::Slot& slot = pool.gather(Unit{b}, poster());
     in_order &= lies_in(slot) == b && slot.bucket == b && !slot.pending;
@@ -94,7 +94,7 @@ struct Rank {
   }
 };
 
-TEST_CASE("buckets are gathered ahead of their use, and those that are held at the turn are not gathered again") {
+TEST_CASE("buckets are prefetched, and those in memory at the turn are not gathered again") {
   const Sharding sharding = buckets(5);
   Rank rank(sharding, 1);
   for (int b = 0; b < 5; ++b) rank.use(b);
@@ -110,7 +110,7 @@ TEST_CASE("buckets are gathered ahead of their use, and those that are held at t
   CHECK(rank.take() == Buckets{0, 1});
 }
 
-TEST_CASE("the whole window is gathered at once, and takes the slots behind it") {
+TEST_CASE("the whole window is gathered at once, into the slots that become free") {
   const Sharding sharding = buckets(9);
   Rank rank(sharding, 2);
   rank.use(0);
@@ -120,7 +120,7 @@ TEST_CASE("the whole window is gathered at once, and takes the slots behind it")
   CHECK(rank.memory == Buckets{3, 1, 2});
 }
 
-TEST_CASE("without prefetch a bucket comes when it is asked for") {
+TEST_CASE("without prefetch a bucket is gathered when it is requested") {
   const Sharding sharding = buckets(3);
   Rank rank(sharding, 0);
   rank.use(1);
@@ -131,7 +131,7 @@ TEST_CASE("without prefetch a bucket comes when it is asked for") {
   CHECK(rank.take() == Buckets{2});
 }
 
-TEST_CASE("a pass gathers each bucket once, and at every turn all but those in the slots; a tied one stays") {
+TEST_CASE("a pass gathers each bucket once, and at every turn all but those in the slots; a tied bucket stays") {
   for (int count = 1; count <= 9; ++count)
     for (int ties = 0; ties <= std::min(2, count - 1); ++ties)
       for (int prefetch = 0; prefetch <= 4; ++prefetch) {
@@ -159,7 +159,7 @@ TEST_CASE("a pass gathers each bucket once, and at every turn all but those in t
       }
 }
 
-TEST_CASE("a gather ahead whose slot is in use is posted by the next call that finds it free, before others") {
+TEST_CASE("a prefetch whose slot is in use is posted by the first call that finds it free, before later gathers") {
   const Sharding sharding = buckets(5);
   Rank rank(sharding, 2);
   rank.gather(0, 2);
@@ -173,7 +173,7 @@ TEST_CASE("a gather ahead whose slot is in use is posted by the next call that f
   CHECK(rank.take() == Buckets{3, 4});
 }
 
-TEST_CASE("one that cannot wait is refused, posts nothing and changes nothing") {
+TEST_CASE("a gather that cannot wait is refused, posts nothing and changes nothing") {
   const Sharding sharding = buckets(5);
   Rank rank(sharding, 1);
   rank.gather(0, 9);
@@ -189,7 +189,7 @@ TEST_CASE("one that cannot wait is refused, posts nothing and changes nothing") 
                        "release them first",
                        UsageError);
   CHECK(rank.take() == Buckets{});
-  rank.gather(1, 9);  // is there
+  rank.gather(1, 9);  // in memory already
   rank.end_call(true);
   rank.gather(2);
   CHECK(rank.take() == Buckets{2, 3});
@@ -211,12 +211,12 @@ TEST_CASE("a bucket of several units is named by the first and the last of them"
                        UsageError);
 }
 
-TEST_CASE("weights kept for as many further gathers as are prefetched are never in the way") {
+TEST_CASE("Weights that are held for as many further gathers as prefetch allows never block a gather") {
   for (int count = 1; count <= 7; ++count)
     for (int ties = 0; ties <= std::min(1, count - 1); ++ties)
       for (int prefetch = 0; prefetch <= 3; ++prefetch) {
         const Sharding sharding = buckets(count, ties);
-        const int kept = std::min(prefetch, count - 1);  // the update makes all weights anew
+        const int kept = std::min(prefetch, count - 1);  // the update invalidates all weights
         Rank rank(sharding, prefetch);
         const auto use = [&](int b) {
           rank.gather(b, kept);
@@ -236,7 +236,7 @@ TEST_CASE("weights kept for as many further gathers as are prefetched are never 
       }
 }
 
-TEST_CASE("a tied unit has a slot beside the one that uses it, whichever is asked for first") {
+TEST_CASE("a tied unit and the unit that uses it have a slot each, whichever is requested first") {
   for (int prefetch = 0; prefetch <= 2; ++prefetch)
     for (const bool owner_first : {false, true}) {
       const Sharding sharding = buckets(7, 1);
@@ -255,7 +255,7 @@ TEST_CASE("a tied unit has a slot beside the one that uses it, whichever is aske
     }
 }
 
-// A call of the user's, which ranks make alike; what they do not do alike is how long they keep weights.
+// A call of the user, the same on all ranks. Ranks may differ in how long they hold Weights.
 struct Call {
   enum Kind { gather, forward, backward, update } kind = gather;
   int unit = 0;
@@ -270,8 +270,8 @@ void call(Rank& rank, Call c, int calls = 0) {
   }
 }
 
-// The call on a rank that keeps weights and on one that keeps none. Whether what the first posts is what the second
-// posts, up to what it must still wait with; if it is refused, all weights are released and the call is made again.
+// Makes the call on a rank that holds Weights and on one that holds none. Returns whether both post the same gathers,
+// up to those that must still wait. If the call is refused, all Weights are released and the call is repeated.
 bool same_posts(Rank& keeps, Rank& none, Call c, int calls) {
   call(none, c);
   none.end_call();
@@ -311,7 +311,7 @@ index_t check_all(const Rank& keeps, const Rank& none, int units, const std::vec
   return checked;
 }
 
-TEST_CASE("what is gathered, in which order and into which slots does not depend on how long weights are kept") {
+TEST_CASE("the gathers, their order and their slots do not depend on how long Weights are held") {
   constexpr int ever = 99;
   for (int prefetch = 0; prefetch <= 2; ++prefetch) {
     const Sharding three = buckets(3), four = buckets(4), tied = buckets(4, 1);
@@ -322,7 +322,7 @@ TEST_CASE("what is gathered, in which order and into which slots does not depend
   }
 }
 
-TEST_CASE("nor in long runs that go mostly in order, with ties and with units out of order") {
+TEST_CASE("the same holds in long runs that are mostly in order, with ties and units out of order") {
   std::mt19937 random(1);
   const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
   for (int run = 0; run < 2000; ++run) {
@@ -351,7 +351,7 @@ TEST_CASE("nor in long runs that go mostly in order, with ties and with units ou
   }
 }
 
-TEST_CASE("after a drop ranks agree again, however far each had come; weights that are alive keep their slot") {
+TEST_CASE("after a drop ranks agree again, wherever each was; Weights in use keep their slot") {
   const Sharding sharding = buckets(6, 1);
   for (int far = 0; far <= 6; ++far) {
     Rank one(sharding, 1), other(sharding, 1);

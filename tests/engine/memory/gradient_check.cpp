@@ -40,17 +40,17 @@ Layout two_units() {
   return layout;
 }
 
-TEST_CASE("what the caller wrote before it is cleared is named, of the unit alone that is cleared") {
+TEST_CASE("what the caller wrote before clearing is named, only for the unit that is cleared") {
   Fixture f(two_units());
   f.gradients[12] = 7;
   f.note();
-  CHECK_NOTHROW(f.clear(Unit{0}));  // what the library left
+  CHECK_NOTHROW(f.clear(Unit{0}));  // written by the library
   f.gradients[13] = 1;
   CHECK_NOTHROW(f.clear(Unit{1}));
   CHECK_THROWS_WITH_AS(f.clear(Unit{0}), Contains("'a.b' was written before backward()"), UsageError);
 }
 
-TEST_CASE("a buffer that the caller cleared is as good as one that it left alone") {
+TEST_CASE("a buffer that the caller cleared is accepted like one that it did not change") {
   Fixture f(two_units());
   f.gradients[1] = 7;
   f.note();
@@ -60,7 +60,7 @@ TEST_CASE("a buffer that the caller cleared is as good as one that it left alone
   CHECK_NOTHROW(f.clear(Unit{0}));
 }
 
-TEST_CASE("what is forgotten, or never noted, is not compared") {
+TEST_CASE("what was cleared from the record or never recorded is not compared") {
   Fixture f(two_units());
   f.gradients[1] = 7;
   CHECK_NOTHROW(f.clear(Unit{0}));
@@ -74,7 +74,7 @@ TEST_CASE("what is forgotten, or never noted, is not compared") {
   CHECK_NOTHROW(off.clear(Unit{0}));
 }
 
-TEST_CASE("a flat layout's buckets are compared one by one, and named by their range of the buffer") {
+TEST_CASE("a flat layout's buckets are compared one by one, and named by their range in the buffer") {
   Fixture f(Layout::flat(200));
   REQUIRE(f.sharding.buckets() > 1);
   f.note();

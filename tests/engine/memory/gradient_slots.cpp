@@ -7,7 +7,7 @@ namespace {
 
 using Slots = GradientSlots<int>;
 
-TEST_CASE("a slot is a bucket's until that is sent, then the next one's, the longest sent first") {
+TEST_CASE("a slot belongs to a bucket until it is sent, and the slot that was sent first is reused first") {
   Slots slots(3, 6);
   for (int b = 5; b >= 3; --b) {
     CHECK(slots.find(b) == nullptr);
@@ -37,7 +37,7 @@ TEST_CASE("a slot that was never sent is taken before one that was") {
   CHECK(slots.take(5)->reduced == 1);
 }
 
-TEST_CASE("after a reset every slot is free and waits for nothing") {
+TEST_CASE("after a reset every slot is free and there is nothing to wait for") {
   Slots slots(2, 4);
   slots.take(3);
   slots.send(3, 7);
@@ -48,7 +48,7 @@ TEST_CASE("after a reset every slot is free and waits for nothing") {
   CHECK(slots.take(1) == nullptr);
 }
 
-TEST_CASE("a thousand buckets pass through two slots in turn") {
+TEST_CASE("a thousand buckets use two slots alternately") {
   Slots slots(2, 1000);
   Slots::Slot* last = nullptr;
   for (int b = 999; b >= 0; --b) {

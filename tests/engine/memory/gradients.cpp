@@ -24,7 +24,7 @@ Plan plan_with(const Sharding& sharding, bool sharded) {
   return layout::make_plan(sharding, {}, footprint);
 }
 
-TEST_CASE("whole gradients lie in the flat space, in the caller's buffer") {
+TEST_CASE("replicated gradients are in the flat space, in the caller's buffer") {
   const Sharding sharding(units(2), 1, 1);
   Host host;
   std::vector<float> buffer(sharding.layout().trainable_elements());
@@ -34,7 +34,7 @@ TEST_CASE("whole gradients lie in the flat space, in the caller's buffer") {
   CHECK(host.allocated_bytes() == 0);
 }
 
-TEST_CASE("a slot is a bucket's until it is sent, then the next one's, the longest sent first") {
+TEST_CASE("a slot belongs to a bucket until the bucket is sent, and the slot that was sent first is reused first") {
   const Sharding sharding(units(4), 1, 1);
   Host host;
   SlottedGradients<Host, float> gradients(sharding, 0, host, plan_with(sharding, true), {});
@@ -51,7 +51,7 @@ TEST_CASE("a slot is a bucket's until it is sent, then the next one's, the longe
   CHECK(gradients.open(0, Unit{0}) == second);
 }
 
-TEST_CASE("when all slots wait for their turn another bucket is refused, with the names of those that hold them") {
+TEST_CASE("if all slots wait, another bucket is refused with the names of the buckets that use them") {
   const Sharding sharding(units(3), 1, 1);
   Host host;
   SlottedGradients<Host, float> gradients(sharding, 0, host, plan_with(sharding, true), {});

@@ -59,20 +59,20 @@ struct Fixture {
   }
 };
 
-TEST_CASE("a rank updates its part where state is sharded, each group with its rule, and everything else stays") {
+TEST_CASE("with sharded state a rank updates its part, each group with its rule, and nothing else") {
   Fixture<Stage1, Fp32> f;
   CHECK(f.state.updated(0) == Range{128, 150});
   f.step({Sgd{.lr = 1}, Sgd{.lr = 0.5}});
   for (index_t i = 0; i < 150; ++i) CHECK(f.parameters.values[i] == (i < 128 ? 1.0f : -1.0f));  // 1 - 0.5 * 4
 }
 
-TEST_CASE("a rank updates everything where state is whole") {
+TEST_CASE("with replicated state a rank updates everything") {
   Fixture<Stage0, Fp32> f;
   f.step({Sgd{.lr = 1}, Sgd{.lr = 0.5}});
   for (index_t i = 0; i < 150; ++i) CHECK(f.parameters.values[i] == (i < 100 ? -3.0f : -1.0f));
 }
 
-TEST_CASE("a master weight starts from the parameter and keeps what the parameter rounds away") {
+TEST_CASE("a master weight starts from the parameter and keeps the bits that the parameter's rounding loses") {
   Fixture<Stage1, Bf16> f;
   f.state.start_from(f.parameters);
   CHECK(f.state.kept(0, 130, f.parameters).load(0) == 1.0f);
@@ -87,12 +87,12 @@ TEST_CASE("a step that is not applied changes nothing") {
   for (const float weight : f.parameters.values) CHECK(weight == 1);
 }
 
-TEST_CASE("an update asks of each unit once whether it is absent, however many a bucket has") {
+TEST_CASE("an update checks each unit once for absence, however many units a bucket has") {
   for (const int units : {10, 1000}) {
     Layout layout;
     for (int u = 0; u < units; ++u) {
       layout.add_unit("u" + std::to_string(u));
-      layout.add_tensor("w", {u % 3 == 0 ? 64 : 5});  // some merge with the next into one segment
+      layout.add_tensor("w", {u % 3 == 0 ? 64 : 5});  // some merge with the next one into one segment
     }
     Fixture<Stage0, Fp32> f(layout);
     REQUIRE(f.sharding.buckets() == 1);

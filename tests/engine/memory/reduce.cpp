@@ -33,7 +33,7 @@ index_t not_of_reduce(const Plan& plan) {
          plan.step_numbers.bytes() + plan.step_rules.bytes();
 }
 
-// Every rank's part of the sum over `world` ranks and `passes` passes of gradients up to `size`, put together.
+// All ranks' parts of the sum over `world` ranks and `passes` passes of gradients up to `size`, combined.
 template <class Stage, class Precision, class Comm = Local>
 std::vector<float> reduced(int world, int passes, float size = 1) {
   std::vector<float> all(n);
@@ -64,14 +64,14 @@ std::vector<float> reduced(int world, int passes, float size = 1) {
     for (index_t i = own.begin; i < own.end; ++i) all[i] = static_cast<float>(sum[i - own.begin]);
     if (!Stage::shards_state)
       for (index_t i = 0; i < own.begin; ++i)
-        CHECK(static_cast<float>(*reduce.sums().at(0, i)) != 0);  // the others' parts have come too
+        CHECK(static_cast<float>(*reduce.sums().at(0, i)) != 0);  // the other ranks' parts have arrived too
   });
   return all;
 }
 
 float as_it_is(float x) { return x; }
 
-// rounded: to the type of gradients and of their sum.
+// rounded: rounds to the type of gradients and of their sum.
 std::vector<float> expected(int world, int passes, float (*rounded)(float), float size = 1) {
   std::vector<reference::Floats> leaves;
   for (int j = 0; j < world * passes; ++j) {
@@ -86,7 +86,8 @@ std::vector<float> expected(int world, int passes, float (*rounded)(float), floa
   return sum;
 }
 
-TEST_CASE("the sum over ranks and passes is the reference's tree to the bit; in 16 bits it is the mean, rounded once") {
+TEST_CASE(
+    "the sum over ranks and passes has the bits of the reference's tree; in 16 bits it is the mean, rounded once") {
   for (int world = 1; world <= 5; ++world)
     for (int passes = 1; passes <= 8; ++passes) {
       CAPTURE(world);
@@ -95,13 +96,14 @@ TEST_CASE("the sum over ranks and passes is the reference's tree to the bit; in 
       CHECK(reduced<Stage2, Fp32>(world, passes) == expected(world, passes, as_it_is));
       CHECK(reduced<Stage1, Bf16>(world, passes) == expected(world, passes, reference::to_bf16));
       CHECK(reduced<Stage3, Bf16>(world, passes) == expected(world, passes, reference::to_bf16));
-      const float large = 65504;  // the sums are beyond float16
+      const float large = 65504;  // the sums exceed float16
       CHECK(reduced<Stage1, Fp16>(world, passes, large) == expected(world, passes, reference::to_fp16, large));
       CHECK(reduced<Stage3, Fp16>(world, passes, large) == expected(world, passes, reference::to_fp16, large));
     }
 }
 
-TEST_CASE("a library's sums have the mean's range in float16, and are not scaled in bfloat16") {
+TEST_CASE(
+    "native sums are scaled in float16, so that they have the range of the mean, and are not scaled in bfloat16") {
   for (const int world : {1, 2, 4})
     for (const int passes : {1, 2, 4}) {
       // Stages 0 and 1 add passes in float16 themselves.
@@ -124,7 +126,7 @@ Layout three_units() {
   return layout;
 }
 
-// A world of one, a bucket a unit.
+// A world of one rank, one unit per bucket.
 template <class Stage, class Precision>
 struct Alone {
   Sharding sharding;
@@ -140,7 +142,7 @@ struct Alone {
         reduce(sharding, 0, host, queue, plan, passes, buffer) {}
 };
 
-TEST_CASE("a communicator that needs a workspace is given what the plan counts for it") {
+TEST_CASE("a communicator that needs a workspace gets the one of the plan") {
   for (int world = 1; world <= 3; ++world)
     for (const int passes : {1, 3}) {
       CHECK(reduced<Stage0, Fp32, NeedsWorkspace>(world, passes) == expected(world, passes, as_it_is));
@@ -149,7 +151,7 @@ TEST_CASE("a communicator that needs a workspace is given what the plan counts f
     }
 }
 
-TEST_CASE("a dropped step gives its slots back") {
+TEST_CASE("a dropped step frees its slots") {
   Alone<Stage2, Fp32> alone(three_units());
   alone.reduce.open(Unit{2}, true);
   alone.reduce.open(Unit{1}, true);
@@ -171,7 +173,7 @@ void check_reduction_after_drop() {
     Reduce<Local, Stage, Fp32> reduce(sharding, comm.rank(), host, queue, plan, 2, {});
     const testing::DropsFirst drops_first(queue);
     std::fill_n(reduce.open(Unit{0}, true), n, 100.0f);
-    if (comm.rank() == 0) reduce.depart(0, 0, 0);  // never joined by the other
+    if (comm.rank() == 0) reduce.depart(0, 0, 0);  // the other rank never joins
     queue.drop();
     reduce.drop();
     CHECK_NOTHROW(reduce.sum(0));
@@ -186,13 +188,13 @@ void check_reduction_after_drop() {
   });
 }
 
-TEST_CASE("what was on its way when a step was dropped is waited for by nobody, and the next step is clean") {
+TEST_CASE("no rank waits for collectives in flight of a dropped step, and the next step starts without them") {
   check_reduction_after_drop<Stage0>();
   check_reduction_after_drop<Stage1>();
   check_reduction_after_drop<Stage2>();
 }
 
-TEST_CASE("opening a unit clears it and the gap behind it, or leaves both alone") {
+TEST_CASE("opening a unit clears it and the gap after it, or neither") {
   std::vector<float> buffer(198, 7.0f);  // units at 0, 128 and, to the end, 128 + 70
   Layout layout;
   layout.add_unit("a");
@@ -213,14 +215,15 @@ TEST_CASE("opening a unit clears it and the gap behind it, or leaves both alone"
   CHECK(buffer == std::vector<float>(198));
 }
 
-TEST_CASE("a pass of a flat layout begins with all of the caller's buffer cleared") {
+TEST_CASE("a pass of a flat layout begins by clearing all of the caller's buffer") {
   std::vector<float> buffer(300, 7.0f);
   Alone<Stage1, Fp32> alone(Layout::flat(300), 1, buffer);
   alone.reduce.begin_pass(0);
   CHECK(buffer == std::vector<float>(300));
 }
 
-TEST_CASE("the sum replaces the gradients in the caller's buffer where types allow, and has room of its own else") {
+TEST_CASE(
+    "the sum replaces the gradients in the caller's buffer if the types are the same, and else has its own memory") {
   std::vector<float> buffer(three_units().trainable_elements());
   Alone<Stage0, Fp32> whole(three_units(), 1, buffer);
   CHECK(whole.reduce.sum(1).data() == buffer.data() + 128);
@@ -230,7 +233,7 @@ TEST_CASE("the sum replaces the gradients in the caller's buffer where types all
   CHECK(slotted.host.allocated_bytes() == slotted.plan.gradient_slots.bytes() + slotted.plan.reduced_gradients.bytes());
 }
 
-TEST_CASE("a bucket sends one reduction a pass, and at stage 0 one gather a step; an empty one sends nothing") {
+TEST_CASE("a bucket sends one reduction per pass, and at stage 0 one gather per step; an empty bucket sends nothing") {
   Layout layout = three_units();
   layout.add_unit("nothing");
   const auto sent = [&]<class Stage>(Stage) {

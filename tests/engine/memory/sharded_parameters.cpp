@@ -88,7 +88,7 @@ std::vector<index_t> asked(const Rank& rank) {
   return buckets;
 }
 
-TEST_CASE("units are gathered ahead, and those of the turn stay until the weights change") {
+TEST_CASE("units are prefetched, and those in memory at the turn stay until the weights change") {
   const Layout layout = units(4);
   run_ranks(2, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 1});
@@ -110,7 +110,7 @@ TEST_CASE("units are gathered ahead, and those of the turn stay until the weight
   });
 }
 
-TEST_CASE("weights that are alive keep their slot, and one too many is refused by name") {
+TEST_CASE("Weights in use keep their slot, and one gather too many is refused by name") {
   const Layout layout = units(4);
   run_ranks(1, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 1});
@@ -125,7 +125,7 @@ TEST_CASE("weights that are alive keep their slot, and one too many is refused b
   });
 }
 
-TEST_CASE("a rank that keeps weights longer posts later what others post, and the same") {
+TEST_CASE("a rank that holds Weights longer posts the same gathers later") {
   const Layout layout = units(6);
   std::vector<index_t> of_rank[2];
   run_ranks(2, [&](Local& local) {
@@ -152,7 +152,8 @@ TEST_CASE("a rank that keeps weights longer posts later what others post, and th
   CHECK(of_rank[0] == of_rank[1]);
 }
 
-TEST_CASE("before an update, what waits for weights to be released is refused, and posted when they are") {
+TEST_CASE(
+    "before an update, gathers that wait for Weights to be released are refused, and are posted after the release") {
   const Layout layout = units(4);
   run_ranks(2, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 1});
@@ -179,7 +180,7 @@ TEST_CASE("before an update, what waits for weights to be released is refused, a
   });
 }
 
-TEST_CASE("after a drop everything is gathered anew, what had been asked for ahead too") {
+TEST_CASE("after a drop everything is gathered again, also what was prefetched") {
   const Layout layout = units(4);
   run_ranks(2, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 1});
@@ -192,7 +193,7 @@ TEST_CASE("after a drop everything is gathered anew, what had been asked for ahe
   });
 }
 
-TEST_CASE("weights that are alive across a drop keep their slot until they are released") {
+TEST_CASE("Weights that are in use during a drop keep their slot until they are released") {
   const Layout layout = units(3);
   run_ranks(1, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 0});
@@ -206,11 +207,11 @@ TEST_CASE("weights that are alive across a drop keep their slot until they are r
   });
 }
 
-TEST_CASE("an update waits until peers have read this rank's shard, and the next gather brings what it wrote") {
+TEST_CASE("an update waits until peers have read this rank's shard, and the next gather gets the new weights") {
   const Layout layout = units(2);
   std::atomic<bool> peer_came = false;
   run_ranks(2, [&](Local& local) {
-    // Rank 0 asks for the second unit ahead and never looks at it; the other comes to it late.
+    // Rank 0 prefetches the second unit and never waits for it; rank 1 gathers it late.
     Rank rank(layout, local, {.prefetch = local.rank() == 0 ? 1 : 0});
     static_cast<void>(rank.parameters.gather(Unit{0}));
     if (local.rank() == 1) {
@@ -227,7 +228,7 @@ TEST_CASE("an update waits until peers have read this rank's shard, and the next
   });
 }
 
-TEST_CASE("a gather asked for ahead is waited for before an update, also if a unit without elements took its slot") {
+TEST_CASE("an update waits for a prefetched gather, also if a unit without elements took its slot") {
   Layout layout;
   layout.add_unit("nothing");
   for (const char* name : {"a", "b", "c"}) {
@@ -237,14 +238,14 @@ TEST_CASE("a gather asked for ahead is waited for before an update, also if a un
   std::atomic<bool> peer_came = false;
   run_ranks(2, [&](Local& local) {
     Rank rank(layout, local, {.prefetch = 1});
-    static_cast<void>(rank.parameters.gather(Unit{1}));  // a in slot 0, b ahead in slot 1
+    static_cast<void>(rank.parameters.gather(Unit{1}));  // a in slot 0, b prefetched to slot 1
     if (local.rank() == 1) {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       peer_came = true;
     }
-    static_cast<void>(rank.parameters.gather(Unit{2}));  // c ahead in slot 0
+    static_cast<void>(rank.parameters.gather(Unit{2}));  // c prefetched to slot 0
     rank.parameters.begin_backward();
-    static_cast<void>(rank.parameters.gather(Unit{0}));  // nothing, in slot 0
+    static_cast<void>(rank.parameters.gather(Unit{0}));  // no elements, in slot 0
     rank.parameters.before_update();                     // c still reads the peers' shards
     CHECK(peer_came);
   });

@@ -11,7 +11,7 @@ namespace {
 
 constexpr Allocation planned{"parameters", 1, 100, 4};
 
-TEST_CASE("memory is the caller's where it was handed in, and else allocated as planned") {
+TEST_CASE("a caller's buffer is used if there is one, else memory is allocated as planned") {
   Host host;
   Storage<Host, float> own(host, planned);
   CHECK(host.allocated_bytes() == 400);
@@ -32,7 +32,7 @@ struct NoMemory {
   }
 };
 
-TEST_CASE("a buffer that cannot be allocated is named, with its bytes") {
+TEST_CASE("a buffer that cannot be allocated is named with its bytes") {
   NoMemory none;
   CHECK_THROWS_WITH_AS((Storage<NoMemory, float>(none, planned)),
                        doctest::Contains("'parameters' of 400 bytes could not be allocated: std::bad_alloc"),
@@ -41,7 +41,7 @@ TEST_CASE("a buffer that cannot be allocated is named, with its bytes") {
   CHECK_NOTHROW((Storage<NoMemory, float>(none, planned, memory)));
 }
 
-TEST_CASE("a buffer may be longer than needed, not shorter, and begins at sixteen bytes") {
+TEST_CASE("a buffer may be longer than required but not shorter, and must be aligned to 16 bytes") {
   alignas(16) float memory[128];
   CHECK_NOTHROW(check_buffer(std::span<float>(memory), planned));
   CHECK_NOTHROW(check_buffer(std::span<float>(), planned));
@@ -53,7 +53,7 @@ TEST_CASE("a buffer may be longer than needed, not shorter, and begins at sixtee
                        doctest::Contains("hand in none"), BufferError);
 }
 
-TEST_CASE("two buffers may touch and not overlap, whatever their types") {
+TEST_CASE("two buffers may be adjacent but must not overlap, whatever their types") {
   alignas(16) float memory[64];
   const std::span<float> all(memory);
   CHECK_NOTHROW(check_apart(all.first(32), all.subspan(32)));

@@ -11,7 +11,7 @@
 namespace tessera::engine {
 namespace {
 
-TEST_CASE("norms of tensors are summed over ranks, each tensor's two apart") {
+TEST_CASE("norms of tensors are summed over ranks, the two norms of each tensor separately") {
   Plan plan;
   plan.tensor_norms = {"tensor norms", 1, norm_words * 3, 8};
   run_ranks(2, [&](Local& comm) {
@@ -31,7 +31,7 @@ TEST_CASE("norms of tensors are summed over ranks, each tensor's two apart") {
   });
 }
 
-TEST_CASE("a plan has room for them where the rule needs them, and one all-reduce brings all") {
+TEST_CASE("a plan has memory for tensor norms if the rule needs them, and one all-reduce sums all") {
   const Layout layout = testing::ragged_layout();
   CHECK(Sharded<Adam, Stage2>::plan(layout, 2).tensor_norms.bytes() == 0);
   CHECK(Sharded<Lamb, Stage2>::plan(layout, 2).tensor_norms.bytes() == norm_words * 8 * layout.tensors().size());

@@ -22,7 +22,7 @@ Layout model() {
   return layout;
 }
 
-// How often each element of each tensor is visited, over all ranks; memory holds each element's place.
+// How often each element of each tensor is visited, over all ranks. Each element's value is its place.
 template <Placement where>
 std::map<std::string, std::vector<int>> visits(int world, bool frozen, bool owned_only) {
   const Sharding sharding(model(), world, 1);
@@ -55,14 +55,14 @@ std::map<std::string, std::vector<int>> trainable(int times) {
           {"c.w", std::vector<int>(300, times)}};
 }
 
-TEST_CASE("what is owned is each element of each tensor, once over all ranks, wherever the array lies") {
+TEST_CASE("owned slices cover each element of each tensor once over all ranks, for every placement") {
   for (const int world : {1, 2, 3, 5}) {
     CHECK(visits<placement::replicated>(world, false, true) == trainable(1));
     CHECK(visits<placement::world>(world, false, true) == trainable(1));
   }
 }
 
-TEST_CASE("what is held is everything on every rank of a replicated array, and what is owned of a sharded one") {
+TEST_CASE("held slices are everything on every rank for a replicated array, and the owned elements for a sharded one") {
   CHECK(visits<placement::replicated>(3, false, false) == trainable(3));
   CHECK(visits<placement::world>(3, false, false) == trainable(1));
 }
@@ -73,7 +73,7 @@ TEST_CASE("frozen tensors are visited in the array of their own space") {
   CHECK(visits<placement::replicated>(2, true, true) == frozen);
 }
 
-TEST_CASE("elements are const unless they are to be written") {
+TEST_CASE("elements are const unless requested as mutable") {
   const Sharding sharding(model(), 1, 1);
   std::vector<int> memory(1000);
   const FlatArray<int, placement::replicated> array(sharding.trainable(), 0, memory.data());
@@ -85,7 +85,7 @@ TEST_CASE("elements are const unless they are to be written") {
   for_each_slice<true>(sharding, false, false, "array", array, write);
   int written = 0;
   for (const int element : memory) written += element;
-  CHECK(written == 490);  // and no padding
+  CHECK(written == 490);  // without padding
 }
 
 }  // namespace

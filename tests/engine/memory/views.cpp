@@ -31,7 +31,7 @@ TEST_CASE("each tensor of a unit is a span of its own elements") {
   CHECK(view.trainable().size() == 5);
 }
 
-TEST_CASE("a tensor of another unit, and a frozen one's gradients, are refused by name") {
+TEST_CASE("a tensor of another unit and the gradients of a frozen tensor are refused by name") {
   Fixture f;
   const UnitView<float> gradients(f.layout, f.unit, f.trainable.data(), nullptr);
   gradients[f.a][0] = 7;
@@ -40,7 +40,7 @@ TEST_CASE("a tensor of another unit, and a frozen one's gradients, are refused b
   CHECK_THROWS_WITH_AS(gradients[f.frozen], doctest::Contains("'u.frozen' is frozen"), UsageError);
 }
 
-TEST_CASE("a lease is counted once while weights live, wherever they are moved") {
+TEST_CASE("a lease is counted once while Weights exist, also if they are moved") {
   Fixture f;
   int leases = 0;
   {

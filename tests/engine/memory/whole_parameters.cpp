@@ -25,7 +25,7 @@ Layout two_units() {
   return layout;
 }
 
-TEST_CASE("what each rank wrote into its part is everywhere after publishing, and a caller's buffer is used") {
+TEST_CASE("all ranks get what each rank wrote into its part, and a caller's buffer is used") {
   for (int world = 1; world <= 4; ++world)
     run_ranks(world, [&](Local& comm) {
       const Layout layout = two_units();
@@ -60,7 +60,7 @@ TEST_CASE("what each rank wrote into its part is everywhere after publishing, an
     });
 }
 
-// A world of one: what is written is read at once, and what would be sent is in the log.
+// A world of one rank: written elements can be read at once, and the log has what would be sent.
 template <bool shards_state>
 struct Alone {
   Sharding sharding;
@@ -82,14 +82,14 @@ TEST_CASE("without a caller's buffer memory is allocated as planned") {
   CHECK(alone.plan.parameters.elements == two_units().parameter_elements());
 }
 
-TEST_CASE("every rank holds all of a bucket, frozen elements too") {
+TEST_CASE("every rank holds all of a bucket, also frozen elements") {
   Alone<true> alone(two_units());
   CHECK(alone.parameters.trainable().held(0) == Range{0, 200});
   CHECK(alone.parameters.frozen().held(0) == Range{0, 3});
   CHECK(alone.parameters.frozen().held(1).empty());
 }
 
-TEST_CASE("publishing sends what is not empty, and nothing where every rank updates everything") {
+TEST_CASE("non-empty parts are sent, and nothing is sent if every rank updates everything") {
   Layout layout = two_units();
   layout.add_unit("nothing");
   Alone<true> sharded(layout);
@@ -130,11 +130,11 @@ void two_ranks(const Layout& layout, index_t bucket_elements, F f) {
   });
 }
 
-TEST_CASE("a gather waits for what it needs and for no other bucket") {
+TEST_CASE("a gather waits for the buckets that it needs and for no others") {
   std::atomic<bool> looked = false;
   const auto publish_in_turn = [&](int rank, auto& parameters, auto gather) {
     parameters.publish(0, 0);
-    // The other rank sends the second bucket only when the first has been seen: to wait for both would not end.
+    // The other rank sends the second bucket only after the first was seen: waiting for both would not end.
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
     while (rank == 1 && !looked && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
     if (rank == 1) CHECK(looked);
