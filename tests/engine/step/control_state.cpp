@@ -28,7 +28,7 @@ void refused(const char* why, void (*change)(ControlState<Adam>&), bool scales_l
   CHECK_THROWS_WITH_AS(state.validate(options, 2, scales_loss), Contains(why), OptionError);
 }
 
-TEST_CASE("a control state that no run can have is refused with the field and its value") {
+TEST_CASE("a control state with an impossible value is refused with the field and the value") {
   CHECK_NOTHROW(usable().validate(options, 2, true));
   refused("steps must not be negative, is -1", [](auto& state) { state.steps = -1; });
   refused("attempts must be at least the steps applied, is 4",
@@ -48,7 +48,7 @@ TEST_CASE("a control state that no run can have is refused with the field and it
   refused("this precision does not scale the loss, is 2", [](auto& state) { state.loss_scale = 2; }, false);
 }
 
-TEST_CASE("a loss scale that never changes is the one of the options") {
+TEST_CASE("a static loss scale is that of the options") {
   constexpr Options fixed{.loss_scale = {.initial = 256, .dynamic = false}};
   CHECK_THROWS_WITH_AS(usable().validate(fixed, 2, true), Contains("not dynamic, is 64"), OptionError);
   ControlState<Adam> state = usable();
@@ -63,7 +63,7 @@ TEST_CASE("an evaluation is open after an odd number of changes") {
   CHECK(state.evaluating());
 }
 
-TEST_CASE("each number of a control state tells it from another") {
+TEST_CASE("each number of a control state changes the comparison") {
   const std::vector<void (*)(ControlState<Adam>&)> changes{
       [](auto& state) { state.steps = 1; },
       [](auto& state) { state.attempts = 1; },

@@ -15,11 +15,11 @@ constexpr int steps = 3, micro_batches = 4;
 const ScheduleFreeAdamW rule{.lr = 0.1, .weight_decay = 0.1, .warmup_steps = 2};
 
 struct Seen {
-  std::vector<float> evaluated, trained;  // parameters, bits and all: after `steps` steps, and after one more
+  std::vector<float> evaluated, trained;  // bits of the parameters: after `steps` steps, and after one more
   friend bool operator==(const Seen&, const Seen&) = default;
 };
 
-// Evaluates `evaluations` times in the middle of training.
+// Evaluates `evaluations` times during training.
 template <class Stage, class Precision>
 Seen train(int world, int evaluations = 1) {
   Seen of_first;
@@ -33,7 +33,7 @@ Seen train(int world, int evaluations = 1) {
     const std::vector<float> before = testing::parameters_of(optimizer);
     for (int i = 0; i < evaluations; ++i) {
       optimizer.begin_evaluation();
-      optimizer.begin_evaluation();  // twice is once
+      optimizer.begin_evaluation();  // a second call has no effect
       if (i % 100 == 0) seen.evaluated = testing::parameters_of(optimizer);
       optimizer.end_evaluation();
     }
@@ -86,7 +86,7 @@ Seen expected(reference::Precision precision) {
   return seen;
 }
 
-// The reference's training knows nothing of evaluation.
+// The reference trains without evaluation.
 template <class Precision>
 void check_all_stages(reference::Precision precision) {
   const Seen as_expected = expected(precision);
@@ -106,20 +106,20 @@ void check_all_stages(reference::Precision precision) {
   }
 }
 
-TEST_CASE("evaluated weights are the reference's, and training goes on as if there had been no evaluation: Fp32") {
+TEST_CASE("evaluated weights equal the reference's, and training continues as without evaluation: Fp32") {
   check_all_stages<Fp32>(reference::Precision::fp32);
 }
 
-TEST_CASE("the same where master weights lie beside the parameters") {
+TEST_CASE("evaluated weights equal the reference's with master weights beside the parameters") {
   check_all_stages<Bf16>(reference::Precision::bf16);
   check_all_stages<Fp16>(reference::Precision::fp16);
 }
 
-TEST_CASE("the same where parameter and remainder are one weight") {
+TEST_CASE("evaluated weights equal the reference's with remainders beside the parameters") {
   check_all_stages<Bf16Remainder>(reference::Precision::bf16_remainder);
 }
 
-TEST_CASE("the same where nothing lies beside parameters that are rounded at random") {
+TEST_CASE("evaluated weights equal the reference's with stochastic rounding and nothing beside the parameters") {
   check_all_stages<Bf16Stochastic>(reference::Precision::bf16_stochastic);
 }
 
@@ -130,7 +130,7 @@ Layout one_tensor() {
   return layout;
 }
 
-TEST_CASE("a rule with one kind of weights has these evaluated, and is called alike") {
+TEST_CASE("a rule without evaluation weights evaluates its trained weights, with the same calls") {
   Self self;
   Sharded<AdamW, Stage0, Fp32, Self> optimizer(self, one_tensor(), {}, AdamW{});
   optimizer.initialize(testing::made_up_weight);
@@ -142,7 +142,7 @@ TEST_CASE("a rule with one kind of weights has these evaluated, and is called al
   CHECK(testing::parameters_of(optimizer) == before);
 }
 
-TEST_CASE("what belongs to training is refused during evaluation, and evaluation in the middle of a step") {
+TEST_CASE("training calls are refused during evaluation, and evaluation is refused in the middle of a step") {
   Self self;
   Sharded<AdamW, Stage0, Fp32, Self> optimizer(self, one_tensor(), {}, AdamW{}, {.micro_batches = 2});
   optimizer.initialize(testing::made_up_weight);
@@ -158,7 +158,7 @@ TEST_CASE("what belongs to training is refused during evaluation, and evaluation
   CHECK(optimizer.step().applied());
 }
 
-TEST_CASE("a beta1 that changes during evaluation has no effect on its end, and is refused by all that follows") {
+TEST_CASE("a beta1 that changes during evaluation does not affect its end, and all later calls refuse it") {
   std::vector<std::vector<std::string>> errors(2);
   run_ranks(2, [&](Local& comm) {
     Sharded<ScheduleFreeAdamW, Stage2> optimizer(comm, one_tensor(), {}, rule);
@@ -193,7 +193,7 @@ TEST_CASE("a beta1 that changes during evaluation has no effect on its end, and 
   }
 }
 
-TEST_CASE("a rank that evaluated alone is found in the next step") {
+TEST_CASE("a rank that alone evaluated is found in the next step") {
   std::vector<std::string> errors(2);
   run_ranks(2, [&](Local& comm) {
     Sharded<ScheduleFreeAdamW, Stage0> optimizer(comm, one_tensor(), {}, rule);

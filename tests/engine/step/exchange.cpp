@@ -9,7 +9,7 @@
 namespace tessera::engine {
 namespace {
 
-TEST_CASE("every rank has every rank's word, any number of times") {
+TEST_CASE("every rank gets every rank's word, any number of times") {
   run_ranks(3, [](Local& comm) {
     Host host;
     auto room = host.allocate<std::uint64_t>(5);

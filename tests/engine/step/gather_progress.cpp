@@ -19,7 +19,7 @@ Layout tied_layout() {
   return layout;
 }
 
-TEST_CASE("before any weights came in a call that needs them says what to do") {
+TEST_CASE("before there are weights, a call that needs them is refused with advice") {
   const Layout layout = tied_layout();
   GatherProgress weights(layout, false);
   CHECK_THROWS_WITH_AS(weights.require_weights("gather"), Contains("gather() before the first weights: call initialize"),
@@ -28,14 +28,14 @@ TEST_CASE("before any weights came in a call that needs them says what to do") {
   CHECK_THROWS_AS(weights.require_weights("step"), UsageError);
   weights.came_in();
   CHECK_NOTHROW(weights.require_weights("step"));
-  weights.bring_in();  // others, which ranks did not agree on
+  weights.bring_in();  // weights on which ranks have not agreed
   CHECK_THROWS_AS(weights.require_weights("step"), UsageError);
   CHECK_NOTHROW(GatherProgress(layout, true).require_weights("step"));
   const Layout empty;
   CHECK_NOTHROW(GatherProgress(empty, false).require_weights("step"));
 }
 
-TEST_CASE("a gradient is of weights that came in, were gathered or waited for since they last changed") {
+TEST_CASE("a gradient needs weights that were loaded, gathered or waited for since they last changed") {
   const Layout layout = tied_layout();
   GatherProgress weights(layout, true);
   CHECK_NOTHROW(weights.require_gathered(Unit{1}));
@@ -57,7 +57,7 @@ TEST_CASE("a gradient is of weights that came in, were gathered or waited for si
   CHECK_NOTHROW(weights.require_gathered(Unit{3}));  // nothing in it changes
 }
 
-TEST_CASE("a tied unit's owner must have been gathered too") {
+TEST_CASE("the owner of a tied unit must have been gathered too") {
   const Layout layout = tied_layout();
   GatherProgress weights(layout, true);
   weights.change();
@@ -68,7 +68,7 @@ TEST_CASE("a tied unit's owner must have been gathered too") {
   CHECK_NOTHROW(weights.require_gathered(Unit{2}));
 }
 
-TEST_CASE("of a flat layout each element counts, and the message names the first that is missing") {
+TEST_CASE("in a flat layout each element counts, and the message names the first missing one") {
   const Layout layout = Layout::flat(100);
   GatherProgress weights(layout, true);
   weights.change();
@@ -83,7 +83,7 @@ TEST_CASE("of a flat layout each element counts, and the message names the first
   CHECK_NOTHROW(weights.require_gathered(Range{0, 100}));
 }
 
-TEST_CASE("the caller writes weights into a buffer of its own, when nothing is on its way") {
+TEST_CASE("the caller may write weights into its own buffer if no gather is in flight") {
   const Layout layout = tied_layout();
   CHECK_THROWS_WITH_AS(GatherProgress(layout, false).require_own_weights(), Contains("{.parameters = p}"), UsageError);
   GatherProgress weights(layout, true);

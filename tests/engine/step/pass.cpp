@@ -29,7 +29,7 @@ struct Fixture {
   }
 };
 
-TEST_CASE("a pass may be moved, and ends once") {
+TEST_CASE("a pass can be moved, and ends once") {
   Fixture f;
   auto first = f.optimizer.backward();
   auto second = std::move(first);
@@ -38,7 +38,7 @@ TEST_CASE("a pass may be moved, and ends once") {
   CHECK(f.optimizer.step().applied());
 }
 
-TEST_CASE("a pass that is destroyed unfinished is dropped, and a new one begins clean") {
+TEST_CASE("a pass that is destroyed unfinished is dropped, and a new pass starts without its gradients") {
   Fixture f;
   {
     auto pass = f.optimizer.backward();
@@ -50,7 +50,7 @@ TEST_CASE("a pass that is destroyed unfinished is dropped, and a new one begins 
   CHECK(f.optimizer.step().gradient_norm() == 0);
 }
 
-TEST_CASE("an old pass neither marks nor drops the open one") {
+TEST_CASE("an old pass neither marks units of the open one nor drops it") {
   Fixture f;
   auto old = f.optimizer.backward();
   old.gradients(Unit{0});
@@ -67,7 +67,7 @@ TEST_CASE("an old pass neither marks nor drops the open one") {
   CHECK(f.optimizer.step().step() == 2);
 }
 
-TEST_CASE("gradients may be asked for again until ready, and are zeroed only the first time") {
+TEST_CASE("gradients can be requested again until ready, and are cleared only the first time") {
   Fixture f;
   auto pass = f.optimizer.backward();
   pass.gradients(Unit{0})[Tensor{0}][2] += 3;
@@ -86,7 +86,7 @@ Layout tied_units() {
   return layout;
 }
 
-TEST_CASE_TEMPLATE("a trainer that does not gather what a step changed is refused at every stage alike", Stage, Stage0,
+TEST_CASE_TEMPLATE("a trainer that does not gather what a step changed is refused at every stage", Stage, Stage0,
                    Stage1, Stage2, Stage3) {
   const Layout layout = tied_units();
   run_ranks(2, [&](Local& comm) {
@@ -101,10 +101,10 @@ TEST_CASE_TEMPLATE("a trainer that does not gather what a step changed is refuse
       }
       optimizer.step();
     };
-    CHECK_NOTHROW(run_pass({}));  // what initialize brought has not changed
+    CHECK_NOTHROW(run_pass({}));  // initialize's weights have not changed
     CHECK_THROWS_WITH_AS(run_pass({0, 2}), doctest::Contains("gradients('body'): the unit was not gathered since"),
                          UsageError);
-    CHECK_NOTHROW(run_pass({1}));  // the weights are still those
+    CHECK_NOTHROW(run_pass({1}));  // the weights are still the same
     CHECK_THROWS_WITH_AS(run_pass({1, 2}), doctest::Contains("gradients('head'): its tied unit 'embedding' was not"),
                          UsageError);
     CHECK_NOTHROW(run_pass({0}));
@@ -114,7 +114,7 @@ TEST_CASE_TEMPLATE("a trainer that does not gather what a step changed is refuse
   });
 }
 
-TEST_CASE("further passes of a step, and those after one that was not applied, are of the same weights") {
+TEST_CASE("further passes of a step, and passes after a step that was not applied, need no new gathers") {
   Fixture f;
   Sharded<Sgd, Stage1, Fp32, Self> optimizer(f.self, f.layout, {}, Sgd{.lr = 1}, {.micro_batches = 2});
   optimizer.initialize(testing::made_up_weight);
@@ -133,7 +133,7 @@ TEST_CASE("further passes of a step, and those after one that was not applied, a
   CHECK(run_step(1));
 }
 
-TEST_CASE("a flat layout's range that was not gathered since the last step is not ready") {
+TEST_CASE("a flat layout's range that was not gathered since the last step is refused by ready()") {
   std::vector<std::string> errors(2);
   run_ranks(2, [&](Local& comm) {
     std::vector<float> p(1000, 1.0f), g(1000);
@@ -160,7 +160,7 @@ TEST_CASE("a flat layout's range that was not gathered since the last step is no
   for (const std::string& error : errors) CHECK(error.find("ready(0, 500): element 0 was not gathered since") == 0);
 }
 
-// Trains a flat buffer of the caller's; write(g, call) writes the gradients of a step, whose backward it begins by call().
+// Trains in the caller's flat buffer. write(g, call) writes a step's gradients and begins its backward with call().
 template <class Stage, class Write>
 std::vector<float> train_flat(const Options& options, const PassOptions& pass_options, Write write) {
   std::vector<float> result;
@@ -182,10 +182,10 @@ std::vector<float> train_flat(const Options& options, const PassOptions& pass_op
   return result;
 }
 
-TEST_CASE_TEMPLATE("a trainer clears and accumulates gradients itself in one pass, as sums or as means", Stage, Stage0,
+TEST_CASE_TEMPLATE("a trainer can clear and accumulate gradients itself in one pass, as sums or means", Stage, Stage0,
                    Stage1) {
   const Options options{.bucket_bytes = 256, .check_gradients = true};
-  // Micro-batches of gradients 1 to 4.
+  // Micro-batches with the gradients 1 to 4.
   const auto sums_around = [](std::vector<float>& g, auto backward) {
     backward();
     std::fill(g.begin(), g.end(), 0.0f);
@@ -210,7 +210,7 @@ TEST_CASE_TEMPLATE("a trainer clears and accumulates gradients itself in one pas
                        doctest::Contains("'flat.buffer[0...128)' was written before backward()"), UsageError);
 }
 
-TEST_CASE("units keep what lies in the caller's buffer too, but for those that are skipped, which count as zeros") {
+TEST_CASE("units keep the content of the caller's buffer too, except skipped units, which count as zeros") {
   const Layout layout = tied_units();
   std::vector<float> p(static_cast<std::size_t>(layout.parameter_elements()), 1.0f), g(p.size());
   Self self;
@@ -236,7 +236,7 @@ TEST_CASE("sums of several micro-batches are divided before they are rounded to 
     optimizer.initialize(testing::made_up_weight);
     auto pass = optimizer.backward({.sum_of = 4});
     for (const Unit u : layout.backward()) {
-      for (float16& x : pass.gradients(u).trainable()) x = float16(40000.0f);  // two of which are beyond a float16
+      for (float16& x : pass.gradients(u).trainable()) x = float16(40000.0f);  // the sum of two overflows float16
       pass.ready(u);
     }
     const auto report = optimizer.step();
@@ -245,7 +245,7 @@ TEST_CASE("sums of several micro-batches are divided before they are rounded to 
   });
 }
 
-TEST_CASE("slots hold no gradients of the caller's to keep") {
+TEST_CASE("gradients of the caller cannot be kept in slots") {
   const auto refused = [&]<class Stage>(Stage) {
     Self self;
     Sharded<Sgd, Stage, Fp32, Self> optimizer(self, tied_units(), {}, Sgd{});
@@ -259,7 +259,7 @@ TEST_CASE("slots hold no gradients of the caller's to keep") {
   refused(Stage3{});
 }
 
-TEST_CASE_TEMPLATE("ranks that sum other numbers of micro-batches are told apart, and nothing is applied", Precision,
+TEST_CASE_TEMPLATE("ranks that sum different numbers of micro-batches get an error, and nothing is applied", Precision,
                    Fp32, Bf16) {
   const Layout layout = tied_units();
   run_ranks(2, [&](Local& comm) {
@@ -278,7 +278,7 @@ TEST_CASE_TEMPLATE("ranks that sum other numbers of micro-batches are told apart
   });
 }
 
-TEST_CASE("a rank whose backward is refused for its gradients clears them and goes on, the others only wait") {
+TEST_CASE("a rank whose backward is refused for its gradients can clear them and continue, while the others wait") {
   run_ranks(2, [&](Local& comm) {
     std::vector<float> gradients(4096);
     Sharded<Sgd, Stage1> optimizer(comm, Layout::flat(4096), {.gradients = gradients}, Sgd{},
@@ -296,7 +296,7 @@ TEST_CASE("a rank whose backward is refused for its gradients clears them and go
   });
 }
 
-TEST_CASE_TEMPLATE("gradients written before they are cleared are found, in every pass and after a dropped step", Stage,
+TEST_CASE_TEMPLATE("gradients written before clearing are found, in every pass and after a dropped step", Stage,
                    Stage0, Stage1) {
   const Layout layout = tied_units();
   for (const int passes : {1, 3}) {
@@ -308,7 +308,7 @@ TEST_CASE_TEMPLATE("gradients written before they are cleared are found, in ever
     for (int step = 0; step < 2; ++step) {
       for (int k = 0; k < passes; ++k) {
         testing::run_pass(optimizer, step, k);
-        if (k < passes - 1) std::fill(g.begin(), g.end(), 0.0f);  // as some trainers do anyway
+        if (k < passes - 1) std::fill(g.begin(), g.end(), 0.0f);  // as some trainers do
       }
       CHECK(optimizer.step().applied());
     }
@@ -318,7 +318,7 @@ TEST_CASE_TEMPLATE("gradients written before they are cleared are found, in ever
       CHECK_THROWS_WITH_AS(testing::run_pass(optimizer, 2, k),
                            doctest::Contains("'body.w' was written before backward() or gradients(unit)"),
                            UsageError);
-      testing::run_pass(optimizer, 2, 0);  // the pass was dropped, and with it what the buffer is known to hold
+      testing::run_pass(optimizer, 2, 0);  // the pass was dropped, so the buffer's content is unknown
       for (int done = 1; done <= k; ++done) testing::run_pass(optimizer, 2, done);
       if (k < passes - 1) optimizer.drop_step();
       for (int again = 0; k < passes - 1 && again <= k; ++again) testing::run_pass(optimizer, 2, again);

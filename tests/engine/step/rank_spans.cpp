@@ -19,11 +19,11 @@ Layout three_units() {
   return layout;
 }
 
-// A rank's spans on a timeline of its own.
+// The spans of a rank, on a timeline of its own.
 struct Rank {
   explicit Rank(Layout of) : layout(std::move(of)), spans(&timeline, 5, layout, queue, queue) {}
 
-  // "forward body 7": kind, name, and index or pass, in the order in which they ended.
+  // For example "forward body 7": kind, name, and index or pass, in the order in which the spans ended.
   std::string story() const {
     const Track& track = *timeline.tracks()[0];
     std::string all;
@@ -44,7 +44,7 @@ struct Rank {
 
 std::string told;
 
-TEST_CASE("a profiler is told of a step as it goes on: units and parts within it, each ended before the next") {
+TEST_CASE("a profiler is notified during the step: units and phases nest, and each ends before the next begins") {
   told.clear();
   Timeline timeline(16, {[](const Span& span) {
                            told += message({"<", span.kind, " ", span.name});
@@ -63,7 +63,7 @@ TEST_CASE("a profiler is told of a step as it goes on: units and parts within it
   CHECK(told == "<step <forward embedding><backward embedding><norm >>");
 }
 
-TEST_CASE("a unit's forward and backward last from its gather to the next unit's, and a step holds them all") {
+TEST_CASE("a unit's forward and backward last from its gather to the next unit's, within the span of a step") {
   Rank rank(three_units());
   for (const int u : {0, 1}) rank.spans.compute(Unit{u}, 6);
   rank.spans.begin_backward(6);
@@ -89,7 +89,7 @@ TEST_CASE("a unit's forward and backward last from its gather to the next unit's
   CHECK(step.end <= track[7].begin);
 }
 
-TEST_CASE("a tied unit is looked at beside the one at work") {
+TEST_CASE("gathering a tied unit does not end the span of the unit that is computed") {
   Layout layout = three_units();
   layout.tie(Unit{2}, Unit{0});
   Rank rank(layout);
@@ -98,7 +98,7 @@ TEST_CASE("a tied unit is looked at beside the one at work") {
   CHECK(rank.story() == "forward head 0, forward body 0, forward embedding 0");
 }
 
-TEST_CASE("a flat layout's backward is one span from the pass's first line to its last") {
+TEST_CASE("a flat layout's backward is one span, from the begin to the end of the pass") {
   Rank rank(Layout::flat(100));
   rank.spans.compute(Unit{0}, 0);
   rank.spans.begin_backward(0);
@@ -106,7 +106,7 @@ TEST_CASE("a flat layout's backward is one span from the pass's first line to it
   CHECK(rank.story() == "forward flat 0, backward flat 0");
 }
 
-TEST_CASE("a dropped step is called so, and the next pass is forward again") {
+TEST_CASE("a dropped step is named so, and the next pass is a forward again") {
   Rank rank(three_units());
   rank.spans.drop(0);  // nothing had begun
   CHECK(rank.story().empty());
@@ -119,14 +119,14 @@ TEST_CASE("a dropped step is called so, and the next pass is forward again") {
   CHECK(rank.story() == "backward head 0, dropped step 0, forward embedding 0, norm, step 0");
 }
 
-TEST_CASE("a unit that does not exist is left to those who refuse it") {
+TEST_CASE("a unit that does not exist is ignored here; other checks refuse it") {
   Rank rank(three_units());
   for (const int u : {-1, 3, 1000}) rank.spans.compute(Unit{u}, 0);
   rank.spans.end_step(0);
   CHECK(rank.story().empty());
 }
 
-TEST_CASE("without a timeline nothing is written and nothing is kept") {
+TEST_CASE("without a timeline nothing is recorded") {
   Self::Queue queue = Self().queue({});
   const Layout layout = three_units();
   RankSpans spans(nullptr, 0, layout, queue, queue);
@@ -139,7 +139,7 @@ TEST_CASE("without a timeline nothing is written and nothing is kept") {
   spans.drop(1);
 }
 
-TEST_CASE("queues that can be timed get a track each, others none") {
+TEST_CASE("each queue that supports timelines gets a track, other queues none") {
   static_assert(!TimedQueue<Self::Queue>);
   CHECK(Rank(three_units()).timeline.tracks().size() == 1);
   struct Timable : Self::Queue {

@@ -19,7 +19,7 @@ Report report_of(const Layout& layout, const StepOutcome& outcome) {
   return Report(HostReadBack<StepOutcome>(outcome), HostEvent{}, layout, 7);
 }
 
-TEST_CASE("a step was applied unless a gradient was not finite, whose tensor is named") {
+TEST_CASE("a step is applied unless a gradient was not finite, and that gradient's tensor is named") {
   const Layout layout = layout_with_bias();
   const Report good = report_of(layout, {.steps = 3, .gradient_norm = 0.5, .applied = true});
   CHECK(good.applied());
@@ -34,21 +34,21 @@ TEST_CASE("a step was applied unless a gradient was not finite, whose tensor is 
   CHECK(skipped.loss_scale() == 8);
 }
 
-TEST_CASE("the norm alone does not say that a step was skipped") {
+TEST_CASE("the norm alone does not tell whether a step was skipped") {
   CHECK(report_of(layout_with_bias(), {.gradient_norm = std::nan(""), .applied = true}).applied());
 }
 
-TEST_CASE("a step count needs 64 bits") {
+TEST_CASE("a step count has 64 bits") {
   CHECK(report_of(layout_with_bias(), {.steps = index_t{1} << 40}).step() == index_t{1} << 40);
 }
 
-TEST_CASE("a report of a step in which ranks differed answers nothing else") {
+TEST_CASE("the report of a step in which ranks differed throws for every other question") {
   const Layout layout = layout_with_bias();
   CHECK_THROWS_WITH_AS(static_cast<void>(report_of(layout, {.differs = 2}).applied()),
                        doctest::Contains("step 7: rank 2 has another number of micro-batches"), AgreementError);
 }
 
-TEST_CASE("an exhausted loss scale is said") {
+TEST_CASE("an exhausted loss scale is reported") {
   const Layout layout = layout_with_bias();
   CHECK_FALSE(report_of(layout, {}).loss_scale_exhausted());
   CHECK(report_of(layout, {.loss_scale_exhausted = true}).loss_scale_exhausted());

@@ -24,7 +24,7 @@ TEST_CASE("any option or hyperparameter that differs changes the digest") {
   CHECK(digest_of(StepSettings{.evaluations = 1}, rules) != digest_of(StepSettings{.evaluations = 2}, rules));
 }
 
-TEST_CASE("a number is written with as many digits as tell it from its neighbours") {
+TEST_CASE("a number is written with enough digits to distinguish it from adjacent values") {
   const auto text = [](auto number) {
     const Setting setting = Setting::of("x", number);
     return text_of(setting, setting.word);
@@ -36,7 +36,7 @@ TEST_CASE("a number is written with as many digits as tell it from its neighbour
   CHECK(text(true) == "1");
 }
 
-TEST_CASE("every rank learns the first setting that differs and both values") {
+TEST_CASE("every rank gets the first setting that differs and both values") {
   std::vector<std::string> found(3);
   run_ranks(3, [&](Local& comm) {
     Host host;
@@ -48,7 +48,7 @@ TEST_CASE("every rank learns the first setting that differs and both values") {
   for (const std::string& said : found) CHECK(said == "AdamW.beta2 of group 1: rank 0 has 0.999, rank 1 has 0.95");
 }
 
-TEST_CASE("where nothing differs nothing is said") {
+TEST_CASE("if no setting differs, there is no message") {
   run_ranks(2, [&](Local& comm) {
     Host host;
     auto queue = comm.queue(std::chrono::seconds(10));

@@ -26,7 +26,7 @@ StepSettings settings_of(int world) { return {.micro_batches = world, .clip_norm
 
 constexpr auto nothing_absent = [](Unit) { return false; };
 
-TEST_CASE("squares are summed exactly over ranks, and the first non-finite place is the smallest of any") {
+TEST_CASE("squares are summed exactly over ranks, and the first non-finite place is the smallest of all ranks") {
   for (int world = 1; world <= 5; ++world)
     run_ranks(world, [&](Local& comm) {
       Host host;
@@ -53,7 +53,7 @@ TEST_CASE("squares are summed exactly over ranks, and the first non-finite place
     });
 }
 
-// What each of 3 ranks throws where rank 2 has other settings or rules, and whether they agree again afterwards.
+// The error of each of 3 ranks if rank 2 has other settings or rules, and whether they agree again afterwards.
 std::vector<std::string> errors_where_rank_2_has(const StepSettings& other, const std::vector<Sgd>& other_rules) {
   std::vector<std::string> errors(3);
   run_ranks(3, [&](Local& comm) {
@@ -77,7 +77,7 @@ std::vector<std::string> errors_where_rank_2_has(const StepSettings& other, cons
   return errors;
 }
 
-TEST_CASE("gradients are divided by what is left to divide them by, be it fewer than a step's micro-batches") {
+TEST_CASE("gradients are divided by the remaining divisor, which may be less than the step's micro-batches") {
   Self self;
   Host host;
   auto queue = self.queue(std::chrono::seconds(1));
@@ -92,7 +92,7 @@ TEST_CASE("gradients are divided by what is left to divide them by, be it fewer 
   }
 }
 
-TEST_CASE("one rank with other settings makes all throw the same, once, with the setting and both values") {
+TEST_CASE("if one rank has other settings, all throw the same error once, with the setting and both values") {
   const auto said = [](const StepSettings& other, const std::vector<Sgd>& rules, const std::string& what) {
     const auto errors = errors_where_rank_2_has(other, rules);
     INFO(errors[0]);
@@ -112,7 +112,7 @@ TEST_CASE("one rank with other settings makes all throw the same, once, with the
   said(settings_of(3), {Sgd{.nesterov = true}, Sgd{}}, "Sgd.nesterov of group 0: rank 0 has 0, rank 2 has 1");
 }
 
-TEST_CASE("a unit is counted as absent once for every rank that had no gradient of it") {
+TEST_CASE("a unit is counted as absent once for every rank without a gradient of it") {
   run_ranks(3, [&](Local& comm) {
     Host host;
     auto queue = comm.queue(std::chrono::seconds(10));
@@ -126,7 +126,7 @@ TEST_CASE("a unit is counted as absent once for every rank that had no gradient 
   });
 }
 
-TEST_CASE("a group's rule stands beside what it makes of the step that comes") {
+TEST_CASE("a group's rule is stored together with its scalars for the next step") {
   Self self;
   Host host;
   auto queue = self.queue(std::chrono::seconds(1));
@@ -134,7 +134,7 @@ TEST_CASE("a group's rule stands beside what it makes of the step that comes") {
   const std::vector<Sgd> rules{Sgd{.lr = 0.5}, Sgd{.momentum = 0.5}};
   decision.begin(rules);
   CHECK(decision.rule(0)->scalars.lr == 0.5f);
-  CHECK(decision.rule(1)->scalars.keep == 0);  // the first step has nothing to keep
+  CHECK(decision.rule(1)->scalars.keep == 0);  // the first step has no old momentum
   decision.decide(queue, settings_of(1), 1, rules, nothing_absent, 0);
   decision.begin(rules);
   CHECK(decision.rule(1)->scalars.keep == 0.5f);

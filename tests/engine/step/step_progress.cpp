@@ -28,7 +28,7 @@ void complete_pass(StepProgress& progress) {
   CHECK(progress.close_pass_if_complete());
 }
 
-TEST_CASE("a step is as many passes as it has micro-batches") {
+TEST_CASE("a step has as many passes as micro-batches") {
   const Sharding sharding(two_units(), 1, 1);
   StepProgress progress(sharding, 0, 2);
   CHECK_THROWS_WITH_AS(progress.require_complete(), doctest::Contains("after 0 of 2"), UsageError);
@@ -44,7 +44,7 @@ TEST_CASE("a step is as many passes as it has micro-batches") {
   CHECK_NOTHROW(progress.require_between_steps("load"));
 }
 
-TEST_CASE("what a pass stands for is said in range, alike in all passes of a step, and not cleared only if it is the one") {
+TEST_CASE("PassOptions are in range, equal in all passes of a step, and skip clearing only in a single pass") {
   const Sharding sharding(two_units(), 1, 1);
   StepProgress two(sharding, 0, 2);
   CHECK_THROWS_WITH_AS(two.require_new_pass({.sum_of = 0}), doctest::Contains("sum_of must be at least 1, is 0"),
@@ -91,7 +91,7 @@ TEST_CASE("a rank without a micro-batch in the last pass is asked for no gradien
   CHECK(progress.absent(Unit{0}));
 }
 
-TEST_CASE("tags are the same for the same pass and differ between passes of one step and the next") {
+TEST_CASE("tags are equal for the same pass and differ between passes of one step and the next") {
   const Sharding sharding(two_units(), 1, 1);
   StepProgress progress(sharding, 0, 2);
   const index_t first = progress.tag();
@@ -103,7 +103,7 @@ TEST_CASE("tags are the same for the same pass and differ between passes of one 
   CHECK(progress.tag() == first + 2);
 }
 
-TEST_CASE("a dropped pass takes the step's earlier ones along and says which unit was missing") {
+TEST_CASE("a dropped pass drops the step's earlier passes and names the missing unit") {
   const Sharding sharding(two_units(), 1, 1);
   StepProgress progress(sharding, 0, 2);
   complete_pass(progress);
@@ -118,7 +118,7 @@ TEST_CASE("a dropped pass takes the step's earlier ones along and says which uni
                        doctest::Contains("dropped and the step with it: unit 'a' was never ready"), UsageError);
 }
 
-TEST_CASE("an old pass is not mistaken for the open one") {
+TEST_CASE("an old pass is distinguished from the open one") {
   const Sharding sharding(two_units(), 1, 1);
   StepProgress progress(sharding, 0, 1);
   const index_t old = progress.begin_pass();
@@ -127,7 +127,7 @@ TEST_CASE("an old pass is not mistaken for the open one") {
   CHECK_FALSE(progress.is_open(old));
 }
 
-TEST_CASE("the timeline hears of every pass and step, by the numbers that collectives are tagged with") {
+TEST_CASE("the timeline records every pass and step with the numbers of the collectives' tags") {
   const Sharding sharding(two_units(), 1, 1);
   Timeline timeline;
   Self::Queue queue = Self().queue({});

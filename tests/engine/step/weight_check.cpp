@@ -23,7 +23,7 @@ Layout five_tensors() {
   return layout;
 }
 
-// What a rank holds, all of it whole or a shard.
+// The parameters of a rank, replicated or sharded.
 struct Parameters {
   const Layout* layout;
   std::vector<float> all = std::vector<float>(static_cast<std::size_t>(layout->parameter_elements()), 1.0f);
@@ -52,7 +52,7 @@ struct State {
   }
 };
 
-// f(check, rank) on every rank; what each said.
+// Calls f(check, rank) on every rank and returns the errors.
 template <class Stage, class F>
 std::vector<std::string> errors_of(int world, int every, const Layout& layout, F f, int group_size = 1) {
   std::vector<std::string> errors(static_cast<std::size_t>(world));
@@ -74,7 +74,7 @@ std::vector<std::string> errors_of(int world, int every, const Layout& layout, F
   return errors;
 }
 
-TEST_CASE("of many tensors the first that differs is named, on all ranks, with both digests") {
+TEST_CASE("the first of many tensors that differs is named on all ranks, with both digests") {
   const Layout layout = five_tensors();
   for (const Tensor changed : layout.tensors()) {
     if (layout.elements(changed) == 0) continue;
@@ -98,7 +98,7 @@ TEST_CASE("of many tensors the first that differs is named, on all ranks, with b
         })[0].empty());
 }
 
-TEST_CASE("padding between units is no weight") {
+TEST_CASE("padding between units is not compared") {
   const Layout layout = five_tensors();
   CHECK(errors_of<Stage0>(2, 0, layout, [&](auto& check, int rank) {
           Parameters parameters{&layout};
@@ -107,7 +107,7 @@ TEST_CASE("padding between units is no weight") {
         })[0].empty());
 }
 
-TEST_CASE("ranks of which one clears its state are told apart, at stage 3 too") {
+TEST_CASE("ranks of which one clears its state get an error, also at stage 3") {
   const Layout layout = five_tensors();
   const auto error = errors_of<Stage3>(3, 0, layout, [&](auto& check, int rank) {
     Parameters parameters{&layout};
@@ -116,7 +116,7 @@ TEST_CASE("ranks of which one clears its state are told apart, at stage 3 too") 
   CHECK(error == "agreement: take_parameters(): clear_state is false on rank 0 and true on rank 1: call it alike");
 }
 
-TEST_CASE("functions are told apart by a few elements of each tensor, the first and the last among them") {
+TEST_CASE("different functions are found by a few elements of each tensor, including the first and the last") {
   const Layout layout = five_tensors();
   for (const index_t element : {0, 99}) {
     const auto error = errors_of<Stage3>(3, 0, layout, [&](auto& check, int rank) {
@@ -138,7 +138,7 @@ TEST_CASE("functions are told apart by a few elements of each tensor, the first 
   CHECK(asked <= 64);
 }
 
-TEST_CASE("every so many steps what ranks hold whole is compared: at stage 0 what lies beside the parameters too") {
+TEST_CASE("replicated data is compared at the requested interval: at stage 0 also what lies beside the parameters") {
   const Layout layout = five_tensors();
   const auto run = [&]<class Stage>(Stage, index_t step) {
     return errors_of<Stage>(3, 4, layout, [&](auto& check, int rank) {
@@ -153,7 +153,7 @@ TEST_CASE("every so many steps what ranks hold whole is compared: at stage 0 wha
   CHECK(run(Stage1{}, 8).empty());
 }
 
-TEST_CASE("parameters that were written since the step before are found, on all ranks, at stage 3 too") {
+TEST_CASE("parameters that were written since the last step are found on all ranks, also at stage 3") {
   const Layout layout = five_tensors();
   const auto run = [&]<class Stage>(Stage, index_t step, bool forget) {
     return errors_of<Stage>(3, 2, layout, [&](auto& check, int rank) {
