@@ -24,7 +24,7 @@ TEST_CASE("blueprints that are alike agree, and the first that differs is named 
                        doctest::Contains("ranks differ in layout"), AgreementError);
 }
 
-TEST_CASE("a text longer than its room is cut, not written beyond it") {
+TEST_CASE("a text longer than its field is cut") {
   Blueprint long_text = blueprint(std::string(1000, 'x'), 5);
   long_text.refuse(std::string(5000, 'y'));
   CHECK(std::string(long_text.parts[0].text.data()).size() == long_text.parts[0].text.size() - 1);

@@ -11,7 +11,7 @@ namespace {
 using doctest::Contains;
 using testing::ragged_layout;
 
-// Memory of the caller's for one rank: its shard at stage 3, and where in it the tensors' elements lie.
+// The caller's memory for one rank: its shard at stage 3, and the offsets of the tensors' elements in it.
 template <class Optimizer, class Stage>
 struct OwnWeights {
   using Parameter = typename Optimizer::Parameter;
@@ -48,7 +48,7 @@ float other_weight(Tensor t, index_t i) { return 3 * testing::made_up_weight(t, 
 constexpr Options options{
     .bucket_bytes = 1000, .loss_scale = {.initial = 256}, .check_weights = 1, .check_gradients = true};
 
-// f(optimizer, weights, rank) on each of `world` ranks, whose parameters are the caller's.
+// Calls f(optimizer, weights, rank) on each of `world` ranks, with parameters in the caller's memory.
 template <class Rule, class Stage, class Precision, class F>
 void run_own(int world, const Rule& rule, F f) {
   const Layout layout = ragged_layout();
@@ -76,7 +76,7 @@ testing::Outcome outcome_of(bool afterwards) {
   return outcome;
 }
 
-// Of an optimizer that was built with these weights.
+// The result of an optimizer that was built with these weights.
 template <class Stage, class Precision>
 testing::Outcome outcome_of_new() {
   testing::Outcome outcome;
@@ -92,7 +92,7 @@ testing::Outcome outcome_of_new() {
   return outcome;
 }
 
-TEST_CASE_TEMPLATE("weights that were taken with their state cleared are trained as a new optimizer trains them",
+TEST_CASE_TEMPLATE("weights taken with cleared state are trained as by a new optimizer",
                    Precision, Fp32, Bf16, Bf16Remainder, Bf16Stochastic, Fp16) {
   const testing::Outcome expected = outcome_of_new<Stage0, Precision>();
   const auto check = [&]<class Stage>(Stage) {
@@ -106,7 +106,7 @@ TEST_CASE_TEMPLATE("weights that were taken with their state cleared are trained
   check(Stage3{});
 }
 
-TEST_CASE_TEMPLATE("weights that were taken keep momentum and step count, at every precision alike", Precision, Fp32,
+TEST_CASE_TEMPLATE("weights taken without clearing keep momentum and step count, at every precision", Precision, Fp32,
                    Bf16, Bf16Remainder, Bf16Stochastic, Fp16) {
   const auto check = [&]<class Stage>(Stage) {
     INFO(std::string(Stage::name));
@@ -131,7 +131,7 @@ TEST_CASE_TEMPLATE("weights that were taken keep momentum and step count, at eve
   check(Stage3{});
 }
 
-TEST_CASE("ranks that take other weights are told apart, and have none until they take the same") {
+TEST_CASE("ranks that take different weights get an error, and have no weights until they take the same") {
   const auto check = [&]<class Stage>(Stage) {
     run_own<Adam, Stage, Bf16>(3, Adam{}, [](auto& optimizer, auto& weights, int rank) {
       const Tensor other = optimizer.layout().find("head.bias");
@@ -151,7 +151,7 @@ TEST_CASE("ranks that take other weights are told apart, and have none until the
   check(Stage2{});
 }
 
-TEST_CASE("a rank that clears its state alone is told apart at every stage") {
+TEST_CASE("a rank that alone clears its state is found at every stage") {
   const auto check = [&]<class Stage>(Stage) {
     run_own<Adam, Stage, Fp32>(2, Adam{}, [](auto& optimizer, auto&, int rank) {
       CHECK_THROWS_WITH_AS(optimizer.take_parameters({.clear_state = rank == 1}),
@@ -164,7 +164,7 @@ TEST_CASE("a rank that clears its state alone is told apart at every stage") {
   check(Stage3{});
 }
 
-TEST_CASE("weights are taken from a buffer of the caller's, after finish and between steps") {
+TEST_CASE("weights can be taken from a caller's buffer after finish and between steps") {
   Self self;
   const Layout layout = ragged_layout();
   std::vector<float> memory(static_cast<std::size_t>(layout.parameter_elements()));
@@ -185,7 +185,7 @@ TEST_CASE("weights are taken from a buffer of the caller's, after finish and bet
   CHECK_NOTHROW(own.take_parameters());
 }
 
-TEST_CASE("ranks that initialize with other functions are told apart before anything is written") {
+TEST_CASE("ranks that initialize with different functions get an error before anything is written") {
   const auto check = [&]<class Stage>(Stage) {
     run_own<Adam, Stage, Bf16>(3, Adam{}, [](auto& optimizer, auto&, int rank) {
       const auto before = testing::parameters_of(optimizer);
@@ -206,7 +206,7 @@ TEST_CASE("ranks that initialize with other functions are told apart before anyt
   check(Stage3{});
 }
 
-TEST_CASE("a first weight that differs in one element is found wherever parameters are whole, and there are none then") {
+TEST_CASE("an initial weight that differs in one element is found if parameters are replicated, and none remain") {
   const auto check = [&]<class Stage>(Stage) {
     run_own<Adam, Stage, Fp32>(2, Adam{}, [](auto& optimizer, auto&, int rank) {
       const Tensor other = optimizer.layout().find("body.weight");
@@ -225,7 +225,7 @@ TEST_CASE("a first weight that differs in one element is found wherever paramete
   check(Stage2{});
 }
 
-// What each rank's error said; the same on all.
+// Returns each rank's error message; the messages are the same on all ranks.
 template <class F>
 std::string error_of(int world, F f) {
   std::vector<std::string> errors(static_cast<std::size_t>(world));
@@ -240,7 +240,7 @@ std::string error_of(int world, F f) {
   return errors[0];
 }
 
-TEST_CASE("before the first weights nothing that needs them is done, at any stage, and afterwards all is") {
+TEST_CASE("before the initial weights, calls that need weights are refused at every stage, and afterwards they work") {
   const auto check = [&]<class Stage>(Stage) {
     const Layout layout = ragged_layout();
     run_ranks(2, [&](Local& comm) {
@@ -265,7 +265,7 @@ TEST_CASE("before the first weights nothing that needs them is done, at any stag
   CHECK_THROWS_WITH_AS(static_cast<void>(flat.gather(0, 10)), Contains("before the first weights"), UsageError);
 }
 
-TEST_CASE("what was written into a parameter buffer and not taken is said on all ranks, at every precision") {
+TEST_CASE("all ranks report a parameter buffer that was written without take_parameters(), at every precision") {
   const auto check = [&]<class Stage, class Precision>(Stage, Precision) {
     CHECK(error_of(2, [&](Local& comm) {
             using Optimizer = Sharded<Adam, Stage, Precision>;
@@ -285,12 +285,12 @@ TEST_CASE("what was written into a parameter buffer and not taken is said on all
   run_own<Adam, Stage1, Bf16>(2, Adam{}, [](auto& optimizer, auto& weights, int rank) {
     weights.write(other_weight);
     CHECK_THROWS_AS(static_cast<void>(optimizer.backward()), UsageError);
-    optimizer.take_parameters();  // nothing of the step had been done
+    optimizer.take_parameters();  // no part of the step was done
     CHECK(testing::run_steps(optimizer, rank, 2, 1, 1).applied[0]);
   });
 }
 
-TEST_CASE("ranks that have come apart are told so within as many steps as asked for") {
+TEST_CASE("ranks whose weights differ get an error within the requested number of steps") {
   const auto check = [&]<class Stage>(Stage) {
     const std::string error = error_of(2, [&](Local& comm) {
       using Optimizer = Sharded<Adam, Stage>;

@@ -17,21 +17,21 @@ constexpr Layout two_tensors() {
   return layout;
 }
 
-TEST_CASE("what a rank will hold is known before there is a rank, as a constant expression") {
+TEST_CASE("the memory of a rank can be planned without ranks, as a constant expression") {
   using Half = Composition<Adam, Stage1, Bf16, Local>;
   static_assert(Half::plan(two_tensors(), 2).parameters.elements == 128 + 30);
   static_assert(Half::plan(two_tensors(), 2).master_weights.elements == 64);  // whole blocks: 64 and 36 elements
   static_assert(Half::plan(two_tensors(), 1).master_weights.elements == 128);
 }
 
-TEST_CASE("what the caller's buffers need is what the plan says of them") {
+TEST_CASE("the required sizes of the caller's buffers are those of the plan") {
   const Required required = Composition<Adam, Stage1, Fp32, Local>::required(two_tensors(), 2);
   CHECK(required.parameters == 158);
   CHECK(required.gradients == 100);
   CHECK(Composition<Adam, Stage3, Fp32, Local>::required(two_tensors(), 2).parameters == 64 + 64);
 }
 
-TEST_CASE("a plan refuses a world without ranks, and options out of range") {
+TEST_CASE("a plan refuses a world without ranks and options that are out of range") {
   using Plain = Composition<Sgd, Stage0, Fp32, Local>;
   CHECK_THROWS_WITH_AS(static_cast<void>(Plain::plan(two_tensors(), 0)), doctest::Contains("at least 1 rank, not 0"),
                        OptionError);

@@ -16,7 +16,7 @@
 namespace tessera::engine {
 namespace {
 
-TEST_CASE("a model that cannot be is refused by name") {
+TEST_CASE("a model that is not valid is refused by name") {
   Layout layout;
   layout.add_unit("a");
   layout.add_tensor("w", {4}, {.group = 1});
@@ -30,7 +30,7 @@ TEST_CASE("a model that cannot be is refused by name") {
   CHECK_NOTHROW((check_model<Adam, Stage1>(layout, {Adam{}, Adam{}}, {})));
 }
 
-TEST_CASE("there is one rule a hyperparameter group, no fewer and no more") {
+TEST_CASE("the number of rules must equal the number of hyperparameter groups") {
   const auto check = [](const Layout& layout, std::size_t rules) {
     check_model<Adam, Stage1>(layout, std::vector<Adam>(rules), {});
   };
@@ -51,7 +51,7 @@ TEST_CASE("there is one rule a hyperparameter group, no fewer and no more") {
   CHECK_THROWS_WITH_AS(check(two, 3), doctest::Contains("the layout has 2"), OptionError);
 }
 
-// What each rank's `build(construction, rank)` said of itself.
+// The error of each rank's `build(construction, rank)`.
 template <class Build>
 std::vector<std::string> errors_of(int world, Build build) {
   std::vector<std::string> errors(world);
@@ -70,7 +70,7 @@ std::vector<std::string> errors_of(int world, Build build) {
   return errors;
 }
 
-TEST_CASE("what one rank cannot build is thrown there as it is, and elsewhere with that rank's name") {
+TEST_CASE("an error of construction on one rank is rethrown there, and named with that rank on all others") {
   const Blueprint blueprint = describe<Adam, Stage1, Fp32>(Layout{}, {Adam{}}, {});
   const auto errors = errors_of(3, [&](auto& construction, int rank) {
     construction.begin(blueprint, {}, std::vector<Adam>{{}}, [&](Blueprint&) {
@@ -89,7 +89,7 @@ struct Part {
   Part(const Part&) = delete;
 };
 
-TEST_CASE("a part that one rank cannot make leaves no other waiting") {
+TEST_CASE("if a component cannot be built on one rank, no other rank waits for it") {
   const auto errors = errors_of(3, [&](auto& construction, int rank) {
     construction.begin(Blueprint{}, {}, std::vector<Adam>{}, [](Blueprint&) {});
     [[maybe_unused]] const Part first = construction.template make<Part>(rank, -1);
@@ -101,7 +101,7 @@ TEST_CASE("a part that one rank cannot make leaves no other waiting") {
   CHECK(errors[1] == errors[0]);
 }
 
-TEST_CASE("where all have their parts nobody throws") {
+TEST_CASE("if all ranks build their components, none throws") {
   const auto errors = errors_of(3, [&](auto& construction, int rank) {
     construction.begin(Blueprint{}, {}, std::vector<Adam>{}, [](Blueprint&) {});
     [[maybe_unused]] const Part part = construction.template make<Part>(rank, -1);

@@ -18,7 +18,7 @@
 namespace tessera::engine {
 namespace {
 
-TEST_CASE("each weight is asked for once, and is the same for the parameter and its master") {
+TEST_CASE("each weight is computed once, and parameter and master weight get the same value") {
   Layout layout;
   layout.add_unit("a");
   layout.add_tensor("w", {100});
@@ -36,7 +36,7 @@ TEST_CASE("each weight is asked for once, and is the same for the parameter and 
   int count = 0;
   auto value = [&](Tensor t, index_t i) {
     ++asked[{t.index, i}];
-    return 1 + 1e-3f * static_cast<float>(++count);  // not a function of its arguments, on purpose
+    return 1 + 1e-3f * static_cast<float>(++count);  // deliberately not a function of its arguments
   };
   initialize(sharding, host, parameters, state, value);
   CHECK(asked.size() == 103);
