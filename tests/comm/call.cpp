@@ -14,7 +14,7 @@ static_assert(!CollectiveCall<Piece<float>> && !CollectiveCall<CallOf<float>> &&
 static_assert(sums_in_some_order<ReduceScatter<float>> && sums_in_some_order<AllReduce<double>>);
 static_assert(!sums_in_some_order<AllReduce<std::uint64_t>> && !sums_in_some_order<AllGather<float>>);
 
-TEST_CASE("a slice is what is left of a part, the last ones short or empty") {
+TEST_CASE("a slice has the size of a part, except the last ones, which may be shorter or empty") {
   for (index_t elements : {0, 1, 7, 8, 9, 24})
     for (index_t part : {0, 1, 3, 8}) {
       index_t next = 0;
@@ -28,14 +28,14 @@ TEST_CASE("a slice is what is left of a part, the last ones short or empty") {
     }
 }
 
-TEST_CASE("collectives and element types have the names that messages use") {
+TEST_CASE("collectives and element types have the names of the messages") {
   CHECK(std::string(name(Collective::reduce_scatter)) == "reduce_scatter");
   CHECK(std::string(name(Collective::broadcast)) == "broadcast");
   CHECK(std::string(element_type<bfloat16>().name) == "bfloat16");
   CHECK(element_type<std::uint64_t>().bytes == 8);
 }
 
-TEST_CASE("a call of one range is written with it, and has its defaults") {
+TEST_CASE("a call of one range is constructed from it, with default options") {
   std::vector<float> whole(8), slice(4);
   ReduceScatter sum(std::span<const float>(whole), std::span<float>(slice), 4, {"g", 1, 2});
   static_assert(std::same_as<decltype(sum), ReduceScatter<float, float>>);
@@ -48,11 +48,11 @@ TEST_CASE("a call of one range is written with it, and has its defaults") {
   const AllReduce reduce(std::span<float>(whole), {"n"});
   CHECK(reduce.pieces.begin()->in.data() == reduce.pieces.begin()->out.data());
   const auto copy = sum;
-  CHECK(copy.pieces.begin() != sum.pieces.begin());  // each has its one piece
+  CHECK(copy.pieces.begin() != sum.pieces.begin());  // each copy has its own piece
   CHECK(vector_elements<ReduceScatter<float>>(*copy.pieces.begin()) == 8);
 }
 
-TEST_CASE("several ranges stay where the caller has them") {
+TEST_CASE("several ranges are not copied") {
   std::vector<float> whole(8), slice(4);
   const std::vector<Piece<float>> ranges{{slice, whole, 4}, {std::span(slice).first(1), std::span(whole).first(2), 1}};
   const AllGather<float> gather(ranges, {"p", 0, 0});
@@ -61,7 +61,7 @@ TEST_CASE("several ranges stay where the caller has them") {
   CHECK(vector_elements<AllGather<float>>(ranges[1]) == 2);
 }
 
-TEST_CASE("a workspace has room for every rank's slice of every piece, and none is needed alone") {
+TEST_CASE("a workspace holds every rank's slice of every piece, and one rank needs none") {
   std::vector<bfloat16> whole(10);
   std::vector<float> slice(4);
   const std::vector<Piece<bfloat16, float>> ranges{{whole, slice, 4}, {std::span(whole).first(3), slice, 1}};

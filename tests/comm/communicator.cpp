@@ -19,7 +19,7 @@ static_assert(!std::movable<Local::Queue>);
 static_assert(DetachableQueue<Local::Queue> && DetachableQueue<Recording<Local>::Queue> &&
               !DetachableQueue<Self::Queue>);
 
-// What must not conform.
+// Types that must not satisfy the concept.
 static_assert(!Communicator<int> && !Communicator<Host> && !Communicator<Local::Queue>);
 
 struct WithoutRank : private Self {
@@ -47,7 +47,7 @@ struct QueueWithoutSums : Self {
   };
   Queue queue(std::chrono::nanoseconds) const { return {}; }
 };
-// What the library does not call is not asked for.
+// A queue without the collectives that the library does not call.
 struct QueueOfFewCalls : Self {
   struct Queue : Self::Queue {
     template <class Call>
@@ -69,7 +69,7 @@ static_assert(!Posts<Self::Queue, int> && !Posts<Self::Queue, Piece<float>>);
 static_assert(GroupingQueue<Local::Queue, AllGather<float>> &&
               !GroupingQueue<QueueOfFewCalls::Queue, AllGather<float>>);
 
-TEST_CASE("detaching from a queue that cannot tell it from a drop drops") {
+TEST_CASE("detach() drops on a queue that has no detach") {
   struct Plain {
     int dropped = 0;
     void drop() noexcept { ++dropped; }
@@ -78,7 +78,7 @@ TEST_CASE("detaching from a queue that cannot tell it from a drop drops") {
   CHECK(plain.dropped == 1);
 }
 
-// The order in which a queue was given calls.
+// Records the order of the calls of a queue.
 struct Noted {
   using Event = HostEvent;
   std::vector<index_t> posted;
@@ -89,7 +89,7 @@ struct Noted {
   }
 };
 
-TEST_CASE("a queue that cannot post several calls as one is given them one by one") {
+TEST_CASE("a queue that cannot post several calls as one gets them one by one") {
   Noted noted;
   const float x = 1;
   float y = 0;
@@ -99,7 +99,7 @@ TEST_CASE("a queue that cannot post several calls as one is given them one by on
   CHECK(noted.posted == std::vector<index_t>{0, 1, 2});
 }
 
-TEST_CASE("of communicators that say nothing, no reduction needs a workspace") {
+TEST_CASE("by default no reduction needs a workspace") {
   CHECK_FALSE(needs_workspace<Self, float, float>());
   CHECK_FALSE(needs_workspace<Recording<Local>, bfloat16, float>());
 }

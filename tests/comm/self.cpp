@@ -8,7 +8,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("a world of one does everything on the spot") {
+TEST_CASE("a world of one rank completes every call at once") {
   Self self;
   CHECK(self.rank() == 0);
   CHECK(self.size() == 1);
@@ -39,7 +39,7 @@ TEST_CASE("a world of one does everything on the spot") {
   queue.drop();
 }
 
-TEST_CASE("a world of one does every piece of a call, and every call of several") {
+TEST_CASE("a world of one rank handles every piece of a call, and every call of several") {
   auto queue = Self{}.queue(std::chrono::seconds(1));
   const std::vector<float> in{1, 2, 3};
   std::vector<float> out(3);
@@ -54,7 +54,7 @@ TEST_CASE("a world of one does every piece of a call, and every call of several"
   CHECK(out == std::vector<float>{1, 1, 2});
 }
 
-TEST_CASE("a world of one refuses what a larger one would") {
+TEST_CASE("a world of one rank refuses the same calls as a larger one") {
   auto queue = Self{}.queue(std::chrono::seconds(1));
   std::vector<float> four(4), three(3);
   CHECK_THROWS_AS(queue.post(ReduceScatter(std::span<const float>(four), std::span<float>(four), 3, {})), BufferError);

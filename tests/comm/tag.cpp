@@ -7,7 +7,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("a tag is told with its units, one or the first and the last, of long names the end") {
+TEST_CASE("the text of a tag has its only unit, or the first and the last, and the end of long names") {
   CHECK(Tag{"norm of step", 5, 6}.text() == "norm of step 5, pass 6");
   CHECK(Tag{"gradients of bucket", 4, 17, {"body", "body"}}.text() == "gradients of bucket 4, unit 'body', pass 17");
   CHECK(Tag{"gradients of bucket", 4, 17, {"body", "head"}}.text() ==

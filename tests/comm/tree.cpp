@@ -17,7 +17,7 @@ float made_up(int rank, index_t i) {
   return std::sin(static_cast<float>(rank * 7919 + i)) * std::exp(static_cast<float>((rank * 5 + i) % 13 - 6));
 }
 
-// The largest power of two goes left, the rest right.
+// Splits at the largest power of two: the left part has that many leaves, the right part the rest.
 float by_recursion(const std::vector<float>& leaves, std::size_t begin, std::size_t end) {
   if (end - begin == 1) return leaves[begin];
   std::size_t left = 1;
@@ -39,7 +39,7 @@ void check(int leaves, index_t n) {
   }
 }
 
-TEST_CASE("the tree has the bits of a recursion, for any number of leaves and elements") {
+TEST_CASE("the tree has the bits of a recursive sum, for any number of leaves and elements") {
   for (int leaves = 1; leaves <= 17; ++leaves) check<float, float>(leaves, 67);
   for (index_t n : {0, 1, 63, 64, 255, 256, 257, 700}) check<float, float>(5, n);
 }
@@ -52,7 +52,7 @@ TEST_CASE("16-bit leaves are summed in float and rounded once") {
   }
 }
 
-TEST_CASE("a sum is scaled in float, and rounded after") {
+TEST_CASE("a sum is scaled in float and then rounded") {
   const std::vector<float16> a(300, float16(65504.0f)), b(300, float16(65248.0f));
   std::vector<float16> mean(300), tripled(300);
   const float16* const leaves[] = {a.data(), b.data(), b.data()};
@@ -65,21 +65,21 @@ TEST_CASE("a sum is scaled in float, and rounded after") {
   }
 }
 
-TEST_CASE("seven leaves are ((0+1)+(2+3)) + ((4+5)+6)") {
+TEST_CASE("the sum of seven leaves is ((0+1)+(2+3)) + ((4+5)+6)") {
   const float x[7] = {1e8f, 1, -1e8f, 3, 0.1f, 1e7f, -1e7f};
   float out = 0;
   sum_in_tree(7, 1, [&](int r) { return &x[r]; }, &out);
   CHECK(out == ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + x[6]));
 }
 
-TEST_CASE("the sum may replace one of its leaves") {
+TEST_CASE("the sum may be written over one of its leaves") {
   std::vector<float> a(300, 1.5f), b(300, 2.25f), c(300, 4);
   float* const leaves[] = {a.data(), b.data(), c.data()};
   sum_in_tree(3, 300, [&](int r) { return leaves[r]; }, b.data());
   CHECK(b == std::vector<float>(300, 7.75f));
 }
 
-TEST_CASE("denormals are summed, and sums rounded to nearest, whatever the calling thread's environment") {
+TEST_CASE("denormals are summed and sums are rounded to nearest, in any environment of the calling thread") {
   const float tiny[3] = {1e-40f, 2e-40f, -0.5e-40f}, large[3] = {1, 0x1p-24f, 0};
   const float of_tiny = (tiny[0] + tiny[1]) + tiny[2];
   float sums[2];
@@ -99,7 +99,7 @@ TEST_CASE("integers are summed modulo 2^64") {
   CHECK(static_cast<std::uint64_t>(*sum(3, 1, [&](int r) { return &x[r]; })) == (std::uint64_t{1} << 63) + 5);
 }
 
-TEST_CASE("a sum that is continued has the bits of one that is not, wherever it is cut") {
+TEST_CASE("a sum over several calls has the bits of a sum in one call, wherever it is split") {
   constexpr index_t n = 300, most = 24;
   std::vector<std::vector<float>> in(most);
   for (int r = 0; r < most; ++r)
@@ -121,14 +121,14 @@ TEST_CASE("a sum that is continued has the bits of one that is not, wherever it 
   }
 }
 
-TEST_CASE("sums that no new leaf reaches are not touched") {
+TEST_CASE("partial sums to which no new leaf is added are not accessed") {
   const std::vector<float> leaf(64, 1.0f);
   std::vector<float> sums(3 * 64, 7.0f);  // of 12 leaves: 8 and 4
   continue_sum_in_tree(sums.data(), 64, 12, 1, false, 64, [&](int) { return leaf.data(); }, static_cast<float*>(nullptr));
   CHECK(sums[0] == 7.0f);
   CHECK(sums[64] == 7.0f);
   CHECK(sums[128] == 1.0f);
-  // Three more complete 16 leaves: ((1 + 1) + (1 + 1)), then the 4, then the 8.
+  // Three more complete 16 leaves: ((1 + 1) + (1 + 1)), added to the sum of 4, then to the sum of 8.
   continue_sum_in_tree(sums.data(), 64, 13, 3, false, 64, [&](int) { return leaf.data(); }, static_cast<float*>(nullptr));
   CHECK(sums[0] == 7.0f + (7.0f + 4.0f));
   CHECK(sums_after(16) == 1);

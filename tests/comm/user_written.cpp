@@ -42,7 +42,7 @@ TEST_CASE("the page shows the communicator that is compiled here") {
   CHECK(tessera::testing::page_shows("docs/communicators.md", "tests/comm/user_written.cpp", "communicators.md"));
 }
 
-// The collectives that Counting<Comm> sees of a rank in three steps of Stage.
+// The number of collectives that Counting<Comm> counts for a rank in three steps of Stage.
 template <class Stage, class Precision, class Comm>
 int counted(tessera::Local& local) {
   int count = 0;
@@ -57,7 +57,7 @@ int counted(tessera::Local& local) {
   return count;
 }
 
-TEST_CASE("a user's communicator trains and sees every collective") {
+TEST_CASE("a user's communicator trains and counts every collective") {
   static_assert(tessera::Communicator<Counting<tessera::Local>>);
   tessera::run_ranks(2, [&](tessera::Local& local) {
     // a reduce-scatter, the norm's all-reduce and an all-gather per step
@@ -65,7 +65,7 @@ TEST_CASE("a user's communicator trains and sees every collective") {
   });
 }
 
-TEST_CASE("it hands on what a communicator below needs besides: a workspace, a timeline, leaving") {
+TEST_CASE("a user's communicator forwards the optional members of the one below: workspace, timeline, detach") {
   using Comm = tessera::testing::NeedsWorkspace;
   using Queue = Counting<Comm>::Queue;
   static_assert(tessera::needs_workspace<Counting<Comm>, tessera::bfloat16, float>());

@@ -12,7 +12,7 @@
 namespace tessera {
 namespace {
 
-// A decorator that changes nothing, and one that sees calls but not spans of them.
+// A decorator that changes nothing, and one that intercepts single calls but not spans of calls.
 template <class Comm>
 struct Plain : CommunicatorDecorator<Comm> {
   using Queue = QueueDecorator<typename Comm::Queue>;
@@ -31,7 +31,7 @@ struct Seeing : QueueDecorator<Below> {
   }
 };
 
-// A queue that takes one kind of call, and streams as producers.
+// A queue that takes one kind of call and can wait for streams.
 struct Gathers {
   using Event = HostEvent;
   int joined = 0;
@@ -48,14 +48,14 @@ static_assert(Plain<Local>::ordered && !needs_workspace<Plain<Local>, bfloat16, 
 static_assert(needs_workspace<Plain<testing::NeedsWorkspace>, bfloat16, float>());
 static_assert(!needs_workspace<Plain<testing::NeedsWorkspace>, bfloat16, bfloat16>());
 
-// What the queue below cannot do, a decorator of it cannot either.
+// A decorated queue has no optional member that the queue below lacks.
 static_assert(TimedQueue<Plain<Local>::Queue> && !TimedQueue<Plain<Self>::Queue>);
 static_assert(GroupingQueue<Plain<Local>::Queue, AllGather<float>> &&
               !GroupingQueue<QueueDecorator<Gathers>, AllGather<float>>);
 static_assert(Posts<QueueDecorator<Gathers>, AllGather<float>> && !Posts<QueueDecorator<Gathers>, AllReduce<float>>);
 static_assert(StreamJoiningQueue<QueueDecorator<Gathers>, int> && !StreamJoiningQueue<Plain<Self>::Queue, int>);
 
-TEST_CASE("a decorator that changes nothing does what the communicator below does") {
+TEST_CASE("a decorator that changes nothing has the results of the communicator below") {
   run_ranks(2, [](Local& local) {
     Plain<Local> comm(local);
     CHECK(comm.rank() == local.rank());
@@ -72,7 +72,7 @@ TEST_CASE("a decorator that changes nothing does what the communicator below doe
   });
 }
 
-TEST_CASE("who detaches through it has left") {
+TEST_CASE("detach through a decorator detaches from the queue below") {
   run_ranks(2, [](Local& local) {
     Plain<Local> comm(local);
     auto queue = comm.queue(std::chrono::seconds(30));
@@ -83,7 +83,7 @@ TEST_CASE("who detaches through it has left") {
   });
 }
 
-TEST_CASE("one that sees calls is given a span of them one by one") {
+TEST_CASE("a decorator that intercepts single calls gets a span of them one by one") {
   Self self;
   Seeing<Self::Queue> queue(self, std::chrono::seconds(1));
   float x = 1;
@@ -92,7 +92,7 @@ TEST_CASE("one that sees calls is given a span of them one by one") {
   CHECK(queue.seen == std::vector<std::string>{"x 0, pass 0", "x 1, pass 0"});
 }
 
-TEST_CASE("a producer's stream is handed on") {
+TEST_CASE("join with a stream is forwarded") {
   GathersOnly comm;
   struct Shown : QueueDecorator<Gathers> {
     using QueueDecorator::below, QueueDecorator::QueueDecorator;

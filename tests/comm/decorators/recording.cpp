@@ -13,7 +13,7 @@ namespace {
 
 
 
-TEST_CASE("a recording communicator writes down what each rank sends, ragged slices included") {
+TEST_CASE("a recording communicator records what each rank sends, also with slices of different sizes") {
   run_ranks(3, [](Local& local) {
     Recording<Local> comm(local);
     auto queue = comm.queue(std::chrono::seconds(30));
@@ -95,7 +95,7 @@ TEST_CASE("copies share one log, and clear empties it") {
   CHECK(copy.log().empty());
 }
 
-TEST_CASE("what was refused was not sent") {
+TEST_CASE("a refused call is not recorded") {
   Recording<Self> comm{Self{}};
   auto queue = comm.queue(std::chrono::seconds(1));
   std::vector<float> four(4), three(3);
