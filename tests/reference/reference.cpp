@@ -1,4 +1,4 @@
-// The reference itself, on cases that can be worked by hand.
+// Tests of the reference itself, with results that can be computed by hand.
 #include <reference/reference.hpp>
 
 #include <doctest/doctest.h>
@@ -22,15 +22,15 @@ TEST_CASE("the exact sum rounds once") {
   CHECK(exact_sum({}) == 0.0);
   CHECK(exact_sum({0.0, 3.5, 0.25}) == 3.75);
   CHECK(exact_sum({1.0, 0x1p-53}) == 1.0);                       // tie, even below
-  CHECK(exact_sum({1.0, 0x1p-53, 0x1p-1074}) == 1.0 + 0x1p-52);  // which one sum after another would lose
+  CHECK(exact_sum({1.0, 0x1p-53, 0x1p-1074}) == 1.0 + 0x1p-52);  // which sequential addition would lose
   CHECK(exact_sum({1.0, 0x1p-54, 0x1p-54}) == 1.0);
   CHECK(exact_sum({1.0, 3 * 0x1p-53}) == 1.0 + 0x1p-51);  // tie, even above
   CHECK(exact_sum({0x1p-1074, 0x1p-1074}) == 0x1p-1073);
   CHECK(exact_sum(std::vector<double>(1000, 0.1)) == doctest::Approx(100.0));
 }
 
-TEST_CASE("the tree merges equal blocks and folds the rest from the last") {
-  // 2^24 + 1 rounds to 2^24, so that the order of the sums shows.
+TEST_CASE("the tree merges equal blocks and folds the rest from the last to the first") {
+  // 2^24 + 1 rounds to 2^24, so the order of the additions changes the result.
   const float big = 0x1p24f;
   CHECK(tree_sum({{big}, {1}, {1}})[0] == big);                       // (0+1)+2
   CHECK(tree_sum({{big}, {0}, {1}, {1}})[0] == big + 2);              // (0+1)+(2+3)
@@ -41,7 +41,7 @@ TEST_CASE("the tree merges equal blocks and folds the rest from the last") {
 TEST_CASE("the norm counts blocks from each unit's start") {
   Floats ones(130, 1.0f);
   CHECK(square_sum(ones, {65, 0, 65}) == 130.0);
-  // Lane 0 of one block: 2^60 and 1; the 1 is lost in it, but not in a unit of its own.
+  // Lane 0 of one block has 2^60 and 1, and the sum loses the 1; in a unit of its own it would not.
   CHECK(square_sum({0x1p30f, 0, 0, 0, 0, 0, 0, 0, 1.0f, 0x1p4f}, {10}) == 0x1p60 + 0x1p8);
   CHECK(square_sum({0x1p27f, 0x1p0f}, {2}) == 0x1p54);
 }
@@ -62,7 +62,7 @@ TEST_CASE("a step of Sgd is the mean times the learning rate, and clipping short
   CHECK(clipped.master[0] == doctest::Approx(1 - 0.75).epsilon(1e-6));
 }
 
-TEST_CASE("the first step of Adam moves by the learning rate, and bf16 keeps a finer master") {
+TEST_CASE("the first step of Adam moves by the learning rate, and the master weight is finer than bf16") {
   Problem problem;
   problem.unit_sizes = {1};
   problem.rules = {{.kind = Kind::adam, .lr = 0.001}};

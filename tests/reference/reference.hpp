@@ -1,5 +1,5 @@
-// One training step, plain and serial: what the library's bits are compared with. Shares no code with it and includes
-// nothing of it. Slow on purpose. Nothing here may be contracted, whatever the flags of the test around it.
+// One training step, plain and serial: the reference for the library's bits. It shares and includes no code of the
+// library. Speed does not matter. No operation may be fused, whatever the compiler flags of the test.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ namespace reference {
 
 // ---- numbers
 
-/// To the nearest bf16, ties to even, as a float.
+/// Rounds to the nearest bf16, ties to even, as a float.
 inline float to_bf16(float x) {
   if (std::isnan(x)) return x;
   const auto bits = std::bit_cast<std::uint32_t>(x);
@@ -32,7 +32,7 @@ inline float to_bf16(float x) {
   return std::bit_cast<float>(high);
 }
 
-/// To the nearest bf16, ties away from zero, as a float.
+/// Rounds to the nearest bf16, ties away from zero, as a float.
 inline float to_bf16_away(float x) {
   if (std::isnan(x)) return x;
   const auto bits = std::bit_cast<std::uint32_t>(x);
@@ -41,17 +41,18 @@ inline float to_bf16_away(float x) {
   return std::bit_cast<float>(high);
 }
 
-/// To the nearest float16, ties to even, as a float: the spacing of float16 there, and a rounding to whole multiples.
+/// Rounds to the nearest float16, ties to even, as a float: divides by float16's spacing there and rounds to an
+/// integer.
 inline float to_fp16(float x) {
   if (!std::isfinite(x) || x == 0) return x;
   const int exponent = std::max(std::ilogb(x), -14);
   const double spacing = std::ldexp(1.0, exponent - 10);
-  const double rounded = std::nearbyint(static_cast<double>(x) / spacing) * spacing;  // exact but for the rounding
+  const double rounded = std::nearbyint(static_cast<double>(x) / spacing) * spacing;  // exact except for nearbyint
   if (std::fabs(rounded) > 65504) return x > 0 ? HUGE_VALF : -HUGE_VALF;
   return std::copysign(static_cast<float>(rounded), x);
 }
 
-/// Up or down by 16 random bits that are a function of seed, step and place (core/random.hpp says which).
+/// Random bits for stochastic rounding, a function of seed, step and place (core/random.hpp).
 inline std::uint32_t random_bits(std::uint64_t seed, int step, std::uint64_t place) {
   const auto mixed = [](std::uint64_t x) {
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -95,8 +96,8 @@ struct LossScale {
   }
 };
 
-/// The exact sum of finite numbers, none negative, rounded to nearest even once. A number is mantissa * 2^exponent; the
-/// total is kept as a binary integer, one bit a vector element, in units of 2^-1074.
+/// The exact sum of finite, non-negative numbers, rounded once to nearest even. A number is mantissa * 2^exponent. The
+/// total is a binary integer in units of 2^-1074, one bit per vector element.
 inline double exact_sum(const std::vector<double>& values) {
   std::vector<int> bit(2300, 0);
   for (const double value : values) {
@@ -113,7 +114,7 @@ inline double exact_sum(const std::vector<double>& values) {
   }
   int top = static_cast<int>(bit.size()) - 1;
   while (top >= 0 && bit[top] == 0) --top;
-  const int last = std::max(top - 52, 0);  // the lowest of the 53 bits that a double keeps
+  const int last = std::max(top - 52, 0);  // the lowest of the 53 bits of a double
   double kept = 0;
   for (int at = top; at >= last; --at) kept = kept * 2 + bit[at];
   if (last > 0 && bit[last - 1] == 1) {
@@ -124,7 +125,7 @@ inline double exact_sum(const std::vector<double>& values) {
   return std::ldexp(kept, last - 1074);
 }
 
-// ---- the tree of sums
+// ---- the tree sum
 
 using Floats = std::vector<float>;
 
@@ -134,10 +135,10 @@ inline Floats added(const Floats& left, const Floats& right) {
   return sum;
 }
 
-/// Equal blocks of 1, 2, 4, ... leaves are merged as they appear; what is left is folded from the last to the first:
+/// Equal blocks of 1, 2, 4, ... leaves are merged as soon as they exist; the rest is folded from the last to the first:
 /// 3 leaves are (0+1)+2, 7 are ((0+1)+(2+3))+((4+5)+6).
 inline Floats tree_sum(const std::vector<Floats>& leaves) {
-  std::vector<std::pair<std::size_t, Floats>> blocks;  // how many leaves, and their sum
+  std::vector<std::pair<std::size_t, Floats>> blocks;  // the number of leaves, and their sum
   for (const Floats& leaf : leaves) {
     blocks.emplace_back(1, leaf);
     while (blocks.size() >= 2 && blocks[blocks.size() - 1].first == blocks[blocks.size() - 2].first) {
@@ -166,7 +167,7 @@ inline double block_squares(const float* x, std::size_t count) {
   return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
-/// Blocks are counted from each unit's start. unit_sizes: how many trainable elements each unit has.
+/// Blocks are counted from each unit's start. unit_sizes: the number of trainable elements of each unit.
 inline double square_sum(const Floats& gradient, const std::vector<std::size_t>& unit_sizes) {
   std::vector<double> blocks;
   std::size_t start = 0;
@@ -205,13 +206,13 @@ struct Rule {
   double momentum_decay = 4e-3;                        ///< nadam
   double trust_coefficient = 1e-3;                     ///< lars
   int warmup_steps = 0;                                ///< schedule_free
-  bool package = false;                                ///< schedule_free: as its authors' package has it
+  bool package = false;                                ///< schedule_free: the variant of its authors' package
 };
 
 struct State {
-  float first = 0;   ///< sgd: momentum_buffer; adam and its kin, lion: m; adagrad: sum; rmsprop, adadelta: square_avg;
+  float first = 0;   ///< sgd: momentum_buffer; adam-like rules, lion: m; adagrad: sum; rmsprop, adadelta: square_avg;
                      ///< schedule_free: z - x
-  float second = 0;  ///< adam and its kin: v; adadelta: acc_delta
+  float second = 0;  ///< adam-like rules: v; adadelta: acc_delta
   float third = 0;   ///< amsgrad: v_max
 };
 
@@ -232,7 +233,7 @@ inline float mean_square(float average, double factor, float g) {
   return static_cast<float>(factor) * average + static_cast<float>(1 - factor) * g * g;
 }
 
-/// What adam and its kin keep.
+/// Updates the moments of adam-like rules.
 inline void take_moments(const Rule& rule, float g, State& state) {
   state.first = state.first + static_cast<float>(1 - rule.beta1) * (g - state.first);
   state.second = mean_square(state.second, rule.beta2, g);
@@ -336,7 +337,7 @@ inline float evaluated(const Rule& rule, float w, const State& state) {
   return w - static_cast<float>(1 - rule.beta1) * state.first;
 }
 
-/// Lamb's r, from moments that the gradient is in.
+/// Lamb's r, after the gradient was added to the moments.
 inline float lamb_direction(const Rule& rule, int step, float w, const State& state) {
   const double root = std::sqrt(1 - std::pow(rule.beta2, static_cast<double>(step)));
   const auto size = static_cast<float>(root / (1 - std::pow(rule.beta1, static_cast<double>(step))));
@@ -344,7 +345,7 @@ inline float lamb_direction(const Rule& rule, int step, float w, const State& st
   return size * state.first / denominator + static_cast<float>(rule.weight_decay) * w;
 }
 
-/// The norm of a tensor's numbers, whose places in the flat space say which block and lane each belongs to.
+/// The norm of a tensor's numbers. Their places in the flat space determine each number's block and lane.
 inline double tensor_norm(const Floats& numbers, const std::vector<std::uint64_t>& places) {
   std::vector<double> blocks;
   float block[64] = {};
@@ -357,7 +358,7 @@ inline double tensor_norm(const Floats& numbers, const std::vector<std::uint64_t
   return std::sqrt(exact_sum(blocks));
 }
 
-/// Rules whose step depends on norms of whole tensors: all elements of one tensor.
+/// Rules whose step depends on norms of whole tensors: updates all elements of one tensor.
 inline void update_tensor(const Rule& rule, int step, Floats& weights, const Floats& gradients,
                           const std::vector<State*>& states, const std::vector<std::uint64_t>& places) {
   Floats measured = gradients;
@@ -408,15 +409,15 @@ inline float updated(const Rule& rule, int step, float w, float g, State& state)
 enum class Precision { fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16, fp16_reduce_fp32 };
 
 struct Problem {
-  std::vector<std::size_t> unit_sizes;  ///< trainable elements of each unit, which lie back to back
-  std::vector<Rule> rules;              ///< one a hyperparameter group
+  std::vector<std::size_t> unit_sizes;  ///< trainable elements of each unit; units are contiguous
+  std::vector<Rule> rules;              ///< one per hyperparameter group
   std::vector<std::size_t> groups;      ///< each element's group; empty: all in group 0
   Floats weights;                       ///< initial, fp32
   Precision precision = Precision::fp32;
   LossScale loss_scale{};               ///< of fp16
-  std::uint64_t seed = 0;               ///< of random rounding
-  std::vector<std::uint64_t> places;    ///< each element's place in the flat space: random rounding, norms of tensors
-  std::vector<std::size_t> tensors;     ///< each element's tensor, for rules that need their norms
+  std::uint64_t seed = 0;               ///< of stochastic rounding
+  std::vector<std::uint64_t> places;    ///< each element's place in the flat space, for random bits and norms
+  std::vector<std::size_t> tensors;     ///< each element's tensor, for rules that need norms
   double clip_norm = 0;                 ///< 0: no clipping
 };
 
@@ -427,21 +428,21 @@ struct Trainer {
   std::vector<State> state = std::vector<State>(problem.weights.size());
   int steps = 0;         ///< applied
   double norm = 0;       ///< of the last step's averaged gradient, before clipping
-  bool applied = false;  ///< whether the last step was
+  bool applied = false;  ///< whether the last step was applied
 
   explicit Trainer(Problem of) : problem(std::move(of)) {
     for (float& value : parameter) value = first_parameter(value);
     if (problem.precision == Precision::bf16_stochastic) master = parameter;
   }
 
-  /// A gradient as the caller writes it.
+  /// A gradient as backward writes it.
   float leaf(float g) const { return gradient_type(g * static_cast<float>(scale())); }
   float first_parameter(float w) const {
     return problem.precision == Precision::bf16_remainder ? to_bf16_away(w) : gradient_type(w);
   }
   double scale() const { return is_fp16() ? problem.loss_scale.scale : 1; }
 
-  /// micro_batches: M vectors of one gradient an element, already representable in the gradient type.
+  /// micro_batches: M vectors with one gradient per element, already representable in the gradient type.
   void step(const std::vector<Floats>& micro_batches) {
     Floats gradient = tree_sum(micro_batches);
     double count = static_cast<double>(micro_batches.size());
@@ -475,7 +476,7 @@ struct Trainer {
     round();
   }
 
-  /// Schedule-free: the parameters to evaluate, which training knows nothing of.
+  /// Schedule-free: the parameters to evaluate. Training does not use them.
   Floats evaluation() const {
     Floats all;
     for (std::size_t i = 0; i < master.size(); ++i)
@@ -496,7 +497,7 @@ struct Trainer {
     return is_fp16() ? to_fp16(x) : to_bf16(x);
   }
 
-  /// To 16 bits, and to the mean before.
+  /// Whether sums are scaled to the mean and then rounded to 16 bits.
   bool rounds_sums() const {
     return problem.precision != Precision::fp32 && problem.precision != Precision::bf16_reduce_fp32 &&
            problem.precision != Precision::fp16_reduce_fp32;
