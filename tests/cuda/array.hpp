@@ -1,4 +1,4 @@
-// Arrays of a device for tests, whose contents the host writes and reads only by blocking copies.
+// Arrays in device memory for tests. The host writes and reads them only by blocking copies.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -45,7 +45,7 @@ class Array {
   std::size_t size_;
 };
 
-/// What was given to `stream` between its making and end(), to be launched as often as one likes.
+/// Captures the work on `stream` between construction and end(). The graph can be launched any number of times.
 class Capture {
  public:
   explicit Capture(cudaStream_t stream) : stream_(stream) {

@@ -1,5 +1,5 @@
-// A training run whose forward and backward are loops of the optimizer's own executor: the same on a device and on the
-// host, so that one can be held against the other.
+// A training run whose forward and backward are loops of the optimizer's executor. It is the same code on a device and
+// on the host, so that the results can be compared.
 #pragma once
 
 #include <cstdint>
@@ -19,13 +19,13 @@ TESSERA_HD TESSERA_ALWAYS_INLINE std::uint64_t mixed(std::uint64_t x, index_t wo
   return x ^ (x >> 31);
 }
 
-/// In [-1, 1), with 24 bits, on host and device.
+/// A number in [-1, 1), with 24 bits, on host and device.
 TESSERA_HD TESSERA_ALWAYS_INLINE float made_up_number(index_t step, index_t leaf, index_t tensor, index_t i) {
   const std::uint64_t x = mixed(mixed(mixed(mixed(0, step), leaf), tensor), i);
   return static_cast<float>(static_cast<std::int64_t>(x >> 40)) / 8388608.0f - 1.0f;
 }
 
-/// Forward: keeps a trace of the weights as they were seen.
+/// Forward: records the weights as it reads them.
 template <class Parameter>
 struct See {
   const Parameter* weight;
@@ -33,7 +33,7 @@ struct See {
   TESSERA_HD void operator()(index_t i) const noexcept { seen[i] = seen[i] * 0.5f + static_cast<float>(weight[i]); }
 };
 
-/// Backward: adds a gradient that depends on the weight as it is seen here, and on numbers that lie with the executor.
+/// Backward: adds a gradient that depends on the weight as it reads it, and on numbers in executor memory.
 template <class Parameter, class Gradient>
 struct AddGradient {
   const Parameter* weight;
@@ -42,7 +42,7 @@ struct AddGradient {
   const float* loss_scale;
   index_t leaf;
   index_t tensor;
-  index_t broken_step;  // in which one element of leaf 1 is infinite
+  index_t broken_step;  // the step in which one element of leaf 1 is infinite
   TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
     const float g = made_up_number(*step, leaf, tensor, i) - 0.25f * static_cast<float>(weight[i]);
@@ -58,10 +58,10 @@ struct Increment {
   TESSERA_HD void operator()() const noexcept { ++*number; }
 };
 
-/// What a run left behind, the same on every rank.
+/// The result of a run, the same on every rank.
 struct Trained {
   std::vector<float> parameters;
-  std::vector<float> seen;  // by this rank's forwards: the same for all stages of one world
+  std::vector<float> seen;  // by the forwards of this rank: the same for all stages of one world
   std::vector<double> norms, scales;
   std::vector<bool> applied;
 
@@ -71,7 +71,7 @@ struct Trained {
   friend bool operator==(const Trained&, const Trained&) = default;
 };
 
-/// One rank's model and loop.
+/// The model and the training loop of one rank.
 template <class Optimizer>
 class Training {
  public:
@@ -89,25 +89,25 @@ class Training {
         seen_(executor_.template allocate<float>(optimizer.layout().parameters())),
         step_(executor_.template allocate<index_t>(1)) {}
 
-  /// Gradients are made by an executor with another stream from now on, whose work is late. Not at stage 3.
+  /// From now on an executor with another stream, which is delayed, computes the gradients. Not at stage 3.
   void make_gradients_on(Executor side, void (*late)(Executor&)) {
     side_.emplace(std::move(side));
     late_ = late;
   }
 
-  /// What the executor computes of each unit comes late from now on, and so does the step.
+  /// From now on the executor's work for each unit is delayed, and so is the step.
   void compute_late(void (*late)(Executor&)) { late_compute_ = late; }
 
-  /// So many steps were done elsewhere.
+  /// Counts steps that were made elsewhere.
   void skip_steps(index_t steps) {
     for (index_t i = 0; i < steps; ++i) executor_.once(Increment{step_.span().data()});
   }
 
-  /// Everything of a step. Nothing of it waits for the executor.
+  /// A complete step. None of it waits for the executor.
   auto step() {
     for (int pass = 0; pass < passes_; ++pass) run_pass(index_t{pass} * world_ + rank_);
     if constexpr (has_streams)
-      if (side_) executor_.join(side_->stream());  // which reads the number of the step
+      if (side_) executor_.join(side_->stream());  // which reads the step number
     executor_.once(Increment{step_.span().data()});
     be_late();
     return optimizer_.step();
@@ -144,7 +144,7 @@ class Training {
   /// Blocks.
   template <class Report>
   void note(const Report& report) {
-    trained_.norms.push_back(report.applied() ? report.gradient_norm() : -1);  // where it is NaN, equal to nothing
+    trained_.norms.push_back(report.applied() ? report.gradient_norm() : -1);  // NaN would equal nothing
     trained_.scales.push_back(report.loss_scale());
     trained_.applied.push_back(report.applied());
   }
@@ -210,7 +210,7 @@ class Training {
   Trained trained_;
 };
 
-/// `steps` steps of `micro_batches` over all ranks.
+/// `steps` steps of `micro_batches` micro-batches over all ranks.
 template <class Rule, class Stage, class Precision, class Comm, class Prepare>
 Trained train_on(const Comm& comm, const Rule& rule, int steps, int micro_batches, index_t broken_step,
                  Prepare prepare) {

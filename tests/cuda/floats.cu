@@ -1,4 +1,4 @@
-// A device converts 16-bit floats by instructions of its own: they give the host's bits, for every number that is one.
+// A device converts 16-bit floats with its own instructions, which give the host's bits for every number.
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
@@ -33,20 +33,20 @@ std::vector<To> converted(const std::vector<From>& values) {
   return to.get();
 }
 
-TEST_CASE_TEMPLATE("all 65536 widen to the host's float", Half, bfloat16, float16) {
+TEST_CASE_TEMPLATE("all 65536 values widen to the host's float", Half, bfloat16, float16) {
   std::vector<Half> halves(65536);
   for (std::uint32_t bits = 0; bits < 65536; ++bits) halves[bits].bits = static_cast<std::uint16_t>(bits);
   const auto wide = converted<float>(halves);
   for (std::size_t i = 0; i < wide.size(); ++i) {
     const float expected = halves[i];
     if (expected != expected)
-      REQUIRE(wide[i] != wide[i]);  // which NaN is nobody's promise
+      REQUIRE(wide[i] != wide[i]);  // the bits of a NaN are not specified
     else
       REQUIRE(bits_as<std::uint32_t>(wide[i]) == bits_as<std::uint32_t>(expected));
   }
 }
 
-TEST_CASE_TEMPLATE("floats narrow to the host's bits: ties, overflow, subnormals and NaN too", Half, bfloat16,
+TEST_CASE_TEMPLATE("floats narrow to the host's bits: also ties, overflow, subnormals and NaN", Half, bfloat16,
                    float16) {
   std::mt19937 random(8);
   std::vector<float> floats;

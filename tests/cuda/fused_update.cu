@@ -1,4 +1,4 @@
-// Every rule, precision and schedule in a kernel, the plainest there is, beside the same code on the host.
+// Compares every rule, precision and schedule in a simple kernel with the same code on the host.
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
@@ -40,7 +40,7 @@ __global__ void rate(Schedule schedule, index_t step, double* out) {
   *out = schedule(step);
 }
 
-// Through a function, not <<<>>>, so that a host compiler reads it too (emulated/).
+// A function instead of <<<>>>, so that a host compiler can compile it too (tests/emulation).
 template <class... Parameters, class... Arguments>
 void launch(unsigned blocks, unsigned threads, void (*kernel)(Parameters...), const Arguments&... arguments) {
   cudaLaunchConfig_t config{};
@@ -49,7 +49,7 @@ void launch(unsigned blocks, unsigned threads, void (*kernel)(Parameters...), co
   REQUIRE(cudaLaunchKernelEx(&config, kernel, arguments...) == cudaSuccess);
 }
 
-// Memory that host and device both see.
+// Memory that host and device can both access.
 template <class T>
 struct Managed {
   T* data = nullptr;
@@ -61,7 +61,7 @@ struct Managed {
   Managed(const Managed&) = delete;
 };
 
-// What an update reads and writes.
+// The data of an update.
 template <class Rule, class Precision>
 struct Memory {
   using Master = typename Precision::Master;
@@ -94,7 +94,7 @@ struct Memory {
   }
 };
 
-// A device may fuse a product and a sum, so a float differs in its last bits and a rounded one by a step of its own.
+// A device may fuse operations, so a float may differ in its last bits, and a rounded number by one step of its type.
 template <class Rule, class Precision>
 void check() {
   CAPTURE(Rule::name);
@@ -103,7 +103,7 @@ void check() {
   host.fill(), device.fill();
   for (index_t step = 1; step <= 5; ++step) {
     const engine::FusedUpdate<Rule, Precision> on_host = host.update(Rule{}, step), on_device = device.update(Rule{}, step);
-    if constexpr (NeedsTensorNorms<Rule>) {  // its moments move where its direction is measured
+    if constexpr (NeedsTensorNorms<Rule>) {  // its moments are updated in norm_input
       for (index_t i = 0; i < elements; ++i) on_host.norm_input(i);
       launch(4, 128, for_each<engine::MeasuredOf<Rule, Precision>>, elements, engine::MeasuredOf<Rule, Precision>{on_device});
     }
@@ -116,7 +116,7 @@ void check() {
   for (index_t i = 0; i < elements; ++i) {
     const auto weight = static_cast<double>(static_cast<float>(device.parameter.data[i]));
     const double difference = weight - static_cast<double>(static_cast<float>(host.parameter.data[i]));
-    if (!(std::fabs(difference) <= tolerance)) ++apart;  // so that a NaN is
+    if (!(std::fabs(difference) <= tolerance)) ++apart;  // also counts NaN
     if (weight != static_cast<double>(std::cos(static_cast<float>(i)))) ++moved;
   }
   CHECK(apart == 0);
@@ -128,12 +128,12 @@ TEST_CASE_TEMPLATE("a rule updates on the device as on the host", Rule, Sgd, Ada
   check<Rule, Fp32>();
 }
 
-TEST_CASE_TEMPLATE("a precision keeps weights on the device as on the host", Precision, Bf16, Bf16ReduceFp32, Fp16,
+TEST_CASE_TEMPLATE("a precision stores weights on the device as on the host", Precision, Bf16, Bf16ReduceFp32, Fp16,
                    Bf16Remainder, Bf16Stochastic) {
   check<AdamW, Precision>();
 }
 
-TEST_CASE("the rule that docs/rules.md shows runs on the device") { check<SignSgd, Fp32>(); }
+TEST_CASE("the rule in docs/rules.md runs on the device") { check<SignSgd, Fp32>(); }
 
 template <class Schedule>
 void check_rates(const Schedule& schedule) {
@@ -145,7 +145,7 @@ void check_rates(const Schedule& schedule) {
   }
 }
 
-TEST_CASE("a schedule gives the device the rate that it gives the host") {
+TEST_CASE("a schedule has the same rate on the device and on the host") {
   check_rates(ConstantSchedule{});
   check_rates(WarmupSchedule{.warmup_steps = 10});
   check_rates(LinearSchedule{.warmup_steps = 10, .steps = 100, .floor = 1e-5});

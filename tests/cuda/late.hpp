@@ -1,4 +1,5 @@
-// A communicator whose collectives begin late: what reads too early, or writes what they still read, shows.
+// A communicator whose collectives begin late, so that reads that are too early, and writes to their input, have an
+// effect.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -18,10 +19,10 @@
 
 namespace tessera::testing {
 
-/// What gathers sent, as it was when they were posted and when they had ended: in between nobody may write it.
+/// The data of gathers, copied when they were posted and when they ended. In between it must not change.
 class Sent {
  public:
-  /// Of one gather, to be filled in by work on the device.
+  /// The copies of one gather, made by work on the device.
   struct Copies {
     std::byte* before;
     std::byte* after;
@@ -34,7 +35,7 @@ class Sent {
   }
 
   int gathers() const { return static_cast<int>(gathers_.size()); }
-  /// How many of them sent other than what they were posted for. Waits for the device.
+  /// The number of gathers whose data changed. Waits for the device.
   int changed() const {
     REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
     const std::vector<std::byte> all = room_.get();
@@ -110,7 +111,7 @@ class Late : public CommunicatorDecorator<Comm> {
   };
 
   explicit Late(Comm comm) : Late(std::move(comm), nullptr) {}
-  /// Gathers alone are late, so that all else overtakes them; `sent` has what they send.
+  /// Only gathers are late, so that all other work overtakes them. `sent` records their data.
   Late(Comm comm, Sent* sent) : CommunicatorDecorator<Comm>(std::move(comm)), sent_(sent) {}
 
   Queue queue(std::chrono::nanoseconds timeout) { return Queue(this->below(), sent_, timeout); }

@@ -1,4 +1,4 @@
-// The one main of the tests in this folder: without a device they are skipped, and counted so.
+// The main function of the tests in this folder. Without a device they are skipped and counted as skipped.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
@@ -8,7 +8,7 @@
 #include "memory_limit.hpp"
 
 int main(int argc, char** argv) {
-#if !defined(__CUDACC__)  // not tried where a driver maps memory of its own
+#if !defined(__CUDACC__)  // not tested with a driver that maps memory itself
   tessera::limit_memory();
 #endif
   int devices = 0;

@@ -1,5 +1,5 @@
-// Ranks of NCCL as threads of one process, a device each, for tests: the emulation has as many devices as are asked
-// for, a machine those that it has.
+// NCCL ranks for tests, as threads of one process with a device each. The emulation has any number of devices; a real
+// machine has its own.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,14 +21,14 @@
 
 namespace tessera::testing {
 
-/// How long a test waits for what is not to come: long enough for NCCL to make a communicator and connect it.
+/// How long a test waits for an event that does not come: longer than NCCL needs to create and connect a communicator.
 #if defined(__CUDACC__)
 inline constexpr std::chrono::nanoseconds impatient = std::chrono::seconds(3);
 #else
 inline constexpr std::chrono::nanoseconds impatient = std::chrono::milliseconds(80);
 #endif
 
-/// Whether there are devices for so many ranks. If not, the test says that it is skipped.
+/// Whether there are devices for that many ranks. If not, reports that the test is skipped.
 inline bool devices_for(int ranks) {
 #if defined(__CUDACC__)
   int count = 0;
@@ -41,8 +41,8 @@ inline bool devices_for(int ranks) {
 #endif
 }
 
-/// Calls f(rank) on a thread a rank, whose current device is the rank-th, or as said. What each threw, by what() ("" if
-/// nothing).
+/// Calls f(rank) on one thread per rank, with the rank's device as the current one, or device(rank). Returns each
+/// rank's error message ("" if none).
 template <class F>
 std::vector<std::string> errors_of_threads(
     int ranks, F f, int (*device)(int rank) = [](int rank) { return rank; }) {
@@ -61,7 +61,7 @@ std::vector<std::string> errors_of_threads(
   return errors;
 }
 
-/// What a queue is given of a bucket's parameters.
+/// The gather of a bucket's parameters.
 inline local::Call gather_of_bucket(index_t bucket) {
   return {.kind = Collective::all_gather,
           .in = element_type<float>(),
@@ -70,7 +70,7 @@ inline local::Call gather_of_bucket(index_t bucket) {
           .tag = {"parameters of bucket", bucket, 2}};
 }
 
-/// Communicators of NCCL that were made and have not ended, as far as the emulation can tell.
+/// The number of NCCL communicators that were created and not destroyed, as far as the emulation knows.
 inline std::size_t communicators() {
 #if defined(__CUDACC__)
   return 0;
@@ -85,7 +85,7 @@ inline ncclUniqueId new_id() {
   return id;
 }
 
-/// Calls f(Nccl&) on every rank; what each threw. Empty: there are no devices for so many.
+/// Calls f(Nccl&) on every rank and returns the error messages. Empty: there are not enough devices.
 template <class F>
 std::vector<std::string> errors_of_ranks(int world, F f) {
   if (!devices_for(world)) return {};
@@ -101,7 +101,7 @@ void run_nccl_ranks(int world, F f) {
   for (const std::string& error : errors_of_ranks(world, f)) CHECK(error == "");
 }
 
-/// Comm, whose reductions are given a workspace, of up to so many bytes.
+/// Comm whose reductions get a workspace of up to that many bytes.
 template <class Comm>
 class WithWorkspace : public CommunicatorDecorator<Comm> {
  public:
@@ -118,10 +118,10 @@ class WithWorkspace : public CommunicatorDecorator<Comm> {
 
     Queue(Comm& comm, std::chrono::nanoseconds timeout)
         : Workspace{comm.executor().template allocate<float>(index_t{1} << 17)}, Below(comm, timeout) {
-      comm.executor().record().wait();  // it is clear
+      comm.executor().record().wait();  // the workspace is cleared
     }
 
-    /// A call, or a span of calls without one.
+    /// A call, or a span of calls, without a workspace.
     template <class Call>
       requires Posts<typename Comm::Queue, Call>
     Event post(Call call, const Event& after = {}) {

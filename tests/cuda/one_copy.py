@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The kernels of the fused update have one copy of the arithmetic for each lane of a pack, and 16-byte accesses.
+"""Checks that kernels of the fused update have one copy of the arithmetic per lane of a pack, and 16-byte accesses.
 
     one_copy.py NVCC INCLUDE [CUOBJDUMP]
 
-A compiler may fuse products and sums differently in each copy of a rule, so an element must meet the same copy wherever
-it lies. The rules looked at take one root an element: as many lanes, as many roots. Told from PTX, which needs no
-device, and from machine code too where cuobjdump is found; what spills from registers is told by ptxas.
+A compiler may fuse operations differently in each copy of a rule, so an element must be handled by the same copy at
+every address. The rules tested here have one square root per element, so there must be as many roots as lanes. Checks
+PTX, which needs no device, and machine code if cuobjdump is found. ptxas reports register spills.
 """
 import re
 import subprocess
@@ -30,7 +30,7 @@ ENTRY = re.compile(r"(?:\.entry|Function :) (\w*for_each_kernelILi(\d+)E\w*)")
 
 
 def kernels(listing):
-    """Of each kernel in a listing: its name, its lanes and its text."""
+    """The name, the lanes and the text of each kernel in a listing."""
     found = list(ENTRY.finditer(listing))
     ends = [entry.start() for entry in found[1:]] + [len(listing)]
     return [(entry[1], int(entry[2]), listing[entry.end():end]) for entry, end in zip(found, ends)]
@@ -42,7 +42,7 @@ def check(kind, listing, root, load, store):
         sys.exit(f"{kind}: {len(found)} kernels found, {len(KERNELS)} expected")
     failures = 0
     for name, lanes, code in found:
-        code = code.rpartition("EXIT")[0] or code  # behind it are subroutines for rare cases, which all lanes share
+        code = code.rpartition("EXIT")[0] or code  # after it are subroutines for rare cases, shared by all lanes
         roots, loads, stores = (len(re.findall(pattern, code)) for pattern in (root, load, store))
         right = roots == lanes and loads > 0 and stores > 0
         failures += not right

@@ -1,6 +1,6 @@
-// The fused update of one element has the same bits wherever it lies: at any place of a part of the flat space, and
-// wherever the arrays begin. (On a device: there the compiler fuses products and sums, and could do so differently in
-// each copy that it makes of the arithmetic. tests/cuda/one_copy.py looks at those.)
+// The fused update of one element has the same bits at any place of a part of the flat space and for any alignment of
+// the arrays. (On a device the compiler may fuse operations, and could do so differently in each copy of the code.
+// tests/cuda/one_copy.py checks the copies.)
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
@@ -24,7 +24,7 @@ namespace {
 constexpr index_t elements = 100;
 constexpr index_t room = elements + 16;
 
-// Remainders, and what is not there, are zero at first.
+// Remainders and missing arrays are zero at first.
 template <class T>
 T number(index_t i) {
   if constexpr (std::is_constructible_v<T, float>)
@@ -33,7 +33,7 @@ T number(index_t i) {
     return {};
 }
 
-// Gradients, parameters and the rest, the 0th element `at[k]` elements behind a border of 256 bytes.
+// Gradients, parameters and other arrays, whose element 0 is `at[k]` elements after a 256-byte boundary.
 template <class Rule, class Precision>
 struct Arrays {
   using Kept = precision::KeptWeight<typename Precision::Parameter, typename Precision::Master>;
@@ -45,7 +45,7 @@ struct Arrays {
   testing::Array<typename Precision::Master> master{room};
   testing::Array<typename Precision::State> state{states * 128};
 
-  // The bits of all elements' parameters, masters and states.
+  // The bits of the parameter, master weight and state of all elements.
   std::vector<std::uint64_t> after_steps(int steps, index_t begin, index_t end, const index_t (&at)[3]) {
     fill(gradient, at[0], 0), fill(parameter, at[1], 1000), fill(state, 0, -1);
     fill(master, at[2], std::is_same_v<typename Precision::Master, float> ? 1000 : -1);
@@ -111,7 +111,7 @@ void check() {
   }
 }
 
-TEST_CASE_TEMPLATE("an element's bits do not depend on what is updated with it, or where the arrays begin", Precision,
+TEST_CASE_TEMPLATE("an element's bits do not depend on the other elements or on the alignment of arrays", Precision,
                    Fp32, Bf16, Bf16Remainder, Bf16Stochastic, Fp16) {
   check<AdamW, Precision>();
   check<NAdam, Precision>();

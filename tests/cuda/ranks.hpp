@@ -1,4 +1,4 @@
-// What tests of ranks on devices need: numbers in a device's memory, a stream that is late, and several devices.
+// Helpers for tests of ranks on devices: numbers in device memory, a delayed stream, and several devices.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,8 +13,8 @@
 
 namespace tessera::testing {
 
-/// A copy of a vector, which is there when it is made: the runtime's copy of pageable memory may still be on its way
-/// to the device, and streams that do not block would not wait for it.
+/// A copy of a vector, complete after construction: the runtime's copy from pageable memory may return before the data
+/// has arrived on the device, and non-blocking streams do not wait for it.
 template <class T>
 class DeviceMemory {
  public:
@@ -55,7 +55,7 @@ static __global__ void spin(long long cycles) {
   }
 }
 
-/// What `stream` is given from now on comes late, some 10 ms on a device.
+/// Delays later work on `stream`, by about 10 ms on a device.
 inline void delay(cudaStream_t stream) {
   cudaLaunchConfig_t config{};
   config.gridDim = config.blockDim = dim3(1);
@@ -63,17 +63,17 @@ inline void delay(cudaStream_t stream) {
   REQUIRE(cudaLaunchKernelEx(&config, spin, 20'000'000LL) == cudaSuccess);
 }
 
-/// On a machine there are as many as there are.
+/// On a real machine: all of its devices.
 struct SeveralDevices {
   SeveralDevices() {}
 };
 
 #else
 
-/// What `stream` is given comes late: when nothing else can come.
+/// Delays later work on `stream` until no other work can run.
 inline void delay(cudaStream_t stream) { emulated::delay(stream); }
 
-/// As long as this lives there are three devices.
+/// There are three devices for the lifetime of the object.
 struct SeveralDevices {
   SeveralDevices() { emulated::devices(3); }
   ~SeveralDevices() { emulated::devices(1); }

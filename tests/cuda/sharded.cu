@@ -1,4 +1,4 @@
-// The optimizer on a device: stage against stage, world against world, and device against host.
+// The optimizer on a device: compares stages, world sizes, and device with host.
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
@@ -27,9 +27,9 @@ using testing::Trained;
 using testing::train_on;
 
 constexpr int steps = 4, micro_batches = 8;
-constexpr index_t broken_step = 2;  // as the step is counted when backward reads it
+constexpr index_t broken_step = 2;  // the step number as backward reads it
 
-// A device may fuse a product and a sum; the emulation has the host's arithmetic.
+// A device may fuse operations; the emulation has the host's arithmetic.
 #if defined(__CUDACC__)
 constexpr bool same_arithmetic = false;
 #else
@@ -73,7 +73,7 @@ void check_near(const Trained& device, const Trained& host) {
   CHECK(apart == 0);
 }
 
-// What rank 0 has, with gradients that are not finite in one step.
+// The result of rank 0, with gradients that are not finite in one step.
 Trained at_every_stage(int world, int leaves) {
   CAPTURE(world);
   const Trained expected = on_device<AdamW, Stage0, Fp16>(world, leaves);
@@ -84,17 +84,17 @@ Trained at_every_stage(int world, int leaves) {
   return expected;
 }
 
-TEST_CASE("every stage, and every world of a power of two, has the same bits, which are the host's") {
+TEST_CASE("every stage, and every world size that is a power of two, has the same bits, those of the host") {
   const Trained one = at_every_stage(1, micro_batches);
   for (const int world : {2, 4, 8}) CHECK(at_every_stage(world, micro_batches).same_model(one));
   check_near(one, on_host<AdamW, Stage1, Fp16>());
 }
 
-TEST_CASE("every stage has the same bits in a world of any size") {
+TEST_CASE("every stage has the same bits for any world size") {
   for (const int world : {3, 5, 6, 7}) at_every_stage(world, world);
 }
 
-TEST_CASE("a rule that needs norms of tensors too") {
+TEST_CASE("a rule with norms of tensors has the same bits at every stage") {
   const Trained one = on_device<Lamb, Stage0, Bf16>(1);
   CHECK(one.applied == std::vector<bool>{true, true, false, true});
   CHECK(on_device<Lamb, Stage3, Bf16>(2).same_model(one));
@@ -132,7 +132,7 @@ void evaluate() {
       {.devices = {0}});
 }
 
-TEST_CASE("the end of an evaluation brings the trained weights back to the bit, whatever is kept of them") {
+TEST_CASE("the end of an evaluation restores the trained weights exactly, whatever is stored of them") {
   evaluate<Stage1, Fp32>();
   evaluate<Stage2, Bf16>();
   evaluate<Stage3, Bf16Remainder>();
@@ -158,13 +158,13 @@ void late_gradients() {
   CHECK(late == expected);
 }
 
-// The reduction departs behind the producer's stream: Reduce::join.
+// The reduction waits for the producer's stream: Reduce::join.
 TEST_CASE("gradients that another stream writes are waited for") {
   late_gradients<Stage1>();
   late_gradients<Stage2>();
 }
 
-// What compute reads or writes too early, it reads or writes before these have begun.
+// If compute reads or writes too early, it does so before these collectives have begun.
 template <class Stage>
 Trained with_late_collectives() {
   Trained first;
@@ -184,7 +184,8 @@ TEST_CASE("collectives that begin late change no bit") {
   CHECK(with_late_collectives<Stage3>() == on_device<AdamW, Stage3, Fp16>(2));
 }
 
-// What is sent before compute has written it, or brought where compute still reads, is sent or brought too early here.
+// If a collective sends data before compute has written it, or overwrites data that compute still reads, bits change
+// here.
 template <class Stage>
 Trained with_late_compute() {
   Trained first;
@@ -207,7 +208,7 @@ TEST_CASE("compute that is late changes no bit") {
   CHECK(with_late_compute<Stage3>() == on_device<AdamW, Stage3, Fp16>(2));
 }
 
-// Bytes of each array of each tensor, and what decides the next step, as one world of devices leaves them to another.
+// The bytes of each array of each tensor, and the control state, saved by one world of devices for another.
 struct Saved {
   std::mutex mutex;
   std::map<std::string, std::vector<char>> tensors;
@@ -265,7 +266,7 @@ Trained train_and_save(int world, index_t first, index_t last, Saved* from, Save
   return rank_0;
 }
 
-TEST_CASE("what one stage and world of devices saved, another goes on with as if nothing had been") {
+TEST_CASE("training resumes at another stage and world size of devices with the bits of the uninterrupted run") {
   const Trained undisturbed = train_and_save<Stage1>(2, 0, steps, nullptr, nullptr);
   const auto behind = [](const auto& all, index_t first) {
     return std::remove_cvref_t<decltype(all)>(all.begin() + first, all.end());
@@ -288,7 +289,7 @@ struct SetToOne {
   TESSERA_HD void operator()(index_t i) const noexcept { at[i] = float16(1.0f); }
 };
 
-// An optimizer whose gathers are late, trained without asking for all of the weights that they bring.
+// An optimizer with late gathers. The training does not wait for all of the gathered weights.
 template <class Stage>
 class Blind {
  public:
@@ -306,8 +307,8 @@ class Blind {
       for (const Unit u : layout.forward()) static_cast<void>(optimizer_.gather(u));
     auto pass = optimizer_.backward();
     for (const Unit u : layout.backward()) {
-      // Stage 1 sends all that an update wrote, and a rank asks for none that it has no gradient of. Stage 3 gathers
-      // what it is asked for, and the next one ahead of time: in backward nobody looks at the first.
+      // Stage 1 sends everything that an update wrote, and a rank does not wait for units without a gradient. Stage 3
+      // gathers what is requested and prefetches the next unit: in backward nothing waits for the first.
       if (!Stage::shards_parameters && u.index % 2 != rank_) {
         pass.skip(u);
         continue;
@@ -330,7 +331,7 @@ class Blind {
   Sharded<AdamW, Stage, Fp16, testing::Late<CudaLocal>> optimizer_;
 };
 
-// write: of whatever writes weights, once a step has sent its own.
+// write: any operation that writes weights, after a step has posted its gathers.
 template <class Stage, class Write>
 void write_behind_late_gathers(Write write) {
   run_cuda_ranks(
@@ -343,16 +344,16 @@ void write_behind_late_gathers(Write write) {
           blind.step();
           write(blind.optimizer());
         }
-        CHECK(blind.sent().gathers() >= before + 6);  // buckets that nobody asked for
+        CHECK(blind.sent().gathers() >= before + 6);  // buckets that nothing waited for
         CHECK(blind.sent().changed() == 0);
       },
       {.devices = {0}});
 }
 
-// Who asks for weights has waited for the gathers by the next update, and sees what the last one brought; who does not
-// has not. All the same nothing is written that a queue still reads (comm/communicator.hpp):
-// before_update of WholeParameters and of ShardedParameters.
-TEST_CASE("what a late gather sends is not written by the next update or by first weights") {
+// A rank that requests weights has waited for the gathers before the next update and reads the result of the last one.
+// A rank that does not request them has not waited. In both cases nothing may write memory that a queue still reads
+// (comm/communicator.hpp): before_update of WholeParameters and of ShardedParameters.
+TEST_CASE("the next update and new initial weights do not overwrite data that a late gather still sends") {
   const auto in_turn = [](auto stage) {
     using Chosen = decltype(stage);
     write_behind_late_gathers<Chosen>([](auto&) {});
@@ -362,7 +363,7 @@ TEST_CASE("what a late gather sends is not written by the next update or by firs
   in_turn(Stage3{});
 }
 
-TEST_CASE("a late gather of the weights before does not overwrite first weights") {
+TEST_CASE("a late gather of earlier weights does not overwrite new initial weights") {
   run_cuda_ranks(
       2,
       [&](CudaLocal& comm) {
@@ -379,7 +380,7 @@ TEST_CASE("a late gather of the weights before does not overwrite first weights"
       {.devices = {0}});
 }
 
-// Two steps from weights in the caller's own memory; afterwards: taken from there in the middle of a training.
+// Two steps from weights in the caller's memory, taken at the beginning or in the middle of training.
 template <class Stage>
 std::vector<float> from_own_memory(bool afterwards) {
   std::vector<float> first;
@@ -404,7 +405,7 @@ std::vector<float> from_own_memory(bool afterwards) {
           two_steps();
           optimizer.finish();
           executor.upload(own.span(), weights.data());
-          CHECK_THROWS_AS(static_cast<void>(optimizer.backward()), UsageError);  // nobody took them
+          CHECK_THROWS_AS(static_cast<void>(optimizer.backward()), UsageError);  // the weights were not taken
           optimizer.take_parameters({.clear_state = true});
         }
         const auto mine = two_steps();
@@ -415,12 +416,12 @@ std::vector<float> from_own_memory(bool afterwards) {
   return first;
 }
 
-TEST_CASE("weights in the caller's own memory are taken, compared and watched on a device too") {
+TEST_CASE("weights in the caller's memory are taken, compared and checked on a device too") {
   CHECK(from_own_memory<Stage0>(true) == from_own_memory<Stage0>(false));
   CHECK(from_own_memory<Stage1>(true) == from_own_memory<Stage1>(false));
 }
 
-TEST_CASE("a rank whose rule differs keeps all from applying anything, and each is told when it asks") {
+TEST_CASE("if a rank's rule differs, no rank applies the step, and each gets the error when it asks") {
   std::vector<std::string> errors(2);
   run_cuda_ranks(
       2,
@@ -438,7 +439,7 @@ TEST_CASE("a rank whose rule differs keeps all from applying anything, and each 
           errors[static_cast<std::size_t>(comm.rank())] = error.what();
         }
         optimizer.rule(0).lr = 0.5;
-        CHECK_THROWS_AS(training.step(), AgreementError);  // whoever had not asked is told here, and has dropped the step
+        CHECK_THROWS_AS(training.step(), AgreementError);  // thrown here unless it was asked for before
         CHECK(optimizer.steps() == 0);
         CHECK(training.step().applied());
         CHECK(optimizer.steps() == 1);
@@ -468,7 +469,7 @@ TEST_CASE("a parameter that an update makes infinite is named on all ranks by th
       {.devices = {0}});
 }
 
-TEST_CASE("memory that a device cannot use is refused on every rank before anything is launched") {
+TEST_CASE("memory that a device cannot access is refused on every rank before anything is launched") {
   std::vector<std::string> errors(2);
   std::vector<float16> host(2000);
   run_cuda_ranks(

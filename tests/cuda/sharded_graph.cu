@@ -1,5 +1,5 @@
-// A whole step in a CUDA graph: replayed with the bits of the plain run, a skipped step, a changing loss scale and a
-// scheduled learning rate included. Nothing of a step waits for the device, or the capture would not have been allowed.
+// A complete step in a CUDA graph, replayed with the bits of a plain run, including a skipped step, a changing loss
+// scale and a scheduled learning rate. The capture also proves that no call of a step waits for the device.
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
@@ -16,7 +16,7 @@ using testing::Trained;
 using testing::Training;
 
 constexpr int steps = 6, captured_from = 2, passes = 2;
-constexpr index_t broken_step = 3;  // one of those that are replayed
+constexpr index_t broken_step = 3;  // one of the replayed steps
 
 using Rule = Scheduled<AdamW, CosineSchedule>;
 const Rule rule{AdamW{}, {.peak = 0.1, .warmup_steps = 2, .steps = 8}};
@@ -51,7 +51,7 @@ Trained replayed() {
   const auto weights = f.optimizer.finish();
   cudaGraph_t graph = nullptr;
   REQUIRE(cudaStreamEndCapture(f.stream.get(), &graph) == cudaSuccess);
-  CHECK(weights.first_non_finite_weight().empty());  // before it is replayed, too
+  CHECK(weights.first_non_finite_weight().empty());  // also before the first replay
   cudaGraphExec_t replay = nullptr;
   REQUIRE(cudaGraphInstantiate(&replay, graph, 0) == cudaSuccess);
   for (int s = captured_from; s < steps; ++s) {
@@ -64,7 +64,7 @@ Trained replayed() {
   return f.training.end();
 }
 
-TEST_CASE_TEMPLATE("a step that is replayed has the bits of one that is called", Stage, Stage0, Stage1, Stage2,
+TEST_CASE_TEMPLATE("a replayed step has the bits of a plain one", Stage, Stage0, Stage1, Stage2,
                    Stage3) {
   const Trained expected = plain<Stage>();
   CHECK(expected.applied == std::vector<bool>{true, true, true, false, true, true});

@@ -1,5 +1,5 @@
-// The optimizer over NCCL: with sums in the fixed tree the bits do not depend on stage and world, with NCCL's own they
-// nearly do; and a step of several ranks in a graph.
+// The optimizer over NCCL: with ordered sums the bits do not depend on stage and world size, with NCCL's own sums they
+// are nearly the same. Also a step of several ranks in a graph.
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 #include <nccl.h>
@@ -33,7 +33,7 @@ Trained over(int world) {
   return first;
 }
 
-TEST_CASE("in the fixed tree every stage and world has the same bits") {
+TEST_CASE("with ordered sums every stage and world size has the same bits") {
   const Trained one = over<Stage1, Ordered<Nccl>>(1);
   CHECK(one.applied == std::vector<bool>{true, true, false, true});
   for (const int world : {2, 4}) {
@@ -59,7 +59,7 @@ TEST_CASE("with NCCL's own sums the model is nearly the same, at stages that add
   }
 }
 
-TEST_CASE("a step of all ranks that is replayed has the bits of one that is called") {
+TEST_CASE("a replayed step of all ranks has the bits of a plain one") {
   const int world = testing::devices_for(2) ? 2 : 1;
   std::vector<Trained> plain(static_cast<std::size_t>(world)), replayed(static_cast<std::size_t>(world));
   const auto train = [&](std::vector<Trained>& into, int captured_from) {

@@ -1,10 +1,10 @@
-# What is compiled of this folder: most of a small source's time goes into the headers, twice with nvcc, so sources that
-# need the same ones are compiled as one. Each keeps its names in a namespace of its own, and its name in messages.
-#
+# The units that are compiled from this folder. Most of the time of a small source goes into its headers, twice with
+# nvcc, so sources with the same headers are compiled as one unit. Each source keeps its own namespace, and its name in
+# messages.
 # tessera_cuda_units(FOLDER): writes the units into FOLDER, and sets
-#   cuda_units          of them, each as "unit"
-#   cuda_sources_UNIT   the sources in it, without ".cu"
-#   cuda_file_UNIT      its file
+#   cuda_units          the names of the units
+#   cuda_sources_UNIT   the sources of a unit, without ".cu"
+#   cuda_file_UNIT      the file of a unit
 function(tessera_cuda_units folder)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_FUNCTION_LIST_DIR}
     ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/*.cu)

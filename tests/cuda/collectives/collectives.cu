@@ -32,7 +32,7 @@ bool same(const T& a, const T& b) {
     return a == b;
 }
 
-// A vector a rank, of which the first elements are no part of what is sent: all else is then at odd addresses.
+// A vector per rank. Its first elements are not sent, so that the rest has odd addresses.
 template <class T>
 struct Vectors {
   Vectors(int ranks, index_t elements, index_t skip, bool empty = false) : skip(skip) {
@@ -54,7 +54,7 @@ struct Vectors {
   std::vector<testing::DeviceMemory<T>> memory;
 };
 
-// The share of a device that has these ranks, on the default stream.
+// The share of a device with these ranks, on the default stream.
 Share share(const std::vector<int>& ranks, int device = 0, int devices = 1) {
   return {.stream = nullptr, .multiprocessors = 2, .ranks = ranks, .device = device, .devices = devices};
 }
@@ -95,7 +95,7 @@ void check_reduce_scatter() {
       }
 }
 
-TEST_CASE("reduce-scatter has the bits of the host's tree, of all types, aligned or not") {
+TEST_CASE("reduce-scatter has the bits of the host's tree, for all types, aligned or not") {
   check_reduce_scatter<float, float>();
   check_reduce_scatter<bfloat16, bfloat16>();
   check_reduce_scatter<bfloat16, float>();
@@ -122,7 +122,7 @@ void check_all_reduce(int devices) {
       }
 }
 
-TEST_CASE("all-reduce has them on every rank, and several devices do a part each") {
+TEST_CASE("all-reduce has the bits of the host's tree on every rank, with a part per device") {
   for (const int devices : {1, 3}) {
     check_all_reduce<float>(devices);
     check_all_reduce<double>(devices);
@@ -169,7 +169,7 @@ TEST_CASE("all-gather, all-to-all and broadcast copy elements of any size, align
   check_copies<std::uint64_t>();
 }
 
-TEST_CASE("a device writes what its own ranks receive, and nothing else") {
+TEST_CASE("a device writes only what its own ranks receive") {
   const index_t part = 100;
   const std::vector<int> mine{1, 3};
   Vectors<float> in(4, 4 * part, 0), sums(4, part, 0, true), vectors(4, 4 * part, 0, true),

@@ -23,8 +23,8 @@ bool same(const T& a, const T& b) {
   return static_cast<float>(a) == static_cast<float>(b);
 }
 
-// The sum of `n` elements of each of `ranks`, staged every `stride`, `shift` elements behind an aligned border; in
-// place: where this rank's own lie.
+// The sum of `n` elements of each of `ranks`, with the stride `stride`, starting `shift` elements after an aligned
+// address. In place: the output is this rank's own input.
 template <class In, class Out>
 bool right(int ranks, int rank, index_t n, index_t stride, index_t shift, bool in_place) {
   std::vector<In> staged(static_cast<std::size_t>(shift + ranks * stride), In(-1.0f)), own(staged);
@@ -63,7 +63,7 @@ bool right(int ranks, int rank, index_t n, index_t stride, index_t shift, bool i
   return all;
 }
 
-TEST_CASE("staged numbers are summed in the fixed tree, scaled and rounded once, of any number of ranks") {
+TEST_CASE("staged data is summed in the fixed tree, scaled and rounded once, for any number of ranks") {
   for (const int ranks : {1, 2, 3, 4, 5, 7, 8, 13, 63, 64, 65, 130, 200}) {
     CAPTURE(ranks);
     CHECK(right<float, float>(ranks, ranks / 2, 100, 128, 0, false));
@@ -72,7 +72,7 @@ TEST_CASE("staged numbers are summed in the fixed tree, scaled and rounded once,
   }
 }
 
-// `micro_batches` leaves of `ranks` ranks, added pass by pass, against one sum over all of them.
+// `micro_batches` leaves of `ranks` ranks, added pass by pass, compared with one sum over all of them.
 template <class In, class Out>
 bool right_in_passes(int micro_batches, int ranks, index_t n) {
   std::vector<std::vector<In>> leaves(to_size(micro_batches));
@@ -108,7 +108,7 @@ bool right_in_passes(int micro_batches, int ranks, index_t n) {
   return all;
 }
 
-TEST_CASE("a sum that is continued from pass to pass has the bits of one over all micro-batches") {
+TEST_CASE("a sum that is continued from pass to pass has the bits of one sum over all micro-batches") {
   for (const int ranks : {1, 2, 3, 4, 5, 7, 8, 12})
     for (const int micro_batches : {1, 2, 3, 7, 8, 12, 13, 24, 31}) {
       CAPTURE(ranks);
@@ -120,7 +120,7 @@ TEST_CASE("a sum that is continued from pass to pass has the bits of one over al
   CHECK(right_in_passes<float, float>(2100, 700, 7));
 }
 
-TEST_CASE("sums may be in place, and arrays may lie anywhere") {
+TEST_CASE("sums may be in place, and arrays may have any alignment") {
   for (const int ranks : {1, 3, 4})
     for (const index_t shift : {0, 1})
       for (const index_t n : {0, 1, 7, 300}) {

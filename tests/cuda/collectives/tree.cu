@@ -12,7 +12,7 @@ namespace {
 
 float made_up(int leaf, int i) { return std::sin(static_cast<float>(leaf * 7919 + i)) * std::exp(leaf % 13 - 6.0f); }
 
-// Of four numbers a leaf, by comm/tree.hpp.
+// The sum of leaves with four numbers each, by comm/tree.hpp.
 std::vector<float> on_the_host(int leaves) {
   std::vector<std::vector<float>> in(leaves);
   for (int r = 0; r < leaves; ++r)
@@ -42,14 +42,14 @@ TEST_CASE("any number of leaves has the bits of the host's tree") {
     check(leaves, [&](const MadeUp& leaf) { return collectives::sum_in_tree(leaves, leaf); });
 }
 
-TEST_CASE("so has a number that is a power of two and known") {
+TEST_CASE("a power of two of leaves, known at compile time, has the bits of the host's tree") {
   check(1, [](const MadeUp& leaf) { return collectives::sum_in_tree<0, 1>(leaf); });
   check(2, [](const MadeUp& leaf) { return collectives::sum_in_tree<0, 2>(leaf); });
   check(4, [](const MadeUp& leaf) { return collectives::sum_in_tree<0, 4>(leaf); });
   check(8, [](const MadeUp& leaf) { return collectives::sum_in_tree<0, 8>(leaf); });
 }
 
-TEST_CASE("a pack is 16 bytes, or what its elements are if that is less, and lies at a multiple of that") {
+TEST_CASE("a pack has 16 bytes, or the size of its elements if that is less, and that alignment") {
   static_assert(sizeof(collectives::Pack<bfloat16, 8>) == 16 && alignof(collectives::Pack<bfloat16, 8>) == 16);
   static_assert(sizeof(collectives::Pack<float, 8>) == 32 && alignof(collectives::Pack<float, 8>) == 16);
   static_assert(sizeof(collectives::Pack<bfloat16, 4>) == 8 && alignof(collectives::Pack<bfloat16, 4>) == 8);
@@ -57,7 +57,7 @@ TEST_CASE("a pack is 16 bytes, or what its elements are if that is less, and lie
   CHECK(collectives::is_aligned<float>(numbers));
   CHECK_FALSE(collectives::is_aligned<float>(numbers + 1));
   alignas(16) const bfloat16 halves[8] = {};
-  CHECK(collectives::is_aligned<float>(halves + 4));  // four of them go with four floats
+  CHECK(collectives::is_aligned<float>(halves + 4));  // four halves belong to a pack of four floats
   CHECK_FALSE(collectives::is_aligned<bfloat16>(halves + 4));
 }
 

@@ -27,7 +27,7 @@ void check(index_t n) {
   CHECK(value_digest::of_length(n) + sum.get()[0] == Host().digest(std::span<const T>(values)));
 }
 
-TEST_CASE("a device's digest is the host's, of floats and of 16-bit floats") {
+TEST_CASE("a device's digest equals the host's, for floats and 16-bit floats") {
   for (const index_t n : {1, 63, 255, 256, 257, 511, 512, 513, 1000, 5001, 20000}) {
     check<float>(n);
     check<bfloat16>(n);

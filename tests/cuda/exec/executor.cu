@@ -42,7 +42,7 @@ std::vector<T> contents(Cuda& cuda, std::span<const T> there) {
   return here;
 }
 
-TEST_CASE("loops run in the order in which they are given, and memory is zero at first") {
+TEST_CASE("loops run in the order of the calls, and memory is zero at first") {
   Cuda cuda;
   auto buffer = cuda.allocate<float>(1000);
   float* const values = buffer.span().data();
@@ -71,7 +71,7 @@ TEST_CASE("bytes are counted exactly, a copy counts its own, and buffers may out
   CHECK(survivor.size() == 100);
 }
 
-TEST_CASE("it runs on the caller's stream, in the order of what the caller gives it") {
+TEST_CASE("it runs on the caller's stream, in the order of the caller's work") {
   const CudaStream stream;
   Cuda cuda(stream.get());
   CHECK(cuda.stream() == stream.get());
@@ -84,7 +84,7 @@ TEST_CASE("it runs on the caller's stream, in the order of what the caller gives
   CHECK(found == std::vector<float>(8, 1.0f));
 }
 
-TEST_CASE("an executor waits for another's event") {
+TEST_CASE("an executor waits for another executor's event") {
   Cuda first, second;
   auto buffer = first.allocate<float>(100);
   for (int turn = 0; turn < 20; ++turn) {
@@ -96,7 +96,7 @@ TEST_CASE("an executor waits for another's event") {
   CHECK(contents(first, std::span<const float>(buffer.span())) == std::vector<float>(100, 40.0f));
 }
 
-TEST_CASE("other streams fork off the executor's and join it again, captured too") {
+TEST_CASE("other streams fork from the executor's stream and join it again, also captured") {
   Cuda cuda;
   const CudaStream others[2];
   auto buffer = cuda.allocate<float>(300);
@@ -117,7 +117,7 @@ TEST_CASE("other streams fork off the executor's and join it again, captured too
   CHECK(contents(cuda, std::span<const float>(buffer.span())) == std::vector<float>(300, 60.0f));
 }
 
-TEST_CASE("squares and digests are the host's, over numbers that the host made") {
+TEST_CASE("squares and digests equal the host's, for numbers that the host computed") {
   Cuda cuda;
   Host host;
   constexpr index_t n = 5000;
@@ -142,7 +142,7 @@ TEST_CASE("squares and digests are the host's, over numbers that the host made")
   CHECK(found.first_non_finite == expected.first_non_finite);
 }
 
-// What a step is made of, with nothing allocated and nothing waited for between begin and end.
+// The operations of a step, without an allocation or a wait between begin and end.
 struct Step {
   Cuda cuda;
   Cuda::Buffer<float> values = cuda.allocate<float>(3000);
@@ -161,7 +161,7 @@ struct Step {
   }
 };
 
-TEST_CASE("a captured step replays with the bits of the plain one") {
+TEST_CASE("a captured step replays with the bits of a plain one") {
   Step plain, graph;
   testing::Capture capture(graph.cuda.stream());
   const auto of_graph = graph.run();
@@ -177,7 +177,7 @@ TEST_CASE("a captured step replays with the bits of the plain one") {
         contents(plain.cuda, std::span<const float>(plain.values.span())));
 }
 
-TEST_CASE("each device has executors, whichever is the thread's own") {
+TEST_CASE("each device can have executors, whichever device is current") {
 #if defined(TESSERA_EMULATED_CUDA)
   emulated::devices(2);
 #endif
@@ -203,7 +203,7 @@ TEST_CASE("each device has executors, whichever is the thread's own") {
 }
 
 #if defined(TESSERA_EMULATED_CUDA)
-TEST_CASE("without a device there is one clear line") {
+TEST_CASE("without a device the error is one clear line") {
   emulated::broken(cudaErrorNoDevice);
   CHECK_THROWS_WITH_AS(Cuda{}, "making a CUDA stream: there is no CUDA device", CudaError);
   emulated::broken(cudaSuccess);
@@ -211,13 +211,13 @@ TEST_CASE("without a device there is one clear line") {
 }
 #endif
 
-TEST_CASE("memory that loops cannot use is refused by name") {
+TEST_CASE("memory that loops cannot access is refused by name") {
   const Cuda cuda;
   const float on_host = 0;
   CHECK_THROWS_AS(cuda.check_reachable("the parameters", &on_host, 4), BufferError);
 }
 
-TEST_CASE("buffers come from the memory that a communicator brings") {
+TEST_CASE("buffers come from the memory source of a communicator") {
   struct Counted final : DeviceMemory {
     int calls = 0;
     void* allocate(index_t bytes) override {

@@ -21,7 +21,7 @@ struct Visit {
   TESSERA_HD void operator()(index_t i) const noexcept { visits[i] += 1; }
 };
 
-// A visit counts 10, and as much as the element comes behind the first of its group.
+// A visit counts 10, plus the element's index in its pack.
 struct VisitInPacks : Visit {
   index_t before;
 
@@ -35,10 +35,10 @@ struct VisitInPacks : Visit {
   }
 };
 
-// What is added is known on the device alone.
+// The number to add is known on the device only.
 struct VisitAsTold {
   int* visits;
-  const int* told;  // whether, and how much
+  const int* told;  // whether to add, and how much
 
   struct Loaded {
     int* visits;
@@ -49,7 +49,7 @@ struct VisitAsTold {
   TESSERA_HD Loaded bind() const noexcept { return {visits, told[1]}; }
 };
 
-// The same of packs.
+// The same with packs.
 struct VisitPacksAsTold : VisitAsTold {
   static constexpr int pack_elements = VisitInPacks::pack_elements;
   index_t lead() const noexcept { return 1; }
@@ -74,7 +74,7 @@ void run(index_t n, const Body& body) {
 static_assert(!PackedBody<Visit> && PackedBody<VisitInPacks> && PackedBody<VisitPacksAsTold>);
 static_assert(LateBoundBody<VisitAsTold> && !LateBoundBody<Visit>);
 
-TEST_CASE("a loop visits each index once and none behind its end, also where a grid takes several turns") {
+TEST_CASE("a loop visits each index once and none beyond its end, also if a grid iterates several times") {
   constexpr index_t grid = device::loop_tuning.threads * device::loop_tuning.blocks_a_multiprocessor;
   for (const index_t n : {index_t{0}, index_t{1}, index_t{255}, index_t{256}, index_t{257}, 3 * grid + 5}) {
     const Array<int> visits(n + 1);
@@ -85,7 +85,7 @@ TEST_CASE("a loop visits each index once and none behind its end, also where a g
   }
 }
 
-TEST_CASE("a body that has packs is given each group of elements once, the first with its lead") {
+TEST_CASE("a body with packs gets each pack of elements once, the first with its lead") {
   for (const index_t n : {0, 1, 3, 4, 5, 8, 9, 1000, 10003}) {
     for (const index_t lead : {0, 1, 3}) {
       const Array<int> visits(n + 1);
@@ -97,7 +97,7 @@ TEST_CASE("a body that has packs is given each group of elements once, the first
   }
 }
 
-TEST_CASE("a body that is completed on the spot runs with what lies there when its turn comes, or not at all") {
+TEST_CASE("a late-bound body runs with the values that memory has when the loop runs, or not at all") {
   const Array<int> visits(100), told(2);
   const VisitAsTold body{visits.data(), told.data()};
   run(100, body);
@@ -112,7 +112,7 @@ TEST_CASE("a body that is completed on the spot runs with what lies there when i
   CHECK(first == in_packs);
 }
 
-TEST_CASE("what is done once is done by one thread") {
+TEST_CASE("a task that runs once is run by one thread") {
   const Array<int> visits(50);
   const CudaStream stream;
   device::launch(device::once_kernel<VisitAll>, 1, 1, stream.get(), VisitAll{visits.data(), 50});

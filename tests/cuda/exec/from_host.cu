@@ -19,7 +19,7 @@ struct Keep {
   TESSERA_HD void operator()(index_t i, float value) const noexcept { values[i] = value; }
 };
 
-TEST_CASE("each number goes to its place, and is asked for once and in order") {
+TEST_CASE("each number is computed once, in order, and arrives at its index") {
   constexpr index_t chunk = device::HostChunks::size;
   const device::HostChunks chunks;
   const CudaStream stream;
@@ -37,7 +37,7 @@ TEST_CASE("each number goes to its place, and is asked for once and in order") {
   }
 }
 
-TEST_CASE("what the host's function throws comes out when the chunks are free to serve again") {
+TEST_CASE("an exception of the host's function is rethrown when the chunks can be reused") {
   constexpr index_t chunk = device::HostChunks::size;
   const device::HostChunks chunks;
   const CudaStream stream;

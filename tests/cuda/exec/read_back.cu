@@ -16,13 +16,13 @@ struct Fixture {
   std::shared_ptr<device::ReadBackSlots> slots = std::make_shared<device::ReadBackSlots>();
   testing::Array<int> value{1};
 
-  // Four bytes that are the same.
+  // A value whose four bytes are equal.
   static int bytes(int byte) { return bits_as<int>(0x01010101u * static_cast<unsigned>(byte)); }
   void write(int byte) { REQUIRE(cudaMemsetAsync(value.data(), byte, sizeof(int), stream.get()) == cudaSuccess); }
   CudaReadBack<int> read() { return {value.data(), stream.get(), slots}; }
 };
 
-TEST_CASE_FIXTURE(Fixture, "a value is the one of the moment in the stream's order, whenever it is asked for") {
+TEST_CASE_FIXTURE(Fixture, "a value is the one at its position in the stream's order, whenever it is requested") {
   write(1);
   const auto one = read();
   write(2);
@@ -34,17 +34,17 @@ TEST_CASE_FIXTURE(Fixture, "a value is the one of the moment in the stream's ord
   CHECK(CudaReadBack<int>{}.arrived());
 }
 
-TEST_CASE_FIXTURE(Fixture, "values that are kept are never overwritten, however many there are") {
+TEST_CASE_FIXTURE(Fixture, "values that are still held are never overwritten, however many there are") {
   std::vector<CudaReadBack<int>> kept;
   for (int i = 0; i < 150; ++i) {
     write(i);
     kept.push_back(read());
-    static_cast<void>(read());  // and one that nobody keeps
+    static_cast<void>(read());  // and one that is not held
   }
   for (int i = 0; i < 150; ++i) CHECK(kept[static_cast<std::size_t>(i)].get() == bytes(i));
 }
 
-TEST_CASE("a value outlives the slots that it came through") {
+TEST_CASE("a value outlives the slots from which it came") {
   CudaReadBack<int> kept;
   {
     Fixture fixture;
@@ -56,11 +56,11 @@ TEST_CASE("a value outlives the slots that it came through") {
   CHECK(kept.get() == Fixture::bytes(3));
 }
 
-TEST_CASE_FIXTURE(Fixture, "captured, it stands for what the latest replay brought, and for no other value") {
+TEST_CASE_FIXTURE(Fixture, "captured, it has the value of the latest replay, and its slot has no other value") {
   std::vector<CudaReadBack<int>> kept;
   testing::Capture graph(stream.get());
   auto captured = read();
-  for (int i = 0; i < 100; ++i) kept.push_back(read());  // more than there was room for
+  for (int i = 0; i < 100; ++i) kept.push_back(read());  // more than the free slots
   graph.end();
   kept.clear();  // the graph still writes there
   write(5);

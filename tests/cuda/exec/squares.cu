@@ -20,7 +20,7 @@ namespace {
 
 using testing::Array;
 
-// The documented order, written plainly.
+// The documented order, in plain code.
 template <class T>
 double block_sum(const T* x, index_t n) {
   double lane[8] = {};
@@ -42,9 +42,9 @@ ExactSum plain(const std::vector<T>& x) {
   return sum;
 }
 
-constexpr int blocks = 3;  // so that some warps take several turns
+constexpr int blocks = 3;  // few, so that some warps run several iterations
 
-// Adds on the device to what is there.
+// Adds on the device to an existing sum.
 template <class T>
 void add(const std::vector<T>& x, index_t place, const Array<SquareSum>& sum) {
   const Array<T> there(x);
@@ -68,7 +68,7 @@ void check_equal(ExactSum a, ExactSum b) {
   for (int i = 0; i < ExactSum::limbs; ++i) CHECK(a.digit(i) == b.digit(i));
 }
 
-TEST_CASE_TEMPLATE("the sum is the host's to the last bit, whatever the length", T, float, bfloat16, float16) {
+TEST_CASE_TEMPLATE("the sum has the host's bits for any length", T, float, bfloat16, float16) {
   std::mt19937 random(6);
   std::normal_distribution<float> normal;
   for (const index_t n : {1, 7, 63, 64, 65, 2047, 2048, 2049, 70001}) {
@@ -80,7 +80,7 @@ TEST_CASE_TEMPLATE("the sum is the host's to the last bit, whatever the length",
   }
 }
 
-TEST_CASE("it is exact where sizes jump from block to block, from the smallest floats to the largest") {
+TEST_CASE("the sum is exact if sizes vary from block to block, from the smallest floats to the largest") {
   std::mt19937 random(7);
   std::vector<float> x;
   for (int i = 0; i < 40000; ++i) {
@@ -92,7 +92,7 @@ TEST_CASE("it is exact where sizes jump from block to block, from the smallest f
   CHECK(on_device(std::vector<float>(5000)).squares.value() == 0);
 }
 
-TEST_CASE("sums of several calls add up") {
+TEST_CASE("the sums of several calls are added") {
   const std::vector<float> x(3000, 1.5f), y(100, std::numeric_limits<float>::max());
   const Array<SquareSum> sum(std::vector<SquareSum>(1));
   ExactSum expected = plain(x);
@@ -102,7 +102,7 @@ TEST_CASE("sums of several calls add up") {
   check_equal(sum.get()[0].squares, expected);
 }
 
-TEST_CASE("blocks with a non-finite element are left out, and the first such element of all calls is found") {
+TEST_CASE("blocks with a non-finite element are skipped, and the first such element of all calls is found") {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
     for (const index_t first : {0, 7, 63, 64, 2047, 2048, 30001, 49999}) {
       std::vector<float> x(50000, 0.25f);
@@ -123,7 +123,7 @@ struct Number {
   TESSERA_HD float operator()(index_t i) const noexcept { return static_cast<float>((i * 7919) % 2003 - 1001); }
 };
 
-// Scaled by a number that lies on the device, if it is not zero.
+// Scaled by a number in device memory, if it is not zero.
 struct ScaledNumber {
   const float* scale;
 
@@ -145,7 +145,7 @@ ExactSum of_body(index_t n, index_t lead, const Body& body) {
   return sum.get()[0];
 }
 
-TEST_CASE("squares of numbers that a body computes are those of the numbers in memory, wherever a block begins") {
+TEST_CASE("the squares of computed numbers equal those of the same numbers in memory, wherever a block begins") {
   for (const index_t lead : {0, 1, 63}) {
     for (const index_t n : {1, 63, 64, 65, 2048, 20000}) {
       std::vector<float> x(static_cast<std::size_t>(lead));
@@ -155,7 +155,7 @@ TEST_CASE("squares of numbers that a body computes are those of the numbers in m
   }
 }
 
-TEST_CASE("a body that is completed on the spot is completed before its numbers are taken, or nothing is added") {
+TEST_CASE("a late-bound body is bound before its numbers are computed, and a disabled body adds nothing") {
   const Array<float> scale(1);
   CHECK(of_body(100, 0, ScaledNumber{scale.data()}).value() == 0);
   scale.set({2.0f});

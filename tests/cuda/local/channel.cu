@@ -10,7 +10,7 @@
 namespace tessera::local {
 namespace {
 
-TEST_CASE("a channel gives each device the ranks that lie on it") {
+TEST_CASE("a channel gives each device its ranks") {
   const testing::SeveralDevices several;
   int devices = 0;
   REQUIRE(cudaGetDeviceCount(&devices) == cudaSuccess);
@@ -31,7 +31,7 @@ TEST_CASE("a channel gives each device the ranks that lie on it") {
   for (const RankEvents& each : events) CHECK(cudaEventQuery(static_cast<cudaEvent_t>(each.done)) == cudaSuccess);
 }
 
-TEST_CASE("the k-th queues of all ranks are one channel, which ends when all have left it") {
+TEST_CASE("the k-th queues of all ranks share one channel, which is destroyed when all have left it") {
   DeviceGroup group({0, 0});
   CHECK(group.threads.world() == 2);
   CHECK(group.device_of(1) == 0);

@@ -22,7 +22,7 @@ using cases::Floats;
 using testing::delay;
 using Memory = testing::DeviceMemory<float>;
 
-// The ranks on one device, and on as many as there are.
+// The ranks on one device, and on all devices.
 struct OnDevice {
   using Comm = CudaLocal;
   template <class T>
@@ -45,14 +45,14 @@ struct OnDevice {
   }
 };
 
-TEST_CASE("reduce_scatter sums in the fixed tree, whole, ragged, short, empty and in place") {
+TEST_CASE("reduce_scatter sums in the fixed tree, with complete, shorter and empty slices, also in place") {
   cases::reduce_scatter_sums_in_the_tree<OnDevice>();
 }
 TEST_CASE("bfloat16 is summed in float and rounded once") { cases::bfloat16_is_summed_in_float<OnDevice>(); }
-TEST_CASE("sums are scaled in float before they are rounded, in place too") {
+TEST_CASE("sums are scaled in float before they are rounded, also in place") {
   cases::sums_are_scaled_in_float_before_they_are_rounded<OnDevice>();
 }
-TEST_CASE("all_gather puts every slice at its place and truncates the last ones, in place too") {
+TEST_CASE("all_gather writes every slice to its offset and truncates the last ones, also in place") {
   cases::all_gather_puts_every_slice_at_its_place<OnDevice>();
 }
 TEST_CASE("groups and peers gather among themselves, each its own vector") {
@@ -67,60 +67,60 @@ TEST_CASE("all_reduce, all_to_all and broadcast span groups and peers too") {
 TEST_CASE("all_reduce sums floats in the tree, and integers modulo 2^64") {
   cases::all_reduce_sums_floats_and_integers<OnDevice>();
 }
-TEST_CASE("all_to_all transposes, and broadcast copies the root's") {
+TEST_CASE("all_to_all transposes, and broadcast copies the root's data") {
   cases::all_to_all_transposes_and_broadcast_copies<OnDevice>();
 }
-TEST_CASE("a call of several pieces does each of them, ragged and empty ones too") {
+TEST_CASE("a call of several pieces handles each of them, also shorter and empty ones") {
   cases::a_call_of_several_pieces_does_each_of_them<OnDevice>();
 }
-TEST_CASE("a sum goes on from call to call, with the bits of one call over all leaves") {
+TEST_CASE("a sum continues from call to call, with the bits of one call over all leaves") {
   cases::a_sum_goes_on_from_call_to_call<OnDevice>();
 }
-TEST_CASE("ranks that continue a sum differently all learn of it") {
+TEST_CASE("if ranks continue a sum differently, all get an error") {
   cases::ranks_that_continue_a_sum_differently_all_learn_of_it<OnDevice>();
 }
-TEST_CASE("calls that are posted together are done in their order") {
+TEST_CASE("calls that are posted together run in their order") {
   cases::calls_posted_together_are_done_in_their_order<OnDevice>();
 }
-TEST_CASE("posting does not wait for other ranks, and operations run in the order issued") {
+TEST_CASE("posting does not wait for other ranks, and operations run in the order of posting") {
   cases::posting_does_not_wait<OnDevice>();
 }
-TEST_CASE("a collective starts after the event that it is given") {
+TEST_CASE("a collective starts after its event") {
   cases::a_collective_starts_after_its_event<OnDevice>();
 }
-TEST_CASE("two queues used in opposite order by two ranks do not deadlock") {
+TEST_CASE("two queues that two ranks use in opposite order do not deadlock") {
   cases::queues_in_opposite_order_do_not_deadlock<OnDevice>();
 }
-TEST_CASE("a rank that calls something else gives every rank an error that names both ranks and both calls") {
+TEST_CASE("if a rank makes another call, every rank gets an error that names both ranks and both calls") {
   cases::another_call_is_named_to_every_rank<OnDevice>();
 }
-TEST_CASE("another root is found as well") { cases::another_root_is_found<OnDevice>(); }
-TEST_CASE("a wait longer than the timeout names who is missing and where each rank is, to everybody") {
+TEST_CASE("a different root is found too") { cases::another_root_is_found<OnDevice>(); }
+TEST_CASE("a wait longer than the timeout names the missing ranks and each rank's position, on all ranks") {
   cases::a_long_wait_names_who_is_missing_and_where_each_rank_is<OnDevice>();
 }
-TEST_CASE("ranks that all wait for each other's calls are told so at once, and where each of them waits") {
+TEST_CASE("if all ranks wait for each other's calls, each gets an error at once with all positions") {
   cases::ranks_that_all_wait_for_each_other_are_told_at_once<OnDevice>();
 }
-TEST_CASE("a rank that throws wakes the others at once, with its name and message, and its error comes out") {
+TEST_CASE("a rank that throws ends the others' waits at once with its name and message, and its error is rethrown") {
   cases::a_rank_that_throws_wakes_the_others<OnDevice>();
 }
-TEST_CASE("the error of a rank that only heard of another's is not taken for the cause") {
+TEST_CASE("an error that only reports another rank's error is not rethrown as the cause") {
   cases::who_only_heard_of_an_error_is_not_its_cause<OnDevice>();
 }
 TEST_CASE("a rank that returns while others wait for it is named") { cases::a_rank_that_returns_is_named<OnDevice>(); }
-TEST_CASE("a queue that is destroyed has left, which its peers are told") {
+TEST_CASE("the destruction of a queue detaches it, which its peers are told") {
   cases::a_queue_that_ends_has_left<OnDevice>();
 }
-TEST_CASE("a rank that leaves a queue is said to have left, whether or not it had joined what others wait for") {
+TEST_CASE("a rank that leaves a queue is reported as having left, whether or not it had joined the collective") {
   cases::who_leaves_a_queue_is_said_to_have_left<OnDevice>();
 }
-TEST_CASE("a dropped epoch is named to those still in it, and the next one is clean") {
+TEST_CASE("ranks in a dropped epoch get an error that names who dropped, and the next epoch works") {
   cases::a_dropped_epoch_is_named_and_the_next_is_clean<OnDevice>();
 }
-TEST_CASE("ranks may all drop, each at another place, and start again together") {
+TEST_CASE("all ranks may drop at different positions and start again together") {
   cases::ranks_may_all_drop_and_start_again<OnDevice>();
 }
-TEST_CASE("a rank that caught its own exception after dropping does not leave the others waiting") {
+TEST_CASE("if a rank catches its own exception after dropping, the others do not wait for it") {
   cases::a_rank_that_caught_its_own_error_goes_on<OnDevice>();
 }
 TEST_CASE("a queue may be destroyed while its collectives are in flight, and buffers after it") {
@@ -129,9 +129,10 @@ TEST_CASE("a queue may be destroyed while its collectives are in flight, and buf
 TEST_CASE("after a failure every later call of every rank throws it") {
   cases::after_a_failure_every_call_throws_it<OnDevice>();
 }
-TEST_CASE("what does not fit is refused before anything is sent") { cases::what_does_not_fit_is_refused<OnDevice>(); }
+TEST_CASE(
+    "a call that is not valid is refused before anything is sent") { cases::what_does_not_fit_is_refused<OnDevice>(); }
 
-// --- what a device adds ---------------------------------------------------------------------------------------------
+// --- only with devices ----------------------------------------------------------------------------------------------
 
 struct Fill {
   float* to;
@@ -145,8 +146,8 @@ struct Copy {
   TESSERA_HD void operator()(index_t i) const noexcept { to[i] = from[i]; }
 };
 
-// Runs f(comm, executor, late) with each rank in turn as the one whose compute stream is late from late() on, on one
-// device and on several.
+// Runs f(comm, executor, late), on one device and on several. In each run another rank's compute stream is delayed,
+// from late() on.
 template <class F>
 void with_each_rank_late(F f) {
   const testing::SeveralDevices several;
@@ -159,7 +160,7 @@ void with_each_rank_late(F f) {
     });
 }
 
-TEST_CASE("no device begins before what every rank computed is there") {
+TEST_CASE("no device begins before the data of all ranks is complete") {
   with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
     Memory x(Floats(3000, 100)), out(Floats(3000));
     auto queue = comm.queue(cases::seconds(30));
@@ -173,7 +174,7 @@ TEST_CASE("no device begins before what every rank computed is there") {
   });
 }
 
-TEST_CASE("a rank's input is its own again only when every device has read it") {
+TEST_CASE("a rank may write its input again only after every device has read it") {
   with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
     const index_t part = 700;
     Memory in(Floats(4 * part, 1.0f + comm.rank())), out{Floats(part)};
@@ -186,7 +187,7 @@ TEST_CASE("a rank's input is its own again only when every device has read it") 
   });
 }
 
-TEST_CASE("a collective begins when the one before has ended on every device, though nobody waits in between") {
+TEST_CASE("a collective begins after the previous one has ended on every device, without a wait in between") {
   with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
     const index_t part = 700;
     Memory vector(Floats(4 * part, 1.0f + comm.rank())), slice{Floats(part)};
@@ -202,8 +203,8 @@ TEST_CASE("a collective begins when the one before has ended on every device, th
   });
 }
 
-// Where the ranks' threads meet. A stream goes on behind hold() only when they have; if they wait for it in turn, in
-// vain.
+// A meeting of the ranks' threads. A stream continues after hold() when all threads have arrived, or after 5 seconds if
+// they wait for the stream instead (in_vain).
 struct Meeting {
   int ranks;
   std::atomic<int> came = 0;
@@ -220,7 +221,7 @@ struct Meeting {
   }
 };
 
-TEST_CASE("posting waits for no device, and waiting for an event only for the other ranks' posting") {
+TEST_CASE("posting waits for no device, and waiting for an event waits only for the other ranks' posting") {
   Meeting ready{2}, posted{2};
   OnDevice::run_once(2, [&](CudaLocal& comm) {
     Cuda executor = comm.executor();
@@ -244,20 +245,20 @@ TEST_CASE("posting waits for no device, and waiting for an event only for the ot
   CHECK_FALSE(posted.in_vain);
 }
 
-TEST_CASE("behind a drop nothing of this rank's memory is touched, though what all had joined was not done yet") {
+TEST_CASE("after a drop nothing accesses this rank's memory, also if joined collectives were not done yet") {
   with_each_rank_late([](CudaLocal& comm, Cuda& executor, auto late) {
     Memory x(Floats(2000, 1));
     auto queue = comm.queue(cases::seconds(30));
     late();
     const CudaEvent event = queue.post(AllReduce(x.out(), {"x", 0, 0}), executor.record());
-    executor.wait(event);  // all have joined it
+    executor.wait(event);  // all ranks have joined it
     queue.drop();
     CHECK(event.done());
     CHECK(x.get() == Floats(2000, 4));
   });
 }
 
-TEST_CASE("a rank may compute on a stream of the caller's") {
+TEST_CASE("a rank may use the caller's stream") {
   run_cuda_ranks(2, [](CudaLocal& given) {
     cudaStream_t stream = nullptr;
     REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
@@ -277,7 +278,7 @@ TEST_CASE("a rank may compute on a stream of the caller's") {
   });
 }
 
-TEST_CASE("ranks are dealt to the devices, those that are named or all that there are") {
+TEST_CASE("ranks are distributed over the given devices, or over all devices") {
   const testing::SeveralDevices several;
   const int count = OnDevice::devices();
   run_cuda_ranks(5, [&](CudaLocal& comm) {
@@ -289,7 +290,7 @@ TEST_CASE("ranks are dealt to the devices, those that are named or all that ther
   run_cuda_ranks(3, [&](CudaLocal& comm) { CHECK(comm.executor().device() == count - 1); }, {.devices = {count - 1}});
 }
 
-TEST_CASE("on several devices every collective has the bits that it has on one") {
+TEST_CASE("every collective has the same bits on several devices as on one") {
   const testing::SeveralDevices several;
   cases::reduce_scatter_sums_in_the_tree<OnDevice>();
   cases::sums_are_scaled_in_float_before_they_are_rounded<OnDevice>();
@@ -298,7 +299,7 @@ TEST_CASE("on several devices every collective has the bits that it has on one")
   cases::all_to_all_transposes_and_broadcast_copies<OnDevice>();
 }
 
-TEST_CASE("more ranks than a kernel of their own is made for sum in the same tree") {
+TEST_CASE("a number of ranks without a special kernel sums in the same tree") {
   for (const int world : {9, 16, collectives::most_ranks})
     OnDevice::run_once(world, [&](CudaLocal& comm) {
       auto queue = comm.queue(cases::seconds(30));
@@ -315,7 +316,7 @@ TEST_CASE("more ranks than a kernel of their own is made for sum in the same tre
     });
 }
 
-TEST_CASE("what a graph captures is refused, for other threads take part in it") {
+TEST_CASE("capture in a graph is refused, since the threads of other ranks take part in a collective") {
   run_cuda_ranks(1, [](CudaLocal& comm) {
     Cuda executor = comm.executor();
     Memory x(Floats(4));
@@ -332,7 +333,7 @@ TEST_CASE("what a graph captures is refused, for other threads take part in it")
   });
 }
 
-TEST_CASE("run_cuda_ranks refuses too few and too many ranks, and devices that do not exist") {
+TEST_CASE("run_cuda_ranks refuses too few and too many ranks, and unknown devices") {
   CHECK_THROWS_WITH_AS(run_cuda_ranks(0, [](CudaLocal&) {}), "run_cuda_ranks: there must be 1 to 64 ranks, not 0",
                        OptionError);
   CHECK_THROWS_WITH_AS(run_cuda_ranks(65, [](CudaLocal&) {}), "run_cuda_ranks: there must be 1 to 64 ranks, not 65",

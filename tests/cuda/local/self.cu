@@ -30,7 +30,7 @@ struct Add {
   TESSERA_HD void operator()(index_t i) const noexcept { to[i] = to[i] + from[i]; }
 };
 
-TEST_CASE("a world of one copies, scales and rounds, and nothing else") {
+TEST_CASE("a world of one rank only copies, scales and rounds") {
   CudaSelf self;
   CHECK(self.rank() == 0);
   CHECK(self.size() == 1);
@@ -57,7 +57,7 @@ TEST_CASE("a world of one copies, scales and rounds, and nothing else") {
   queue.drop();
 }
 
-TEST_CASE("a world of one refuses what a larger one would") {
+TEST_CASE("a world of one rank refuses the same calls as a larger one") {
   auto queue = CudaSelf().queue(std::chrono::seconds(1));
   Memory four(Floats(4)), three(Floats(3));
   CHECK_THROWS_AS(queue.post(ReduceScatter(four.in(), four.out(), 3, {})), BufferError);
@@ -67,7 +67,7 @@ TEST_CASE("a world of one refuses what a larger one would") {
   CHECK_THROWS_AS(queue.post(Broadcast(four.out(), 1, {})), OptionError);
 }
 
-TEST_CASE("a collective begins behind its event, and what waits for its own begins behind it") {
+TEST_CASE("a collective begins after its event, and work that waits for its event begins after it") {
   CudaSelf self;
   Cuda executor = self.executor();
   auto queue = self.queue(std::chrono::seconds(1));
@@ -76,13 +76,13 @@ TEST_CASE("a collective begins behind its event, and what waits for its own begi
   executor.for_each(1000, Fill{in.out().data(), 2});
   const CudaEvent event = queue.post(ReduceScatter(in.in(), out.out(), 1000, {"g", 0, 0}), executor.record());
   executor.wait(event);
-  executor.for_each(1000, Fill{in.out().data(), 5});  // the input is the caller's again
+  executor.for_each(1000, Fill{in.out().data(), 5});  // the caller may write the input again
   executor.for_each(1000, Add{out.in().data(), sum.out().data()});
   executor.record().wait();
   CHECK(sum.get() == Floats(1000, 2));
 }
 
-TEST_CASE("a collective that moves nothing is still behind the one before, which may have written its memory") {
+TEST_CASE("a collective that moves nothing still comes after the previous one, which may have written its memory") {
   CudaSelf self;
   Cuda late = Cuda(), executor = self.executor();
   auto queue = self.queue(std::chrono::seconds(1));
@@ -96,7 +96,7 @@ TEST_CASE("a collective that moves nothing is still behind the one before, which
   CHECK(sum.get() == Floats(1000, 2));
 }
 
-TEST_CASE("behind a drop nothing is touched any more") {
+TEST_CASE("after a drop nothing accesses the memory") {
   CudaSelf self;
   Cuda executor = self.executor();
   auto queue = self.queue(std::chrono::seconds(1));
@@ -109,7 +109,7 @@ TEST_CASE("behind a drop nothing is touched any more") {
   CHECK(out.get() == Floats(1000, 2));
 }
 
-TEST_CASE("a graph that was captured has the collectives in it, and each launch has the bits of the plain run") {
+TEST_CASE("a captured graph contains the collectives, and each launch has the bits of the plain run") {
   cudaStream_t stream = nullptr;
   REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
   {

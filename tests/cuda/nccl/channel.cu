@@ -39,7 +39,7 @@ CudaEvent all_reduce(Channel& channel, Memory& x, index_t index, const CudaEvent
   });
 }
 
-// A channel a rank on threads of their own; nobody watches them but the test.
+// One channel per rank, each on its own thread, without a watchdog.
 template <class F>
 void run_channels(int world, std::chrono::nanoseconds timeout, F f) {
   if (!testing::devices_for(world)) return;
@@ -60,18 +60,18 @@ std::string failure_of(const CudaEvent& event) {
   return "";
 }
 
-// What the watchdog does, for one channel.
+// What the watchdog does for one channel.
 void look(nccl::Channel& channel) {
   channel.look();
   if (const std::string why = channel.condemned_for(); !why.empty())
     if (const nccl::Handle dead = channel.give_up(why)) nccl::abort({dead});
 }
 
-TEST_CASE("the timeout counts from when the stream has come to the collective, not from its posting") {
+TEST_CASE("the timeout counts from when the stream reaches the collective, not from its posting") {
   run_channels(2, testing::impatient, [](Channel& channel, int) {
     Memory x(std::vector<float>(16, 1.0f));
     const auto event = all_reduce(channel, x, 0);
-    // Nobody has looked: nothing has been waited for.
+    // No check has been made yet, so the timeout has not begun.
     std::this_thread::sleep_for(testing::impatient + std::chrono::milliseconds(20));
     look(channel);
     CHECK(failure_of(event) == "");
@@ -79,7 +79,7 @@ TEST_CASE("the timeout counts from when the stream has come to the collective, n
   });
 }
 
-TEST_CASE("what is not done in time is aborted by whoever looks, and the stream goes on") {
+TEST_CASE("a collective that times out is aborted by the check, and the stream continues") {
   run_channels(2, testing::impatient, [](Channel& channel, int rank) {
     if (rank == 1) return;
     Memory x(std::vector<float>(16, 1.0f));
@@ -97,14 +97,14 @@ TEST_CASE("what is not done in time is aborted by whoever looks, and the stream 
         message({"all_reduce of 16 float (norm of step 0, pass 0), operation 0, was not done after ",
                  core::seconds_of(testing::impatient), " s: a rank is missing or called differently; communicator aborted"}));
     watchdog.join();
-    CHECK(x.get().size() == 16);  // of any content, but the stream goes on
+    CHECK(x.get().size() == 16);  // undefined content, but the stream continues
     CHECK_THROWS_AS(all_reduce(channel, x, 2), CommError);
     channel.drop();
-    CHECK(failure_of(event) == "");  // of an epoch that is over
+    CHECK(failure_of(event) == "");  // of an earlier epoch
   });
 }
 
-TEST_CASE("a replay that a rank does not join is aborted too, and its stream goes on") {
+TEST_CASE("a replay that a rank does not join is aborted too, and its stream continues") {
   run_channels(2, testing::impatient, [](Channel& channel, int rank) {
     Memory x(std::vector<float>(16, 1.0f));
     all_reduce(channel, x, 0).wait();  // connected
@@ -145,14 +145,14 @@ TEST_CASE("a replay that a rank does not join is aborted too, and its stream goe
   });
 }
 
-#if !defined(__CUDACC__)  // no call of NCCL breaks a network
+#if !defined(__CUDACC__)  // real calls cannot break a network
 
 void break_the_network() {
   const emulated::Lock lock(emulated::machine().mutex);
   for (auto& [handle, comm] : emulated::nccl().communicators) comm->failed = ncclRemoteError;
 }
 
-TEST_CASE("an error that NCCL finds by itself ends the epoch, with work on its way or without") {
+TEST_CASE("an error that NCCL reports ends the epoch, with work in flight or without") {
   run_channels(1, patient, [](Channel& channel, int) {
     Memory x(std::vector<float>(16, 1.0f));
     CHECK(failure_of(all_reduce(channel, x, 0)) == "");
@@ -185,7 +185,7 @@ TEST_CASE("memory is registered with the communicator of every epoch until it is
   CHECK(emulated::nccl_communicators() == 0);
 }
 
-TEST_CASE("memory that NCCL does not take is refused, for other ranks' may be registered") {
+TEST_CASE("memory that NCCL cannot register is an error, since other ranks' memory may be registered") {
   run_channels(1, patient, [](Channel& channel, int) {
     Memory x(std::vector<float>(16));
     CHECK_THROWS_WITH_AS(channel.enlist(x.out().data(), 65), doctest::Contains("registering memory: NCCL: "), CommError);

@@ -7,7 +7,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("a call of NCCL that failed says what was done and why it could not be") {
+TEST_CASE("an NCCL error says which action failed and why") {
   CHECK_NOTHROW(nccl::check(ncclSuccess, "splitting"));
   CHECK_NOTHROW(nccl::check(ncclInProgress, "splitting"));
   CHECK_THROWS_WITH_AS(nccl::check(ncclRemoteError, "splitting"),
@@ -26,7 +26,7 @@ TEST_CASE("the first error of several calls is kept") {
   CHECK(error.get() == ncclInvalidUsage);
 }
 
-TEST_CASE("elements have NCCL's types") {
+TEST_CASE("element types map to NCCL's types") {
   static_assert(nccl::sum_type<float>() == ncclFloat);
   static_assert(nccl::sum_type<double>() == ncclDouble);
   static_assert(nccl::sum_type<float16>() == ncclHalf);

@@ -28,7 +28,7 @@ std::size_t registrations() { return emulated::nccl_registrations(); }
 constexpr bool counted = true;
 #endif
 
-TEST_CASE("large buffers are NCCL's and known to every queue, those that come later too; small ones are plain") {
+TEST_CASE("large buffers are NCCL's and registered with every queue, also later queues; small ones are plain memory") {
   if (!testing::devices_for(1)) return;
   auto group = std::make_shared<Group>(testing::new_id(), 0, 1, patient);
   Cuda executor(group->own_stream(), std::make_shared<nccl::RegisteredMemory>(group));
@@ -46,7 +46,7 @@ TEST_CASE("large buffers are NCCL's and known to every queue, those that come la
   group->close(*first);
 }
 
-TEST_CASE("a buffer may outlive everything that it came from") {
+TEST_CASE("a buffer may outlive its executor and communicator") {
   if (!testing::devices_for(1)) return;
   CudaBuffer<float> buffer;
   {
@@ -57,7 +57,7 @@ TEST_CASE("a buffer may outlive everything that it came from") {
   CHECK(buffer.size() == 1 << 20);
 }
 
-TEST_CASE("the watchdog finds what does not get done") {
+TEST_CASE("the watchdog finds collectives that are not done in time") {
   if (!testing::devices_for(2)) return;
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(2, [&](int rank) {

@@ -1,5 +1,5 @@
-// Run by mpirun on some ranks, and as it is, alone. Processes have no NCCL in common in the emulation: what ranks do
-// together is tested there up to where NCCL begins, and all of it on a machine with a device a rank.
+// Run with mpirun on several ranks, and alone without it. Processes of the emulation share no NCCL: there, what ranks
+// do together is tested up to the first NCCL call; everything else needs a machine with one device per rank.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
@@ -48,7 +48,7 @@ Place place_in(MPI_Comm communicator) {
   return place;
 }
 
-// The sum over all ranks of 1.
+// The sum of 1 over all ranks.
 float sum_of_ones(const Nccl& comm) {
   auto queue = comm.queue(patient);
   testing::DeviceMemory<float> x(Floats(1, 1.0f));
@@ -56,14 +56,14 @@ float sum_of_ones(const Nccl& comm) {
   return x.get()[0];
 }
 
-TEST_CASE("each process alone is a world of one") {
+TEST_CASE("each process alone is a world of one rank") {
   const Nccl comm = nccl_from_mpi(MPI_COMM_SELF, patient);
   CHECK(comm.rank() == 0);
   CHECK(comm.size() == 1);
   CHECK(sum_of_ones(comm) == 1);
 }
 
-TEST_CASE("ranks of MPI are ranks of NCCL, as docs/cuda.md starts them") {
+TEST_CASE("ranks of MPI become ranks of NCCL, as docs/cuda.md starts them") {
   CHECK(testing::page_shows("docs/cuda.md", "tests/cuda/nccl/mpi.cu", "mpi"));
   const Place me = place_in(MPI_COMM_WORLD);
   int devices = 0;
@@ -77,14 +77,14 @@ TEST_CASE("ranks of MPI are ranks of NCCL, as docs/cuda.md starts them") {
 
 #if defined(TESSERA_EMULATED_CUDA)
 
-TEST_CASE("ranks that MPI has brought together wait for each other in NCCL as long as the timeout") {
+TEST_CASE("ranks that MPI started wait for each other in NCCL up to the timeout") {
   const Place me = place_in(MPI_COMM_WORLD);
   if (me.size == 1) return;
   CHECK_THROWS_WITH_AS(nccl_from_mpi(MPI_COMM_WORLD, std::chrono::milliseconds(200)),
                        doctest::Contains("not all ranks have come within 0.2 s"), CommError);
 }
 
-TEST_CASE("a rank without a device is named to all, and none waits for it") {
+TEST_CASE("a rank without a device is named on all ranks, and none waits for it") {
   const Place me = place_in(MPI_COMM_WORLD);
   for (const int without : {me.size - 1, 0}) {
     if (me.rank == without) emulated::broken(cudaErrorNoDevice);
@@ -106,7 +106,7 @@ TEST_CASE("a rank without a device is named to all, and none waits for it") {
 
 #endif
 
-TEST_CASE("a timeout that cannot be is refused on every rank, though one alone gave it") {
+TEST_CASE("a timeout that is not valid is refused on every rank, also if only one has it") {
   const Place me = place_in(MPI_COMM_WORLD);
   const auto start = [&] { nccl_from_mpi(MPI_COMM_WORLD, me.rank == 0 ? std::chrono::nanoseconds{} : patient); };
   if (me.rank == 0)
@@ -124,10 +124,10 @@ int main(int argc, char** argv) {
     std::printf("skipped: there is no CUDA device (%s)\n", cudaGetErrorString(error));
     return 77;
   }
-#if !defined(__CUDACC__)  // not tried where a driver maps memory of its own
+#if !defined(__CUDACC__)  // not tested with a driver that maps memory itself
   tessera::limit_memory();
 #endif
-  alarm(100);  // a rank whose peer has failed would wait for it
+  alarm(100);  // ends the program if a rank would wait for a failed peer
   MPI_Init(&argc, &argv);
   const int failed = doctest::Context(argc, argv).run();
   MPI_Finalize();

@@ -31,7 +31,7 @@ static_assert(Communicator<Nccl>);
 static_assert(!Nccl::ordered);
 static_assert(!needs_workspace<Nccl, bfloat16, bfloat16>() && needs_workspace<Recording<Nccl>, bfloat16, float>());
 
-TEST_CASE("ranks meet by a shared file, and by whatever else brings bytes to all") {
+TEST_CASE("ranks can meet through a shared file, or through any broadcast of bytes") {
   if (!testing::devices_for(3)) return;
   const auto path = std::filesystem::temp_directory_path() / ("tessera_nccl_" + std::to_string(::getpid()));
   ncclUniqueId shared{};
@@ -61,7 +61,7 @@ TEST_CASE("ranks meet by a shared file, and by whatever else brings bytes to all
   for (const std::string& error : errors) CHECK(error == "");
 }
 
-TEST_CASE("torchrun's variables are enough, and choose the device; what is wrong with them is named") {
+TEST_CASE("torchrun's variables are sufficient and select the device, and errors in them are named") {
   if (!testing::devices_for(1)) return;
   for (const auto& [name, value] : {std::pair{"RANK", "0"},
                                     {"WORLD_SIZE", "1"},
@@ -86,7 +86,7 @@ TEST_CASE("torchrun's variables are enough, and choose the device; what is wrong
   CHECK_THROWS_WITH_AS(Nccl::from_environment(), doctest::Contains("not set: RANK"), OptionError);
 }
 
-TEST_CASE("a framework's communicator is split and left as it was, and its stream is computed on") {
+TEST_CASE("a framework's communicator is split and left unchanged, and its stream is the compute stream") {
   if (!testing::devices_for(2)) return;
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(2, [&](int rank) {
@@ -112,7 +112,7 @@ TEST_CASE("a framework's communicator is split and left as it was, and its strea
   for (const std::string& error : errors) CHECK(error == "");
 }
 
-TEST_CASE("a rank that cannot be is refused") {
+TEST_CASE("a rank that is not valid is refused") {
   if (!testing::devices_for(1)) return;
   CHECK_THROWS_AS(Nccl(ncclUniqueId{}, 1, 1), OptionError);
   CHECK_THROWS_AS(Nccl::from_file("/tmp/x", 0, 0), OptionError);

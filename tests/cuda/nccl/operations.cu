@@ -23,7 +23,7 @@ void post(Operations& operations, index_t index, cudaStream_t stream) {
   operations.posted();
 }
 
-TEST_CASE("the oldest that is not done is told with its call and its number") {
+TEST_CASE("the oldest operation that is not done is reported with its call and number") {
   Operations operations;
   const CudaStream stream;
   CHECK(operations.oldest() == nullptr);
@@ -38,7 +38,7 @@ TEST_CASE("the oldest that is not done is told with its call and its number") {
 #endif
 }
 
-TEST_CASE("any number may be on their way, and are done in their order") {
+TEST_CASE("any number of operations may be in flight, and they complete in order") {
   Operations operations;
   const CudaStream stream;
   std::uint64_t last = 0;
@@ -54,7 +54,7 @@ TEST_CASE("any number may be on their way, and are done in their order") {
   CHECK(operations.oldest() == nullptr);
 }
 
-TEST_CASE("what was begun and not posted is not waited for, nor is what was forgotten") {
+TEST_CASE("operations that were begun and not posted, or forgotten, are not waited for") {
   Operations operations;
   const CudaStream stream;
   operations.begin(gather_of_bucket(0));

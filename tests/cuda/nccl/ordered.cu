@@ -21,11 +21,11 @@ static_assert(OrdersSums<Nccl::Queue, ReduceScatter<float>> && OrdersSums<Nccl::
 static_assert(needs_workspace<Ordered<Nccl>, float, float>() && !needs_workspace<Nccl, float, float>());
 static_assert(needs_workspace<Recording<Nccl>, bfloat16, float>());
 
-TEST_CASE("reduce_scatter sums in the fixed tree, whole, ragged, short, empty and in place") {
+TEST_CASE("reduce_scatter sums in the fixed tree, with complete, shorter and empty slices, also in place") {
   cases::reduce_scatter_sums_in_the_tree<InOrder>();
 }
 TEST_CASE("bfloat16 is summed in float and rounded once") { cases::bfloat16_is_summed_in_float<InOrder>(); }
-TEST_CASE("sums are scaled in float before they are rounded, in place too") {
+TEST_CASE("sums are scaled in float before they are rounded, also in place") {
   cases::sums_are_scaled_in_float_before_they_are_rounded<InOrder>();
 }
 TEST_CASE("groups and peers gather among themselves, each its own vector") {
@@ -37,19 +37,19 @@ TEST_CASE("in groups, a rank gets the slice of the world's sum that divides its 
 TEST_CASE("all_reduce sums floats in the tree, and integers modulo 2^64") {
   cases::all_reduce_sums_floats_and_integers<InOrder>();
 }
-TEST_CASE("a call of several pieces does each of them, ragged and empty ones too") {
+TEST_CASE("a call of several pieces handles each of them, also shorter and empty ones") {
   cases::a_call_of_several_pieces_does_each_of_them<InOrder>();
 }
-TEST_CASE("a sum goes on from call to call, with the bits of one call over all leaves") {
+TEST_CASE("a sum continues from call to call, with the bits of one call over all leaves") {
   cases::a_sum_goes_on_from_call_to_call<InOrder>();
 }
-TEST_CASE("what has no order is the communicator's own") {
+TEST_CASE("sums without an order pass through to the communicator below") {
   cases::calls_posted_together_are_done_in_their_order<InOrder>();
   cases::all_gather_puts_every_slice_at_its_place<InOrder>();
   cases::all_to_all_transposes_and_broadcast_copies<InOrder>();
 }
 
-TEST_CASE("a reduction whose workspace is too small says how much it needs, before anything is sent") {
+TEST_CASE("a reduction with too small a workspace reports the required size before anything is sent") {
   testing::run_nccl_ranks(2, [](Nccl& nccl) {
     Ordered<Nccl> comm(nccl);
     auto queue = comm.queue(std::chrono::seconds(30));
@@ -69,7 +69,7 @@ TEST_CASE("a reduction whose workspace is too small says how much it needs, befo
   });
 }
 
-TEST_CASE("what a decorator below passes on is summed in order too, and recorded") {
+TEST_CASE("calls that pass a decorator below are summed in order too, and recorded") {
   testing::run_nccl_ranks(2, [](Nccl& nccl) {
     Recording<Nccl> recording(nccl);
     Ordered<Recording<Nccl>> comm(recording);

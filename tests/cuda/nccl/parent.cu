@@ -41,7 +41,7 @@ TEST_CASE("all ranks join, and split in the same order") {
   CHECK(testing::communicators() == 0);
 }
 
-TEST_CASE("who does not join ends the waiting of the others, and nothing is left") {
+TEST_CASE("if a rank does not join, the others' wait ends with an error and no communicator is left") {
   if (!testing::devices_for(2)) return;
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(1, [&](int rank) { Parent(id, rank, 2, testing::impatient); });
@@ -50,7 +50,7 @@ TEST_CASE("who does not join ends the waiting of the others, and nothing is left
   CHECK(testing::communicators() == 0);
 }
 
-TEST_CASE("who does not split ends the waiting of the others, who are told so from then on") {
+TEST_CASE("if a rank does not split, the others' wait ends with an error, as does every later split") {
   if (!testing::devices_for(2)) return;
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(2, [&](int rank) {
@@ -66,7 +66,7 @@ TEST_CASE("who does not split ends the waiting of the others, who are told so fr
   CHECK(testing::communicators() == 0);
 }
 
-TEST_CASE("a framework's blocking communicator, whose split waits within NCCL, ends the waiting too") {
+TEST_CASE("a split of a framework's blocking communicator, which waits inside NCCL, ends with an error too") {
   if (!testing::devices_for(2)) return;
   const ncclUniqueId id = testing::new_id();
   std::promise<void> given_up;
@@ -75,7 +75,7 @@ TEST_CASE("a framework's blocking communicator, whose split waits within NCCL, e
     nccl::check(ncclCommInitRank(&existing, 2, id, rank), "joining");
     if (rank == 1) {
       given_up.get_future().wait();
-      nccl::check(ncclCommSplit(existing, 0, rank, &late, nullptr), "splitting");  // lets rank 0's call end
+      nccl::check(ncclCommSplit(existing, 0, rank, &late, nullptr), "splitting");  // ends rank 0's call
       return;
     }
     Parent parent(existing);
@@ -89,7 +89,7 @@ TEST_CASE("a framework's blocking communicator, whose split waits within NCCL, e
   CHECK(errors[1] == "");
 }
 
-TEST_CASE("two ranks on one device are told what NCCL says of it") {
+TEST_CASE("two ranks on one device get NCCL's error") {
   if (!testing::devices_for(1)) return;
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(

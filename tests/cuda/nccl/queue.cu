@@ -30,7 +30,7 @@ constexpr std::chrono::nanoseconds patient = std::chrono::seconds(30);
 
 static_assert(CommunicationQueue<nccl::Queue>);
 
-// Sums of small integers have no order.
+// Sums of small integers are exact in any order.
 template <class T>
 std::vector<T> counted(index_t n, int rank) {
   std::vector<T> values;
@@ -74,7 +74,7 @@ void check_reduce_scatter(Nccl& comm, float scale = 1) {
   CHECK(right);
 }
 
-TEST_CASE("reduce_scatter sums every type, whole, ragged, short, empty and in place") {
+TEST_CASE("reduce_scatter sums every type, with complete, shorter and empty slices, also in place") {
   for (int world = 1; world <= 4; ++world)
     run_nccl_ranks(world, [](Nccl& comm) {
       check_reduce_scatter<float, float>(comm);
@@ -85,7 +85,7 @@ TEST_CASE("reduce_scatter sums every type, whole, ragged, short, empty and in pl
     });
 }
 
-TEST_CASE("reduce_scatter multiplies by its scale, in NCCL's sum what each rank brings") {
+TEST_CASE("reduce_scatter multiplies by its scale; NCCL's sum multiplies each rank's data") {
   for (int world = 1; world <= 3; ++world)
     run_nccl_ranks(world, [](Nccl& comm) {
       check_reduce_scatter<float, float>(comm, 0.25f);
@@ -99,12 +99,12 @@ TEST_CASE("reduce_scatter multiplies by its scale, in NCCL's sum what each rank 
     testing::DeviceMemory<float16> mean(std::vector<float16>(64));
     queue.post(ReduceScatter(large.in(), mean.out(), 64, {"g", 0, 0}, 0.25f), comm.executor().record()).wait();
     bool right = true;
-    for (const float16 x : mean.get()) right &= static_cast<float>(x) == 60000.0f;  // whose sum is infinite
+    for (const float16 x : mean.get()) right &= static_cast<float>(x) == 60000.0f;  // their sum is infinite
     CHECK(right);
   });
 }
 
-TEST_CASE("all_reduce sums floats and integers modulo 2^64") {
+TEST_CASE("all_reduce sums floats, and integers modulo 2^64") {
   run_nccl_ranks(3, [](Nccl& comm) {
     auto queue = comm.queue(patient);
     for (const index_t n : {0, 1, 1000}) {
@@ -126,10 +126,10 @@ TEST_CASE("all_reduce sums floats and integers modulo 2^64") {
   });
 }
 
-TEST_CASE("all_gather puts every slice at its place and truncates the last ones, in place too") {
+TEST_CASE("all_gather writes every slice to its offset and truncates the last ones, also in place") {
   cases::all_gather_puts_every_slice_at_its_place<AnyOrder>();
 }
-TEST_CASE("all_to_all transposes, and broadcast copies the root's") {
+TEST_CASE("all_to_all transposes, and broadcast copies the root's data") {
   cases::all_to_all_transposes_and_broadcast_copies<AnyOrder>();
 }
 TEST_CASE("in groups, a rank gets the slice that divides its group's, by NCCL's own sums too") {
@@ -166,7 +166,7 @@ TEST_CASE("of calls over groups and peers NCCL gathers, and refuses the others b
 TEST_CASE("calls that are posted together are one group of NCCL's") {
   cases::calls_posted_together_are_done_in_their_order<AnyOrder>();
   run_nccl_ranks(2, [](Nccl& comm) {
-    Memory x(Floats(4)), y(Floats(4));  // outlive the queue
+    Memory x(Floats(4)), y(Floats(4));  // must outlive the queue
     auto queue = comm.queue(testing::impatient);
     const std::vector<AllReduce<float>> calls{{x.out(), {"x", 0, 0}}, {y.out().first(1), {"y", 0, 0}}};
     queue.post(std::span<const AllReduce<float>>(calls)).wait();
@@ -180,13 +180,14 @@ TEST_CASE("calls that are posted together are one group of NCCL's") {
     CHECK(contains(error, "all_reduce of 4 and 1 float (x 0, pass 0), operation 1, was not done"));
   });
 }
-TEST_CASE("posting does not wait for other ranks, and operations run in the order issued") {
+TEST_CASE("posting does not wait for other ranks, and operations run in the order of posting") {
   cases::posting_does_not_wait<AnyOrder>();
 }
-TEST_CASE("a collective starts after the event that it is given") {
+TEST_CASE("a collective starts after its event") {
   cases::a_collective_starts_after_its_event<AnyOrder>();
 }
-TEST_CASE("what does not fit is refused before anything is sent") { cases::what_does_not_fit_is_refused<AnyOrder>(); }
+TEST_CASE(
+    "a call that is not valid is refused before anything is sent") { cases::what_does_not_fit_is_refused<AnyOrder>(); }
 
 struct Fill {
   float* first;
@@ -198,8 +199,9 @@ struct Double {
   TESSERA_HD void operator()(index_t i) const noexcept { first[i] *= 2; }
 };
 
-// Nothing between the first write and the last read waits on the host.
-TEST_CASE("a collective waits for the compute stream, and that for the collective, however late either is") {
+// The host does not wait between the first write and the last read.
+TEST_CASE(
+    "a collective waits for the compute stream, and the compute stream for the collective, however late either is") {
   for (int round = 0; round < 10; ++round)
     run_nccl_ranks(2, [&](Nccl& nccl) {
       const CudaStream compute;
@@ -218,7 +220,7 @@ TEST_CASE("a collective waits for the compute stream, and that for the collectiv
     });
 }
 
-TEST_CASE("a rank that calls something else, or nothing, gives the others an error that names their call") {
+TEST_CASE("if a rank makes another call or none, the others get an error that names their call") {
   for (const bool missing : {true, false}) {
     const auto errors = errors_of_ranks(3, [&](Nccl& comm) {
       Memory x(Floats(4096)), y(Floats(1366));
@@ -240,7 +242,7 @@ TEST_CASE("a rank that calls something else, or nothing, gives the others an err
   }
 }
 
-TEST_CASE("after a failure every call and every wait throws it, and after every rank's drop all is clean") {
+TEST_CASE("after a failure every call and wait throws it, and after every rank has dropped a new epoch works") {
   std::atomic<int> gone = 0;
   run_nccl_ranks(3, [&](Nccl& comm) {
     auto queue = comm.queue(comm.rank() == 0 ? patient : testing::impatient);
@@ -272,7 +274,7 @@ TEST_CASE("after a failure every call and every wait throws it, and after every 
   });
 }
 
-TEST_CASE("a drop waits for what the others still join, and needs no failure") {
+TEST_CASE("a drop waits for calls that others still join, without a failure") {
   run_nccl_ranks(2, [](Nccl& comm) {
     auto queue = comm.queue(patient);
     Memory x(Floats(10, 1.0f));
@@ -286,7 +288,7 @@ TEST_CASE("a drop waits for what the others still join, and needs no failure") {
   });
 }
 
-TEST_CASE("two queues progress independently of each other") {
+TEST_CASE("two queues make progress independently of each other") {
   run_nccl_ranks(2, [](Nccl& comm) {
     auto first = comm.queue(patient), second = comm.queue(patient);
     Memory x(Floats(10, 1.0f)), y(Floats(10, 1.0f));
@@ -299,7 +301,7 @@ TEST_CASE("two queues progress independently of each other") {
   });
 }
 
-TEST_CASE("collectives are captured in a graph that may be launched time after time") {
+TEST_CASE("collectives are captured in a graph that can be launched repeatedly") {
   run_nccl_ranks(2, [](Nccl& nccl) {
     const CudaStream compute;
     const Nccl comm = nccl.on(compute.get());
@@ -336,8 +338,8 @@ TEST_CASE("collectives are captured in a graph that may be launched time after t
   });
 }
 
-// NCCL ends no communicator before the graphs that refer to it.
-TEST_CASE("a graph may be destroyed after the queue whose collectives it has: neither drop nor end waits for it") {
+// NCCL destroys no communicator before the graphs that refer to it.
+TEST_CASE("a graph may be destroyed after the queue of its collectives: neither drop nor the destructor waits for it") {
   const std::size_t before = testing::communicators();
   std::vector<cudaGraph_t> graphs(2);
   run_nccl_ranks(2, [&](Nccl& nccl) {
@@ -356,16 +358,16 @@ TEST_CASE("a graph may be destroyed after the queue whose collectives it has: ne
     queue.drop();
     sum();
     queue.drop();
-    sum();  // by now the first epoch's communicator is of no use
+    sum();  // the first epoch's communicator is not used any more
     executor.record().wait();
     CHECK(core::Clock::now() - begin < nccl::goodbye);
   });
   for (const cudaGraph_t graph : graphs)
     if (graph) cudaGraphDestroy(graph);
-  while (testing::communicators() > before) std::this_thread::yield();  // on threads that nobody waits for
+  while (testing::communicators() > before) std::this_thread::yield();  // on detached threads
 }
 
-TEST_CASE("a failure is told at once, though a graph still refers to the communicator that is aborted") {
+TEST_CASE("a failure is reported at once, although a graph still refers to the aborted communicator") {
   const std::size_t before = testing::communicators();
   std::vector<cudaGraph_t> graphs(2);
   const auto errors = errors_of_ranks(2, [&](Nccl& nccl) {
@@ -384,7 +386,7 @@ TEST_CASE("a failure is told at once, though a graph still refers to the communi
   if (!errors.empty()) CHECK(contains(errors[0], "was not done after"));
   for (const cudaGraph_t graph : graphs)
     if (graph) cudaGraphDestroy(graph);
-  while (testing::communicators() > before) std::this_thread::yield();  // on threads that nobody waits for
+  while (testing::communicators() > before) std::this_thread::yield();  // on detached threads
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ namespace {
 using nccl::Replays;
 using testing::gather_of_bucket;
 
-// Captures what `calls` gives the stream, replays it once, and waits for it.
+// Captures the work of `calls` on the stream, replays it once, and waits for it.
 template <class Calls>
 void replay(cudaStream_t stream, const Calls& calls) {
   REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
@@ -32,7 +32,7 @@ void replay(cudaStream_t stream, const Calls& calls) {
   REQUIRE(cudaGraphDestroy(graph) == cudaSuccess);
 }
 
-TEST_CASE("a collective of a replay that has begun and is not done is overdue after the timeout, and told by name") {
+TEST_CASE("a collective of a replay that has begun and is not done is overdue after the timeout, and is named") {
   constexpr std::chrono::nanoseconds timeout = std::chrono::milliseconds(20);
   const auto later = [] { std::this_thread::sleep_for(std::chrono::milliseconds(25)); };
   const CudaStream stream;

@@ -14,7 +14,7 @@ namespace {
 
 static_assert(exec::BufferOf<CudaBuffer<float>, float>);
 
-// Memory that was used before, and a count of what is out.
+// Memory with old content, and a count of its allocations.
 struct UsedMemory final : DeviceMemory {
   index_t out = 0;
   void* allocate(index_t bytes) override {
@@ -42,7 +42,7 @@ struct Fixture {
   }
 };
 
-TEST_CASE_FIXTURE(Fixture, "a buffer is zero for what its stream is given next, whatever the memory held") {
+TEST_CASE_FIXTURE(Fixture, "a buffer is zero for the next work on its stream, whatever the memory contained") {
   const auto buffer = make<float>(1000);
   std::vector<float> values(1000, 1.0f);
   REQUIRE(cudaMemcpyAsync(values.data(), buffer.span().data(), 4000, cudaMemcpyDeviceToHost, stream.get()) ==
@@ -51,7 +51,7 @@ TEST_CASE_FIXTURE(Fixture, "a buffer is zero for what its stream is given next, 
   CHECK(values == std::vector<float>(1000));
 }
 
-TEST_CASE_FIXTURE(Fixture, "bytes are counted while they are held, and go back to where they came from") {
+TEST_CASE_FIXTURE(Fixture, "bytes are counted while they are allocated, and are returned to their source") {
   {
     auto a = make<float>(10);
     const auto none = make<double>(0);
@@ -82,7 +82,7 @@ TEST_CASE("a buffer keeps its source alive") {
   CHECK(source.expired());
 }
 
-TEST_CASE_FIXTURE(Fixture, "more than there is cannot be had, and is not counted") {
+TEST_CASE_FIXTURE(Fixture, "an allocation larger than the memory fails and is not counted") {
   CHECK_THROWS_AS(make<float>(index_t{1} << 58), CudaError);
   CHECK(count->held() == 0);
 }

@@ -19,7 +19,7 @@ __global__ void number_threads(T* numbers, index_t n) {
   for (index_t i = device::thread_of_grid(); i < n; i += device::threads_of_grid()) numbers[i] += static_cast<T>(i);
 }
 
-TEST_CASE("the threads of a grid are numbered from 0 on, and take turns") {
+TEST_CASE("the threads of a grid are numbered from 0, and a small grid iterates") {
   const testing::Array<int> numbers(1000);
   const CudaStream stream;
   device::launch(number_threads<int>, 3, 64, stream.get(), numbers.data(), 1000);
@@ -27,12 +27,12 @@ TEST_CASE("the threads of a grid are numbered from 0 on, and take turns") {
   for (int i = 0; i < 1000; ++i) CHECK(found[static_cast<std::size_t>(i)] == i);
 }
 
-TEST_CASE("a launch that cannot be is told at once") {
+TEST_CASE("an invalid launch is an error at once") {
   const CudaStream stream;
   CHECK_THROWS_AS(device::launch(number_threads<int>, 1, 1 << 20, stream.get(), nullptr, 0), CudaError);
 }
 
-TEST_CASE("a device is used for a while, and then the thread has its own again") {
+TEST_CASE("a device is current for the lifetime of Use, and then the thread's previous one is") {
   int devices = 0;
   REQUIRE(cudaGetDeviceCount(&devices) == cudaSuccess);
   for (int each = 0; each < devices; ++each) {

@@ -8,7 +8,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("a failure says what was done and why it could not be") {
+TEST_CASE("an error says which action failed and why") {
   CHECK_NOTHROW(cuda_check(cudaSuccess, "doing nothing"));
   CHECK_THROWS_WITH_AS(cuda_check(cudaErrorNoDevice, "making a stream"), "making a stream: there is no CUDA device",
                        CudaError);
@@ -18,7 +18,7 @@ TEST_CASE("a failure says what was done and why it could not be") {
         std::string("copying: ") + cudaGetErrorString(cudaErrorInvalidValue) + " (cudaErrorInvalidValue)");
 }
 
-TEST_CASE("a driver that is too old is named with the CUDA that it knows and the one that is needed") {
+TEST_CASE("a driver that is too old is named with its CUDA version and the required one") {
   int driver = 0, runtime = 0;
   REQUIRE(cudaDriverGetVersion(&driver) == cudaSuccess);
   REQUIRE(cudaRuntimeGetVersion(&runtime) == cudaSuccess);
@@ -28,7 +28,7 @@ TEST_CASE("a driver that is too old is named with the CUDA that it knows and the
   CHECK(device::version_name(12080) == "12.8");
 }
 
-TEST_CASE("an error that was told is not found again by the next call") {
+TEST_CASE("an error that was reported is not reported again by the next call") {
   CHECK_THROWS_AS(cuda_check(cudaSetDevice(1000), "choosing a device"), CudaError);
   CHECK(cudaGetLastError() == cudaSuccess);
 }

@@ -25,18 +25,18 @@ struct Streams {
   }
 };
 
-TEST_CASE("a stream goes on behind an event of another's") {
+TEST_CASE("a stream continues after an event of another stream") {
   Streams s;
   for (int turn = 1; turn <= 50; ++turn) {
     s.write(turn);
     CudaEvent(s.of_first.record(s.first.get())).hold(s.second.get());
     s.read();
-    CudaEvent(s.of_second.record(s.second.get())).hold(s.first.get());  // or the next write comes too early
+    CudaEvent(s.of_second.record(s.second.get())).hold(s.first.get());  // otherwise the next write could be too early
   }
   CHECK(s.copy.get()[0] == 50);
 }
 
-TEST_CASE("the default event has happened") {
+TEST_CASE("a default-constructed event is complete") {
   const CudaStream stream;
   const CudaEvent event;
   CHECK(event.done());
@@ -44,7 +44,7 @@ TEST_CASE("the default event has happened") {
   event.hold(stream.get());
 }
 
-TEST_CASE("the host waits for an event, which has then happened, for its copies too") {
+TEST_CASE("the host waits for an event, which is then complete, also for its copies") {
   Streams s;
   s.write(7);
   const CudaEvent event(s.of_first.record(s.first.get())), copy = event;
@@ -52,7 +52,7 @@ TEST_CASE("the host waits for an event, which has then happened, for its copies 
   CHECK(copy.done());
 }
 
-TEST_CASE("a handle that was overtaken waits for what the stream was given since: never for too little") {
+TEST_CASE("an old handle of a ring may wait for later work of the stream, never for less") {
   Streams s;
   EventRing two(2);
   s.write(1);
@@ -78,7 +78,7 @@ struct Posted final : Completion {
   }
 };
 
-TEST_CASE("what an event needs to be recorded comes before any use of it, and is asked again at the end of a wait") {
+TEST_CASE("the rendezvous of an event comes before any use of it, and is checked again at the end of a wait") {
   Streams s;
   Posted posted;
   const CudaEvent event(s.of_first.record(s.first.get()), &posted, 3);
@@ -94,7 +94,7 @@ TEST_CASE("what an event needs to be recorded comes before any use of it, and is
   CHECK_THROWS_WITH(event.wait(), "a rank left");
 }
 
-TEST_CASE("another thread may record a ring's next event, which is then the runtime's own") {
+TEST_CASE("another thread may record a ring's next event") {
   Streams s;
   const cudaEvent_t next = s.of_first.next();
   CHECK(s.of_first.next() != next);
@@ -126,14 +126,14 @@ TEST_CASE("captured events order a graph's branches at each launch") {
     CHECK(s.copy.get()[0] == 9);
     CHECK(s.value.get()[0] == 0);
   }
-  // Its capture is over: the launches order what comes.
+  // The capture has ended: launches of the graph order later work.
   CHECK(inside.done());
   inside.wait();
   inside.hold(s.first.get());
   inside.hold(s.second.get());
 }
 
-TEST_CASE("an event of before a capture is waited for while capturing, and is no part of the graph") {
+TEST_CASE("an event from before a capture is waited for by the host, and is not part of the graph") {
   Streams s;
   s.write(4);
   const CudaEvent before(s.of_first.record(s.first.get()));

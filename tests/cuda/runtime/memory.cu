@@ -13,7 +13,7 @@ namespace {
 
 void check(const void* memory, index_t bytes) { device::check_reachable("the gradients", memory, bytes, 0); }
 
-TEST_CASE("plain memory begins at a 256-byte border") {
+TEST_CASE("plain memory is aligned to 256 bytes") {
   PlainDeviceMemory source;
   void* const memory = source.allocate(100);
   CHECK(reinterpret_cast<std::uintptr_t>(memory) % 256 == 0);
@@ -22,7 +22,7 @@ TEST_CASE("plain memory begins at a 256-byte border") {
   CHECK_THROWS_AS(source.allocate(index_t{1} << 60), CudaError);
 }
 
-TEST_CASE("memory of the device and managed memory are of use, and no memory is") {
+TEST_CASE("memory of the device, managed memory and empty ranges are accepted") {
   void* memory = nullptr;
   REQUIRE(cudaMallocManaged(&memory, 64) == cudaSuccess);
   CHECK_NOTHROW(check(memory, 64));
@@ -30,7 +30,7 @@ TEST_CASE("memory of the device and managed memory are of use, and no memory is"
   CHECK_NOTHROW(check(nullptr, 0));
 }
 
-TEST_CASE("memory of the host is refused, pinned or not, by the name of the buffer") {
+TEST_CASE("host memory is refused, pinned or not, with the name of the buffer") {
   const float on_host[4] = {};
   CHECK_THROWS_WITH_AS(check(on_host, sizeof on_host),
                        "the gradients: it lies in the host's memory; it must be memory of device 0 (cudaMalloc)",
@@ -64,7 +64,7 @@ TEST_CASE("memory of another device is refused") {
 #endif
 }
 
-TEST_CASE("a span that goes beyond the device's memory is refused") {
+TEST_CASE("a span beyond the end of its allocation is refused") {
   const testing::Array<float> values(16);
   CHECK_THROWS_AS(check(values.data(), index_t{1} << 46), BufferError);
 }

@@ -10,7 +10,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("a stream moves with its work") {
+TEST_CASE("a moved stream keeps its work") {
   const testing::Array<int> value(1);
   CudaStream stream(StreamPriority::high);
   REQUIRE(cudaMemsetAsync(value.data(), 0xff, sizeof(int), stream.get()) == cudaSuccess);
@@ -21,7 +21,7 @@ TEST_CASE("a stream moves with its work") {
   CHECK(value.get()[0] == -1);
 }
 
-TEST_CASE("each capture has a number of its own") {
+TEST_CASE("each capture has an id of its own") {
   const testing::Array<int> value(1);
   const CudaStream stream;
   CHECK(device::capture_of(stream.get()) == 0);
@@ -38,7 +38,7 @@ TEST_CASE("each capture has a number of its own") {
   CHECK(numbers[0] != numbers[1]);
 }
 
-TEST_CASE("what the runtime refuses while capturing may be done where it is said to be safe") {
+TEST_CASE("WhileCapturing allows calls that the runtime rejects during a capture") {
   const testing::Array<int> value(1);
   const CudaStream stream;
   testing::Capture graph(stream.get());
@@ -49,7 +49,7 @@ TEST_CASE("what the runtime refuses while capturing may be done where it is said
     CHECK(cudaMalloc(&memory, 16) == cudaSuccess);
     CHECK(cudaFree(memory) == cudaSuccess);
   }
-  graph.end();  // the capture was not spoilt
+  graph.end();  // the capture is still valid
   graph.launch();
   CHECK(value.get()[0] == -1);
 }
