@@ -1,5 +1,5 @@
-// What the runtime's functions have in common: the lock, the error that a thread made last, the current device, finding
-// a stream by its handle, and giving it an operation.
+// What the runtime's functions share: the lock, a thread's last error, the current device, finding a stream by its
+// handle, and enqueuing an operation.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +34,7 @@ inline StreamPtr make_stream(int device, bool blocking, bool legacy = false) {
   return stream;
 }
 
-// Null for a handle that is none. The null handle is the current device's legacy stream.
+// Null for an invalid handle. The null handle is the current device's legacy stream.
 inline StreamPtr find(cudaStream_t handle) {
   for (const auto& stream : machine().streams) {
     if (stream->destroyed) continue;
@@ -46,7 +46,7 @@ inline StreamPtr find(cudaStream_t handle) {
 
 inline bool is_event(cudaEvent_t event) { return machine().events.count(event) != 0; }
 
-// `after` goes on once all that `before` has now is done.
+// `after` continues when all current work of `before` is done.
 inline void order(Stream& before, Stream& after) {
   if (before.operations.empty()) return;
   const auto moment = std::make_shared<Moment>();
@@ -64,8 +64,8 @@ cudaError_t for_blocking_streams(int device, const F& f) {
   return cudaSuccess;
 }
 
-// Gives the stream an operation. One of the legacy stream comes after all that blocking streams have, and before all
-// that they will be given.
+// Enqueues an operation. An operation on the legacy stream runs after all work of blocking streams so far, and before
+// all of their later work.
 inline cudaError_t enqueue(Stream& stream, Operation operation) {
   if (stream.capture) return capture_operation(stream, std::move(operation));
   if (!stream.legacy) {
@@ -79,7 +79,7 @@ inline cudaError_t enqueue(Stream& stream, Operation operation) {
   return for_blocking_streams(stream.device, [&](Stream& other) { order(stream, other); });
 }
 
-// The stream's end as it is now; of a capturing one the nodes that it ends in.
+// The current end of the stream; for a capturing stream its last nodes.
 inline cudaError_t record(Stream& stream, std::shared_ptr<Moment>& moment) {
   moment = std::make_shared<Moment>();
   if (!stream.capture) return enqueue(stream, record_of(moment));
@@ -89,7 +89,7 @@ inline cudaError_t record(Stream& stream, std::shared_ptr<Moment>& moment) {
   return cudaSuccess;
 }
 
-// What `stream` is given from now on comes after `moment`.
+// Later work of `stream` waits for `moment`.
 inline cudaError_t wait_for(Stream& stream, const std::shared_ptr<Moment>& moment) {
   if (stream.capture || moment->capture) return capture_wait(stream, moment);
   return moment->happened ? cudaSuccess : enqueue(stream, wait_of(moment));

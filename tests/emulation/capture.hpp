@@ -1,6 +1,6 @@
-// Captures and graphs. While a stream captures, its operations become nodes: each comes after the nodes that its stream
-// ended in, and an event stands for the nodes that its stream ended in when it was recorded. A launch of the graph runs
-// the nodes in an order drawn at random among those that these edges allow.
+// Captures and graphs. While a stream captures, its operations become nodes. A node depends on the last nodes of its
+// stream, and an event stands for the last nodes of its stream when it was recorded. A launch of the graph runs the
+// nodes in a random order among those that these edges allow.
 #pragma once
 
 #include <thread>
@@ -22,7 +22,7 @@ struct Capture {
   std::thread::id begun_by;
   bool invalid = false;
   bool over = false;
-  unsigned long long number = 0;  // of all captures, from 1 on
+  unsigned long long number = 0;  // counts all captures, from 1
 };
 
 inline cudaStreamCaptureMode& interaction_mode() {
@@ -35,8 +35,8 @@ inline cudaError_t spoil(const std::shared_ptr<Capture>& capture, cudaError_t er
   return error;
 }
 
-// For calls that might wait for, or be ordered behind, work that a capture only writes down (allocating, freeing,
-// synchronising, querying): refused in a thread that captures, and in every thread where the capture is Global.
+// For calls that might wait for, or be ordered after, captured work that does not run (allocating, freeing,
+// synchronizing, querying): rejected on a thread that captures, and on every thread during a Global capture.
 inline cudaError_t refuse_in_capture() {
   const cudaStreamCaptureMode mode = interaction_mode();
   cudaError_t error = cudaSuccess;
@@ -83,7 +83,7 @@ inline cudaError_t capture_wait(Stream& stream, const std::shared_ptr<Moment>& m
   return cudaSuccess;
 }
 
-// Ends the capture; its members are plain streams again. Work of a fork that the origin did not wait for is an error.
+// Ends the capture; its streams become normal streams again. It is an error if the origin did not join all forks.
 inline cudaError_t end_capture(Stream& stream, std::vector<Node>& nodes) {
   const std::shared_ptr<Capture> capture = stream.capture;
   if (capture == nullptr || capture->origin != &stream) return cudaErrorStreamCaptureUnmatched;
@@ -104,8 +104,7 @@ inline cudaError_t end_capture(Stream& stream, std::vector<Node>& nodes) {
   return cudaSuccess;
 }
 
-// A launch of a graph that is under way. It has operations of its own: copies of the nodes', which count their
-// progress.
+// A launch of a graph in flight. It has copies of the nodes' operations, since operations store their progress.
 class Replay {
  public:
   explicit Replay(std::vector<Node> nodes) : nodes_(std::move(nodes)), done_(nodes_.size()) {}

@@ -1,6 +1,6 @@
-// The ranks of one communicator: what has come to the head of its stream on each, and what they make of it together.
-// A collective runs once every rank's call of the same number is there, a send once its receive is. Calls that do not
-// agree never run, as with NCCL: they hang until the communicator is aborted.
+// The ranks of one communicator: their calls that are first on their streams, and the execution of these calls.
+// A collective runs when every rank's call of the same number has arrived, a send when its receive has. Calls that do
+// not match never run, as with NCCL: they hang until the communicator is aborted.
 #pragma once
 
 #include <deque>
@@ -22,7 +22,7 @@ inline const char* name_of(Kind kind) {
   return names[static_cast<int>(kind)];
 }
 
-// One call. `count` elements, as NCCL counts them; `other` is the root or the peer.
+// One call. `count` is in elements, as in NCCL; `other` is the root or the peer.
 struct Part {
   Kind kind;
   const void* in;
@@ -31,21 +31,21 @@ struct Part {
   ncclDataType_t type;
   ncclRedOp_t op;
   int other;
-  double factor = 1;  // of what this rank brings to a sum; exactly representable in the type
+  double factor = 1;  // multiplies this rank's data; exactly representable in the type
 
   bool agrees(const Part& with) const {
     return kind == with.kind && count == with.count && type == with.type && op == with.op && other == with.other;
   }
 };
 
-// A call that has come to the head of its stream.
+// A call that is first on its stream.
 struct Posted {
   Part part;
   bool done = false;
 };
 using PostedPtr = std::shared_ptr<Posted>;
 
-// f(T{}) for the C++ type that `type` names.
+// Calls f(T{}) with the C++ type of `type`.
 template <class F>
 void with_type(ncclDataType_t type, const F& f) {
   switch (type) {
@@ -83,9 +83,9 @@ T reduced(T a, T b, ncclRedOp_t op) {
 struct Clique {
   int ranks;
   int joined = 0;
-  bool dead = false;                                            // one was aborted: the others hang until they are too
-  std::vector<int> devices;                                     // of the ranks, where they have joined
-  std::map<std::uint64_t, std::vector<PostedPtr>> collectives;  // by number, one a rank
+  bool dead = false;                                            // a rank was aborted, so others hang
+  std::vector<int> devices;                                     // of the ranks that have joined
+  std::map<std::uint64_t, std::vector<PostedPtr>> collectives;  // by number, one per rank
   std::map<std::pair<int, int>, std::deque<PostedPtr>> sends, receives;  // by sender and receiver
 
   explicit Clique(int ranks) : ranks(ranks), devices(static_cast<std::size_t>(ranks), -1) {}
@@ -112,7 +112,7 @@ struct Clique {
     }
   }
 
-  // Runs one call whose ranks are all there; false: there is none.
+  // Runs one call whose ranks have all arrived; false: there is none.
   bool go_on() {
     if (dead) return false;
     for (auto at = collectives.begin(); at != collectives.end(); ++at) {
@@ -147,7 +147,7 @@ struct Clique {
     const Part& shape = calls.front()->part;
     const std::size_t n = shape.count, world = calls.size();
     const std::size_t total = shape.kind == Kind::reduce_scatter ? n * world : n;
-    std::vector<std::vector<T>> in(world);  // all read before any is written: they may be in place
+    std::vector<std::vector<T>> in(world);  // all are read before any is written, since they may be in place
     for (std::size_t rank = 0; rank < world; ++rank) {
       if (shape.kind == Kind::broadcast && rank != static_cast<std::size_t>(shape.other)) continue;
       const T* from = static_cast<const T*>(calls[rank]->part.in);
@@ -182,7 +182,7 @@ struct Clique {
     for (T& value : values) value = T(static_cast<Wide>(static_cast<Wide>(value) * static_cast<Wide>(factor)));
   }
 
-  // Each element starts at a rank of its own: no order that anybody could rely on.
+  // Each element starts at another rank, so that no test can rely on an order.
   template <class T>
   static T reduced_over_ranks(const std::vector<std::vector<T>>& in, std::size_t i, ncclRedOp_t op) {
     const std::size_t world = in.size();

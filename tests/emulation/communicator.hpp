@@ -1,4 +1,4 @@
-// A rank of a clique: the handle, the calls that were given and not yet put on their streams, and its state.
+// A rank of a clique: its handle, its calls that are not on a stream yet, and its state.
 #pragma once
 
 #include <set>
@@ -14,14 +14,14 @@ struct Split;
 }  // namespace emulated
 
 struct ncclComm {
-  std::shared_ptr<emulated::Clique> clique;  // null: a split that not all ranks have come to
+  std::shared_ptr<emulated::Clique> clique;  // null: a split that not all ranks have joined
   int rank = 0, device = 0;
   bool blocking = true, aborted = false, finalized = false, active = false;
   ncclResult_t failed = ncclSuccess;
-  std::uint64_t collective = 0;  // the number of the next
+  std::uint64_t collective = 0;  // the number of the next one
   std::size_t splits = 0;
   std::map<std::size_t, std::shared_ptr<emulated::Split>> unfinished_splits;
-  std::shared_ptr<emulated::Moment> last;  // calls of one communicator run in the order of the calls
+  std::shared_ptr<emulated::Moment> last;  // calls of one communicator run in order
   std::vector<std::pair<cudaStream_t, emulated::Operation>> deferred;
   std::set<void*> registered;
   struct ScaledSum {
@@ -29,14 +29,14 @@ struct ncclComm {
     double factor;
   };
   std::map<int, ScaledSum> scaled_sums;  // by ncclRedOp_t
-  std::weak_ptr<void> graphs;            // is held by every captured call, and so by the graphs that hold them
+  std::weak_ptr<void> graphs;            // held by every captured call, and so by its graphs
 };
 
 namespace emulated {
 
 using Communicator = std::shared_ptr<ncclComm>;
 
-// What the children of one call of ncclCommSplit have in common.
+// The state that the children of one ncclCommSplit share.
 struct Split {
   struct Entry {
     int color, key, rank;
@@ -81,7 +81,7 @@ inline Nccl& nccl() {
   return it;
 }
 
-// NCCL would read freed memory.
+// A freed handle: NCCL would read freed memory.
 inline Communicator live(ncclComm_t handle, const char* call) {
   const auto at = nccl().communicators.find(handle);
   if (at != nccl().communicators.end()) return at->second;
@@ -89,10 +89,10 @@ inline Communicator live(ncclComm_t handle, const char* call) {
   std::abort();
 }
 
-// Whether a graph has calls of it: NCCL ends no communicator before its graphs, and whoever ends or aborts it waits.
+// Whether a graph has calls of it: NCCL destroys a communicator only after its graphs; destroying or aborting it waits.
 inline bool in_graphs(const ncclComm& comm) { return !comm.graphs.expired(); }
 
-// What a captured call holds.
+// The reference that a captured call holds.
 inline std::shared_ptr<void> graph_reference(ncclComm& comm) {
   std::shared_ptr<void> reference = comm.graphs.lock();
   if (reference == nullptr) {
@@ -102,7 +102,7 @@ inline std::shared_ptr<void> graph_reference(ncclComm& comm) {
   return reference;
 }
 
-// What ncclCommGetAsyncError tells.
+// The result of ncclCommGetAsyncError.
 inline ncclResult_t state(const ncclComm& comm) {
   if (comm.failed != ncclSuccess) return comm.failed;
   if (comm.clique == nullptr || comm.clique->joined < comm.clique->ranks) return ncclInProgress;
@@ -116,13 +116,13 @@ inline ncclResult_t state(const ncclComm& comm) {
   return comm.finalized && running ? ncclInProgress : ncclSuccess;
 }
 
-// A communicator that is still busy with an earlier call takes no other.
+// A communicator that is busy with an earlier call accepts no other.
 inline ncclResult_t ready(const ncclComm& comm) {
   const ncclResult_t now = comm.finalized ? ncclInvalidArgument : state(comm);
   return now == ncclInProgress ? ncclInvalidArgument : now;
 }
 
-// The calls of one group on one stream, under way.
+// The calls of one group on one stream, in flight.
 class Launch {
  public:
   Launch(Communicator comm, std::vector<Part> parts, std::shared_ptr<void> graph_reference)
@@ -150,7 +150,7 @@ class Launch {
   Communicator comm_;
   std::vector<Part> parts_;
   std::shared_ptr<void> graph_reference_;  // null: not captured
-  std::vector<PostedPtr> posted_;          // empty until the head of the stream
+  std::vector<PostedPtr> posted_;          // empty until the operation is first on the stream
 };
 
 inline ncclResult_t put(ncclComm& comm, Stream& stream, Operation operation) {
@@ -162,7 +162,7 @@ inline ncclResult_t put(ncclComm& comm, Stream& stream, Operation operation) {
   return ncclSuccess;
 }
 
-// A communicator that does not block may put its calls on the stream later, as NCCL may, and is in progress until then.
+// A non-blocking communicator may put its calls on the stream later, as NCCL may, and is in progress until then.
 inline ncclResult_t launch(const Communicator& comm, cudaStream_t handle, std::vector<Part> parts) {
   if (const ncclResult_t now = ready(*comm); now != ncclSuccess) return now;
   const StreamPtr stream = find(handle);
@@ -174,7 +174,7 @@ inline ncclResult_t launch(const Communicator& comm, cudaStream_t handle, std::v
   return ncclInProgress;
 }
 
-// Puts what was deferred on its streams, or not yet.
+// Puts deferred calls on their streams, or leaves them deferred.
 inline void catch_up(ncclComm& comm) {
   if (comm.deferred.empty() || machine().draw(2) == 0) return;
   for (auto& [handle, operation] : comm.deferred) {

@@ -1,4 +1,4 @@
-// The few calls of cuBLAS that the examples make, for tests on the host: loops, as kernels of the emulated runtime.
+// The cuBLAS calls of the examples, for tests on the host: loops, as kernels of the emulated runtime.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -34,7 +34,7 @@ inline cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream
 
 namespace emulated {
 
-// A column-major matrix, or each of several.
+// A column-major matrix, or a batch of them.
 struct Operand {
   const float* data;
   int stride;
@@ -46,8 +46,8 @@ struct Operand {
   }
 };
 
-// One block a matrix, one thread a column of the result. A product that would read what it does not use (beta = 0) is
-// a product that may be given memory that was never written.
+// One block per matrix, one thread per column of the result. With beta = 0 it does not read c, which may be
+// uninitialized memory.
 inline void gemm_kernel(int m, int n, int k, float alpha, Operand a, Operand b, float beta, float* c, int ldc,
                         long long step) {
   const int batch = static_cast<int>(blockIdx.x);

@@ -1,4 +1,4 @@
-// What a kernel may call. One thread of one kernel runs at a time, so an atomic is a plain read and write.
+// Functions for kernels. One thread of one kernel runs at a time, so an atomic is a plain read and write.
 #pragma once
 
 #include <bit>
@@ -27,7 +27,7 @@ std::uint64_t as_bits(T value) {
   return bits;
 }
 
-// The value of lane `from` of this thread's group of `width` lanes; its own where there is no such lane.
+// The value of lane `from` in this thread's group of `width` lanes; the thread's own value if there is no such lane.
 template <class T>
 T shuffle(unsigned mask, T value, int from, int width) {
   const int lane = static_cast<int>(block().lane()), first = lane / width * width;
@@ -94,7 +94,7 @@ void __stcs(T* to, T value) {
   *to = value;
 }
 
-// Each returns what was there before.
+// Each returns the old value.
 template <class T>
 T atomicAdd(T* at, std::type_identity_t<T> value) {
   const T before = *at;
@@ -125,7 +125,7 @@ T atomicExch(T* at, std::type_identity_t<T> value) {
   *at = value;
   return before;
 }
-// Of memory that the host looks at meanwhile.
+// For memory that the host reads at the same time.
 template <class T>
 T __ldcv(const T* at) {
   return __atomic_load_n(at, __ATOMIC_SEQ_CST);

@@ -1,4 +1,4 @@
-// What the emulation is relied on for: above all, that it finds what would be wrong on a device.
+// The behavior on which the tests rely, above all that the emulation finds errors that would occur on a device.
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
@@ -16,7 +16,7 @@ __global__ void fill(int* out, int n, int value) {
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < unsigned(n); i += gridDim.x * blockDim.x) out[i] = value;
 }
 
-// The sum of `in`, by one block of 256 threads.
+// The sum of `in`, computed by one block of 256 threads.
 __global__ void total(const int* in, int n, int* out) {
   __shared__ int sums[8];
   int sum = 0;
@@ -45,7 +45,7 @@ int filled_then_summed(bool with_event) {
 
 }  // namespace
 
-TEST_CASE("work on two streams is in order with an event, and without it not under every seed") {
+TEST_CASE("with an event, work on two streams is in order; without it, some seed gives another order") {
   int wrong = 0;
   for (int seed = 0; seed < seeds; ++seed) {
     emulated::seed(static_cast<std::uint64_t>(seed));
@@ -56,7 +56,7 @@ TEST_CASE("work on two streams is in order with an event, and without it not und
   CHECK(wrong < seeds);
 }
 
-TEST_CASE("a delayed stream's work comes last, unless an event wants it") {
+TEST_CASE("work of a delayed stream runs last, unless an event requires it earlier") {
   for (int seed = 0; seed < seeds; ++seed) {
     for (const bool wanted : {false, true}) {
       emulated::seed(static_cast<std::uint64_t>(seed));
@@ -74,7 +74,7 @@ TEST_CASE("a delayed stream's work comes last, unless an event wants it") {
   }
 }
 
-TEST_CASE("nothing runs when it is enqueued, and an event tells when it has") {
+TEST_CASE("enqueued work does not run at once, and an event reports when it has run") {
   Stream stream;
   Event done;
   int* pinned = nullptr;
@@ -90,7 +90,7 @@ TEST_CASE("nothing runs when it is enqueued, and an event tells when it has") {
   cudaFreeHost(pinned);
 }
 
-TEST_CASE("a wait binds to the event's last record, and for one never recorded there is none") {
+TEST_CASE("a wait refers to the event's last record, and has no effect for an event that was never recorded") {
   for (int seed = 0; seed < seeds; ++seed) {
     emulated::seed(static_cast<std::uint64_t>(seed));
     Array<int> number(1);
@@ -102,14 +102,14 @@ TEST_CASE("a wait binds to the event's last record, and for one never recorded t
     cudaEventRecord(event, a);
     cudaStreamWaitEvent(b, event);
     cudaStreamWaitEvent(b, never);
-    cudaEventRecord(event, b);  // which the wait above must not see
+    cudaEventRecord(event, b);  // the wait above must not refer to it
     launch(b, 1, 1, add, number.data, 2);
     CHECK(cudaStreamSynchronize(b) == cudaSuccess);
     CHECK(number.values()[0] == 1 * 2 + 2);
   }
 }
 
-TEST_CASE("the legacy stream waits for blocking streams and they for it, but others do not") {
+TEST_CASE("the legacy stream synchronizes with blocking streams in both directions, but not with others") {
   int wrong = 0;
   for (int seed = 0; seed < seeds; ++seed) {
     for (const bool blocking : {true, false}) {
@@ -129,7 +129,7 @@ TEST_CASE("the legacy stream waits for blocking streams and they for it, but oth
   CHECK(wrong > 0);
 }
 
-TEST_CASE("a copy reads pageable memory when it is given, pinned memory when it runs") {
+TEST_CASE("a copy reads pageable memory when it is enqueued, and pinned memory when it runs") {
   Array<int> on_device(1);
   Stream stream;
   int pageable = 1;
@@ -147,7 +147,7 @@ TEST_CASE("a copy reads pageable memory when it is given, pinned memory when it 
   cudaFreeHost(pinned);
 }
 
-TEST_CASE("the host cannot touch device memory, nor a device a peer's that it has not been let into") {
+TEST_CASE("the host cannot access device memory, nor a device a peer's memory without peer access") {
   emulated::devices(2);
   Array<int> here(1);
   cudaSetDevice(1);
@@ -170,7 +170,7 @@ TEST_CASE("the host cannot touch device memory, nor a device a peer's that it ha
   emulated::devices(1);
 }
 
-TEST_CASE("a pointer tells whose memory it is") {
+TEST_CASE("a pointer's attributes tell whose memory it is") {
   Array<int> device(4);
   int plain = 0, *pinned = nullptr;
   REQUIRE(cudaMallocHost(&pinned, sizeof(int)) == cudaSuccess);
@@ -187,7 +187,7 @@ TEST_CASE("a pointer tells whose memory it is") {
   cudaFreeHost(pinned);
 }
 
-TEST_CASE("what CUDA refuses is refused, and remembered as the thread's last error") {
+TEST_CASE("what CUDA rejects is rejected, and is the thread's last error") {
   Stream stream;
   int* memory = nullptr;
   CHECK(launch(stream, 0, 1, fill, memory, 0, 0) == cudaErrorInvalidConfiguration);
@@ -208,7 +208,7 @@ TEST_CASE("what CUDA refuses is refused, and remembered as the thread's last err
   cudaGetLastError();
 }
 
-TEST_CASE("a stream or event of one device is not used with another as current") {
+TEST_CASE("a stream or event of one device is rejected while another device is current") {
   emulated::devices(2);
   Stream stream;
   cudaSetDevice(1);
@@ -221,7 +221,7 @@ TEST_CASE("a stream or event of one device is not used with another as current")
 }
 
 TEST_CASE(
-    "who waits for a stream that another thread has yet to feed goes on once it is fed; a host function may wait") {
+    "a wait for a stream ends after another thread has enqueued the missing work; a host function may wait") {
   for (int seed = 0; seed < 5; ++seed) {
     emulated::seed(static_cast<std::uint64_t>(seed));
     struct Gate {

@@ -1,4 +1,4 @@
-// Captures and graphs as the emulation has them: what CUDA refuses is refused, and a replay keeps to the edges alone.
+// Captures and graphs in the emulation: what CUDA rejects is rejected, and a replay follows only the graph's edges.
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
@@ -27,7 +27,7 @@ cudaError_t begin(cudaStream_t stream, cudaStreamCaptureMode mode = cudaStreamCa
   return cudaStreamBeginCapture(stream, mode);
 }
 
-// How a capture ends in which `f` was done.
+// The result of ending a capture in which `f` was called.
 template <class F>
 cudaError_t captured(const F& f, cudaStreamCaptureMode mode = cudaStreamCaptureModeThreadLocal) {
   Stream stream;
@@ -41,7 +41,7 @@ cudaError_t captured(const F& f, cudaStreamCaptureMode mode = cudaStreamCaptureM
 
 }  // namespace
 
-TEST_CASE("a captured fork and join is replayed in order, and what no edge orders is not") {
+TEST_CASE("a captured fork and join is replayed in order, and unordered work in any order") {
   int wrong = 0;
   for (int seed = 0; seed < seeds; ++seed) {
     emulated::seed(static_cast<std::uint64_t>(seed));
@@ -65,7 +65,7 @@ TEST_CASE("a captured fork and join is replayed in order, and what no edge order
       CHECK(cudaStreamIsCapturing(fork, &status) == cudaSuccess);
       CHECK(status == cudaStreamCaptureStatusNone);
       cudaDeviceSynchronize();
-      CHECK(number.values()[0] == 0);  // nothing ran yet
+      CHECK(number.values()[0] == 0);  // nothing has run yet
       CHECK(cudaGraphLaunch(graph.exec, origin) == cudaSuccess);
       launch(origin, 1, 1, add, number.data, 0);  // after the whole graph
       cudaStreamSynchronize(origin);
@@ -78,7 +78,7 @@ TEST_CASE("a captured fork and join is replayed in order, and what no edge order
   CHECK(wrong < seeds);
 }
 
-TEST_CASE("launches of one graph follow one another, on two streams too, and each does all of its work") {
+TEST_CASE("launches of one graph run one after another, also on two streams, and each does all of its work") {
   for (int seed = 0; seed < seeds; ++seed) {
     emulated::seed(static_cast<std::uint64_t>(seed));
     Array<int> number(std::vector<int>{0});
@@ -95,7 +95,7 @@ TEST_CASE("launches of one graph follow one another, on two streams too, and eac
   }
 }
 
-TEST_CASE("a replay copies what pinned and pageable memory holds then") {
+TEST_CASE("a replay copies the content that pinned and pageable memory have at that time") {
   Array<int> number(1);
   int plain = 1;
   Stream stream;
@@ -109,25 +109,25 @@ TEST_CASE("a replay copies what pinned and pageable memory holds then") {
   CHECK(number.values()[0] == 2);
 }
 
-TEST_CASE("a capture that is given what it cannot hold is refused") {
+TEST_CASE("work that a capture cannot contain is rejected") {
   Array<int> number(1);
   Event event;
   Stream other;
-  SUBCASE("a wait for work outside of it") {
+  SUBCASE("a wait for work outside the capture") {
     cudaEventRecord(event, other);
     CHECK(captured([&](cudaStream_t stream) {
             CHECK(cudaStreamWaitEvent(stream, event) == cudaErrorStreamCaptureIsolation);
             CHECK(launch(stream, 1, 1, add, number.data, 1) == cudaErrorStreamCaptureInvalidated);
           }) == cudaErrorStreamCaptureInvalidated);
   }
-  SUBCASE("a fork that nobody joined") {
+  SUBCASE("a fork without a join") {
     CHECK(captured([&](cudaStream_t stream) {
             cudaEventRecord(event, stream);
             CHECK(cudaStreamWaitEvent(other, event) == cudaSuccess);
             CHECK(launch(other, 1, 1, add, number.data, 1) == cudaSuccess);
           }) == cudaErrorStreamCaptureUnjoined);
   }
-  SUBCASE("looking at it or waiting for it") {
+  SUBCASE("a query or a wait") {
     CHECK(captured([&](cudaStream_t stream) {
             CHECK(cudaStreamSynchronize(stream) == cudaErrorStreamCaptureUnsupported);
           }) == cudaErrorStreamCaptureInvalidated);
@@ -136,7 +136,7 @@ TEST_CASE("a capture that is given what it cannot hold is refused") {
             CHECK(cudaEventQuery(event) == cudaErrorCapturedEvent);
           }) == cudaErrorStreamCaptureInvalidated);
   }
-  SUBCASE("memory, and a wait for another stream") {
+  SUBCASE("an allocation, and a wait for another stream") {
     void* memory = nullptr;
     const auto allocate = [&](cudaStream_t) { CHECK(cudaMalloc(&memory, 1) == cudaErrorStreamCaptureUnsupported); };
     CHECK(captured(allocate) == cudaErrorStreamCaptureInvalidated);
@@ -148,7 +148,7 @@ TEST_CASE("a capture that is given what it cannot hold is refused") {
             CHECK(launch(nullptr, 1, 1, add, number.data, 1) == cudaErrorStreamCaptureImplicit);
           }) == cudaErrorStreamCaptureInvalidated);
   }
-  SUBCASE("another stream's end") {
+  SUBCASE("ending the capture on another stream") {
     CHECK(captured([&](cudaStream_t) {
             cudaGraph_t graph;
             CHECK(cudaStreamEndCapture(other, &graph) == cudaErrorStreamCaptureUnmatched);
@@ -157,7 +157,7 @@ TEST_CASE("a capture that is given what it cannot hold is refused") {
   cudaGetLastError();
 }
 
-TEST_CASE("an event of a capture means nothing after it, until it is recorded anew") {
+TEST_CASE("an event of a capture has no effect after it, until it is recorded again") {
   Event event;
   Stream other;
   CHECK(captured([&](cudaStream_t stream) { cudaEventRecord(event, stream); }) == cudaSuccess);
@@ -168,7 +168,8 @@ TEST_CASE("an event of a capture means nothing after it, until it is recorded an
   cudaGetLastError();
 }
 
-TEST_CASE("relaxed, a thread may allocate; a Global capture forbids it to other threads, a ThreadLocal one does not") {
+TEST_CASE(
+    "relaxed mode allows allocations; a Global capture forbids them to other threads, a ThreadLocal one does not") {
   CHECK(captured([](cudaStream_t) {
           cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
           CHECK(cudaThreadExchangeStreamCaptureMode(&mode) == cudaSuccess);

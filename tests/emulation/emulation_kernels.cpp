@@ -1,4 +1,4 @@
-// Threads of a block as the emulation has them: barriers, warps, atomics.
+// Threads of a block in the emulation: barriers, warps, atomics.
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
@@ -10,7 +10,7 @@
 namespace emulated_test {
 namespace {
 
-// Turns 64 ints around, through shared memory.
+// Reverses 64 ints through shared memory.
 template <bool with_barrier>
 __global__ void turn(int* ints) {
   __shared__ int kept[64];
@@ -21,7 +21,7 @@ __global__ void turn(int* ints) {
 
 }  // namespace
 
-TEST_CASE("threads of a block meet at barriers and in warps; a missing barrier is found") {
+TEST_CASE("threads of a block synchronize at barriers and in warps, and a missing barrier is found") {
   int wrong = 0;
   for (int seed = 0; seed < seeds; ++seed) {
     emulated::seed(static_cast<std::uint64_t>(seed));
@@ -65,7 +65,7 @@ __global__ void count(unsigned long long* counter, int* least, int* sum) {
 
 }  // namespace
 
-TEST_CASE("lanes of a warp see one another's values, in a warp that is not full too") {
+TEST_CASE("lanes of a warp exchange values, also in a partial warp") {
   for (const unsigned lanes : {32u, 7u}) {
     unsigned* out = nullptr;
     REQUIRE(cudaMallocManaged(&out, lanes * 5 * sizeof(unsigned)) == cudaSuccess);
@@ -83,7 +83,7 @@ TEST_CASE("lanes of a warp see one another's values, in a warp that is not full 
   }
 }
 
-TEST_CASE("atomics take in every thread of every block, and a block's sum all of its threads") {
+TEST_CASE("atomics count every thread of every block, and a block's sum all of its threads") {
   struct Out {
     unsigned long long counter;
     int least, sum;
@@ -99,7 +99,7 @@ TEST_CASE("atomics take in every thread of every block, and a block's sum all of
   cudaFree(out);
 }
 
-TEST_CASE("threads of a block that cannot all come to a barrier end the program, as do lanes outside of their mask") {
+TEST_CASE("threads that cannot all reach a barrier end the program, as do lanes outside their mask") {
   const auto runs = [](void (*kernel)()) {
     return signal_of([=] {
       launch(nullptr, 1, 64, kernel);

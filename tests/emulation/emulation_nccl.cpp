@@ -1,4 +1,4 @@
-// NCCL as the emulation has it.
+// NCCL in the emulation.
 #include <doctest/doctest.h>
 #include <nccl.h>
 
@@ -11,7 +11,7 @@
 namespace emulated_test {
 namespace {
 
-// f(communicator, rank, stream) on a thread and a device a rank.
+// Calls f(communicator, rank, stream) on one thread and one device per rank.
 template <class F>
 void run_ranks(int ranks, const F& f, int blocking = 1) {
   emulated::devices(ranks);
@@ -43,7 +43,7 @@ std::vector<float> values_of(int rank, std::size_t n) {
 
 }  // namespace
 
-TEST_CASE("every collective gives every rank what NCCL says, in place too; sums have no order to rely on") {
+TEST_CASE("every collective has NCCL's result on every rank, also in place, and sums have no fixed order") {
   constexpr int ranks = 4;
   constexpr std::size_t n = 20;
   std::atomic<int> other_bits{0};
@@ -73,7 +73,8 @@ TEST_CASE("every collective gives every rank what NCCL says, in place too; sums 
   CHECK(emulated::nccl_communicators() == 0);
 }
 
-TEST_CASE("sends and receives of one group meet, to oneself too; other types are summed in their own precision") {
+TEST_CASE(
+    "sends match receives of one group, also to the same rank, and sums of other types have their own precision") {
   constexpr int ranks = 3;
   run_ranks(ranks, [&](ncclComm_t comm, int rank, cudaStream_t stream) {
     std::vector<int> out;
@@ -95,7 +96,7 @@ TEST_CASE("sends and receives of one group meet, to oneself too; other types are
   });
 }
 
-TEST_CASE("ncclRedOpCreatePreMulSum multiplies what a rank brings by its factor, and rounds as its type does") {
+TEST_CASE("ncclRedOpCreatePreMulSum multiplies a rank's data by its factor and rounds to its type") {
   run_ranks(2, [&](ncclComm_t comm, int rank, cudaStream_t stream) {
     using tessera::float16;
     Array<float16> half(std::vector<float16>(1, float16(57344.0f))), sum(std::vector<float16>(1));
@@ -107,7 +108,7 @@ TEST_CASE("ncclRedOpCreatePreMulSum multiplies what a rank brings by its factor,
     CHECK(emulated::nccl_scaled_sums() >= 2);
     CHECK(ncclAllReduce(half.data, sum.data, 1, ncclFloat, scaled, comm, stream) == ncclInvalidArgument);
     CHECK(ncclAllReduce(half.data, sum.data, 1, ncclFloat16, scaled, comm, stream) == ncclSuccess);
-    CHECK(ncclRedOpDestroy(scaled, comm) == ncclSuccess);  // the call that was given it has returned
+    CHECK(ncclRedOpDestroy(scaled, comm) == ncclSuccess);  // the call that uses it has returned
     CHECK(ncclAllReduce(half.data, sum.data, 1, ncclFloat16, scaled, comm, stream) == ncclInvalidArgument);
     CHECK(ncclRedOpDestroy(scaled, comm) == ncclInvalidArgument);
     CHECK(ncclRedOpDestroy(other, comm) == ncclSuccess);
@@ -118,7 +119,7 @@ TEST_CASE("ncclRedOpCreatePreMulSum multiplies what a rank brings by its factor,
   });
 }
 
-TEST_CASE("a call that a rank lacks, or that does not agree, hangs until the communicator is aborted; streams go on") {
+TEST_CASE("a missing or mismatching call hangs until the communicator is aborted, and then streams continue") {
   for (const bool disagrees : {false, true}) {
     run_ranks(2, [&](ncclComm_t comm, int rank, cudaStream_t stream) {
       Array<float> values(std::vector<float>(8, 1.0f));
@@ -145,7 +146,7 @@ TEST_CASE("a call that a rank lacks, or that does not agree, hangs until the com
   CHECK(emulated::nccl_communicators() == 0);
 }
 
-TEST_CASE("a communicator that does not block may put a call on its stream only later") {
+TEST_CASE("a non-blocking communicator may put a call on its stream later") {
   std::atomic<int> too_early{0};
   for (int seed = 0; seed < 20; ++seed) {
     emulated::seed(static_cast<std::uint64_t>(seed));
@@ -155,7 +156,7 @@ TEST_CASE("a communicator that does not block may put a call on its stream only 
         ncclResult_t state = ncclAllReduce(values.data, values.data, 1, ncclFloat, ncclSum, comm, stream);
         while (patient && state == ncclInProgress) CHECK(ncclCommGetAsyncError(comm, &state) == ncclSuccess);
         if (!patient && state == ncclInProgress) {
-          CHECK(cudaStreamSynchronize(stream) == cudaSuccess);  // there is nothing on it
+          CHECK(cudaStreamSynchronize(stream) == cudaSuccess);  // it has no work
           if (values.values()[0] != 2) ++too_early;
           while (state == ncclInProgress) CHECK(ncclCommGetAsyncError(comm, &state) == ncclSuccess);
         }
@@ -170,7 +171,7 @@ TEST_CASE("a communicator that does not block may put a call on its stream only 
   CHECK(too_early > 0);
 }
 
-TEST_CASE("children of a split are in the order of the calls, and a captured collective is replayed") {
+TEST_CASE("children of a split are in the order of the calls, and a captured collective can be replayed") {
   run_ranks(2, [&](ncclComm_t parent, int rank, cudaStream_t stream) {
     ncclComm_t first = nullptr, second = nullptr;
     CHECK(ncclCommSplit(parent, 0, rank, &first, nullptr) == ncclSuccess);
@@ -195,7 +196,7 @@ TEST_CASE("children of a split are in the order of the calls, and a captured col
   });
 }
 
-TEST_CASE("a communicator ends with the last graph that has calls of it, not before") {
+TEST_CASE("a communicator is destroyed with the last graph that has calls of it, not before") {
   run_ranks(
       1,
       [&](ncclComm_t comm, int, cudaStream_t stream) {
@@ -223,7 +224,7 @@ TEST_CASE("a communicator ends with the last graph that has calls of it, not bef
 }
 
 TEST_CASE(
-    "what NCCL refuses: two ranks on one device, host memory, ranges that overlap; and use after the end aborts") {
+    "two ranks on one device, host memory and overlapping ranges are rejected; use after destruction aborts") {
   ncclUniqueId id;
   ncclGetUniqueId(&id);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;

@@ -1,4 +1,4 @@
-// Stacks that a thread block's threads run on, and the switch between them. The sanitizers are told of each switch.
+// Stacks for the threads of a thread block, and switching between them. The sanitizers are notified of each switch.
 #pragma once
 
 #include <sys/mman.h>
@@ -27,10 +27,10 @@
 
 namespace emulated {
 
-// A flow of control that is not running now.
+// A suspended flow of control.
 struct Context {
 #if defined(__x86_64__)
-  void* top = nullptr;  // of its stack, where the registers that a call keeps are saved
+  void* top = nullptr;  // its stack pointer, below which the saved registers are
 #else
   ucontext_t registers;
 #endif
@@ -51,14 +51,14 @@ struct Context {
 
 inline Context* switched_from = nullptr;
 
-// What the side that was switched to does first.
+// The first call after a switch, on the new stack.
 inline void arrive([[maybe_unused]] Context& here) {
 #if defined(TESSERA_EMULATED_ASAN)
   __sanitizer_finish_switch_fiber(here.asan, &switched_from->stack, &switched_from->stack_bytes);
 #endif
 }
 
-// Goes on with `to`; returns when somebody switches back to `from`, the one that runs.
+// Resumes `to`; returns when another context switches back to `from`, the running one.
 inline void switch_context(Context& from, Context& to) {
   switched_from = &from;
 #if defined(TESSERA_EMULATED_ASAN)
@@ -76,16 +76,16 @@ inline void switch_context(Context& from, Context& to) {
   arrive(from);
 }
 
-// A stack of its own that runs `work` from its first switch on. `work` never returns.
+// A stack of its own that runs `work` from the first switch on. `work` never returns.
 struct Fiber : Context {
-  std::uint32_t thread = 0;  // of the block, the one that runs on it
+  std::uint32_t thread = 0;  // the index in the block of the thread that runs on it
 
   explicit Fiber(void (*work)()) {
     constexpr std::size_t page = 4096;
     stack_bytes = 256 * 1024;
     char* memory = static_cast<char*>(
         mmap(nullptr, page + stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0) {  // a page to fall over below the stack
+    if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0) {  // a guard page below the stack
       std::perror("emulated CUDA: no stack for a kernel's thread");
       std::abort();
     }

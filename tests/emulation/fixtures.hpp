@@ -1,4 +1,4 @@
-// What the tests of the emulation share.
+// Helpers of the emulation's tests.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -32,7 +32,7 @@ struct Event {
   operator cudaEvent_t() const { return handle; }
 };
 
-// On the current device.
+// Allocates on the current device.
 template <class T>
 struct Array {
   T* data = nullptr;
@@ -40,7 +40,7 @@ struct Array {
   explicit Array(std::size_t n) : n(n) { REQUIRE(cudaMalloc(&data, n * sizeof(T)) == cudaSuccess); }
   explicit Array(const std::vector<T>& values) : Array(values.size()) {
     REQUIRE(cudaMemcpy(data, values.data(), n * sizeof(T), cudaMemcpyHostToDevice) == cudaSuccess);
-    REQUIRE(cudaStreamSynchronize(nullptr) == cudaSuccess);  // or it would be on its way
+    REQUIRE(cudaStreamSynchronize(nullptr) == cudaSuccess);  // otherwise the copy could still be in flight
   }
   ~Array() { cudaFree(data); }
   Array(const Array&) = delete;
@@ -62,10 +62,10 @@ cudaError_t launch(cudaStream_t stream, unsigned blocks, unsigned threads, void 
   return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
-// Not commutative, so that the order of two shows.
+// Not commutative, so that the order of two calls changes the result.
 inline __global__ void add(int* out, int value) { *out = *out * 2 + value; }
 
-// Ends `f` in a child process, with no word of its own.
+// Runs `f`, which is expected to end the program, in a child process without output.
 template <class F>
 int signal_of(const F& f) {
   std::fflush(nullptr);

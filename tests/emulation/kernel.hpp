@@ -1,6 +1,6 @@
-// A kernel's launch: its blocks run one after another in an order drawn at random, and the threads of a block in
-// fibers, which are switched only where threads meet (a barrier, an exchange within a warp). A thread that meets nobody
-// is a plain call. Which thread goes first is drawn too, so that a missing barrier shows as a missing event does.
+// A kernel launch. Its blocks run one after another in random order. The threads of a block run in fibers, which are
+// switched only where threads synchronize (a barrier, an exchange within a warp); a thread without synchronization is a
+// plain call. The order of threads is random too, so that a missing barrier is found like a missing event.
 #pragma once
 
 #include <cstring>
@@ -18,8 +18,8 @@ inline constexpr int warpSize = 32;
 
 namespace emulated {
 
-// The lanes of a warp that one mask names: each leaves a value, and the last to come lets all go on. The next exchange
-// has the other row, for somebody may still be reading this one.
+// The exchange of the lanes of one mask in a warp: each lane stores a value, and the last one to arrive resumes the
+// others. The next exchange uses the other row, since some lanes may still read this one.
 struct Exchange {
   std::uint32_t warp, mask;
   int arrived = 0, turn = 0;
@@ -31,7 +31,7 @@ struct Exchange {
 
 class Block {
  public:
-  // Runs all threads of the block at `block_index`; `thread` is the kernel with its arguments.
+  // Runs all threads of the block at `block_index`. `thread`: the kernel with its arguments.
   void run(const std::function<void()>& thread, dim3 grid, dim3 block, uint3 block_index) {
     gridDim = grid, blockDim = block, blockIdx = block_index;
     thread_ = &thread;
@@ -57,14 +57,14 @@ class Block {
     }
   }
 
-  // __syncthreads(): every thread of the block comes.
+  // __syncthreads(): every thread of the block must arrive.
   void barrier() {
     if (at_barrier_.size() + 1 == threads_) return release(at_barrier_);
     at_barrier_.push_back(running_);
     park();
   }
 
-  // Leaves `value` for the lanes of `mask`, and returns where theirs lie. Valid until the next but one exchange.
+  // Stores `value` for the lanes of `mask` and returns the address of theirs. Valid until the next but one exchange.
   struct Values {
     const std::uint64_t* of;
     std::uint32_t lanes;
@@ -111,7 +111,7 @@ class Block {
     threadIdx = {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y};
   }
 
-  // Lets the others go on first; returns when what this thread waits for has come.
+  // Lets other threads run; returns when the condition of this thread is met.
   void park() {
     Fiber* me = running_;
     switch_context(*me, here_);
@@ -133,20 +133,20 @@ class Block {
     return fiber;
   }
 
-  // Threads on the stack of one fiber, until none is left to start. One that has to wait keeps the fiber.
+  // Runs threads on the stack of one fiber until none is left to start. A thread that waits keeps the fiber.
   static void work();
 
   const std::function<void()>* thread_ = nullptr;
   std::uint32_t threads_ = 0, started_ = 0, finished_ = 0, first_ = 0;
   bool backwards_ = false;
-  Context here_;  // run()'s
+  Context here_;  // of run()
   Fiber* running_ = nullptr;
   std::vector<Fiber*> ready_, at_barrier_, idle_;
   std::vector<std::unique_ptr<Exchange>> exchanges_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
 };
 
-// The one that runs: kernels run under the machine's mutex.
+// The running block: kernels run under the machine's mutex.
 inline Block& block() {
   static Block& it = *new Block;
   return it;
@@ -169,7 +169,7 @@ inline void Block::work() {
   }
 }
 
-// A launch that is under way: some blocks at a time, so that those of several streams mix.
+// A launch in flight. It runs a few blocks at a time, so that the blocks of several streams interleave.
 class Grid {
  public:
   Grid(dim3 grid, dim3 block, int device, std::function<void()> thread)

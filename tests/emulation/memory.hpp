@@ -1,8 +1,8 @@
-// Who owns which address. Device memory is plain memory that the host may not touch: between operations its pages are
-// closed, so that a host access ends the program as it would on a real machine (or reads what it should not). An
-// operation opens the memory of its own device and of the peers that it may reach, no other.
+// Records which device owns which address. Device memory is plain memory that the host must not access: between
+// operations its pages are protected, so a host access ends the program, as on a real machine (where it may also read
+// wrong data). An operation has access to the memory of its own device and of the peers to which access was enabled.
 //
-// Addresses are not used twice: what was freed stays closed for good.
+// Addresses are not reused: freed memory stays protected.
 #pragma once
 
 #include <sys/mman.h>
@@ -28,7 +28,7 @@
 
 namespace emulated {
 
-using DeviceSet = std::uint64_t;  // a bit a device
+using DeviceSet = std::uint64_t;  // one bit per device
 inline constexpr DeviceSet all_devices = ~DeviceSet{0};
 inline constexpr int max_devices = 16;
 
@@ -38,10 +38,10 @@ class Memory {
     std::size_t bytes;
     cudaMemoryType type;
     int device;
-    std::size_t alignment;  // tells cudaMalloc's from ncclMemAlloc's
+    std::size_t alignment;  // distinguishes cudaMalloc from ncclMemAlloc
   };
 
-  // Full of ones, that is of NaN: what reads memory that nobody wrote does not find zeros by luck.
+  // Filled with ones, that is NaN, so that reading uninitialized memory does not give zeros by chance.
   void* allocate(cudaMemoryType type, std::size_t bytes, int device, std::size_t alignment) {
     if (bytes == 0) return nullptr;
     char* memory;
@@ -58,7 +58,7 @@ class Memory {
     return memory;
   }
 
-  // Returns false if `memory` did not come from allocate() with this type and alignment. Managed memory may go as any.
+  // Returns false if `memory` did not come from allocate() with this type and alignment. Managed memory: any type.
   bool free(void* memory, cudaMemoryType type, std::size_t alignment) {
     const auto at = allocations_.find(static_cast<char*>(memory));
     if (at == allocations_.end()) return false;
@@ -74,7 +74,7 @@ class Memory {
     return true;
   }
 
-  // The allocation that `pointer` lies in, or null.
+  // The allocation that contains `pointer`, or null.
   const Allocation* find(const void* pointer) const {
     const char* address = static_cast<const char*>(pointer);
     auto next = allocations_.upper_bound(const_cast<char*>(address));
@@ -83,7 +83,7 @@ class Memory {
     return address < next->first + next->second.bytes ? &next->second : nullptr;
   }
 
-  // Opens the memory of `devices` and closes all other.
+  // Gives access to the memory of `devices` and to no other.
   void show(DeviceSet devices) {
     for (int device = 0; device < max_devices; ++device) arenas_[device].open(!guard_ || (devices >> device & 1));
   }
@@ -95,16 +95,16 @@ class Memory {
   }
 
  private:
-  // The addresses of one device: taken from bottom to top, in live ranges that are opened and closed as a whole.
+  // The addresses of one device. They are used in ascending order; each live range is protected as a whole.
   class Arena {
    public:
     char* take(std::size_t bytes, std::size_t alignment) {
       if (bottom_ == nullptr) reserve();
-      const std::size_t first = used_ + (alignment < page ? alignment : 0);  // not better aligned than was promised
+      const std::size_t first = used_ + (alignment < page ? alignment : 0);  // not more aligned than promised
       const std::size_t gap = 256;                                           // poisoned under AddressSanitizer
       if (bytes > reserved - gap || first > reserved - gap - bytes) return nullptr;
       const std::size_t before = used_;
-      used_ = (first + bytes + gap + page - 1) / page * page;  // pages of its own, so that free() can close them
+      used_ = (first + bytes + gap + page - 1) / page * page;  // whole pages, so that free() can protect them
       if (!ranges_.empty() && ranges_.back().end == before) {
         ranges_.back().end = used_;
       } else {

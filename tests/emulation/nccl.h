@@ -1,6 +1,6 @@
-// NCCL for tests, on the host: ranks are threads of one process, each with a device of its own (emulated::devices(n)).
-// As with NCCL a call is an operation on its stream, sums are in an order that nobody may rely on, and calls that do
-// not agree, or lack a rank, hang the stream until ncclCommAbort.
+// NCCL for tests, on the host. Ranks are threads of one process, each with its own device (emulated::devices(n)). As
+// with NCCL, a call is an operation on its stream, sums have no fixed order, and if calls do not match or a rank is
+// missing, the stream hangs until ncclCommAbort.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -44,7 +44,7 @@ inline Group& group() {
   return it;
 }
 
-// Waits for a communicator that blocks; of another it tells the state.
+// For a blocking communicator, waits; otherwise returns its state.
 inline ncclResult_t settle(const Communicator& comm) {
   if (comm->blocking) run_until([&] { return comm->aborted || state(*comm) != ncclInProgress; });
   return state(*comm);
@@ -78,7 +78,7 @@ inline ncclResult_t submit(const char* call, ncclComm_t handle, cudaStream_t str
   return ncclSuccess;
 }
 
-// Whether two ranges lie apart, or `in` is where an in-place call has it.
+// Whether two ranges are disjoint, or `in` is the address of an in-place call.
 inline bool apart(const void* in, std::size_t in_bytes, const void* out, std::size_t out_bytes, const void* in_place) {
   const char *a = static_cast<const char*>(in), *b = static_cast<const char*>(out);
   return a == in_place || a + in_bytes <= b || b + out_bytes <= a;
@@ -167,8 +167,8 @@ inline ncclResult_t ncclCommDestroy(ncclComm_t handle) {
   emulated::nccl().communicators.erase(handle);
   return ncclSuccess;
 }
-// Its calls end without touching memory, and streams go on; those of other ranks that need them do not. Waits for the
-// graphs that have calls of it, in a group at its end.
+// The calls of this rank end without accessing memory, and its streams continue. Calls of other ranks that need them do
+// not end. Waits for the graphs that have calls of it; in a group, at the group's end.
 inline ncclResult_t ncclCommAbort(ncclComm_t handle) {
   const emulated::Lock lock(emulated::machine().mutex);
   const emulated::Communicator comm = emulated::live(handle, "ncclCommAbort");

@@ -1,4 +1,4 @@
-// The rest of nccl.h: groups, collectives, memory, and what a test can ask or say.
+// The rest of nccl.h: groups, collectives, memory, and functions for tests.
 #pragma once
 
 inline ncclResult_t ncclGroupStart() { return ++emulated::group().depth, ncclSuccess; }
@@ -68,13 +68,13 @@ inline ncclResult_t ncclRecv(void* out, std::size_t n, ncclDataType_t type, int 
                           n);
 }
 
-// Of this communicator and type alone, until it is destroyed; calls that were given it before keep their factor.
+// Valid for this communicator and type until it is destroyed. Calls that already use it keep their factor.
 inline ncclResult_t ncclRedOpCreatePreMulSum(ncclRedOp_t* op, void* scalar, ncclDataType_t type,
                                              ncclScalarResidence_t residence, ncclComm_t handle) {
   const emulated::Lock lock(emulated::machine().mutex);
   const emulated::Communicator comm = emulated::live(handle, "ncclRedOpCreatePreMulSum");
   if (const ncclResult_t now = emulated::ready(*comm); now != ncclSuccess) return now;
-  if (residence != ncclScalarHostImmediate) return ncclInvalidArgument;  // nobody needs another
+  if (residence != ncclScalarHostImmediate) return ncclInvalidArgument;  // no other is used
   int id = ncclNumOps;
   while (comm->scaled_sums.count(id) != 0) ++id;
   emulated::with_type(type, [&](auto zero) {
@@ -109,7 +109,7 @@ inline ncclResult_t ncclCommDeregister(ncclComm_t handle, void* registration) {
   const std::size_t known = emulated::live(handle, "ncclCommDeregister")->registered.erase(registration);
   return known != 0 ? ncclSuccess : ncclInvalidArgument;
 }
-// Of memory that ncclMemAlloc gave alone.
+// Only for memory from ncclMemAlloc.
 inline ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void* memory, std::size_t bytes, ncclWindow_t* window,
                                            int) {
   if (reinterpret_cast<std::uintptr_t>(memory) % NCCL_WIN_REQUIRED_ALIGNMENT != 0) return ncclInvalidArgument;
@@ -121,19 +121,19 @@ inline ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t windo
 
 namespace emulated {
 
-/// ncclCommGetAsyncError tells `error` from here on, as where a peer died.
+/// From now on ncclCommGetAsyncError returns `error`, as after the failure of a peer.
 inline void nccl_fail(ncclComm_t comm, ncclResult_t error) {
   const Lock lock(machine().mutex);
   live(comm, "nccl_fail")->failed = error;
 }
 
-/// Communicators that were made and neither destroyed nor aborted.
+/// The number of communicators that were created and neither destroyed nor aborted.
 inline std::size_t nccl_communicators() {
   const Lock lock(machine().mutex);
   return nccl().communicators.size();
 }
 
-/// Registrations, windows included, of communicators that live.
+/// The number of registrations, including windows, of existing communicators.
 inline std::size_t nccl_registrations() {
   const Lock lock(machine().mutex);
   std::size_t count = 0;
@@ -141,7 +141,7 @@ inline std::size_t nccl_registrations() {
   return count;
 }
 
-/// What ncclRedOpCreatePreMulSum made and nobody destroyed, of communicators that live.
+/// The number of operations from ncclRedOpCreatePreMulSum that were not destroyed, of existing communicators.
 inline std::size_t nccl_scaled_sums() {
   const Lock lock(machine().mutex);
   std::size_t count = 0;

@@ -1,4 +1,4 @@
-// The names of <nccl.h> that carry no behaviour.
+// The names of <nccl.h> without behavior.
 #pragma once
 
 #include <climits>
@@ -38,7 +38,7 @@ enum ncclResult_t {
   ncclInProgress = 7
 };
 
-// From ncclNumOps on: those that ncclRedOpCreatePreMulSum made.
+// Values from ncclNumOps on are those of ncclRedOpCreatePreMulSum.
 enum ncclRedOp_t {
   ncclSum = 0,
   ncclProd = 1,

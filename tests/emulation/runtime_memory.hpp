@@ -52,7 +52,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
       case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
       case cudaDevAttrMaxSharedMemoryPerBlock: *value = 48 * 1024; break;
       case cudaDevAttrWarpSize: *value = warpSize; break;
-      case cudaDevAttrMultiProcessorCount: *value = 3; break;  // few, so that small tests take several turns
+      case cudaDevAttrMultiProcessorCount: *value = 3; break;  // few, so that small grids iterate
       case cudaDevAttrMaxThreadsPerMultiProcessor: *value = 2048; break;
       case cudaDevAttrConcurrentKernels: *value = 1; break;
       case cudaDevAttrUnifiedAddressing: *value = 1; break;
@@ -107,7 +107,7 @@ inline cudaError_t allocate(void** memory, std::size_t bytes, cudaMemoryType typ
   });
 }
 
-// Waits for the whole device first, as cudaFree does.
+// First waits for the whole device, as cudaFree does.
 inline cudaError_t free(void* memory, cudaMemoryType type, std::size_t alignment = cuda_alignment) {
   return call([&] {
     if (memory == nullptr) return cudaSuccess;
@@ -125,7 +125,7 @@ inline bool is_device(const void* memory) {
   return allocation != nullptr && allocation->type == cudaMemoryTypeDevice;
 }
 
-// Whether all bytes lie in one allocation, or none in any.
+// Whether all bytes are in one allocation, or none in any.
 inline bool lies_within(const void* memory, std::size_t bytes) {
   const Memory& all = machine().memory;
   return bytes == 0 || all.find(memory) == all.find(static_cast<const char*>(memory) + bytes - 1);
@@ -139,7 +139,8 @@ inline bool goes(cudaMemcpyKind kind, const void* to, const void* from) {
          (!from_device || !is_pageable(from));
 }
 
-// Pageable memory is read when the copy is given, and written before the call returns; in a capture neither.
+// Pageable memory is read when the copy is enqueued, and written before the call returns; both are rejected in a
+// capture.
 inline cudaError_t copy(const StreamPtr& stream, void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   if (bytes == 0) return cudaSuccess;
@@ -178,7 +179,7 @@ inline cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
 inline cudaError_t cudaMallocHost(void** memory, std::size_t bytes, unsigned = 0) {
   return emulated::allocate(memory, bytes, cudaMemoryTypeHost);
 }
-/// As if nothing were taken.
+/// As if no memory were in use.
 inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* all) {
   *free = *all = std::size_t{1} << 30;
   return cudaSuccess;
@@ -223,8 +224,8 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes
                                    cudaStream_t stream = nullptr) {
   return emulated::call([&] { return emulated::copy(emulated::find(stream), to, from, bytes, kind); });
 }
-// In the legacy stream, and waits for it where the host's memory is written, or pinned memory read. Pageable memory has
-// been read when it returns, and may still be on its way to the device.
+// On the legacy stream. Waits for the copy if it writes host memory or reads pinned memory. Pageable memory has been
+// read when the call returns, but the data may not have arrived on the device.
 inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   return emulated::call([&] {
     const auto stream = emulated::find(nullptr);

@@ -23,7 +23,7 @@ inline cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCre
 
 namespace emulated {
 
-// call() with the stream that `handle` names.
+// Calls call() with the stream of `handle`.
 template <class F>
 cudaError_t on_stream(cudaStream_t handle, const F& f) {
   return call([&] {
@@ -32,7 +32,7 @@ cudaError_t on_stream(cudaStream_t handle, const F& f) {
   });
 }
 
-// What waits for, or looks at, a stream: not one that captures.
+// For calls that wait for or query a stream: rejected for a stream that captures.
 template <class F>
 cudaError_t on_plain_stream(cudaStream_t handle, const F& f) {
   return on_stream(handle, [&](const StreamPtr& stream) {
@@ -42,7 +42,7 @@ cudaError_t on_plain_stream(cudaStream_t handle, const F& f) {
   });
 }
 
-// The same of an event: null where it was never recorded.
+// The same for an event; null if it was never recorded.
 template <class F>
 cudaError_t on_plain_event(cudaEvent_t handle, const F& f) {
   return call([&] {
@@ -56,7 +56,7 @@ cudaError_t on_plain_event(cudaEvent_t handle, const F& f) {
 
 }  // namespace emulated
 
-// What the stream still has goes on.
+// Enqueued work still runs.
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return emulated::on_stream(stream, [](const emulated::StreamPtr& destroyed) {
     if (destroyed->legacy) return cudaErrorInvalidResourceHandle;
@@ -112,7 +112,7 @@ inline cudaError_t cudaEventQuery(cudaEvent_t event) {
     return !moment || moment->happened ? cudaSuccess : cudaErrorNotReady;
   });
 }
-// Binds to the event's last record as it is at this call.
+// Refers to the event's last record at the time of this call.
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned = 0) {
   return emulated::on_stream(stream, [&](const emulated::StreamPtr& waits) {
     if (!emulated::is_event(event)) return cudaErrorInvalidResourceHandle;
@@ -123,7 +123,7 @@ inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, u
 
 namespace emulated {
 
-// On a thread of its own, as with CUDA: it may wait for anything but CUDA itself.
+// Runs on a thread of its own, as in CUDA: it may wait for anything except CUDA.
 class HostFunction {
  public:
   HostFunction(cudaHostFn_t function, void* data) : function_(function), data_(data) {}
@@ -151,7 +151,7 @@ class HostFunction {
   };
   cudaHostFn_t function_;
   void* data_;
-  std::shared_ptr<Running> running_;  // null until the head of the stream
+  std::shared_ptr<Running> running_;  // null until it is first on the stream
 };
 
 }  // namespace emulated

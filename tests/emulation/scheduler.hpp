@@ -1,8 +1,8 @@
-// Streams are queues of operations, and nothing runs when it is enqueued. Whoever waits (for a stream, for an event)
-// runs operations of ALL streams, drawn at random, until what it waits for is done. So every order that events allow
-// can occur, a missing event shows as wrong bits under some seed, and one seed and one thread give one order.
+// Streams are queues of operations, and enqueuing runs nothing. A thread that waits (for a stream or an event) runs
+// operations of ALL streams, in random order, until what it waits for is done. So every order that events allow can
+// occur, a missing event gives wrong bits for some seed, and with one thread a seed determines the order.
 //
-// One mutex guards everything here, and operations run under it.
+// One mutex protects everything here, and operations run under it.
 #pragma once
 
 #include <algorithm>
@@ -28,13 +28,13 @@ struct Capture;
 
 enum class Progress { blocked, more, done };
 
-// The head of a stream: asked to go on until it says that it is done. `blocked` means that nothing was done.
+// The first operation of a stream, called until it returns done. `blocked`: it made no progress.
 struct Operation {
   const char* name;
   std::function<Progress()> advance;
 };
 
-// One record of an event. Of a record within a capture: the nodes that it stands for.
+// One record of an event. For a record within a capture: the nodes that it stands for.
 struct Moment {
   bool happened = false;
   std::shared_ptr<Capture> capture;
@@ -45,14 +45,14 @@ struct Moment {
 
 struct CUstream_st {
   int device = 0;
-  bool blocking = false;  // waits for the legacy stream, and it for this one
+  bool blocking = false;  // synchronizes with the legacy stream in both directions
   bool legacy = false;
-  bool delayed = false;    // runs only when nothing else can
-  bool destroyed = false;  // to be forgotten once it is empty
+  bool delayed = false;    // runs only if nothing else can
+  bool destroyed = false;  // removed when it is empty
   std::uint64_t given = 0, finished = 0;
   std::deque<emulated::Operation> operations;
-  std::shared_ptr<emulated::Capture> capture;  // null: operations are run
-  std::vector<std::size_t> tails;              // of a capture: the nodes that the next one comes after
+  std::shared_ptr<emulated::Capture> capture;  // null: operations are run, not captured
+  std::vector<std::size_t> tails;              // of a capture: the predecessors of the next node
 };
 
 struct CUevent_st {
@@ -71,9 +71,9 @@ struct Machine {
   Memory memory;
   std::vector<StreamPtr> streams;
   std::set<CUevent_st*> events;
-  std::vector<std::shared_ptr<Capture>> captures;  // that go on
+  std::vector<std::shared_ptr<Capture>> captures;  // that have not ended
   int devices = 1;
-  DeviceSet reach[max_devices];  // the devices whose memory a kernel on each may touch
+  DeviceSet reach[max_devices];  // the devices whose memory a kernel on each may access
   cudaError_t broken = cudaSuccess;
   std::mt19937_64 random;
 
@@ -85,13 +85,13 @@ struct Machine {
   std::size_t draw(std::size_t below) { return static_cast<std::size_t>(random() % below); }
 };
 
-// Never destroyed, so that a stream in static storage may be.
+// Never destroyed, so that streams with static storage may be.
 inline Machine& machine() {
   static Machine& it = *new Machine;
   return it;
 }
 
-// One step of a stream, drawn among all that can go on; false: none can.
+// One step of a random stream that can make progress; false: none can.
 inline bool step() {
   Machine& m = machine();
   std::vector<StreamPtr> order;
@@ -114,7 +114,7 @@ inline bool step() {
   return false;
 }
 
-// What every stream waits at, for a test that hangs.
+// Prints what every stream waits for, for a test that hangs.
 inline void tell_heads() {
   std::fputs("emulated CUDA: for 30 s nothing could run; streams wait at:", stderr);
   for (const auto& stream : machine().streams) {
@@ -123,15 +123,15 @@ inline void tell_heads() {
   std::fputs("\n", stderr);
 }
 
-// Runs operations until `done()`, and waits for other threads to enqueue where none can run. The mutex is held, but
-// given up now and then, here alone.
+// Runs operations until `done()`. If none can run, waits for other threads to enqueue. The mutex is held; only this
+// function releases it temporarily.
 template <class Done>
 void run_until(const Done& done) {
   Machine& m = machine();
   Lock lock(m.mutex, std::adopt_lock);
   while (!done()) {
     if (step()) {
-      if (m.draw(4) == 0) {  // the other threads' turn to enqueue, or to see that they waited long enough
+      if (m.draw(4) == 0) {  // lets other threads enqueue, or time out
         lock.unlock();
         std::this_thread::yield();
         lock.lock();
@@ -145,7 +145,7 @@ void run_until(const Done& done) {
   m.memory.hide();
 }
 
-// A few steps, for whoever looks without waiting.
+// A few steps, for calls that query without waiting.
 inline void run_some() {
   Machine& m = machine();
   for (std::size_t steps = m.draw(4); steps > 0; --steps) {
@@ -155,7 +155,7 @@ inline void run_some() {
   m.changed.notify_all();
 }
 
-// Puts `operation` behind all that the stream has.
+// Adds `operation` after all operations of the stream.
 inline void push(Stream& stream, Operation operation) {
   stream.operations.push_back(std::move(operation));
   ++stream.given;

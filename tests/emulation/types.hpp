@@ -1,11 +1,11 @@
-// The names of <cuda_runtime.h> that carry no behaviour: keywords, small vectors, errors and enumerators with the
-// numbers that the toolkit gives them.
+// The names of <cuda_runtime.h> without behavior: keywords, small vectors, errors and enumerators with the toolkit's
+// values.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#define TESSERA_EMULATED_CUDA 1  // for a test that must ask whether it runs here
+#define TESSERA_EMULATED_CUDA 1  // for tests that depend on it
 #define CUDART_VERSION 13000
 
 #define __global__
@@ -16,7 +16,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
-// One block of threads runs at a time, so one copy is enough. What a block leaves in it, the next one finds.
+// One block of threads runs at a time, so one copy is enough. The next block finds the old content.
 #define __shared__ static
 
 struct uint3 {
@@ -140,7 +140,7 @@ using cudaGraph_t = struct CUgraph_st*;
 using cudaGraphExec_t = struct CUgraphExec_st*;
 using cudaHostFn_t = void (*)(void*);
 
-struct cudaLaunchAttribute;  // none is looked at
+struct cudaLaunchAttribute;  // none is used
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   std::size_t dynamicSmemBytes;

@@ -1,4 +1,4 @@
-// cub::BlockReduce, in an order of its own.
+// cub::BlockReduce, with another order of additions.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,7 +13,7 @@ class BlockReduce {
   };
   explicit BlockReduce(TempStorage& storage) : storage_(storage) {}
 
-  /// In thread 0 the result; in others their own value. As with CUB a barrier must come before `storage` is used again.
+  /// The result is valid in thread 0. As with CUB, a barrier is needed before `storage` is reused.
   template <class Operation>
   T Reduce(T value, Operation operation) {
     storage_.values[threadIdx.x] = value;
