@@ -11,8 +11,8 @@ from pathlib import Path
 
 LONGEST = 300  # lines of a header
 
-# What a room may include from, besides itself. A file that lies in no room (sharded.hpp, the front doors) is a room.
-# Two wings, numbers and machine, meet in engine and do not see each other.
+# The rooms from which a room may include, besides itself. A file outside the rooms (sharded.hpp, the main headers)
+# counts as a room. The two wings, numbers and machine, do not include each other; engine includes both.
 NUMBERS = {"layout", "rule", "precision", "stage"}
 MACHINE = {"exec", "timeline", "comm", "bootstrap"}
 BELOW_ENGINE = {"core"} | NUMBERS | MACHINE
@@ -34,7 +34,7 @@ MAY_SEE["cuda.cuh"] = {"tessera.hpp", "cuda"}
 FRONT_DOORS = {"tessera.hpp", "cuda.cuh"}
 NEEDS_MPI = {"bootstrap/mpi.hpp", "cuda/nccl/mpi.cuh"}
 
-# The rooms within engine/ and the most includes between them: each names what one room must know of another.
+# The includes that are allowed between the rooms of engine/, and their maximum number.
 ENGINE_ROOMS = {
     "kernels": set(),
     "memory": {"kernels"},
@@ -50,7 +50,7 @@ UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX)\b")
 
 
 def without_comments(text):
-    """The text with every comment blanked; its lines keep their numbers."""
+    """The text with blanks instead of comments; line numbers do not change."""
     token = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'', re.DOTALL)
 
     def blank(match):
@@ -65,13 +65,13 @@ def room_of(name):
 
 
 def engine_room_of(name):
-    """The room within engine/, or nothing for a header elsewhere."""
+    """The room within engine/; empty for other headers."""
     parts = name.split("/")
     return parts[1] if parts[0] == "engine" and len(parts) == 3 else ""
 
 
 class House:
-    """The headers below ROOT/include/tessera, by their name below it, and the breaches found."""
+    """The headers below ROOT/include/tessera, by their relative names, and the breaches found."""
 
     def __init__(self, root):
         self.root = Path(root)
@@ -94,12 +94,12 @@ class House:
         return self.breaches
 
     def check_rooms_are_there(self):
-        """MAY_SEE describes this tree: it knows no room that is not there."""
+        """MAY_SEE must describe this tree: every room in it must exist."""
         for room in sorted(set(MAY_SEE) - {room_of(name) for name in self.headers}):
             self.breaches.append(f"arrows.py: there is no room '{room}' below {self.base}")
 
     def between_engine_rooms(self):
-        """The includes from one of engine's rooms to another, as (includer, line, included)."""
+        """The includes from one room of engine to another, as (includer, line, included)."""
         return [(name, line, target) for name in sorted(self.edges) for line, target in self.edges[name]
                 if engine_room_of(name) and engine_room_of(target) and engine_room_of(name) != engine_room_of(target)]
 
@@ -169,7 +169,7 @@ class House:
             self.breach(name, line, f"<tessera/{target}>: only what is named after MPI needs it")
 
     def check_circles(self):
-        """Depth first: an edge to a header that is still open closes a circle."""
+        """Depth-first search: an edge to a header on the current path closes a circle."""
         done, path = set(), []
 
         def visit(name):

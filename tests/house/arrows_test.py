@@ -1,4 +1,4 @@
-"""Plants breaches in a small house and looks whether arrows.py finds each, and nothing where there is none."""
+"""Tests that arrows.py finds each kind of breach in a small source tree, and none in a correct one."""
 
 import tempfile
 import unittest

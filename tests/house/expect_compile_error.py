@@ -1,5 +1,5 @@
-"""Compiles one file and passes if the compiler refuses it with the message that the file's first line expects. A .cu file
-is compiled to the end: nvcc knows no -fsyntax-only, and some of its refusals come last.
+"""Compiles one file and passes if the compiler rejects it with the message that the file's first line expects. A .cu
+file is compiled completely: nvcc has no -fsyntax-only, and some of its errors come at the end.
 
 usage: expect_compile_error.py FILE COMPILER [FLAG...]
 """
@@ -11,7 +11,7 @@ import sys
 
 
 def expectation(path):
-    """The pattern (None where the file must compile) and the flags of its own."""
+    """The pattern (None if the file must compile) and the file's own flags."""
     with open(path, encoding="utf-8") as source:
         first, second = source.readline().strip(), source.readline().strip()
     flags = second.removeprefix("// flags:").split() if second.startswith("// flags:") else []
@@ -31,7 +31,7 @@ def main(path, *compiler):
         verdict = None if run.returncode == 0 else "must compile, but does not"
     elif run.returncode == 0:
         verdict = "must not compile, but does"
-    # A compiler that crashed, or that found no file, refused nothing.
+    # A compiler that crashed or found no file has not rejected the code.
     elif not re.search("error:|ptxas fatal", output) or "internal compiler error" in output or "file not found" in output \
             or "No such file or directory" in output:
         verdict = "failed for another reason"

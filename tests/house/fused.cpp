@@ -1,5 +1,5 @@
-// Compiled with -ffp-contract=fast for a machine with fused operations. g++ does not fuse in the library's code; clang
-// does, whatever that code says, and must be refused.
+// Compiled with -ffp-contract=fast for a machine with fused operations. g++ does not fuse in the library's code. clang
+// does, in spite of the code's pragmas, and must be refused.
 #include <cstdio>
 #include <string>
 

@@ -1,5 +1,5 @@
-// A program that is linked, not compiled, with -Ofast: it starts with denormals flushed to zero, and so do its threads.
-// Its training must have the bits of one without.
+// A program that is linked (not compiled) with -Ofast: it and its threads flush denormals to zero from the start. Its
+// training must have the bits of a program without -Ofast.
 #include <cstdint>
 #include <cstdio>
 #include <vector>

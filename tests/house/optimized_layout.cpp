@@ -1,5 +1,5 @@
-// Layouts at -O3, alone: where names have known lengths, g++ 12 makes vector code of what moves their characters, and
-// warned of code among it that is never reached (-Wstringop-overflow, on by default).
+// Layouts at -O3, alone. If the lengths of names are known, g++ 12 vectorizes the copies of their characters, and
+// warned about unreachable code among them (-Wstringop-overflow, on by default).
 #include <tessera/layout/layout.hpp>
 
 int units_of_flat() { return tessera::Layout::flat(100).units(); }

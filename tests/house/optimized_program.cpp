@@ -1,4 +1,4 @@
-// A user's program at -O3, where compilers warn of the code that they make of it.
+// A user's program at -O3, where compilers report further warnings about the code that they generate.
 #include <cstddef>
 #include <cstdint>
 #include <vector>

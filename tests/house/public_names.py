@@ -2,8 +2,8 @@
 
 usage: public_names.py ROOT [--list]
 
-Namespaces within it (tessera::engine, tessera::comm, ...) are the library's own. Every public name must stand in
-docs/reference.md, in the row `name` | `header` | what it is, and no row may name what is not there. --list prints the
+Namespaces within it (tessera::engine, tessera::comm, ...) are not public. Every public name must be in
+docs/reference.md, in a row `name` | `header` | description, and no row may have an unknown name. --list prints the
 names and headers and checks nothing.
 """
 
@@ -22,7 +22,7 @@ def plain(text):
 
 
 def statements(text):
-    """(namespace, statement) of everything that a header declares at the level of a namespace."""
+    """(namespace, statement) of everything that a header declares in a namespace."""
     stack, start, i, depth, parentheses = [], 0, 0, 0, 0
     while i < len(text):
         c = text[i]
@@ -60,7 +60,7 @@ def statements(text):
 
 
 def skeleton(statement):
-    """The statement without what stands in parentheses and braces."""
+    """The statement without the content of parentheses and braces."""
     out, depth = [], 0
     for c in statement:
         if c in "({":
@@ -75,7 +75,7 @@ def skeleton(statement):
 
 
 def without_template(statement):
-    """The statement without its template head and requires clauses before the declaration."""
+    """The statement without its template head and the requires clauses before the declaration."""
     statement = statement.strip()
     while statement.startswith("template"):
         i = statement.index("<")
@@ -104,7 +104,7 @@ KEYWORDS = {"requires", "noexcept", "decltype", "alignas", "operator", "if", "si
 
 
 def name_of(statement):
-    """The name that a statement declares, or nothing: a specialisation, an operator, a friend, a static_assert."""
+    """The name that a statement declares, or nothing for a specialization, operator, friend or static_assert."""
     text = without_template(statement)
     if not text or text.startswith(("static_assert", "using namespace", "extern template", "_Pragma")):
         return None

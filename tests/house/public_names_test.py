@@ -1,4 +1,4 @@
-"""Looks whether public_names.py finds what headers declare, and each way in which the reference can be wrong."""
+"""Tests that public_names.py finds the names that headers declare, and every kind of error in the reference."""
 
 import contextlib
 import io

@@ -9,8 +9,8 @@
 
 namespace two_units {
 
-// In an unnamed namespace, the rule too: so each unit instantiates the library's loops anew, with its own flags, and
-// the linker cannot replace one unit's by the other's.
+// In an unnamed namespace, also the rule, so that each unit instantiates the library's loops with its own flags and the
+// linker cannot merge them.
 namespace {
 
 struct Rule : tessera::AdamW {};
@@ -42,7 +42,7 @@ void update(tessera::exec::Isa isa, std::vector<std::uint32_t>& seen) {
   for (const Parameter value : parameter) seen.push_back(std::bit_cast<std::uint32_t>(static_cast<float>(value)));
 }
 
-// What is no loop, as a rule's scalars are: called, not inlined by its own word.
+// Code without a loop, such as a rule's scalars: a call that is not inlined by itself.
 double scalar(double x, double y) {
   TESSERA_ROUND_EACH_OPERATION
   return x * x - y;
@@ -51,7 +51,7 @@ double scalar(double x, double y) {
 std::vector<std::uint32_t> bits(tessera::exec::Isa isa) {
   std::vector<std::uint32_t> seen;
   const volatile double root = 1 + 0x1p-27, square = 1 + 0x1p-26;
-  const double nothing = tessera::exec::run_scalar([&] { return scalar(root, square); });  // fused, 2^-54
+  const double nothing = tessera::exec::run_scalar([&] { return scalar(root, square); });  // 2^-54 if fused
   seen.push_back(nothing == 0);
   update<tessera::Fp32>(isa, seen);
   update<tessera::Bf16>(isa, seen);

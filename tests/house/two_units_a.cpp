@@ -1,4 +1,4 @@
-// The unit without optimisation, and main: both units must see the same bits, in every version of the vector code.
+// The translation unit without optimization, and main: both units must have the same bits, for every vector width.
 #include <cstdio>
 #include <vector>
 

@@ -1,4 +1,4 @@
-// The unit with all optimisations, wide vectors and fused multiply-add allowed.
+// The translation unit with all optimizations, wide vectors and fused multiply-add.
 #include <vector>
 
 #include "two_units.hpp"

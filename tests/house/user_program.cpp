@@ -1,5 +1,5 @@
-// A user's program that names the whole public surface. Read with a user's flags and without -isystem, our headers must
-// give no warning (CMakeLists.txt), also where they are instantiated.
+// A user's program that names all public names. Compiled with a user's flags and without -isystem, the headers must
+// give no warning (CMakeLists.txt), also in their instantiations.
 #include <cstddef>
 #include <sstream>
 #include <vector>
@@ -12,7 +12,7 @@
 #include <tessera/tessera.hpp>
 #include <tessera/timeline/trace_events.hpp>
 
-// Every member, whether the program below calls it or not. Each policy once, in the combinations that differ most.
+// Instantiates every member, used below or not. Each policy once, in combinations that differ the most.
 template class tessera::Sharded<tessera::AdamW, tessera::Stage0>;
 template class tessera::Sharded<tessera::AdamW, tessera::Stage1, tessera::Bf16>;
 template class tessera::Sharded<tessera::AdamW, tessera::Stage2, tessera::Fp16>;

@@ -1,4 +1,4 @@
-// The same for the headers of CUDA's side, read against the runtime that the tests emulate.
+// The same for the CUDA headers, compiled with the runtime that the tests emulate.
 #include <tessera/cuda.cuh>
 
 template class tessera::Sharded<tessera::AdamW, tessera::Stage2, tessera::Bf16, tessera::CudaSelf>;
