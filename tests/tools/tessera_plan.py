@@ -1,4 +1,4 @@
-"""tessera-plan as its users meet it: usage: tessera_plan.py PROGRAM ROOT"""
+"""Tests tessera-plan from the command line. usage: tessera_plan.py PROGRAM ROOT"""
 
 import json
 import re
@@ -36,7 +36,7 @@ def near(a, b, tolerance=1e-9):
     return abs(a - b) <= tolerance * max(abs(a), abs(b))
 
 
-# The bytes are the ZeRO paper's, table 1: 7.5 billion parameters, mixed-precision Adam. Small parts come on top.
+# The bytes of the ZeRO paper's table 1: 7.5 billion parameters, mixed-precision Adam. tessera-plan adds small buffers.
 PAPER = {1: (120, 120, 120, 120), 4: (120, 52.5, 41.3, 30), 64: (120, 31.4, 16.6, 1.88), 1024: (120, 30.1, 15.1, 0.12)}
 COUNTED = ["parameters", "gradients", "reduced gradients", "master weights", "optimizer state"]
 for ranks, gigabytes in PAPER.items():
@@ -45,7 +45,7 @@ for ranks, gigabytes in PAPER.items():
         check(abs(model - printed) <= 0.1 * min(1, printed), f"stage {stage['stage']} on {ranks} ranks: {model} GB")
         check(stage["bytes"] == sum(stage["allocations"].values()), "bytes are the sum of the allocations")
 
-# Every rule and precision of the library; state and master weights differ as they do there.
+# Every rule and precision of the library; state and master weights have the sizes of each.
 help_text = run("--help").stdout
 rules, precisions = (re.search(option + r" TEXT:\{([^}]*)\}", help_text).group(1).split(",")
                      for option in ("--optimizer", "--precision"))
@@ -63,8 +63,8 @@ master = {p: plan(1 << 20, 4, 1, "--precision", p)["stages"][0]["allocations"]["
 check(master["Fp32"] == 0 and master["Bf16"] == 4 << 20 and master["Bf16Remainder"] == 2 << 20, f"master: {master}")
 check(plan(1e6, 4, 4, "--precision", "bf16-remainder") == plan(1e6, 4, 4, "--precision", "Bf16Remainder"), "spelling")
 
-# A rank sends 2(N-1)/N n elements at stages 0 to 2, at stage 3 (N-1)/N (3n - what is held at the turn), and what ranks
-# agree on.
+# A rank sends 2(N-1)/N n elements at stages 0 to 2; at stage 3 (N-1)/N (3n - the elements held at the turn); and the
+# words of the agreement.
 n, ranks = 64 * 8 * 1000 * 4, 8
 for prefetch, held in (0, 1), (1, 2), (7, 4):
     stages = plan(n, 4, ranks, "--bucket-bytes", 1, "--prefetch", prefetch)["stages"]
@@ -72,7 +72,7 @@ for prefetch, held in (0, 1), (1, 2), (7, 4):
         agreement = 2 * (ranks - 1) / ranks * stage["allocations"]["agreement"]
         check(near(stage["sent_bytes"] - agreement, times * (ranks - 1) / ranks * n * 2), f"sent: {stage}")
 
-# Seconds. A network that costs next to nothing: computing alone, of which the update shrinks with sharding.
+# Times. With a network that takes almost no time, only computation is left, and sharding makes the update shorter.
 free = ("--bandwidth-within", 1e29, "--bandwidth-between", 1e29, "--latency-within", 0, "--latency-between", 0)
 for micro_batches in 1, 3:
     for stage in plan(1e9, 10, 16, *free, "--compute", 0.5, "--micro-batches", micro_batches,
@@ -80,7 +80,7 @@ for micro_batches in 1, 3:
         update = 30 / 30 / (1 if stage["stage"] == 0 else 16)  # a billion elements of 30 bytes
         check(near(stage["seconds"], micro_batches * 0.5 + update, 1e-6), f"computing alone: {stage}")
         check(stage["exposed_share"] < 1e-6, f"nothing exposed: {stage}")
-# One node's ring, in which nothing hides: each of the four units' collectives in a row.
+# A ring on one node without any overlap: the collectives of the four units run in sequence.
 wire = ("--bandwidth-within", n * 2 / 4, "--latency-within", 0, "--ranks-a-node", ranks, "--bucket-bytes", 1)
 for stage, times in zip(plan(n, 4, ranks, *wire, "--compute", 1e-9, "--memory-bandwidth", 1e29)["stages"], (8, 8, 8, 10)):
     check(near(stage["seconds"], times * 7 / 8, 1e-2), f"communication alone: {stage}")
@@ -93,18 +93,18 @@ check(near(plan(7e9, 32, 8, "--tokens", 1000, "--flops", 2e14)["question"]["pass
       "six operations a parameter and token")
 check(plan("7G", 32, 64, "--device-memory", "80GB", "--bucket-bytes", "4Mi") ==
       plan(7e9, 32, 64, "--device-memory", 8e10, "--bucket-bytes", 4 << 20), "7G is 7e9")
-# Nodes: what leaves a node is slower.
+# Several nodes: communication between nodes is slower.
 check(plan(7e9, 32, 16, "--ranks-a-node", 16, *free[:2])["stages"][2]["communication_seconds"] <
       plan(7e9, 32, 16, "--ranks-a-node", 8, *free[:2])["stages"][2]["communication_seconds"], "two nodes")
 
-# What fits, fits to the byte.
+# A plan that fits does so to the byte.
 held = plan(1e9, 8, 8)["stages"]
 for stage in held:
     for spare, fits in (0, True), (-1, False):
         found = plan(1e9, 8, 8, "--device-memory", stage["bytes"] + spare + 1000, "--activations", 1000)
         check(found["stages"][stage["stage"]]["fits"] == fits, f"stage {stage['stage']} with {spare} bytes to spare")
 
-# Recommended is the lowest stage that fits and is not slower; the reason says why.
+# Recommends the lowest stage that fits and is not slower; the reason is printed.
 def recommended(*arguments):
     found = plan(1e9, 8, 8, *arguments)
     fitting = [stage for stage in found["stages"] if stage["fits"]]
@@ -122,7 +122,7 @@ for lower, upper in (0, 1), (1, 2), (2, 3):
     found = recommended("--device-memory", held[lower]["bytes"] - 1)
     check(found["stage"] == upper and "stage that fits" in found["reason"], f"below stage {lower}: {found}")
 
-# Nothing fits: on how many ranks which stage would, and on one filled node fewer none would.
+# If nothing fits, it reports the stages that would fit on more ranks, and that fewer ranks on one node would not.
 found_at = set()
 for model, ranks, *arguments in ((7e9, 128), 3, "--device-memory", "2G"), ((7e9, 128), 3, "--device-memory", "9.5G"), \
         ((7e9, 128), 3, "--device-memory", "2G", "--ranks-a-node", 3), \
@@ -146,7 +146,7 @@ for arguments in ((7e9, 1, 64), (7e9, 1, 1000000, "--ranks-a-node", 1000000), (7
 found = plan(7e12, 1000, 300000, "--ranks-a-node", 300000, "--device-memory", "100G")["recommendation"]
 check(found["stage"] is not None or found["ranks_that_fit"], f"{found}")
 
-# Activations that leave nothing: no number of ranks helps, and nothing is negative.
+# If activations leave no memory, no number of ranks helps, and no value is negative.
 for activations in "80G", "81G", 1e30:
     given = ("--parameters", 7e9, "--layers", 32, "--ranks", 64, "--activations", activations)
     text = run(*given).stdout
@@ -154,7 +154,7 @@ for activations in "80G", "81G", 1e30:
     found = plan(7e9, 32, 64, "--activations", activations)["recommendation"]
     check(found["ranks_that_fit"] is None and "leave nothing" in found["reason"], f"{found}")
 
-# The table says what the JSON says.
+# The table has the values of the JSON output.
 arguments = ("--parameters", 7e9, "--layers", 32, "--ranks", 64)
 lines = run(*arguments).stdout.splitlines()
 for stage in plan(7e9, 32, 64)["stages"]:
@@ -163,12 +163,12 @@ for stage in plan(7e9, 32, 64)["stages"]:
     check(near(float(row.split()[1]) * 1e9, stage["bytes"], 5e-3), row)
 check("recommended: stage 1" in lines, "the recommendation")
 
-# Seconds are written as times, and no other number is.
+# Times are accepted with units, other numbers are not.
 for text, seconds in ("5us", 5e-6), ("0.3ms", 3e-4), ("2s", 2), ("70ns", 7e-8), ("1e-3", 1e-3):
     found = plan(7e9, 32, 64, "--latency-within", text, "--compute", text)["question"]
     check(near(found["within"]["latency_seconds"], seconds) and near(found["pass_seconds"], seconds), f"{text}: {found}")
 
-# At the ends of the ranges every number is finite: JSON and the picture say none that is not.
+# At the limits of the ranges every number in the JSON output and the picture is finite.
 least = ("--bandwidth-within", 1, "--bandwidth-between", 1, "--memory-bandwidth", 1, "--latency-within", 1e6,
          "--latency-between", 1e6, "--flops", 1, "--tokens", 1e12, "--micro-batches", 1000, "--bucket-bytes", 1)
 most = ("--bandwidth-within", 1e30, "--bandwidth-between", 1e30, "--memory-bandwidth", 1e30, "--latency-within", 0,
@@ -181,13 +181,14 @@ for end in least, most:
         said.append((folder / "end.svg").read_text().split("</style>")[1])
         check(not any(re.search(r"nan|null|\binf\b|Infinity", text) for text in said), f"{given}: {said}")
 
-# Many layers, micro-batches and buckets ahead end soon, since passes repeat; they say what all passes come to.
+# Many layers, micro-batches and prefetched buckets take a short time, since passes repeat; the result counts all
+# passes.
 for more in ((), ("--prefetch", 1000), ("--prefetch", 100, "--bandwidth-between", "1G"), ("--latency-between", "2ms")):
     began = time.monotonic()
     given = ("--parameters", 7e9, "--layers", 1000, "--ranks", 64, "--micro-batches", 1000, *more)
     check(run(*given, "--svg", folder / "long.svg").returncode == 0, f"{given}")
     check(time.monotonic() - began < 20, f"{given}: {time.monotonic() - began} s")
-for bandwidth in "1G", "4G", "9G", "20G":  # where a pass is bound by computing, by the wire, and close to both
+for bandwidth in "1G", "4G", "9G", "20G":  # a pass bound by computation, by communication, and close to both
     one, ten, all_of_them = (plan(7e9, 20, 64, "--micro-batches", m, "--bandwidth-between", bandwidth)["stages"]
                              for m in (100, 200, 1000))
     for a, b, c in zip(one, ten, all_of_them):
@@ -195,7 +196,7 @@ for bandwidth in "1G", "4G", "9G", "20G":  # where a pass is bound by computing,
             check(near(c[key], b[key] + 8 * (b[key] - a[key]), 1e-6), f"{key} of 1000 passes at {bandwidth}: {a} {b} {c}")
         check(near(c["seconds"], c["compute_seconds"] + c["exposed_seconds"]), f"sum: {c}")
 
-# What cannot be written is one line and status 1; nothing is left behind.
+# A file that cannot be written gives one line and status 1, and no file is left.
 with open("/dev/full", "w") as full:
     for more in (), ("--json",), ("--help",):
         done = subprocess.run([program, *map(str, arguments), *more], stdout=full, stderr=subprocess.PIPE, text=True)
@@ -203,7 +204,8 @@ with open("/dev/full", "w") as full:
 done = run(*arguments, "--svg", "/dev/full")
 check(done.returncode == 1 and done.stderr.count("\n") == 1 and "/dev/full" in done.stderr and not done.stdout, f"{done}")
 
-# The picture: well-formed, all of it inside, both schemes, a curve a stage and dots where it does not fit.
+# The picture is well-formed, within its frame, in both color schemes, with a curve per stage and dots where it does not
+# fit.
 picture = folder / "plan.svg"
 check(run(*arguments, "--svg", picture).returncode == 0, "--svg")
 svg = tree.parse(picture).getroot()
@@ -216,7 +218,7 @@ for element in svg.iter():
     if "d" in element.attrib:
         points = [float(number) for number in re.findall(r"[\d.]+", element.get("d"))]
         check(all(0 <= x <= width for x in points[::2]) and all(0 <= y <= height for y in points[1::2]), "a curve")
-# No name lies over a bar or over the line of what is free: about 7 units of width a letter, 12 of height.
+# No label overlaps a bar or the line of the available memory: about 7 units of width per letter, 12 of height.
 def overlaps(svg):
     name = "{http://www.w3.org/2000/svg}"
     bars = [[float(one.get(key)) for key in ("x", "y", "width", "height")] for one in svg.iter(name + "rect")
@@ -248,7 +250,7 @@ for odd in (("--parameters", 1, "--layers", 1, "--ranks", 1), ("--parameters", 1
     tree.fromstring(text)
     check("nan" not in text and "inf" not in text, f"{odd}: no number")
 
-# What is wrong is one line and status 2.
+# A wrong argument gives one line and status 2.
 wrong = {
     (): "--parameters", ("--parameters", "many"): "--parameters", ("--parameters", 0): "--parameters",
     ("--parameters", "7B"): "--parameters", ("--parameters", "nan"): "--parameters", ("--layers", 0): "--layers",
@@ -271,7 +273,7 @@ for changed, says in wrong.items():
     check(done.stderr.count("\n") == 1 and says in done.stderr, f"{changed}: {done.stderr!r}")
     check(done.stdout == "", f"{changed} prints {done.stdout!r}")
 
-# The docs page shows what the program prints, and its picture is the program's.
+# The docs page shows the program's output and its picture.
 page = (root / "docs" / "choosing.md").read_text(encoding="utf-8")
 shown = re.findall(r"^    \$ tessera-plan (.*)\n((?:    .*\n|\n)*)", page, re.MULTILINE)
 check(len(shown) >= 2, "docs/choosing.md shows runs")
