@@ -1,5 +1,5 @@
-"""An example on CUDA devices as its users meet it, beside the same example on the host. Where there is no device it
-must say so; where there is one, emulated or not, it must learn what the host's learns.
+"""Tests an example on CUDA devices from the command line, compared with the same example on the host. Without a device
+it must report that; with one, emulated or not, it must learn what the host's learns.
 usage: cuda_command_line.py PROGRAM PROGRAM_ON_HOST"""
 
 import itertools
@@ -45,7 +45,7 @@ def refused(says, *arguments, **more):
     check(done.stdout == "", f"{arguments} prints {done.stdout!r}")
 
 
-# What is wrong is one line and status 2, without a device too.
+# A wrong argument gives one line and status 2, also without a device.
 refused("--stage", "--stage", 4)
 refused("does not divide", "--batch", 61)
 refused("--optimizer", "--optimizer", "lion")
@@ -68,8 +68,8 @@ if probe.returncode != 0:
     print("there is no device: it says so")
     sys.exit(0)
 
-# The host's losses, but for what another order of sums and fused products do, with every optimizer in every precision;
-# each pair at a stage in turn.
+# The losses equal the host's, up to the order of sums and fused operations, with every optimizer and precision. Each
+# pair runs at one of the stages.
 common = ["--steps", 4, "--ranks", 2, "--micro-batches", 2]
 precisions = ["fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16"]
 for n, (optimizer, precision) in enumerate(itertools.product(["sgd", "adam", "adamw"], precisions)):
@@ -81,11 +81,11 @@ for n, (optimizer, precision) in enumerate(itertools.product(["sgd", "adam", "ad
     for ours, theirs in zip(one["losses"], host["losses"], strict=True):
         check(abs(ours - theirs) < (1e-4 if precision == "fp32" else 2e-2), f"{what}: {one['losses']} {host['losses']}")
     check(one["skipped_steps"] == host["skipped_steps"], f"{what}: skipped: {one} {host}")
-    if host["skipped_steps"] == 0:  # of a step that is skipped, the host's gathers nothing, and a device's all
+    if host["skipped_steps"] == 0:  # in a skipped step the host gathers nothing, and a device everything
         check(one["elements_sent_per_step"] == host["elements_sent_per_step"], f"{what}: elements sent: {one}")
     check(one["losses"][-1] < one["losses"][0], f"{what}: it learns: {one['losses']}")
 
-# A run that diverges fails, and says what was seen first.
+# A run that diverges fails with the first sign of the divergence.
 done = run(program, *small, *common, "--steps", 6, "--optimizer", "sgd", "--lr", 1e30)
 check(done.returncode == 1 and done.stderr.count("\n") == 1 and "the training diverged, first at step" in done.stderr,
       f"diverges: {done}")
@@ -95,8 +95,8 @@ stages = [report(program, *common, "--precision", "bf16", "--stage", stage) for 
 check(len({one["parameters_fingerprint"] for one in stages}) == 1, "fingerprints")
 
 
-# A world of one process over NCCL: there is nothing to add up in another order, so the bits are those of one thread.
-def free_ports():  # two in a row: MASTER_PORT is torchrun's own, the next one is used
+# A world of one process over NCCL adds nothing across ranks, so its bits equal those of one thread.
+def free_ports():  # two in a row: torchrun uses MASTER_PORT, the example the next one
     while True:
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))

@@ -1,6 +1,6 @@
-"""examples/hello.cpp as a reader meets it: usage: hello_alone.py COMPILER
+"""Tests examples/hello.cpp as a reader would use it. usage: hello_alone.py COMPILER
 
-It compiles with the one line that its second comment gives, learns, has the same loss at every stage, and stands whole
+It compiles with the one line in its second comment, learns, has the same loss at every stage, and is shown completely
 in README.md.
 """
 

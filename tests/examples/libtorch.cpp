@@ -17,7 +17,7 @@
 #include "libtorch/train.hpp"
 #include "page.hpp"
 
-// Behind libtorch, whose glog has a CHECK of its own that ends the program.
+// After libtorch, whose glog defines another CHECK that ends the program.
 #include <doctest/doctest.h>
 
 namespace libtorch {
@@ -31,7 +31,7 @@ torch::nn::Sequential small_model() {
       {{"hidden", torch::nn::Linear(6, 5)}, {"tanh", torch::nn::Tanh()}, {"output", torch::nn::Linear(5, 3)}});
 }
 
-// By element, so that what is compared is memory of the test's own.
+// Copies element by element, so that the memory is the test's own.
 std::vector<torch::Tensor> copies(const torch::nn::Sequential& model) {
   std::vector<torch::Tensor> tensors;
   for (const auto& parameter : model->parameters()) tensors.push_back(parameter.detach().clone());
@@ -46,7 +46,7 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
   return largest;
 }
 
-TEST_CASE("the loss curve is torch::optim::AdamW's at every stage, to float's rounding") {
+TEST_CASE("the loss curve equals torch::optim::AdamW's at every stage, up to float rounding") {
   const mlp::Split digits = mlp::load_split("");
   example::Options options;
   options.steps = 100;
@@ -54,8 +54,8 @@ TEST_CASE("the loss curve is torch::optim::AdamW's at every stage, to float's ro
   const auto alone = train_alone(options, digits.training, digits.held_out);
   CHECK(alone.losses.front() > 2);
   CHECK(alone.losses.back() < 0.5);
-  // What differs is how a batch's gradient is summed (two halves, then one sum) and the order of AdamW's operations: a
-  // few roundings a step, which a hundred steps carry on but hardly magnify. Seen: 6.5 epsilon.
+  // Differences: how a batch's gradient is summed (two halves, then one sum) and the order of AdamW's operations. These
+  // are a few roundings per step, which a hundred steps hardly amplify. The largest difference seen is 6.5 epsilon.
   const double tolerance = 32.0 * std::numeric_limits<float>::epsilon();
   std::vector<double> first;
   for (int stage = 0; stage < 4; ++stage) {
@@ -68,12 +68,12 @@ TEST_CASE("the loss curve is torch::optim::AdamW's at every stage, to float's ro
   }
   options.micro_batches = 2;
   CHECK(distance(train(options, digits.training, digits.held_out).losses, alone.losses) < tolerance);
-  // A thousandth more learning rate is another curve: the tolerance would see it.
+  // A learning rate larger by a thousandth gives another curve, which exceeds the tolerance.
   options.lr *= 1.001;
   CHECK(distance(train_alone(options, digits.training, digits.held_out).losses, alone.losses) > tolerance);
 }
 
-TEST_CASE("parameters and gradients lie in the caller's buffers") {
+TEST_CASE("parameters and gradients are in the caller's buffers") {
   auto model = small_model();
   const tessera::Layout layout = layout_of(model);
   const auto need = Optimizer<tessera::Stage0>::required(layout, 1);
@@ -93,13 +93,13 @@ TEST_CASE("parameters and gradients lie in the caller's buffers") {
       CHECK(of_replica.equal(of_model));
       const auto place = gradients.slice(0, layout.offset(t), layout.offset(t) + layout.elements(t));
       CHECK(place.view(of_model.sizes()).equal(of_model.grad()));
-      CHECK(!of_replica.grad().defined());  // a look at a bucket lasts as long as the pass
+      CHECK(!of_replica.grad().defined());  // a view of a bucket is valid during the pass only
     }
     optimizer.step();
   });
 }
 
-TEST_CASE("a unit is ready with its last gradient, while autograd goes on") {
+TEST_CASE("a unit is ready with its last gradient, while autograd continues") {
   struct Spy : torch::nn::Module {
     explicit Spy(std::function<void()> when_differentiated) : look(std::move(when_differentiated)) {}
     torch::Tensor forward(torch::Tensor x) {
@@ -108,7 +108,7 @@ TEST_CASE("a unit is ready with its last gradient, while autograd goes on") {
     }
     std::function<void()> look;
   };
-  std::string missing;  // what step() would say, half way
+  std::string missing;  // the message of step() in the middle
   std::function<void()> ask;
   torch::nn::Sequential model({{"hidden", torch::nn::AnyModule(torch::nn::Linear(6, 5))},
                                {"spy", torch::nn::AnyModule(Spy([&] { ask(); }))},
@@ -125,13 +125,13 @@ TEST_CASE("a unit is ready with its last gradient, while autograd goes on") {
       }
     };
     sharded.backward(sharded.forward(torch::rand({4, 6})).sum());
-    // Of the units that are not ready, the one that backward comes to first.
+    // Names the unit that backward computes first among those that are not ready.
     CHECK(missing.find("unit 'hidden' was never ready") != std::string::npos);
     CHECK(optimizer.step().applied());
   });
 }
 
-TEST_CASE("a module that is partly frozen trains the rest, at stage 3") {
+TEST_CASE("a partly frozen module trains its other parameters, at stage 3") {
   const auto freeze = [](torch::nn::Sequential model) {
     model->parameters()[0].set_requires_grad(false);  // hidden.weight
     for (const auto& parameter : model[2]->parameters()) parameter.set_requires_grad(false);
@@ -168,7 +168,7 @@ TEST_CASE("a module that is partly frozen trains the rest, at stage 3") {
   });
 }
 
-TEST_CASE("at stage 3 parameters lie nowhere but within forward and backward") {
+TEST_CASE("at stage 3 parameters are accessible only within forward and backward") {
   auto model = small_model();
   tessera::run_ranks(2, [&](tessera::Local& comm) {
     Optimizer<tessera::Stage3> optimizer(comm, layout_of(model), {}, tessera::AdamW{});
@@ -188,7 +188,7 @@ TEST_CASE("at stage 3 parameters lie nowhere but within forward and backward") {
   });
 }
 
-TEST_CASE("an exception in one rank's backward comes through autograd to all, and the step begins again") {
+TEST_CASE("an exception in one rank's backward reaches all ranks through autograd, and the step can be repeated") {
   auto model = small_model();
   const tessera::Layout layout = layout_of(model);
   const tessera::Options each_unit_travels_alone{.bucket_bytes = 1, .prefetch = 0};
@@ -209,12 +209,12 @@ TEST_CASE("an exception in one rank's backward comes through autograd to all, an
   });
 }
 
-TEST_CASE("what is wrong is said") {
+TEST_CASE("misuse is reported") {
   auto model = small_model();
   const tessera::Layout layout = layout_of(model);
   const auto x = torch::rand({4, 6});
 
-  SUBCASE("a backward past the optimizer") {
+  SUBCASE("a backward that bypasses the optimizer") {
     tessera::run_ranks(1, [&](tessera::Local& comm) {
       Optimizer<tessera::Stage0> optimizer(comm, layout, {}, tessera::AdamW{});
       optimizer.initialize(weights_of(model));
@@ -223,7 +223,7 @@ TEST_CASE("what is wrong is said") {
                            tessera::UsageError);
     });
   }
-  SUBCASE("a parameter that the loss does not depend on") {
+  SUBCASE("a parameter that does not affect the loss") {
     struct Spare : torch::nn::Module {
       torch::nn::Linear used = register_module("used", torch::nn::Linear(6, 3));
       torch::nn::Linear spare = register_module("spare", torch::nn::Linear(6, 3));
@@ -244,12 +244,12 @@ TEST_CASE("what is wrong is said") {
     CHECK_THROWS_WITH_AS(layout_of(tied), doctest::Contains("second.weight is another child's parameter too"),
                          std::invalid_argument);
   }
-  SUBCASE("doubles") {
+  SUBCASE("parameters of type double") {
     auto doubles = small_model();
     doubles->to(torch::kDouble);
     CHECK_THROWS_WITH_AS(layout_of(doubles), "hidden.weight is not of floats", std::invalid_argument);
   }
-  SUBCASE("another module's layout") {
+  SUBCASE("the layout of another module") {
     tessera::run_ranks(1, [&](tessera::Local& comm) {
       Optimizer<tessera::Stage0> optimizer(comm, layout, {}, tessera::AdamW{});
       const torch::nn::Sequential other({{"hidden", torch::nn::Linear(6, 5)}});
@@ -259,7 +259,7 @@ TEST_CASE("what is wrong is said") {
   }
 }
 
-TEST_CASE("docs/libtorch.md shows this code") {
+TEST_CASE("docs/libtorch.md shows the code that is compiled here") {
   CHECK(tessera::testing::page_shows("docs/libtorch.md", "examples/libtorch/train.cpp", "alone"));
   CHECK(tessera::testing::page_shows("docs/libtorch.md", "examples/libtorch/train.cpp", "sharded"));
 }

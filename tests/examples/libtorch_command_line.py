@@ -1,4 +1,4 @@
-"""The libtorch example as its users meet it: usage: libtorch_command_line.py PROGRAM"""
+"""Tests the libtorch example from the command line. usage: libtorch_command_line.py PROGRAM"""
 
 import json
 import subprocess
@@ -26,8 +26,8 @@ def report(*arguments):
     return json.loads(path.read_text())
 
 
-# One fingerprint for all stages and numbers of ranks, over the same micro-batches. (A program with libtorch takes half a
-# second to start: few runs.)
+# The same fingerprint for all stages and numbers of ranks over the same micro-batches. (A program with libtorch takes
+# half a second to start, so there are few runs.)
 prints = set()
 for ranks, passes, stage in (1, 4, 0), (2, 2, 1), (2, 2, 2), (4, 1, 3):
     found = report("--ranks", ranks, "--micro-batches", passes, "--stage", stage, "--steps", 12)

@@ -17,7 +17,7 @@
 namespace mlp {
 namespace {
 
-// What Sharded hands to the model, without Sharded.
+// Replaces Sharded for the model: whole buffers.
 struct Tensors {
   std::map<int, std::vector<float>> values;
   std::span<const float> operator[](tessera::Tensor t) const { return values.at(t.index); }
@@ -52,7 +52,7 @@ TEST_CASE("backward agrees with finite differences in every tensor") {
   work.loss();
   for (const tessera::Unit u : model.layout.backward()) work.backward(u, weights, Gradients{&gradients});
   for (const tessera::Tensor t : model.layout.tensors()) {
-    // The derivative along the gradient itself is its squared length: one well-conditioned number a tensor.
+    // The derivative along the gradient is the gradient's squared length: one well-conditioned number per tensor.
     double length = 0;
     for (const float g : gradients[t.index]) length += double(g) * g;
     REQUIRE(length > 0);
@@ -68,7 +68,7 @@ TEST_CASE("backward agrees with finite differences in every tensor") {
   }
 }
 
-TEST_CASE("the shipped digits are ten thousand of ten kinds") {
+TEST_CASE("the included data has ten thousand images of ten digits") {
   const Digits digits = load_digits(TESSERA_SOURCE_DIR "/examples/data", "t10k");
   CHECK(digits.size() == 10000);
   CHECK(digits.images.size() == 10000u * pixels);
@@ -91,7 +91,7 @@ TEST_CASE("a file that is missing, cut short or another one is named") {
   std::filesystem::remove_all(folder);
 }
 
-TEST_CASE("a shuffle is a permutation that seed and epoch decide") {
+TEST_CASE("a shuffle is a permutation that depends on seed and epoch") {
   auto a = example::shuffled(1000, 1, 1);
   CHECK(a == example::shuffled(1000, 1, 1));
   CHECK(a != example::shuffled(1000, 1, 2));

@@ -1,4 +1,4 @@
-"""The mlp example as its users meet it: usage: mlp_command_line.py PROGRAM"""
+"""Tests the mlp example from the command line. usage: mlp_command_line.py PROGRAM"""
 
 import json
 import re
@@ -41,7 +41,7 @@ def report(*arguments):
     return found
 
 
-# What went wrong in a run is one line and status 1; beside the files that it was to write nothing is left.
+# A failed run gives one line and status 1, and leaves no file at the paths that it was to write.
 def fails(says, *arguments, **more):
     done = subprocess.run([program, *map(str, arguments)], stderr=subprocess.PIPE, text=True, timeout=120,
                           **{"stdout": subprocess.PIPE, **more})
@@ -50,13 +50,13 @@ def fails(says, *arguments, **more):
     return done.stdout
 
 
-def small_disk():  # files end after 64 bytes
+def small_disk():  # files are limited to 64 bytes
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
 
 
-# One fingerprint for all stages, and for every number of ranks over the same micro-batches: 3 ranks have four too, the
-# fewest that share the batch evenly, and the last is rank 0's alone.
+# The same fingerprint for all stages, and for every number of ranks over the same micro-batches: 3 ranks have four
+# micro-batches too, the fewest that divide the batch evenly, and the last is rank 0's.
 for precision in "fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16":
     prints = set()
     losses = set()
@@ -67,7 +67,7 @@ for precision in "fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16":
             check(list(found) == KEYS, f"keys of the report: {list(found)}")
             check(found["bytes_planned"] == found["bytes_counted"] and len(found["bytes_planned"]) == ranks,
                   f"bytes of {ranks} ranks at stage {stage}: {found['bytes_planned']} {found['bytes_counted']}")
-            # At stage 3 backward gathers nothing again: both units lie in one bucket, which is held at the turn.
+            # At stage 3 backward gathers nothing again: both units are in one bucket, which is held at the turn.
             whole = 101770 * 2 * passes if ranks > 1 else 0
             check(passes > 1 or ranks == 3 or abs(sum(found["elements_sent_per_step"]) - whole * (ranks - 1)) <= 0,
                   f"elements sent by {ranks} ranks at stage {stage}: {found['elements_sent_per_step']}")
@@ -77,14 +77,14 @@ for precision in "fp32", "bf16", "bf16-remainder", "bf16-stochastic", "fp16":
     check(len(losses) == 1, f"losses in {precision} differ")
     check(len(next(iter(prints))) == 16, "a fingerprint has 16 digits")
 
-# It learns, with every optimizer.
+# It learns with every optimizer.
 for optimizer, rate in ("sgd", 0.1), ("adam", 3e-3), ("adamw", 3e-3):
     found = report("--optimizer", optimizer, "--lr", rate, "--epochs", 2)
     check(found["steps"] == 2 * (9000 // 64) == len(found["losses"]), "steps of two epochs")
     check(found["accuracy"] > 0.85 and found["losses"][0] > 2, f"{optimizer} learns: {found['accuracy']}")
     check(found["skipped_steps"] == 0 and found["seconds_per_step"] > 0, "a calm run")
 
-# A run that diverges skips steps, tells what came of it, writes its report, and fails: it says what was seen first.
+# A run that diverges skips steps, reports its results, writes its report, and fails with the first sign of it.
 left = folder / "left.json"
 for ranks, precision in (1, "fp32"), (2, "bf16"):
     out = fails(r"the training diverged, first at step [2-6]: .*'(hidden|output)\.(weight|bias)' (is not finite|infinite or NaN)$",
@@ -93,11 +93,11 @@ for ranks, precision in (1, "fp32"), (2, "bf16"):
     found = json.loads(left.read_text(), parse_constant=lambda name: check(False, f"{name} in the report"))
     check(list(found) == KEYS and found["diverged"].startswith("first at step"), f"the report: {found}")
     check(found["skipped_steps"] > 0 and found["final_loss"] is None and len(found["losses"]) == 6, f"the report: {found}")
-# The last update alone: its weights are infinite, and no step comes that could tell.
+# Only the last update makes weights infinite, and no later step can report it.
 fails(r"first at step 1: the update made '(hidden|output)\.\w+' infinite or NaN$", "--optimizer", "sgd", "--lr", 1e30,
       "--precision", "fp16", "--steps", 1)
 
-# A full disk: the cause, no file half written, and no report of an earlier run that could be taken for this one's.
+# With a full disk: the cause is reported, no file is half written, and no report of an earlier run remains.
 few = ["--steps", 2, "--batch", 8]
 with open("/dev/full", "w") as full:
     fails("standard output: No space left", *few, "--report", left, stdout=full)
@@ -108,13 +108,13 @@ for option in "--report", "--timeline":
     check(not list(folder.glob("left.json*")), f"left behind: {list(folder.iterdir())}")
     left.write_text("of an earlier run")
 
-# A run that was killed leaves none either.
+# A run that was killed leaves no report either.
 with subprocess.Popen([program, "--steps", "1000000", "--report", left], stdout=subprocess.PIPE) as running:
-    running.stdout.readline()  # of its progress: it trains
+    running.stdout.readline()  # its progress: it trains
     running.kill()
 check(not list(folder.glob("left.json*")), f"left behind: {list(folder.iterdir())}")
 
-# What ran when, on every rank, and a picture of a step of it.
+# The trace has the spans of every rank, and a picture shows one of its steps.
 trace, picture = folder / "trace.json", folder / "step.svg"
 done = run("--ranks", 2, "--stage", 2, "--steps", 5, "--timeline", trace)
 check(done.returncode == 0, f"--timeline: {done.stderr}")
@@ -129,7 +129,7 @@ for kind in "forward", "backward", "update", "reduce_scatter", "all_reduce":
 drawn = subprocess.run([sys.executable, svg, trace, picture, "--step", "5"], capture_output=True, text=True)
 check(drawn.returncode == 2 and "the timeline has [0, 1, 2, 3, 4], not 5" in drawn.stderr, "a step that is not there")
 
-# What is wrong is one line and status 2.
+# A wrong argument gives one line and status 2.
 wrong = {
     ("--stage", 4): "--stage", ("--ranks", 0): "--ranks", ("--ranks", "two"): "--ranks",
     ("--precision", "fp8"): "--precision",

@@ -33,8 +33,8 @@ double dot(const Values& a, const Values& b) {
   return sum;
 }
 
-/// Each element of `gradient` is what central differences of f say as `x`, which f reads, is moved. In float64, with
-/// steps of 1e-5, they agree to about 1e-10.
+/// Compares each element of `gradient` with central differences of f, which reads `x`. In float64, with steps of 1e-5,
+/// they agree to about 1e-10.
 void check_gradient(Values& x, const Values& gradient, const std::function<double()>& f) {
   REQUIRE(x.size() == gradient.size());
   double largest = 0;
@@ -49,7 +49,7 @@ void check_gradient(Values& x, const Values& gradient, const std::function<doubl
     CHECK(std::abs((up - down) / (2 * step) - gradient[i]) < 1e-7);
     largest = std::max(largest, std::abs(gradient[i]));
   }
-  CHECK(largest > 1e-3);  // there was something to compare
+  CHECK(largest > 1e-3);  // not everything is zero
 }
 
 constexpr int length = 5, heads = 2, width = 6, rows = 2 * length;
@@ -104,7 +104,7 @@ TEST_CASE("GELU: backward agrees with finite differences, and the value with the
   check_gradient(x, dx, f);
 }
 
-TEST_CASE("GELU stays finite where its exponential does not") {
+TEST_CASE("GELU is finite where its exponential overflows") {
   std::vector<float> x{-1000, 1000}, y(2);
   gelu(Matrix<float>(x.data(), 1, 2), Matrix<float>(y.data(), 1, 2));
   CHECK(y == std::vector<float>{0, 1000});
@@ -124,7 +124,7 @@ TEST_CASE("attention: backward agrees with finite differences") {
   check_gradient(qkv, dqkv, f);
 }
 
-TEST_CASE("attention looks back alone: what stands later, or in another sequence, changes nothing") {
+TEST_CASE("attention reads earlier positions only: later positions and other sequences change nothing") {
   Values qkv = random(rows * 3 * width, 1), p(rows * heads * length), y(rows * width);
   const auto attend = [&] {
     attention(matrix(qkv, rows, 3 * width), length, heads, matrix(p, rows * heads, length), matrix(y, rows, width));
@@ -157,7 +157,7 @@ TEST_CASE("embedding: backward agrees with finite differences") {
   check_gradient(positions, dpositions, f);
 }
 
-TEST_CASE("cross-entropy: backward agrees with finite differences, and with itself") {
+TEST_CASE("cross-entropy: backward agrees with finite differences, and the loss with its formula") {
   Values logits = random(9, 1);
   for (double& v : logits) v *= 3;
   Values gradient = logits;
@@ -167,7 +167,7 @@ TEST_CASE("cross-entropy: backward agrees with finite differences, and with itse
   CHECK(cross_entropy(even.data(), 9, 0) == doctest::Approx(std::log(9)));
 }
 
-// What Sharded is to the model, without Sharded: whole buffers, in the layout's order.
+// Replaces Sharded for the model: whole buffers, in the layout's order.
 template <class Stored>
 struct Whole {
   const Model& model;
@@ -198,7 +198,7 @@ void load_and_run_forward(Work<T>& work, const Whole<Stored>& whole) {
   forward(work, whole);
 }
 
-TEST_CASE("the model: backward agrees with finite differences in every tensor, the tied one too") {
+TEST_CASE("the model: backward agrees with finite differences in every tensor, also the tied one") {
   const Model model({.layers = 2, .width = 6, .heads = 2, .context = 8});
   Whole<double> whole(model);
   for (double& w : whole.weights) w += 0.1 * example::uniform(5, 5, static_cast<std::uint64_t>(&w - &whole.weights[0]));
@@ -228,7 +228,7 @@ TEST_CASE("the model: backward agrees with finite differences in every tensor, t
   }
 }
 
-TEST_CASE("weights and gradients of another type are converted: what is added is rounded once a unit") {
+TEST_CASE("weights and gradients of another type are converted, and sums are rounded once per unit") {
   const Model model({.layers = 1, .width = 6, .heads = 1, .context = 8});
   Whole<double> exact(model);
   Whole<float> stored(model);
@@ -244,7 +244,7 @@ TEST_CASE("weights and gradients of another type are converted: what is added is
     CHECK(stored.sums[i] == doctest::Approx(exact.sums[i]).epsilon(1e-6));
 }
 
-TEST_CASE("an untrained model knows nothing: about log 256 nats a byte") {
+TEST_CASE("an untrained model has a loss of about log 256 nats per byte") {
   const Model model({.layers = 2, .width = 16, .heads = 2, .context = 16});
   Whole<double> whole(model);
   Work<double> work(tessera::Host(), model, 2);
@@ -259,7 +259,7 @@ TEST_CASE("units are the embedding, the blocks and the head, which is tied to th
   CHECK(model.layout.parameters() == 256 * 8 + 4 * 8 + 3 * (12 * 8 * 8 + 13 * 8) + 2 * 8);
 }
 
-TEST_CASE("the shipped text is cut by position: its last 5% are held out") {
+TEST_CASE("the included text is split by position: its last 5% are held out") {
   const Text text = read_text(TESSERA_SOURCE_DIR "/examples/data/new-testament.txt");
   CHECK(text.bytes.size() == 949481);
   CHECK(text.held_out().size() == 47474);
@@ -269,7 +269,7 @@ TEST_CASE("the shipped text is cut by position: its last 5% are held out") {
   CHECK(end == "Amen.\n");
 }
 
-TEST_CASE("an epoch's windows lie side by side inside the training text, in an order of its own") {
+TEST_CASE("an epoch's windows do not overlap, are inside the training text, and have a random order") {
   const Text text{std::vector<std::uint8_t>(1000)};
   std::set<std::int64_t> firsts;
   for (std::uint64_t epoch = 1; epoch < 9; ++epoch) {

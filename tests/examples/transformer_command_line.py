@@ -1,4 +1,4 @@
-"""The transformer example as its users meet it: usage: transformer_command_line.py PROGRAM"""
+"""Tests the transformer example from the command line. usage: transformer_command_line.py PROGRAM"""
 
 import json
 import re
@@ -49,7 +49,7 @@ def report(*arguments):
     return found
 
 
-# What went wrong in a run is one line and status 1; beside the files that it was to write nothing is left.
+# A failed run gives one line and status 1, and leaves no file at the paths that it was to write.
 def fails(says, *arguments, **more):
     done = subprocess.run([program, *map(str, arguments)], stderr=subprocess.PIPE, text=True, timeout=120,
                           **{"stdout": subprocess.PIPE, **more})
@@ -58,13 +58,13 @@ def fails(says, *arguments, **more):
     return done.stdout
 
 
-def small_disk():  # files end after 64 bytes
+def small_disk():  # files are limited to 64 bytes
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
 
 
-# One fingerprint for all stages, ranks, bucket sizes and prefetches (0: nothing overlaps at stage 3) over the same
-# micro-batches; and one held-out loss.
+# The same fingerprint and held-out loss for all stages, ranks, bucket sizes and prefetches (0: nothing overlaps at
+# stage 3) over the same micro-batches.
 for precision in "fp32", "bf16-stochastic", "fp16":
     found = [report("--ranks", ranks, "--micro-batches", 4 // ranks, "--stage", stage, "--steps", 6,
                     "--precision", precision, "--bucket-bytes", bucket, "--prefetch", prefetch)
@@ -80,26 +80,26 @@ for precision in "fp32", "bf16-stochastic", "fp16":
     check(found[0]["parameters_fingerprint"] != report("--steps", 6, "--precision", precision, "--seed", 2)
           ["parameters_fingerprint"], "another seed, other bits")
 
-# The tied table is reduced once, with its unit: a step moves each parameter as often as ever.
+# The tied table is reduced once, with its unit: a step moves each parameter as often as without a tie.
 units = [256 * 16 + 16 * 16, *[12 * 16 * 16 + 13 * 16] * 2, 2 * 16]
 n = sum(units)
 for stage in range(4):
     found = report("--stage", stage, "--steps", 2, "--bucket-bytes", 1)
     check(found["parameters"] == n, f"parameters: {found['parameters']}")
     sent = sum(found["elements_sent_per_step"])
-    # At stage 3 backward gathers again only what the three slots do not hold when forward ends: the last block, the
-    # head and the table that it shares.
+    # At stage 3 backward gathers again only what the three slots do not hold after forward. They hold the last block,
+    # the head and the table that the head shares.
     check(sent == 2 * n + (units[1] if stage == 3 else 0), f"elements sent at stage {stage}: {sent} of {n}")
 
-# It learns, with every optimizer. A word has 7.5 bytes on average, its space included, and is one of two: no model is
-# below log(2) / 7.5 = 0.092 nats a byte.
+# It learns with every optimizer. A word has 7.5 bytes on average, including its space, and is one of two: no model has
+# a loss below log(2) / 7.5 = 0.092 nats per byte.
 for optimizer, rate in ("sgd", 0.5), ("adam", 3e-3), ("adamw", 3e-3):
     found = report("--optimizer", optimizer, "--lr", rate, "--epochs", 3)
     check(found["losses"][0] > 5 and 0.09 < found["final_loss"] < 0.4, f"{optimizer} learns: {found['final_loss']}")
     check(found["accuracy"] > 0.85, f"{optimizer} guesses: {found['accuracy']}")
     check(found["skipped_steps"] == 0 and found["seconds_per_step"] > 0, "a calm run")
 
-# What ran when: the last training step is there although evaluation and the sample come after it.
+# The trace contains the last training step, although evaluation and the sample come after it.
 trace = folder / "trace.json"
 watched = report("--stage", 3, "--steps", 5, "--timeline", trace)
 names = [event["name"] for event in json.loads(trace.read_text())["traceEvents"]]
@@ -108,7 +108,7 @@ for name in "step 4", "forward: head", "backward: block1", "backward: embedding"
 check(watched["parameters_fingerprint"] == report("--stage", 3, "--steps", 5)["parameters_fingerprint"],
       "a timeline changes no bit")
 
-# A run that diverges tells what came of it, writes its report, and fails: it says what was seen first.
+# A run that diverges reports its results, writes its report, and fails with the first sign of the divergence.
 left = folder / "left.json"
 out = fails(r"the training diverged, first at step [1-6]: .*'\w+\.\w+' (is not finite|infinite or NaN)$", *TINY,
             "--optimizer", "sgd", "--lr", 1e30, "--steps", 6, "--report", left)
@@ -121,7 +121,7 @@ for option in "--report", "--timeline":
     fails(f"cannot write the {option[2:]} to .*: File too large", *TINY, "--steps", 1, option, left, preexec_fn=small_disk)
     check(not list(folder.glob("left.json*")), f"left behind: {list(folder.iterdir())}")
 
-# A stage that needs more than the limit is refused, and the message says which one fits; that one trains.
+# A stage that needs more than the limit is refused with a stage that fits, and that one trains.
 needs = [report("--stage", stage, "--steps", 1, "--bucket-bytes", 1)["bytes_planned"][0] for stage in range(4)]
 least = min(needs)
 check(least < needs[0], f"sharding saves memory: {needs}")
@@ -134,7 +134,7 @@ report("--stage", fits[0][0], "--steps", 1, "--bucket-bytes", 1, "--limit-memory
 refused = run(*TINY, "--stage", 3, "--limit-memory", "10K")
 check(refused.returncode == 2 and "no stage fits" in refused.stderr and "10240" in refused.stderr, refused.stderr)
 
-# What is wrong is one line and status 2.
+# A wrong argument gives one line and status 2.
 short = folder / "short.txt"
 short.write_text("too short")
 wrong = {
