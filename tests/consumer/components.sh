@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A component that cannot be had stops who needs it, with the reason, and nobody else.
+# A component that is not available stops the projects that require it, with the reason, and no others.
 # usage: components.sh SOURCE BUILD CMAKE COMPILER TRUE|FALSE (whether there are CUDA and NCCL)
 set -euo pipefail
 
@@ -11,14 +11,14 @@ mkdir "$scratch/project"
 echo "int main() {}" >"$scratch/project/user.cpp"
 
 without=-DCMAKE_DISABLE_FIND_PACKAGE_CUDAToolkit=ON
-# configure LINE [ARGUMENT...]: a project of that line.
+# configure LINE [ARGUMENT...]: configures a project of that line.
 configure() {
   printf 'cmake_minimum_required(VERSION 3.20)\nproject(user LANGUAGES CXX)\n%s\n' "$1" >"$scratch/project/CMakeLists.txt"
   rm -rf "$scratch/build"
   "$cmake" -S "$scratch/project" -B "$scratch/build" "-DCMAKE_CXX_COMPILER=$compiler" \
     "-DCMAKE_PREFIX_PATH=$scratch/prefix" "${@:2}" >"$scratch/log" 2>&1
 }
-expect() {  # in the last output, whose lines CMake breaks
+expect() {  # searches the last output, in which CMake wraps lines
   tr -s ' \n' ' ' <"$scratch/log" | grep -qF -- "$1" || { cat "$scratch/log"; echo "missing: $1"; exit 1; }
 }
 
@@ -31,7 +31,7 @@ expect '-- tessera::cuda: the CUDA toolkit, 12.0 or later, was not found'
 ! configure "add_subdirectory($source tessera)" -DTESSERA_COMPONENTS=cuda $without || { echo "CUDA was found"; exit 1; }
 expect 'tessera::cuda: the CUDA toolkit, 12.0 or later, was not found'
 
-if [[ $has_nccl == TRUE ]]; then  # seen outside of the folder that made them, too
+if [[ $has_nccl == TRUE ]]; then  # the targets are visible outside the folder that created them, too
   configure "set(TESSERA_COMPONENTS cuda nccl)
 add_subdirectory($source tessera)
 add_executable(user user.cpp)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Configures the project, tests alone, where optional packages are installed by half: none of them may break it.
+# Configures the project without building it, on a machine where optional packages are only partly installed: none of
+# them may break the configuration.
 # usage: half_installed.sh SOURCE CMAKE COMPILER
 set -euo pipefail
 
@@ -8,7 +9,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch"/{bin,doctest,json}
 
-# MPI: what Debian's mpich leaves without libmpich-dev, a compiler that names folders which are not there.
+# MPI: as Debian's mpich without libmpich-dev, a compiler that reports folders that do not exist.
 cat >"$scratch/bin/mpicxx" <<'MPICXX'
 #!/bin/sh
 case "$*" in
@@ -19,9 +20,9 @@ MPICXX
 cp "$scratch/bin/mpicxx" "$scratch/bin/mpiexec"
 cp "$scratch/bin/mpicxx" "$scratch/bin/mpirun"
 chmod +x "$scratch"/bin/*
-# doctest: a package that ends the configure of whoever asks for it.
+# doctest: a package that ends the configuration of every project that looks for it.
 echo 'message(FATAL_ERROR "a dependency is missing")' >"$scratch/doctest/doctestConfig.cmake"
-# nlohmann_json: one whose headers are gone.
+# nlohmann_json: a package without its headers.
 echo 'add_library(nlohmann_json::nlohmann_json INTERFACE IMPORTED)
 set_target_properties(nlohmann_json::nlohmann_json PROPERTIES INTERFACE_INCLUDE_DIRECTORIES /nowhere/include)' \
   >"$scratch/json/nlohmann_jsonConfig.cmake"
@@ -33,7 +34,7 @@ configure() {
     { cat "$scratch/log"; echo "an optional package broke the configure"; exit 1; }
 }
 
-# One line of the output matches.
+# Expects a line in the output that matches.
 expect() {
   [[ $(grep -cE "^-- tessera: $1" "$scratch/log") == 1 ]] || { cat "$scratch/log"; echo "no line, or more: $1"; exit 1; }
 }
@@ -47,7 +48,7 @@ expect 'CUDAToolkit not looked for \(TESSERA_WITH_CUDA\): device code is compile
 configure -DTESSERA_WITH_MPI=OFF
 expect 'MPI not looked for \(TESSERA_WITH_MPI\): nccl_from_mpi is not tested'
 
-# Nor does tools/setup.sh take such an MPI for one.
+# tools/setup.sh must not accept such an MPI either.
 if (PATH=$scratch/bin:$PATH; source "$source/tools/setup.sh"; is_installed libopenmpi-dev); then
   echo "tools/setup.sh takes an mpicxx without headers for an MPI"
   exit 1

@@ -1,4 +1,4 @@
-// The smallest program of a user: two ranks find the weights that a quadratic loss asks for.
+// The smallest program of a user: two ranks find the weights that minimize a quadratic loss.
 #include <atomic>
 #include <cmath>
 #include <cstdio>

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Configures, builds and runs one consumer in a directory of its own.
+# Configures, builds and runs one consumer project in a build directory of its own.
 # usage: run.sh find_package|add_subdirectory|fetch_content|cuda SOURCE BUILD CMAKE COMPILER [NVCC]
 set -euo pipefail
 

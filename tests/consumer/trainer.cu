@@ -1,4 +1,4 @@
-// A user's program for devices. It runs without one: what a rank would hold is known before.
+// A user's program for devices. It runs without a device, since a rank's memory can be planned without one.
 #include <cstdio>
 
 #include <tessera/cuda.cuh>
