@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Configures the project without building it, on a machine where optional packages are only partly installed: none of
-# them may break the configuration.
+# Configures the project's tests, without examples, benchmarks and tools, on a machine where optional packages are only
+# partly installed: none of them may break the configuration.
 # usage: half_installed.sh SOURCE CMAKE COMPILER
 set -euo pipefail
 
