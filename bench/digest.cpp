@@ -1,6 +1,6 @@
-// The digest of values against reading them: the ceiling, measured in the same run, reads the same memory through the
-// same vector code, on as many threads, and only adds. Times are the processor's, over all threads: what other programs
-// take of a shared machine does not count.
+// Compares the digest of values with reading them: the ceiling, measured in the same run, reads the same memory with
+// the same vector code and number of threads, and only adds. Times are processor times, over all threads, so that other
+// programs on the machine do not count.
 #include <time.h>
 
 #include <cstdio>
@@ -22,7 +22,7 @@ using namespace tessera;
 
 namespace {
 
-// The sum of words of 64 bits, prefetched as the digest does.
+// The sum of 64-bit words, with the digest's prefetching.
 struct Read {
   const unsigned char* bytes;
   index_t blocks;
@@ -77,7 +77,7 @@ std::string row(const char* type, index_t n, int threads, int repeats) {
   const std::span<const T> values = memory.span();
   const auto bytes = static_cast<index_t>(values.size_bytes());
   const int passes = static_cast<int>(max<index_t>(1, (index_t{1} << 25) / bytes));
-  const auto rate = [&](const auto& call) {  // bytes in a second of all threads
+  const auto rate = [&](const auto& call) {  // bytes per second of all threads
     const double begin = processor_seconds();
     for (int pass = 0; pass < passes; ++pass) seen = call();
     return static_cast<double>(bytes) * passes * threads / (processor_seconds() - begin);

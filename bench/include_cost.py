@@ -1,9 +1,9 @@
-"""Measures what it costs to include the library, beside two headers that everybody knows.
+"""Measures the compile time of including the library, compared with two widely known headers.
 
 usage: include_cost.py OUTPUT.md [--compiler g++] [--runs 15]
 
-Compiles one-line files (-fsyntax-only -std=c++20 -O0), interleaved so that a busy machine slows all alike, and
-writes the medians as a table. Exits with 1 if the library is not cheaper than <nlohmann/json.hpp>.
+Compiles one-line files (-fsyntax-only -std=c++20 -O0), interleaved so that load on the machine affects all alike, and
+writes the medians as a table. Exits with 1 if the library is not faster than <nlohmann/json.hpp>.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "<tessera/tessera.hpp>"
-BAR = "<nlohmann/json.hpp>"  # what users put up with
+BAR = "<nlohmann/json.hpp>"  # the limit: users accept this header
 HEADERS = [OURS, "<regex>", BAR]
 
 
@@ -28,7 +28,7 @@ def seconds(compiler, source):
 
 
 def measure(compiler, runs):
-    """Milliseconds of each run, by header; the order turns round each time, and the first round is not counted."""
+    """Milliseconds of each run, by header. The order alternates between rounds, and the first round is not counted."""
     times = {header: [] for header in HEADERS}
     with tempfile.TemporaryDirectory() as folder:
         sources = {header: Path(folder) / f"{number}.cpp" for number, header in enumerate(HEADERS)}

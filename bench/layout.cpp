@@ -1,6 +1,5 @@
-// How the library's own bookkeeping grows with the model: from names to a built optimizer and one step of it, for
-// models of many tensors, units and ties of next to no elements; and what a range of a flat layout costs with many
-// buckets.
+// How the library's bookkeeping scales with the model: from names to a built optimizer and one step of it, for models
+// with many tensors, units and ties but few elements; and the cost of a range of a flat layout with many buckets.
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
@@ -36,7 +35,7 @@ constexpr Model models[] = {{"tensors in one unit", Shape::one_unit},
                             {"units, each tied to the one before", Shape::chain},
                             {"units, the last one tied to all others", Shape::user_of_all}};
 
-// Of the processor, not of a clock: nothing here waits, and others may have the machine meanwhile.
+// Processor time: nothing here waits, and other programs may use the machine meanwhile.
 double seconds_of(const std::function<void()>& work) {
   const std::clock_t begin = std::clock();
   work();
@@ -57,7 +56,7 @@ Layout layout_of(Shape shape, int n) {
   return layout;
 }
 
-// A unit a bucket, and every stage's bookkeeping of gradients and gathered parameters: stage 3.
+// One unit per bucket, at stage 3, which has the bookkeeping of gradients and gathered parameters.
 using Optimizer = Sharded<Lamb, Stage3, Fp32, Self>;
 constexpr Options options{.bucket_bytes = 1};
 
@@ -84,7 +83,7 @@ void step(Optimizer& optimizer, Shape shape) {
   optimizer.step();
 }
 
-// Seconds to make the layout, to find its names, to plan, to build an optimizer, to do a step.
+// Seconds to create the layout, find its names, plan, build an optimizer, and make a step.
 std::vector<double> seconds_of(Shape shape, int n) {
   std::vector<double> seconds;
   const auto measure = [&](auto work) { seconds.push_back(seconds_of(work)); };
@@ -110,7 +109,7 @@ std::vector<double> seconds_of(Shape shape, int n) {
   return seconds;
 }
 
-// The least of all rounds: others share the processor's caches.
+// The minimum over all rounds, since other programs share the processor's caches.
 std::vector<double> least_seconds_of(Shape shape, int n, int rounds) {
   std::vector<double> least = seconds_of(shape, n);
   for (int round = 1; round < rounds; ++round) {
@@ -120,7 +119,7 @@ std::vector<double> least_seconds_of(Shape shape, int n, int rounds) {
   return least;
 }
 
-// Nanoseconds of one call for a bucket's range, over all buckets from the last to the first.
+// Nanoseconds per call for a bucket's range, over all buckets from the last to the first.
 template <class Call>
 double nanoseconds_a_call(int buckets, int rounds, Call call) {
   const int times = (1 << 18) / buckets;
@@ -151,8 +150,8 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
 #if defined(M_MMAP_THRESHOLD) && defined(M_TRIM_THRESHOLD)
-  // The process keeps what it frees. Else the larger model pays for the system's clearing of pages, and the smaller
-  // not.
+  // The process keeps freed memory. Otherwise the system clears new pages for the larger model, but not for the smaller
+  // one.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 #endif

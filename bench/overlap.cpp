@@ -1,10 +1,10 @@
-// How much of communication hides behind compute: the time of a step over the larger of the two, on a simulated
-// network. Compute sleeps (or burns, one processor a rank), so that two processors can play eight ranks; buffers are
-// small, and the network as much narrower; and all times are stretched alike, until the figures are far above what a
-// sleeping thread needs to wake. Communication is counted as bytes over bandwidth, so that latencies count as a loss.
+// How much of communication overlaps with compute: the time of a step over the larger of the two, on a simulated
+// network. Compute sleeps (or burns, with one processor per rank), so that two processors can simulate eight ranks.
+// Buffers are small, and the bandwidth is scaled down with them. All times are scaled up until they are far longer than
+// a sleeping thread needs to wake up. Communication counts as bytes over bandwidth, so latencies count as a loss.
 //
-// Beside each figure stands the bound: what no schedule gets below, because the first gather has nothing to hide
-// behind, the last bucket's reduction neither, and a gather hides behind forward only, a reduction behind backward.
+// Beside each figure is the lower bound of every schedule: the first gather and the last bucket's reduction cannot
+// overlap with compute, gathers overlap only with forward, and reductions only with backward.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -33,10 +33,10 @@ struct Setup {
   int ranks = 4;
   int units = 12;
   double unit_mib = 16;    // of gradients, and of parameters
-  double latency = 10e-6;  // seconds a message
+  double latency = 10e-6;  // seconds per message
   double bandwidth = 12.5e9;
-  double backward = 2;       // backward's compute over forward's
-  double stretch_to = 0.15;  // seconds that the larger of compute and communication takes
+  double backward = 2;       // compute of backward / compute of forward
+  double stretch_to = 0.15;  // seconds of the larger of compute and communication
   int steps = 7;
   bool burn = false;
 };
@@ -45,14 +45,14 @@ struct Case {
   int stage = 0;
   double bucket_mib = 4;
   int prefetch = 1;
-  double ratio = 1;  // compute over communication
+  double ratio = 1;  // compute / communication
 };
 
 constexpr index_t elements_a_unit = 16384;
 
 constexpr double element_bytes = sizeof(float);
 
-// Everything in seconds of the stretched clock.
+// All times in seconds of the scaled clock.
 struct Model {
   Model(const Setup& setting, const Case& of)
       : ranks(setting.ranks),
@@ -61,7 +61,7 @@ struct Model {
         options{.bucket_bytes = static_cast<index_t>(of.bucket_mib * (1 << 20) * shrink(setting)),
                 .prefetch = of.prefetch},
         sharding(layout, ranks, options.bucket_bytes / static_cast<index_t>(element_bytes)) {
-    // what a link of one byte a second would take
+    // the time over a link of one byte per second
     network.within.bandwidth = 1;
     double bytes = 0;
     for (int b = 0; b < sharding.buckets(); ++b) bytes += (gathered_again(b) ? 3 : 2) * once(b);
@@ -75,8 +75,8 @@ struct Model {
 
   double larger() const { return std::max(compute, communication); }
 
-  // Each phase is a flow shop of two machines, the wire and the processor, whose items go in a fixed order. In stage
-  // 3's backward the wire does both ends.
+  // Each phase is a flow shop with two machines, wire and processor, and a fixed order of items. In stage 3's backward
+  // each item uses the wire before and after the processor.
   double bound() const {
     double wire = 0, processor = 0;
     for (int b = 0; b < sharding.buckets(); ++b) {
@@ -114,7 +114,7 @@ struct Model {
     return network.seconds(Collective::all_gather,
                            static_cast<double>(sharding.bucket(b).trainable.size()) * element_bytes, ranks);
   }
-  // Whether backward gathers the bucket too: those that forward used last are still there.
+  // Whether backward gathers the bucket too: those that forward used last are still in memory.
   bool gathered_again(int b) const { return stage == 3 && b < sharding.buckets() - 1 - options.prefetch; }
   int units(int b) const { return sharding.bucket(b).last_unit - sharding.bucket(b).first_unit; }
 
@@ -125,7 +125,7 @@ struct Model {
   Sharding sharding;
   Network network;
   double compute = 0, communication = 0;
-  double forward = 0, backward = 0;  // of a unit
+  double forward = 0, backward = 0;  // per unit
 };
 
 double median(std::vector<double> values) {
@@ -133,7 +133,7 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Work that takes the same number of instructions whatever else runs.
+// Work with a fixed number of instructions, whatever else runs.
 void burn(double rounds) {
   volatile float end = 1;
   float x = end;
@@ -141,7 +141,7 @@ void burn(double rounds) {
   end = x;
 }
 
-// Of a processor that nobody else wants.
+// Rounds per second of a processor without other load.
 double rounds_a_second() {
   constexpr double rounds = 1e8;
   const std::clock_t begin = std::clock();
@@ -178,7 +178,7 @@ double seconds_a_step(const Setup& setting, const Model& model, double rounds) {
       }
       optimizer.step();
       const core::Clock::time_point now = core::Clock::now();
-      if (comm.rank() == 0 && step >= 2) seconds.push_back(core::seconds_of(now - last));  // steady by then
+      if (comm.rank() == 0 && step >= 2) seconds.push_back(core::seconds_of(now - last));  // steady state
       last = now;
     }
   });
@@ -226,7 +226,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
 #if __has_include(<sys/prctl.h>)
-  prctl(PR_SET_TIMERSLACK, 1);  // threads wake when they asked to, not up to 50 microseconds later
+  prctl(PR_SET_TIMERSLACK, 1);  // threads wake at the requested time, not up to 50 microseconds later
 #endif
   const double rounds = setting.burn ? rounds_a_second() : 0;
   std::ostringstream table;
@@ -242,7 +242,7 @@ int main(int argc, char** argv) {
   for (const int stage : stages)
     for (const double bucket : buckets)
       for (const int prefetch : prefetches) {
-        if (stage < 3 && prefetch != prefetches.front()) continue;  // gathers nothing ahead
+        if (stage < 3 && prefetch != prefetches.front()) continue;  // no prefetch at these stages
         std::string row =
             text("| %d | %g | ", stage, bucket) + (stage == 3 ? std::to_string(prefetch) : std::string("")) + " |";
         for (const double ratio : ratios) {

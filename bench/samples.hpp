@@ -1,4 +1,4 @@
-// Samples of a measurement, and what is said of them.
+// Samples of a measurement, and their statistics.
 #pragma once
 
 #include <algorithm>
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-/// The q-th part of the sorted values: 0.5 is the median.
+/// The q-quantile of the values: 0.5 is the median.
 inline double quantile(std::vector<double> values, double q) {
   const auto at = static_cast<std::size_t>(q * static_cast<double>(values.size() - 1) + 0.5);
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(at), values.end());

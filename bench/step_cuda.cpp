@@ -1,5 +1,5 @@
-// A step on a device against its kernels, each measured alone; and how much of the communication a compute of the same
-// length, wherever there is any to hide, does not hide. One rank over NCCL, and several that share the device over
+// Compares a step on a device with its kernels, each measured alone, and measures how much of the communication does
+// not overlap with a compute of the same length. With one rank over NCCL, and with several that share the device over
 // CudaLocal.
 #include <cstdint>
 #include <cstdio>

@@ -18,7 +18,7 @@ using namespace tessera;
 
 namespace {
 
-// One thread that does nothing for so many of its own rounds: it leaves all but one multiprocessor to others.
+// One thread that only counts: all other multiprocessors are free for other kernels.
 __global__ void spin_kernel(long long rounds, float* end) {
   float x = 1;
   for (long long i = 0; i < rounds; ++i) x = x * 0.999f + 0.001f;
@@ -27,9 +27,9 @@ __global__ void spin_kernel(long long rounds, float* end) {
 
 class Spin {
  public:
-  /// A second is so many rounds, found by spinning.
+  /// Measures the number of rounds per second.
   explicit Spin(Cuda executor) : executor_(executor), end_(executor_.allocate<float>(1)) {
-    constexpr double rounds = 1e7;  // some 20 ms, in which the clock comes up
+    constexpr double rounds = 1e7;  // about 20 ms, in which the clock frequency rises
     run_rounds(rounds);
     Stopwatch watch(executor_.stream());
     watch.begin();
@@ -60,7 +60,7 @@ Layout layout_of(const StepSetting& setting) {
   return layout;
 }
 
-/// One rank. Every rank does everything, and rank 0 has the times.
+/// One rank. Every rank runs everything, and rank 0 has the times.
 template <class Stage, class Comm>
 class Measurement {
  public:
@@ -79,7 +79,7 @@ class Measurement {
     times.bytes = plan().bytes() * comm_.size();
     std::size_t free = 0, all = 0;
     cuda_check(cudaMemGetInfo(&free, &all), "asking for free memory");
-    // The engine's buffers have gone to others before; every rank is to find the same.
+    // Earlier optimizers have freed their buffers; every rank must find the same amount of free memory.
     times.fits = agree(times.bytes <= static_cast<std::int64_t>(0.95 * static_cast<double>(free)));
     if (!times.fits) return times;
     measure_kernels(times);
@@ -91,10 +91,10 @@ class Measurement {
   Options options() const { return {.bucket_bytes = setting_.bucket_bytes, .prefetch = setting_.prefetch}; }
   Plan plan() const { return Sharded<AdamW, Stage, Fp32, Comm>::plan(layout_, comm_.size(), options()); }
 
-  // What this rank's stream is given from now on comes behind what all have given theirs.
+  // Later work on this rank's stream waits for the work of all ranks so far.
   void meet() { executor_.wait(queue_.post(AllReduce(word_.span(), {"meeting"}), executor_.record())); }
 
-  // Rank 0's number, on all.
+  // Rank 0's number, on all ranks.
   double shared(double value) {
     auto number = executor_.template allocate<double>(1);
     value = comm_.rank() == 0 ? value : 0;
@@ -105,7 +105,7 @@ class Measurement {
   }
   bool agree(bool yes) { return shared(yes ? 1 : 0) > 0; }
 
-  // Until it is done on all ranks.
+  // Returns when it is done on all ranks.
   template <class Call>
   double seconds(const Call& call) {
     meet();
@@ -117,7 +117,7 @@ class Measurement {
     return watch_.seconds();
   }
 
-  // In memory of their own, which is given back before the optimizer takes its own.
+  // Uses its own memory, which is freed before the optimizer allocates.
   void measure_kernels(StepTimes& times) {
     const Sharding sharding(layout_, comm_.size(), setting_.bucket_bytes / static_cast<index_t>(sizeof(float)));
     const auto& flat = sharding.trainable();
@@ -154,8 +154,7 @@ class Measurement {
       times.clear.push_back(clear);
     }
 
-    // All numbers of a bucket's size, over and over: what lies in a cache is none of a step's either, if buckets are
-    // larger than it.
+    // All numbers of a bucket's size, repeatedly: if buckets exceed the cache, a step does not find them there either.
     auto sum = executor_.template allocate<SquareSum>(1);
     auto rules = executor_.template allocate<engine::StepRule<AdamW>>(1);
     auto numbers = executor_.template allocate<engine::StepNumbers>(1);
@@ -181,8 +180,8 @@ class Measurement {
     }
   }
 
-  // Spins as long as what can hide behind it: in forward the gathers, in backward the reductions, and at stage 3 the
-  // gathers of what is not held any more. At stage 0 it is gradients that are gathered, all in backward.
+  // Computes as long as the communication that can overlap with it: in forward the gathers, in backward the reductions,
+  // and at stage 3 the gathers of what is not held any more. At stage 0 gradients are gathered, all in backward.
   void measure_steps(StepTimes& times) {
     const double reductions = shared(median(times.reductions)), gathers = shared(median(times.gathers));
     const double forward = Stage::shards_state ? gathers : 0;
@@ -207,8 +206,8 @@ class Measurement {
       for (int u = 0; u < setting_.units; ++u) spin_(forward / setting_.units);
       for (int u = 0; u < setting_.units; ++u) spin_(backward / setting_.units);
     };
-    // From one step's end to another's, without a stop between: a step's last gathers hide behind the next one's
-    // forward.
+    // From the end of one step to the end of a later one, without a stop between: the last gathers of a step overlap
+    // with the forward of the next one.
     constexpr int at_a_time = 4;
     const auto seconds_of = [&](const auto& call) {
       meet();

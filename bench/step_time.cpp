@@ -1,5 +1,6 @@
-// The step-time model (model/step_time.hpp, what tessera-plan prints) against runs: the engine on a simulated network,
-// with computing that sleeps, so that a few processors play all ranks. Exits with 1 if any is off by more than 10%.
+// Compares the step-time model (model/step_time.hpp, which tessera-plan prints) with runs: the engine on a simulated
+// network, with compute that sleeps, so that a few processors can simulate all ranks. Exits with 1 for a difference of
+// more than 10%.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -28,9 +29,9 @@ struct Setup {
   int ranks = 4;
   int ranks_a_node = 4;
   int units = 12;
-  index_t unit_elements = 8192;  // small: on this machine they move in no time
+  index_t unit_elements = 8192;  // small, so that moving the data takes almost no time
   double compute = 0.18;         // seconds of one forward and backward, a third of it forward
-  double ratio = 1;              // of all collectives of a pass at stages 0 to 2 to `compute`
+  double ratio = 1;              // time of all collectives of a pass at stages 0 to 2 / `compute`
   int units_a_bucket = 1;
   int micro_batches = 1;
   int prefetch = 1;
@@ -48,7 +49,7 @@ struct Setup {
             .bucket_bytes = units_a_bucket * unit_elements * index_t{sizeof(float)},
             .prefetch = prefetch};
   }
-  // A link of which between nodes has half the bandwidth, such that the ratio is met, and latencies that are small.
+  // A link with half the bandwidth between nodes and small latencies, such that the ratio holds.
   Network network() const {
     Network network{.within = {20e-6, 1}, .between = {50e-6, 0.5}, .ranks_a_node = ranks_a_node};
     const double bytes = static_cast<double>(unit_elements * units) * sizeof(float);

@@ -1,4 +1,4 @@
-// Time as a device sees it: from one place in a stream's order to another. What the host does meanwhile does not count.
+// Time on the device between two positions in a stream's order. Time on the host does not count.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,7 +7,7 @@
 
 class Stopwatch {
  public:
-  /// Of a stream of the current device, which outlives it. Throws tessera::CudaError.
+  /// Measures on a stream of the current device, which must outlive this. Throws tessera::CudaError.
   explicit Stopwatch(cudaStream_t stream) : stream_(stream) {
     for (cudaEvent_t* event : {&begin_, &end_}) tessera::cuda_check(cudaEventCreate(event), "making a CUDA event");
   }
@@ -19,7 +19,7 @@ class Stopwatch {
 
   void begin() { record(begin_); }
   void end() { record(end_); }
-  /// Between the two. Blocks until the stream has come to the second.
+  /// The time between the two. Blocks until the stream has reached the second.
   double seconds() const {
     float milliseconds = 0;
     tessera::cuda_check(cudaEventSynchronize(end_), "waiting for an event");

@@ -1,5 +1,5 @@
-// What a timeline costs: a call that notes which unit is at work, and a whole training step of a small model in which
-// nothing but the optimizer's own bookkeeping takes time, each without a timeline and with one.
+// The cost of a timeline: of a call that records the current unit, and of a whole training step of a small model in
+// which only the optimizer's bookkeeping takes time, each with and without a timeline.
 #include <benchmark/benchmark.h>
 
 #include <tessera/tessera.hpp>
@@ -33,7 +33,7 @@ void one_call(benchmark::State& state) {
   }
 }
 
-// One rank, whose queues do all on the spot: no other thread's pace shows.
+// One rank, whose queues complete every call at once, so that no other thread has an influence.
 void one_step(benchmark::State& state) {
   Timeline timeline;
   const Layout layout = small_model();

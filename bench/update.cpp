@@ -1,6 +1,6 @@
-// How near the fused AdamW update comes to what memory allows. The ceiling, measured in the same run, reads and writes
-// the same streams through the same loop and only adds. The last column is the ratio of an update whose root and
-// division were all its work.
+// Compares the fused AdamW update with the memory bandwidth. The ceiling, measured in the same run, reads and writes
+// the same streams with the same loop and only adds. The last column compares with an update that only has the square
+// root and the division.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -46,7 +46,7 @@ struct Ceiling {
   }
 };
 
-// What no ordering of the update can go below: its root and its division, in the first cache, and nothing else.
+// A lower bound for every version of the update: its square root and division, in the first-level cache, and no more.
 struct RootAndDivision {
   float* x;
 
@@ -69,7 +69,7 @@ struct Line {
   const char* precision;
   index_t n;
   int threads;
-  double update_rate, ceiling_rate, divider_rate;  // bytes a second
+  double update_rate, ceiling_rate, divider_rate;  // bytes per second
 };
 
 // Small sizes are repeated within a sample, so that every sample takes milliseconds.
@@ -105,7 +105,7 @@ Line measure(const char* precision, index_t n, int threads, int repeats) {
   };
   std::vector<float> few(2048, 2.0f);
   const auto divide = [&] {
-    constexpr int again = 8192;  // as long a sample as the others'
+    constexpr int again = 8192;  // as long a sample as the others
     const auto size = static_cast<index_t>(few.size());
     return seconds([&] {
              for (int pass = 0; pass < again; ++pass) exec::vectorize(0, size, RootAndDivision{few.data()});

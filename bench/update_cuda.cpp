@@ -1,5 +1,5 @@
-// How near the fused AdamW update on a device comes to what memory allows: against a copy of device memory, a bare
-// kernel of the same rule, and PyTorch's fused AdamW, all in the same run.
+// Compares the fused AdamW update on a device with the memory bandwidth: with a copy of device memory, a simple kernel
+// of the same rule, and PyTorch's fused AdamW, all in the same run.
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -16,8 +16,8 @@
 
 namespace {
 
-// Bytes a second that PyTorch's fused AdamW has reached in fp32, whose bytes an element are those of all three rows; or
-// empty, and why is said on standard error.
+// The bandwidth of PyTorch's fused AdamW in fp32, in bytes per second; all three rows have the same bytes per element.
+// If empty, the reason is printed on standard error.
 std::vector<double> measure_torch(const std::string& python, std::int64_t elements, int repeats) {
   const std::string command = python + " '" + TESSERA_SOURCE_DIR "/bench/update_cuda_torch.py' --elements " +
                               std::to_string(elements) + " --repeats " + std::to_string(2 * repeats);

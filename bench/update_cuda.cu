@@ -26,7 +26,7 @@ struct alignas(4 * sizeof(T)) Four {
   T of[4];
 };
 
-// AdamW in its plainest form, four elements a thread: what somebody writes who has one rule and one precision. A
+// AdamW in its simplest form, four elements per thread: what a user would write with one rule and one precision. A
 // Parameter of float is its own master weight.
 template <class Gradient, class Parameter>
 __global__ void bare_adamw(const Four<Gradient>* gradients, Four<Parameter>* parameters, float4* weights, float4* ms,
@@ -117,10 +117,10 @@ UpdateRates measure(std::int64_t elements, int repeats) {
                                executor.stream()),
                "copying device memory");
   };
-  // Bytes a second. What takes little time is repeated within a sample, so that launching does not count.
+  // Bytes per second. Short work is repeated within a sample, so that launch overhead does not count.
   Stopwatch watch(executor.stream());
   const auto rate = [&](double bytes, const auto& call) {
-    const int times = static_cast<int>(std::clamp(32e9 / bytes, 1.0, 64.0));  // some 10 ms
+    const int times = static_cast<int>(std::clamp(32e9 / bytes, 1.0, 64.0));  // about 10 ms
     cuda_check(cudaStreamSynchronize(executor.stream()), "waiting");
     watch.begin();
     for (int i = 0; i < times; ++i) call();

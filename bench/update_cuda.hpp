@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-/// Bytes a second of the samples of one run, taken in turn.
+/// Bytes per second of the samples of one run, interleaved.
 struct UpdateRates {
   std::string precision;
   std::vector<double> update{};  ///< the library's fused update, as step() runs it
   std::vector<double> bare{};    ///< the same rule written by hand
-  std::vector<double> copy{};    ///< from device memory to device memory
+  std::vector<double> copy{};    ///< device memory to device memory
 };
 
 /// Throws tessera::CudaError: no device, too little memory.

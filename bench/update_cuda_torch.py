@@ -1,4 +1,4 @@
-"""Bytes a second of PyTorch's fused AdamW in fp32, a line a sample: for bench/update_cuda, which calls it."""
+"""Bytes per second of PyTorch's fused AdamW in fp32, one line per sample. Called by bench/update_cuda."""
 
 import argparse
 import statistics
@@ -15,7 +15,7 @@ except ImportError:
 if not torch.cuda.is_available():
     sys.exit("update_cuda_torch.py: this PyTorch has no CUDA device: it is not compared")
 
-# One parameter of 2^30 elements would be indexed by 64 bits, which PyTorch's multi-tensor kernels are not made for.
+# One parameter of 2^30 elements would need 64-bit indices, for which PyTorch's multi-tensor kernels are not made.
 largest = 2 ** 27
 sizes = [largest] * (arguments.elements // largest)
 if arguments.elements % largest:
@@ -27,7 +27,7 @@ optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
 
 
 def seconds(steps):
-    """On the device's clock, behind a step whose kernels run while the host prepares those that are measured."""
+    """Measures with the device's clock, after a step whose kernels run while the host prepares the measured ones."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     optimizer.step()
     begin.record()
@@ -38,8 +38,8 @@ def seconds(steps):
     return 1e-3 * begin.elapsed_time(end)
 
 
-# Read gradient, weight and two states; write weight and states: 28 bytes an element, as with 16-bit parameters and
-# gradients beside an fp32 master weight.
+# Reads gradient, weight and two states; writes weight and states: 28 bytes per element, as with 16-bit parameters and
+# gradients and an fp32 master weight.
 size = 28 * arguments.elements
 steps = min(max(int(100e9 / size), 3), 64)
 seconds(2)
