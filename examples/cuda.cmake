@@ -1,4 +1,4 @@
-# examples/<name>_cuda: the loops of examples/<name> with models that compute on CUDA devices.
+# examples/<name>_cuda: the training loops of examples/<name> with models that compute on CUDA devices.
 
 set(cuda_examples mlp_cuda transformer_cuda)
 if(NOT TESSERA_CUDA OR NOT TESSERA_NCCL OR NOT TARGET CUDA::cublas)
@@ -10,7 +10,7 @@ add_library(example_cuda STATIC common/cuda/layers.cu cuda/train_sgd.cu cuda/tra
 target_include_directories(example_cuda PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_compile_definitions(example_cuda PUBLIC TESSERA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 target_link_libraries(example_cuda PUBLIC tessera::tessera CUDA::cublas NCCL::NCCL PRIVATE ZLIB::ZLIB)
-# Compiling the host's part with care takes longer than it ever runs.
+# Optimizing the host code would take longer than it ever runs.
 target_compile_options(example_cuda PRIVATE -Xcompiler=-O0)
 set_target_properties(example_cuda PROPERTIES CUDA_STANDARD 20)
 foreach(example IN LISTS cuda_examples)

@@ -37,14 +37,14 @@ void begin_files(const Options& options) {
   std::error_code ignored;
   for (const std::string& path : {options.report, options.timeline})
     if (std::filesystem::is_symlink(path, ignored))
-      std::filesystem::resize_file(path, 0, ignored);  // the link stays, and leads where it led
+      std::filesystem::resize_file(path, 0, ignored);  // a symbolic link and its target path stay
     else
       std::filesystem::remove(path, ignored);
 }
 
 namespace {
 
-// What is wrong with the file that an option names, found before the work that it is for: empty if it can be written.
+// The error for a file of an option, found before training: empty if the file can be written.
 std::string unwritable(const std::string& option, const std::string& path) {
   const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
   if (!std::filesystem::is_directory(folder)) return option + ": there is no folder " + folder.string();
@@ -102,7 +102,7 @@ std::optional<int> parse(Options& options, const Program& of, int argc, char** a
   }
   if (lr->count() == 0) options.lr = of.learning_rates.at(options.optimizer);
   if (!std::isfinite(options.lr)) return wrong(program, "--lr must be a number from 0");
-  constexpr int most = 4;  // times as many micro-batches as were asked for: more are hardly meant
+  constexpr int most = 4;  // times the requested micro-batches: more is probably a mistake
   const int asked = options.ranks * options.micro_batches, fewest = options.step_micro_batches();
   if (fewest > most * asked)
     return wrong(program, "--batch " + std::to_string(options.batch) + " does not divide into fewer than " +

@@ -1,4 +1,4 @@
-// Whether a training has diverged, and what was seen of it first.
+// Detects whether a training has diverged, and the first sign of it.
 #pragma once
 
 #include <cmath>
@@ -7,10 +7,10 @@
 
 namespace example {
 
-/// Told of every step by a rank that has its report; a loss scale that was found by skipping steps is no divergence.
+/// A rank reports every step to it. Steps that are skipped to find the loss scale are no divergence.
 class Divergence {
  public:
-  /// step: from 1. loss: the step's.
+  /// step: from 1. loss: of the step.
   template <class Report>
   void look(std::int64_t step, double loss, const Report& report) {
     step_ = step;
@@ -29,14 +29,14 @@ class Divergence {
     if (skipped_.empty() && !report.applied()) skipped_ = at(step, of_gradient);
   }
 
-  /// After the last step: the first tensor, on any rank, that it made infinite or NaN, or an empty name.
+  /// Call it after the last step with the first tensor, on any rank, that is infinite or NaN, or an empty name.
   void look_at_weights(const std::string& tensor) {
     if (tensor.empty()) return;
     now_ = at(step_, "the update made '" + tensor + "' infinite or NaN");
     if (first_.empty()) first_ = now_;
   }
 
-  /// Empty where the last step was a sound one and not all were skipped.
+  /// Empty if the last step was finite and not all steps were skipped.
   std::string text() const {
     if (!now_.empty()) return first_;
     return applied_ || skipped_.empty() ? "" : "every step was skipped, " + skipped_;

@@ -1,5 +1,5 @@
-// What the ranks of a run write down as they train: losses, bytes, what was sent, how long it took. The same where the
-// losses are in a device's memory, and where ranks are processes.
+// Records what the ranks of a run report while they train: losses, bytes, elements sent, time. It works for losses in
+// device memory and for ranks that are processes.
 #pragma once
 
 #include <algorithm>
@@ -40,11 +40,11 @@ std::string fingerprint(Executor& executor, Optimizer& optimizer) {
   return hexadecimal(digest.value());
 }
 
-/// One a rank; all ranks call every method, and all have the result.
+/// One per rank. All ranks call every method, and all get the result.
 template <class Comm>  // a Recording
 class Ledger {
  public:
-  /// A step has `per_step` of what is counted: "samples", "tokens".
+  /// per_step: how many units of `rate_of` ("samples", "tokens") a step has.
   Ledger(Comm& comm, const Options& options, const tessera::Layout& layout, std::int64_t steps, double per_step,
          const char* counted)
       : comm_(comm),
@@ -65,7 +65,7 @@ class Ledger {
     if (comm_.rank() == 0) progress_.emplace(steps_, per_step_, counted_);
   }
 
-  /// Where the loss of the step's micro-batch j goes, from the rank that has it: memory of the executor.
+  /// The address of the loss of the step's micro-batch j, for the rank that has it, in executor memory.
   double* loss(std::int64_t step, int j) { return losses_.span().data() + step % steps_at_a_time * micro_batches_ + j; }
 
   template <class Report>
@@ -76,7 +76,7 @@ class Ledger {
     if (std::ssize(reports_) == steps_at_a_time || step + 1 == steps_) read(step);
   }
 
-  /// After the last step.
+  /// Call it after the last step.
   template <class Optimizer>
   Result end(Optimizer& optimizer) {
     result_.seconds_per_step =
@@ -91,7 +91,7 @@ class Ledger {
     return std::move(result_);
   }
 
-  /// Each of the values, in the host's memory, becomes the sum of all ranks'.
+  /// Replaces each value, in host memory, by its sum over all ranks.
   template <class T>
   void add_up(std::span<T> values) {
     auto sums = executor_.template allocate<T>(std::ssize(values));
@@ -104,14 +104,15 @@ class Ledger {
   using Clock = std::chrono::steady_clock;
   using Executor = typename Comm::Executor;
 
-  // Where the host runs ahead of a device it looks at what came of its steps now and then, and waits only then. No more
-  // than half of the reports that an executor of CUDA has room for.
+  // If the host runs ahead of a device, it reads the results of several steps at once and waits only then. At most half
+  // of the reports for which a CUDA executor has slots.
   static constexpr std::int64_t steps_at_a_time = Executor::synchronous ? 1 : 32;
 
-  // The second step's, whose gathers belong to it alone.
+  // The second step, since all gathers in it are its own.
   std::int64_t recorded_step() const { return std::min<std::int64_t>(1, steps_ - 1); }
 
-  // The steps up to `last` that were not read yet. Each rank has left zeros where others have losses: sums are exact.
+  // Reads the steps up to `last` that were not read yet. Each rank has zeros for the losses of others, so sums are
+  // exact.
   void read(std::int64_t last) {
     std::vector<double> losses(losses_.span().size());
     executor_.wait(queue_.post(tessera::AllReduce(losses_.span(), {"losses up to step", last}), executor_.record()));
@@ -137,9 +138,9 @@ class Ledger {
     return all;
   }
 
-  // The first of the tensors that ranks name, each one or none.
+  // The first of the tensors that ranks name; a rank names one or none.
   std::string of_any_rank(const std::string& mine, const tessera::Layout& layout) {
-    std::int64_t number = 0, place = 0;  // from 1; 0: none
+    std::int64_t number = 0, place = 0;  // number from 1; 0: none
     std::vector<std::string> names;
     for (const tessera::Tensor t : layout.tensors()) {
       names.push_back(layout.name(t));
@@ -154,8 +155,8 @@ class Ledger {
   Comm& comm_;
   Executor executor_;
   typename Comm::Queue queue_;
-  typename Executor::template Buffer<double> losses_;  // one a step and micro-batch
-  std::int64_t micro_batches_;                         // of a step
+  typename Executor::template Buffer<double> losses_;  // one per step and micro-batch
+  std::int64_t micro_batches_;                         // per step
   std::int64_t steps_;
   double per_step_;
   const char* counted_;

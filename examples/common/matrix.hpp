@@ -1,4 +1,4 @@
-// Matrices as the layers take them.
+// The matrix type of the layers.
 #pragma once
 
 #include <cstddef>
@@ -6,12 +6,12 @@
 
 namespace example {
 
-/// A view of rows that lie `stride` elements apart.
+/// A view of rows that are `stride` elements apart.
 template <class T>
 struct Matrix {
   T* data;
   int rows, columns, stride;
-  bool transposed = false;  ///< only what product() is given may be
+  bool transposed = false;  ///< only for arguments of product()
 
   Matrix(T* data, int rows, int columns) : Matrix(data, rows, columns, columns) {}
   Matrix(T* data, int rows, int columns, int stride, bool transposed = false)

@@ -1,4 +1,4 @@
-// What may be chosen of a run of any example.
+// The options that all examples have.
 #pragma once
 
 #include <algorithm>
@@ -14,28 +14,28 @@ struct Options {
   std::string precision = "fp32";
   std::string optimizer = "adamw";
   int epochs = 5;
-  std::int64_t steps = 0;  ///< from the run's beginning; 0: as `epochs` says
-  int batch = 64;          ///< samples a step, over all ranks and passes
-  int micro_batches = 1;   ///< of each rank in one step, where the batch divides so
+  std::int64_t steps = 0;  ///< from the beginning of the run; 0: set by `epochs`
+  int batch = 64;          ///< samples per step, over all ranks and passes
+  int micro_batches = 1;   ///< of each rank per step, if that divides the batch
   double lr = 0;
   std::int64_t seed = 1;
   std::string data;
   std::string report;
   std::string timeline;
 
-  /// Micro-batches of a step over all ranks: the fewest, but one for every rank and pass, that share the batch evenly.
-  /// Where ranks do not divide them, the last pass is that of the first ranks alone.
+  /// Micro-batches of a step over all ranks: at least one per rank and pass, and the smallest number that divides the
+  /// batch. If the number of ranks does not divide it, only the first ranks have one in the last pass.
   int step_micro_batches() const {
     for (int m = std::min(batch, ranks * micro_batches);; ++m)
       if (batch % m == 0) return m;
   }
-  /// Passes of a step.
+  /// Passes per step.
   int passes() const { return (step_micro_batches() + ranks - 1) / ranks; }
-  /// Samples of one micro-batch.
+  /// Samples per micro-batch.
   int micro_batch() const { return batch / step_micro_batches(); }
 };
 
-/// What only the data or the model can tell to be wrong with the options: main returns wrong().
+/// An error in the options that only the data or the model can find: main returns wrong().
 struct WrongOption : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

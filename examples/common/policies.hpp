@@ -1,4 +1,4 @@
-// From the names on the command line to types: the stage and the precision are template arguments.
+// Selects types by the names on the command line: the stage and the precision are template arguments.
 #pragma once
 
 #include <string>
@@ -21,7 +21,7 @@ auto with_stage(int stage, Call& call) {
   }
 }
 
-/// What --precision calls it: "bf16-remainder" is Bf16Remainder.
+/// The name of a precision for --precision: "bf16-remainder" is Bf16Remainder.
 template <class Precision>
 std::string option_name() {
   std::string name;
@@ -33,7 +33,7 @@ std::string option_name() {
   return name;
 }
 
-/// call.operator()<Stage, Precision>() with the policies that the options name; the precision is one of these.
+/// Calls call.operator()<Stage, Precision>() with the policies of the options. The precision must be one of these.
 template <class First, class... Others, class Call>
 auto with_policies(const Options& options, Call call) {
   if constexpr (sizeof...(Others) > 0)

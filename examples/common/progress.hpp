@@ -1,4 +1,4 @@
-// Progress of a long run: a bar on a terminal, a plain line now and then in a pipe.
+// The progress of a long run: a bar on a terminal, otherwise plain lines at intervals.
 #pragma once
 
 #include <unistd.h>
@@ -13,7 +13,7 @@ namespace example {
 
 class Progress {
  public:
-  /// rate_of: what is counted a second, "samples"; each step has `per_step` of them.
+  /// rate_of: what is counted per second, such as "samples"; each step has `per_step` of them.
   Progress(std::int64_t steps, double per_step, const char* rate_of)
       : steps_(steps), per_step_(per_step), rate_of_(rate_of), terminal_(isatty(STDOUT_FILENO) != 0) {}
 

@@ -1,4 +1,4 @@
-// Numbers that look random and are a function of their arguments alone: the same on every rank, thread and platform.
+// Pseudo-random numbers as a function of their arguments: the same on every rank, thread and platform.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ inline float uniform(std::uint64_t a, std::uint64_t b, std::uint64_t c) {
   return static_cast<float>(static_cast<std::int64_t>(hash(a, b, c) >> 40)) / 8388608.0f - 1.0f;
 }
 
-/// 0 .. n - 1 in an order that seed and epoch decide.
+/// 0 .. n - 1 in an order that depends on seed and epoch.
 inline std::vector<int> shuffled(int n, std::uint64_t seed, std::uint64_t epoch) {
   std::vector<int> order(n);
   std::iota(order.begin(), order.end(), 0);

@@ -34,14 +34,14 @@ void print(const Result& result) {
 
 namespace {
 
-// Of what is held out, too: only a run that ended well has numbers everywhere.
+// Includes the held-out loss: only a run that ended well has finite numbers everywhere.
 std::string divergence(const Result& result) {
   if (!result.diverged.empty()) return result.diverged;
   return std::isfinite(result.final_loss) ? "" : "after the last step: the loss is not finite";
 }
 
 void write_whole(const char* what, const std::string& path, const std::string& text) {
-  const std::filesystem::path target = std::filesystem::weakly_canonical(path);  // what a link leads to
+  const std::filesystem::path target = std::filesystem::weakly_canonical(path);  // the target of a symbolic link
   const std::filesystem::path temporary = target.string() + "." + std::to_string(getpid());
   std::FILE* const file = std::fopen(temporary.c_str(), "w");
   bool good = file && std::fwrite(text.data(), 1, text.size(), file) == text.size();

@@ -1,4 +1,4 @@
-// What a run leaves behind: a table, and a report as JSON.
+// The output of a run: a table, and a report as JSON.
 #pragma once
 
 #include <string>
@@ -10,19 +10,19 @@
 
 namespace example {
 
-/// What each rank held, planned and counted, and sent.
+/// Prints the bytes of each rank, planned and counted, and the elements that it sent.
 void print_ranks(const Result& result);
 
-/// What a person wants to know of a run on images.
+/// Prints a summary of a run on images.
 void print(const Result& result);
 
-/// Written beside the file and renamed, so that a file is whole or not there. Throws std::runtime_error with the cause.
-/// In a report a loss that is not finite is null, and "diverged" is null or says what was seen first.
+/// Writes a temporary file and renames it, so that the report is complete or does not exist. Throws std::runtime_error
+/// with the cause. A loss that is not finite is null, and "diverged" is null or the first sign of divergence.
 void write_report(const std::string& example, const Options& options, const Result& result);
 void write_timeline(const tessera::Timeline& timeline, const std::string& path);
 
-/// Once all is printed: writes the report, and is what main returns. 1 after one line where the output could not be
-/// written, or the training diverged.
+/// Call it after all output: writes the report and returns main's status. 1, after one line, if the output could not be
+/// written or the training diverged.
 int end(const std::string& example, const Options& options, const Result& result);
 
 }  // namespace example

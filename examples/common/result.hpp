@@ -1,4 +1,4 @@
-// What a run finds out.
+// The result of a run.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,13 @@ namespace example {
 
 struct Result {
   std::int64_t parameters = 0;
-  std::vector<double> losses;  ///< a step, the mean over all micro-batches
+  std::vector<double> losses;  ///< per step, the mean over all micro-batches
   double final_loss = 0;
   double accuracy = 0;
   std::string parameters_fingerprint;
-  std::vector<std::int64_t> bytes_planned, bytes_counted, elements_sent_per_step;  ///< a rank each
+  std::vector<std::int64_t> bytes_planned, bytes_counted, elements_sent_per_step;  ///< one per rank
   std::int64_t skipped_steps = 0;
-  std::string diverged;  ///< what was seen of it first; empty: it did not
+  std::string diverged;  ///< the first sign of divergence; empty: none
   double seconds_per_step = 0;
 };
 

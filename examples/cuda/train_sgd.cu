@@ -1,4 +1,4 @@
-// Both examples with one optimizer, whose code for a stage, precision and communicator is the same in both.
+// Both examples with one optimizer: they share its code for each stage, precision and communicator.
 #include <tessera/rule/sgd.hpp>
 
 #include "mlp_cuda/train.cuh"

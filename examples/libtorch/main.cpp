@@ -1,4 +1,4 @@
-// Trains a module of libtorch on handwritten digits, sharded over ranks that are threads, at any ZeRO stage.
+// Trains a libtorch module on handwritten digits, sharded over ranks that are threads, at any ZeRO stage.
 #include <cblas.h>
 
 #include <exception>
@@ -15,7 +15,7 @@ int main(int argc, char** argv) {
   const std::string& program = about.name;
   example::Options options;
   if (const auto status = example::parse(options, about, argc, argv)) return *status;
-  // The precisions below fp32 are examples/mlp's affair.
+  // examples/mlp shows the precisions below fp32.
   if (options.precision != "fp32") return example::wrong(program, "--precision: this example has fp32 alone");
   openblas_set_num_threads(1);  // libtorch's BLAS too, where the system's is OpenBLAS
   try {

@@ -1,11 +1,11 @@
-// A libtorch module on Tessera's buffers, at any stage. It copies no weight and no gradient: parameters are views of
-// what the optimizer gathers, .grad() of what a pass hands out, and autograd itself says when a unit is complete.
-// This is what a user of libtorch writes once; it knows no model.
+// A libtorch module that uses Tessera's buffers, at any stage. It copies no weight and no gradient: parameters are
+// views of gathered weights, .grad() is a view of a pass's gradients, and autograd's hooks report when a unit is
+// complete. A user of libtorch would write this once; it is independent of the model.
 //
-//     forward    gather -> parameters look there | child's forward | given back       unit by unit
-//     backward   gather, at the gradient of the unit's output      | child's backward
-//                a parameter's gradient has come: .grad() looks into the bucket, autograd adds
-//                the unit's last one was added: ready(unit), a full bucket departs, autograd goes on
+//     forward    gather -> parameters are views of it | child's forward | released     unit by unit
+//     backward   gather, at the gradient of the unit's output           | child's backward
+//                before a gradient is added: .grad() becomes a view of the bucket, to which autograd adds
+//                after the unit's last gradient: ready(unit), full buckets are reduced, autograd continues
 #pragma once
 
 #include <cstdint>
@@ -26,14 +26,14 @@
 
 namespace libtorch {
 
-/// The memory of a contiguous float tensor, such as a buffer to hand to Sharded.
+/// The memory of a contiguous float tensor, for example a buffer for Sharded.
 inline std::span<float> span_of(const torch::Tensor& tensor) {
   return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
 }
 
-/// A unit for each child that has parameters, under the child's name, and a tensor for each of its parameters; those
-/// that require no gradient are frozen. Children are in order of forward use, as a Sequential has them.
-/// Throws std::invalid_argument where two children share a parameter or one is not of floats.
+/// A unit for each child with parameters, with the child's name, and a tensor for each of its parameters. Parameters
+/// that do not require gradients are frozen. Children must be in the order of forward, as in a Sequential.
+/// Throws std::invalid_argument if two children share a parameter or a parameter is not float.
 inline tessera::Layout layout_of(const torch::nn::Sequential& model) {
   tessera::Layout layout;
   std::vector<const void*> seen;
@@ -56,17 +56,17 @@ inline tessera::Layout layout_of(const torch::nn::Sequential& model) {
   return layout;
 }
 
-/// What Sharded::initialize asks for: the weights that the module has now.
+/// For Sharded::initialize: the module's current weights.
 inline auto weights_of(const torch::nn::Sequential& model) {
   std::vector<torch::Tensor> tensors;  // in the order of layout_of
   for (const torch::Tensor& parameter : model->parameters()) tensors.push_back(parameter.contiguous());
   return [tensors](tessera::Tensor t, tessera::index_t i) { return tensors[t.index].data_ptr<float>()[i]; };
 }
 
-/// One rank's replica of a module whose layout is layout_of(module). From its construction on, which blocks until the
-/// weights are there, the module's parameters are the optimizer's: at stages 0 to 2 they may be read wherever the
-/// optimizer has finished, at stage 3 within forward and backward alone. Module and optimizer outlive it.
-/// Called on the rank's own thread, where libtorch's engine also runs the backward of tensors in host memory.
+/// One rank's replica of a module whose layout is layout_of(module). The constructor blocks until the weights are
+/// there. From then on the module's parameters are the optimizer's: at stages 0 to 2 they can be read whenever the
+/// optimizer has finished, at stage 3 within forward and backward only. Module and optimizer must outlive it.
+/// Use it on the rank's own thread, on which libtorch's engine also runs the backward of tensors in host memory.
 template <class Rule, class Stage, class Precision, class Comm>
 class ShardedModule {
   static_assert(std::is_same_v<typename Precision::Parameter, float> &&
@@ -95,7 +95,7 @@ class ShardedModule {
       if (slot.accumulator) slot.parameter.remove_hook(slot.hook);
   }
 
-  /// Children in their order, each with its unit's weights. Blocks while they come in.
+  /// Runs the children in order, each with its unit's weights. Blocks until they are gathered.
   torch::Tensor forward(torch::Tensor x) {
     tessera::Unit next{0};
     for (auto& child : *module_) {
@@ -109,14 +109,14 @@ class ShardedModule {
         open(unit);
         x = child.forward(x);
       }
-      // What backward needs first, before anything of the unit is differentiated.
+      // Runs first in the unit's backward, before anything of the unit is differentiated.
       if (x.requires_grad()) x.register_hook([this, unit](const torch::Tensor&) { open(unit); });
     }
     return x;
   }
 
-  /// One micro-batch's backward, of a loss over forward's result. Buckets depart while autograd goes on.
-  /// Throws what the optimizer throws; a parameter that the loss does not depend on is an error of the next step().
+  /// The backward of one micro-batch, for a loss computed from forward's result. Buckets are reduced while autograd
+  /// runs. Throws what the optimizer throws. A parameter that does not affect the loss is an error of the next step().
   void backward(const torch::Tensor& loss) {
     const tessera::Layout& layout = optimizer_.layout();
     auto pass = optimizer_.backward();
@@ -135,9 +135,9 @@ class ShardedModule {
 
   struct Slot {
     torch::Tensor parameter;
-    c10::Storage storage;  ///< the parameter's, and of every view of it that autograd saved
+    c10::Storage storage;  ///< of the parameter, and of every view of it that autograd saved
     unsigned hook;
-    std::shared_ptr<torch::autograd::Node> accumulator;  ///< null if frozen; else kept, as the tensor does not keep it
+    std::shared_ptr<torch::autograd::Node> accumulator;  ///< null if frozen; else kept alive, as the tensor does not
   };
 
   struct Closer {
@@ -148,7 +148,7 @@ class ShardedModule {
     }
   };
 
-  // The parameter stays the same tensor to the module and to autograd; its storage becomes one that owns nothing.
+  // The parameter remains the same tensor for the module and autograd; its storage becomes one that owns no memory.
   void adopt(tessera::Tensor t, torch::Tensor parameter) {
     const auto bytes = static_cast<std::size_t>(parameter.numel()) * sizeof(float);
     const c10::Storage storage(c10::Storage::use_byte_size_t(), bytes, at::DataPtr(nullptr, at::kCPU));
@@ -156,8 +156,8 @@ class ShardedModule {
     slots_.push_back({parameter, storage, 0, nullptr});
     if (!parameter.requires_grad()) return;
     Slot& slot = slots_.back();
-    // Before autograd adds: .grad() becomes the tensor's place in the bucket that is filled now (at stages 2 and 3
-    // another one in the next pass), and autograd adds into it. After it has added: the unit may be complete.
+    // Before autograd adds: .grad() becomes a view of the tensor's gradient in the current bucket (at stages 2 and 3
+    // another one in the next pass), and autograd adds to it. After it has added: the unit may be complete.
     slot.hook = parameter.register_hook([this, t](const torch::Tensor&) { aim_gradient(t); });
     slot.accumulator = torch::autograd::impl::grad_accumulator(parameter);
     slot.accumulator->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(
@@ -167,7 +167,7 @@ class ShardedModule {
         }));
   }
 
-  // Gathers the unit and lets its parameters look there, in place of the unit that was open.
+  // Gathers the unit and makes its parameters views of the weights, instead of the unit that was open.
   void open(tessera::Unit unit) {
     if (weights_ && unit_ == unit) return;
     close();
@@ -175,19 +175,19 @@ class ShardedModule {
     unit_ = unit;
     for (const tessera::Tensor t : optimizer_.layout().tensors(unit))
       slots_[t.index].storage.set_data_ptr_noswap(
-          at::DataPtr(const_cast<float*>((*weights_)[t].data()), at::kCPU));  // libtorch has no views of const
+          at::DataPtr(const_cast<float*>((*weights_)[t].data()), at::kCPU));  // libtorch has no views of const memory
   }
 
   void close() noexcept {
     if (!weights_) return;
-    // Another unit comes to that memory: a look at it now shall end the program, not see the other's weights.
+    // Another unit will use that memory: an access must end the program instead of reading the other unit's weights.
     if constexpr (Stage::shards_parameters)
       for (const tessera::Tensor t : optimizer_.layout().tensors(unit_))
         slots_[t.index].storage.set_data_ptr_noswap(at::DataPtr(nullptr, at::kCPU));
     weights_.reset();
   }
 
-  // What .grad() looked at belongs to buckets that have departed, or were dropped.
+  // The views in .grad() are of buckets that were sent or dropped.
   void end_pass() noexcept {
     if (!std::exchange(pass_, nullptr)) return;
     for (Slot& slot : slots_)
@@ -209,9 +209,9 @@ class ShardedModule {
   torch::nn::Sequential module_;
   Optimizer& optimizer_;
   std::vector<Slot> slots_;   // by tensor
-  std::vector<int> missing_;  // by unit: gradients that this pass has yet to bring
+  std::vector<int> missing_;  // by unit: the number of gradients still missing in this pass
   Pass* pass_ = nullptr;
-  tessera::Unit unit_{};  // whose weights are open
+  tessera::Unit unit_{};  // whose weights are gathered
   std::optional<tessera::Weights<float>> weights_;
 };
 

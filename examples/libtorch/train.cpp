@@ -56,7 +56,7 @@ double pass(Module& model, const Batch& batch) {
 }
 // [end]
 
-/// Digits as tensors, and which of them a step takes: the same for both runs. Copies share the tensors.
+/// Digits as tensors, and the batches of each step: the same for both runs. Copies share the tensors.
 class Batches {
  public:
   Batches(const mlp::Digits& digits, const example::Options& options)
@@ -73,7 +73,7 @@ class Batches {
     return std::ldexp(options_.lr, -static_cast<int>(std::min<std::int64_t>(step / steps_an_epoch_, 60)));
   }
 
-  /// Of the step's micro-batches, `count` in all, the one numbered j.
+  /// Micro-batch j of the step's `count`.
   Batch operator()(std::int64_t step, int j, int count) {
     if (const std::int64_t epoch = step / steps_an_epoch_; epoch_ != epoch) {
       epoch_ = epoch;
@@ -113,7 +113,7 @@ template <class Stage>
 example::Result train(const example::Options& options, const mlp::Digits& training, const mlp::Digits& held_out) {
   using Optimizer = tessera::Sharded<tessera::AdamW, Stage, tessera::Fp32, Comm>;
   torch::manual_seed(static_cast<std::uint64_t>(options.seed));
-  const auto model = make_model();  // whose weights are the first ones of all ranks
+  const auto model = make_model();  // its weights are the initial ones of all ranks
   const tessera::Layout layout = layout_of(model);
   const Batches all_batches(training, options);
   const Batch test = Batches(held_out, options).all();
@@ -126,9 +126,9 @@ example::Result train(const example::Options& options, const mlp::Digits& traini
   result.bytes_planned.resize(world);
   result.bytes_counted.resize(world);
   result.elements_sent_per_step.resize(world);
-  example::Divergence divergence;           // rank 0 looks
-  std::vector<std::string> weights(world);  // that ranks found infinite or NaN at the end
-  // A rank may be one step ahead of the one that adds up: two steps' losses, one a micro-batch.
+  example::Divergence divergence;           // used by rank 0
+  std::vector<std::string> weights(world);  // the tensors that ranks found infinite or NaN at the end
+  // A rank may be one step ahead of the rank that sums: the losses of two steps, one per micro-batch.
   std::vector<double> losses[2];
   for (auto& one : losses) one.resize(std::size_t(world) * passes);
 
@@ -136,13 +136,13 @@ example::Result train(const example::Options& options, const mlp::Digits& traini
     Comm comm(local);
     const int rank = comm.rank();
     Batches batches = all_batches;
-    // Buffers are tensors. That of gradients is empty at stages 2 and 3, which keep them in buckets of their own.
+    // Buffers are tensors. The gradient buffer is empty at stages 2 and 3, which have their own gradient buckets.
     const auto need = Optimizer::required(layout, world, step_options);
     const auto parameters = torch::zeros(need.parameters), gradients = torch::zeros(need.gradients);
     Optimizer optimizer(comm, layout, {.parameters = span_of(parameters), .gradients = span_of(gradients)},
                         tessera::AdamW{.lr = options.lr}, step_options);
     optimizer.initialize(weights_of(model));
-    ShardedModule replica(make_model(), optimizer);  // not model->clone(), which forgets the children's names
+    ShardedModule replica(make_model(), optimizer);  // not model->clone(), which loses the children's names
 
     example::Progress progress(steps, options.batch, "samples");
     const auto began = std::chrono::steady_clock::now();
@@ -151,7 +151,7 @@ example::Result train(const example::Options& options, const mlp::Digits& traini
       if (counted) comm.clear();
       optimizer.rule().lr = batches.lr(number);
       for (int k = 0; k < passes; ++k) {
-        const int j = k * world + rank;  // micro-batch of the step
+        const int j = k * world + rank;  // index of the micro-batch in the step
         losses[number % 2][j] = pass(replica, batches(number, j, world * passes));
       }
       const auto report = optimizer.step();

@@ -1,4 +1,5 @@
-// The two runs that are compared: the same module on the same batches. No libtorch here, whose headers take a while.
+// The two runs to compare: the same module on the same batches. Does not include libtorch, whose headers are slow to
+// compile.
 #pragma once
 
 #include "common/options.hpp"
@@ -10,7 +11,7 @@ namespace libtorch {
 /// A libtorch module trained by Sharded<AdamW>, at the options' stage, ranks and micro-batches.
 example::Result train(const example::Options& options, const mlp::Digits& training, const mlp::Digits& held_out);
 
-/// The same by torch::optim::AdamW on one process: `losses`, `final_loss` and `accuracy` of the result alone.
+/// The same with torch::optim::AdamW in one process. Sets only `losses`, `final_loss` and `accuracy` of the result.
 example::Result train_alone(const example::Options& options, const mlp::Digits& training, const mlp::Digits& held_out);
 
 }  // namespace libtorch

@@ -1,4 +1,4 @@
-// Handwritten digits from IDX files, as MNIST has them: 28 x 28 bytes an image, gzipped.
+// Handwritten digits from IDX files, the format of MNIST: 28 x 28 bytes per image, gzipped.
 #pragma once
 
 #include <zlib.h>
@@ -25,7 +25,7 @@ struct Digits {
   }
 };
 
-/// The bytes of an IDX file behind its header. Throws std::runtime_error that names the file.
+/// The bytes of an IDX file after its header. Throws std::runtime_error that names the file.
 inline std::vector<std::uint8_t> read_idx(const std::string& path, std::uint32_t magic,
                                           std::vector<std::uint32_t>& sizes) {
   const gzFile file = gzopen(path.c_str(), "rb");
@@ -91,8 +91,8 @@ struct Split {
   Digits training, held_out;
 };
 
-/// The 10,000 shipped images: 9,000 to train on, 1,000 held out. A folder of the full set: its own two halves.
-/// folder: empty for what is shipped. Throws std::runtime_error that names the file.
+/// The 10,000 included images: 9,000 for training, 1,000 held out. With a folder of the full set: its two parts.
+/// folder: empty for the included images. Throws std::runtime_error that names the file.
 inline Split load_split(const std::string& folder) {
   if (!folder.empty()) return {load_digits(folder, "train"), load_digits(folder, "t10k")};
   const Digits all = load_digits(TESSERA_SOURCE_DIR "/examples/data", "t10k");

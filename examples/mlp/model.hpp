@@ -1,4 +1,4 @@
-// 784-128-10: two units, and what a rank of any machine agrees on with all others.
+// 784-128-10: two units, and initial weights that are the same on every rank of any machine.
 #pragma once
 
 #include <cmath>
@@ -13,7 +13,7 @@ namespace mlp {
 
 inline constexpr int width = 128;
 
-/// The tensors by name and shape, and where the optimizer finds them.
+/// The tensors by name and shape, and their handles for the optimizer.
 struct Model {
   tessera::Layout layout;
   tessera::Unit hidden = layout.add_unit("hidden");
@@ -23,7 +23,7 @@ struct Model {
   tessera::Tensor output_weight = layout.add_tensor("weight", {classes, width});
   tessera::Tensor output_bias = layout.add_tensor("bias", {classes});
 
-  /// Uniform within 1 / sqrt(inputs); a function of seed, tensor and position, hence the same on any rank.
+  /// Uniform within 1 / sqrt(inputs): a function of seed, tensor and position, so the same on every rank.
   float initial(std::uint64_t seed, tessera::Tensor t, std::int64_t i) const {
     const float inputs = layout.unit_of(t) == hidden ? pixels : width;
     return example::uniform(seed, static_cast<std::uint64_t>(t.index) + 1, static_cast<std::uint64_t>(i)) /

@@ -1,4 +1,4 @@
-// What the programs that train the network on digits have in common, wherever they do it.
+// The common parts of the programs that train the network on digits, on the host and on devices.
 #pragma once
 
 #include <exception>
@@ -12,8 +12,8 @@
 
 namespace mlp {
 
-/// Reads options and digits, trains, tells what came of it: what main returns. train(digits) gives a result in the
-/// process that is to tell.
+/// Reads options and digits, trains, and prints the result. Returns main's status. train(digits) returns a result in
+/// the process that prints.
 template <class Train>
 int run(example::Options& options, const example::Program& program, int argc, char** argv, Train train) {
   if (const auto status = example::parse(options, program, argc, argv)) return *status;

@@ -1,5 +1,4 @@
-// The training loop, written once: the stage, the rule, the precision and the machine are template arguments, and
-// nothing else changes.
+// The training loop, written once: only the template arguments differ by stage, rule, precision and machine.
 #pragma once
 
 #include <algorithm>
@@ -16,11 +15,10 @@
 
 namespace mlp {
 
-/// Where a model computes, with the host's of mlp/work.hpp for an example:
-///   Samples   digits where the model reads them: put_in(order)
-///   Work      a rank's activations: load(samples, first), forward(unit, weights), loss(scale, to), where both lie in
-///   the
-///             executor's memory, backward(unit, weights, gradients), and correct(), how many samples are guessed right
+/// The machine of a model; mlp/work.hpp has the host's:
+///   Samples   digits in memory that the model reads: put_in(order)
+///   Work      a rank's activations: load(samples, first), forward(unit, weights), loss(scale, to), with both arguments
+///             in executor memory, backward(unit, weights, gradients), and correct(), the number of correct predictions
 template <class Samples_, class Work_>
 struct Machine {
   using Samples = Samples_;
@@ -39,7 +37,7 @@ double accuracy(const Executor& executor, Optimizer& optimizer, const Model& mod
   return static_cast<double>(work.correct()) / digits.size();
 }
 
-/// One rank's run. Comm: a Recording. All ranks have the result.
+/// The run of one rank. Comm: a Recording. All ranks get the result.
 template <class Machine, class Rule, class Stage, class Precision, class Comm>
 example::Result train(Comm& comm, const example::Options& options, const Split& digits, tessera::Timeline* timeline) {
   const Model model;
@@ -68,8 +66,8 @@ example::Result train(Comm& comm, const example::Options& options, const Split& 
     ledger.begin_step(step);
     optimizer.begin_step(options.step_micro_batches());
     for (int k = 0; k < options.passes(); ++k) {
-      const int j = k * ranks + rank;  // micro-batch of the step
-      const bool has_one = optimizer.has_micro_batch();  // else this rank gathers and is ready, as the others
+      const int j = k * ranks + rank;  // index of the micro-batch in the step
+      const bool has_one = optimizer.has_micro_batch();  // without one, a rank makes the same gathers and ready calls
       if (has_one) work.load(samples, in_epoch * options.batch + std::int64_t{j} * micro_batch);
       for (const tessera::Unit u : model.layout.forward()) {
         const auto w = optimizer.gather(u);

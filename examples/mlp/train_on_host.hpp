@@ -1,4 +1,4 @@
-// Training with ranks that are threads of the host.
+// Training with ranks that are threads on the host.
 #pragma once
 
 #include <optional>
@@ -33,7 +33,7 @@ example::Result train_on_host(const example::Options& options, const Split& digi
   return result;
 }
 
-// Each in a file of its own, compiled beside the others.
+// Each in a file of its own, compiled in parallel.
 example::Result train_sgd(const example::Options& options, const Split& digits);
 example::Result train_adam(const example::Options& options, const Split& digits);
 example::Result train_adamw(const example::Options& options, const Split& digits);

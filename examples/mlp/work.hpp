@@ -1,5 +1,5 @@
 // 784-128-10 with ReLU and softmax cross-entropy on the host, written for Tessera: a forward and a backward for each
-// unit. This is what a user writes. Matrices are row-major; products through BLAS.
+// unit. A user would write this code. Matrices are row-major; products use BLAS.
 #pragma once
 
 #include <cblas.h>
@@ -19,7 +19,7 @@
 
 namespace mlp {
 
-/// Digits, and the order in which they are taken.
+/// Digits, and the order in which they are used.
 class Samples {
  public:
   Samples(const tessera::Host&, const Digits& digits) : digits_(digits) {}
@@ -34,7 +34,7 @@ class Samples {
   std::vector<int> order_;
 };
 
-/// A tensor as floats: itself where it is stored so, else converted.
+/// A tensor as floats: the tensor itself if it is stored so, else converted.
 inline const float* as_floats(std::span<const float> tensor, std::vector<float>&) { return tensor.data(); }
 template <class T>
 const float* as_floats(std::span<const T> tensor, std::vector<float>& scratch) {
@@ -42,7 +42,7 @@ const float* as_floats(std::span<const T> tensor, std::vector<float>& scratch) {
   return scratch.data();
 }
 
-/// Adds a gradient into the optimizer's, whatever its type.
+/// Adds a gradient to the optimizer's, converted to its type.
 template <class Gradient>
 void add(const std::vector<float>& from, std::span<Gradient> to) {
   for (std::size_t i = 0; i < from.size(); ++i) to[i] = Gradient(static_cast<float>(to[i]) + from[i]);
@@ -60,7 +60,7 @@ class Work {
         logits_(n * classes),
         hidden_gradient_(n * width) {}
 
-  /// n of the samples, the first-th and those behind it.
+  /// Loads n samples from index `first` on.
   void load(const Samples& samples, std::int64_t first) { load(samples.digits(), samples.at(first, n_)); }
 
   void load(const Digits& digits, std::span<const int> samples) {
@@ -81,7 +81,7 @@ class Work {
     }
   }
 
-  /// The mean cross-entropy; leaves its gradient, times the optimizer's loss scale, in place of the logits.
+  /// The mean cross-entropy. Replaces the logits by their gradient, times the optimizer's loss scale.
   double loss(float scale = 1) {
     double sum = 0;
     for (int s = 0; s < n_; ++s) {

@@ -1,5 +1,5 @@
 // Trains a small network on handwritten digits on CUDA devices, sharded over ranks that are threads or processes, at
-// any ZeRO stage: examples/mlp with another model behind the same loop.
+// any ZeRO stage: the training loop of examples/mlp with another model.
 #include "common/cuda/options.hpp"
 #include "mlp/program.hpp"
 #include "mlp_cuda/train.hpp"

@@ -1,4 +1,4 @@
-// Training with ranks on devices: what the command line sees of it.
+// Training with ranks on devices: the interface for the command line.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,7 @@
 
 namespace mlp::cuda {
 
-// In the process that has rank 0: its result. Throw example::WrongOption without a device. Defined in examples/cuda.
+// Return the result in the process of rank 0. Throw example::WrongOption without a device. Defined in examples/cuda.
 std::optional<example::Result> train_sgd(const example::Options& options, const example::cuda::Options& device_options,
                                          const Split& digits);
 std::optional<example::Result> train_adam(const example::Options& options, const example::cuda::Options& device_options,

@@ -1,5 +1,5 @@
 // 784-128-10 with ReLU and softmax cross-entropy on a device, written for Tessera: a forward and a backward for each
-// unit. Everything but what is said to block is enqueued on the optimizer's compute stream.
+// unit. Everything is enqueued on the optimizer's compute stream, unless a comment says that it blocks.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -24,7 +24,7 @@ namespace mlp::cuda {
 using example::Matrix;
 using namespace example::cuda;  // the layers
 
-/// Digits in the device's memory, and the order in which they are taken.
+/// Digits in device memory, and the order in which they are used.
 class Samples {
  public:
   /// Blocks.
@@ -92,7 +92,7 @@ class Work {
     }
   }
 
-  /// The mean cross-entropy; leaves its gradient, times the optimizer's loss scale, in place of the logits.
+  /// The mean cross-entropy. Replaces the logits by their gradient, times the optimizer's loss scale.
   void loss(const float* scale, double* to) {
     cross_entropy(stream(), logits(), labels_.span().data(), scale, losses_.span().data(), to);
   }
@@ -143,7 +143,7 @@ class Work {
   tessera::Cuda executor_;
   Blas blas_;
   Values images_, hidden_, logits_, hidden_gradient_;
-  Values parameters_, sums_;  // of a unit
+  Values parameters_, sums_;  // of one unit
   tessera::CudaBuffer<int> labels_;
   tessera::CudaBuffer<double> losses_;
 };

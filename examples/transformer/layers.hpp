@@ -1,5 +1,5 @@
-// The layers of a transformer, a forward and a backward each. A matrix has a row a token; products go through BLAS.
-// A backward writes the gradient of its input and adds into those of its weights. T is float, or double for checks.
+// The layers of a transformer, each with a forward and a backward. A matrix has one row per token; products use BLAS.
+// A backward writes the gradient of its input and adds to those of its weights. T is float, or double for checks.
 #pragma once
 
 #include <cblas.h>
@@ -48,7 +48,7 @@ void linear_backward(In<T> x, In<T> weight, In<T> dy, Matrix<T> dx, Matrix<T> dw
   product(dy, weight, dx);
 }
 
-// --- layer norm: y = scale (x - mean) / sqrt(variance + epsilon) + shift, a row at a time (Ba et al. 2016)
+// --- layer norm: y = scale (x - mean) / sqrt(variance + epsilon) + shift, per row (Ba et al. 2016)
 
 template <class T>
 struct Moments {
@@ -72,14 +72,14 @@ void layer_norm(In<T> x, const T* scale, const T* shift, Matrix<T> y) {
   }
 }
 
-/// Adds into dx: the norm stands in a branch beside the residual stream.
+/// Adds to dx, since the norm is in a branch beside the residual stream.
 template <class T>
 void layer_norm_backward(In<T> x, const T* scale, In<T> dy, Matrix<T> dx, T* dscale, T* dshift) {
   const T n = T(x.columns);
   for (int r = 0; r < x.rows; ++r) {
     const Moments<T> of(x.row(r), x.columns);
     const auto normal = [&](int c) { return (x.row(r)[c] - of.mean) * of.inverse_deviation; };
-    T sum = 0, along = 0;  // of the gradient of the normalised row, and of it times that row
+    T sum = 0, along = 0;  // sums of the gradient of the normalized row, and of it times that row
     for (int c = 0; c < x.columns; ++c) {
       const T d = dy.row(r)[c];
       dscale[c] += d * normal(c);
@@ -94,7 +94,7 @@ void layer_norm_backward(In<T> x, const T* scale, In<T> dy, Matrix<T> dx, T* dsc
 
 // --- GELU, tanh form: y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 (Hendrycks and Gimpel 2016)
 
-/// Leaves the derivative in place of x, which is all that backward needs.
+/// Replaces x by the derivative, which is all that backward needs.
 template <class T>
 void gelu(Matrix<T> x, Matrix<T> y) {
   const T a = T(0.7978845608028654), b = T(0.044715);
@@ -107,7 +107,7 @@ void gelu(Matrix<T> x, Matrix<T> y) {
     }
 }
 
-/// In place: dy becomes dx.
+/// In place: replaces dy by dx.
 template <class T>
 void gelu_backward(In<T> derivative, Matrix<T> dy) {
   for (int r = 0; r < dy.rows; ++r)
@@ -117,16 +117,16 @@ void gelu_backward(In<T> derivative, Matrix<T> dy) {
 // --- causal self-attention over sequences of `length` rows, in `heads` parts of the columns (Vaswani et al. 2017)
 //
 //     qkv [rows, 3 width]    | queries | keys | values |, each | head 0 | head 1 | ...
-//     p   [rows * heads, length]: one square a sequence and head; row i has what token i gives to tokens 0 .. i
+//     p   [rows * heads, length]: one square per sequence and head; row i has the weights of tokens 0 .. i for token i
 
-/// One head of one sequence in a matrix of `parts` matrices of equal width beside each other.
+/// One head of one sequence, in a matrix that consists of `parts` matrices of equal width side by side.
 template <class T>
 Matrix<T> head_of(Matrix<T> x, int length, int heads, int s, int h, int parts = 1, int part = 0) {
   const int width = x.columns / parts;
   return {x.row(s * length) + part * width + h * (width / heads), length, width / heads, x.stride};
 }
 
-/// y [rows, width]; p is written, for backward.
+/// y [rows, width]; writes p, for backward.
 template <class T>
 void attention(In<T> qkv, int length, int heads, Matrix<T> p, Matrix<T> y) {
   for (int s = 0; s < qkv.rows / length; ++s)
@@ -158,7 +158,7 @@ void attention_backward(In<T> qkv, int length, int heads, In<T> p, In<T> dy, Mat
       const Matrix<const T> weights(p.row((s * heads + h) * length), length, length);
       product(weights.t(), d, head_of(dqkv, length, heads, s, h, 3, 2));
       product(d, v.t(), scratch);
-      for (int i = 0; i < length; ++i) {  // through softmax: dscore = weight (dweight - mean of dweight)
+      for (int i = 0; i < length; ++i) {  // gradient of the softmax: dscore = weight (dweight - mean of dweight)
         T* const row = scratch.row(i);
         T mean = 0;
         for (int j = 0; j <= i; ++j) mean += weights.row(i)[j] * row[j];
@@ -198,7 +198,7 @@ double cross_entropy(const T* logits, int n, int target) {
   return static_cast<double>(std::log(total) - (logits[target] - largest));
 }
 
-/// The same; leaves its gradient, times scale, in place of the logits.
+/// As above; also replaces the logits by their gradient, times scale.
 template <class T>
 double cross_entropy_backward(T* logits, int n, int target, std::type_identity_t<T> scale) {
   const T largest = *std::max_element(logits, logits + n);

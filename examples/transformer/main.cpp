@@ -1,4 +1,4 @@
-// Trains a small language model on a text, sharded over ranks that are threads, at any ZeRO stage; then lets it write.
+// Trains a small language model on a text, sharded over ranks that are threads, at any ZeRO stage; then generates text.
 #include <optional>
 
 #include "transformer/program.hpp"

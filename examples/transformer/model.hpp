@@ -1,6 +1,6 @@
-// A decoder-only transformer over bytes, written for Tessera: pre-norm blocks, learned positions, a head that uses the
-// embedding's table. Embedding, blocks and head are the units. This is what a user writes, and may copy. What computes
-// is Work: transformer/work.hpp has the host's.
+// A decoder-only transformer over bytes, written for Tessera: pre-norm blocks, learned positions, a head that shares
+// the embedding's table. The units are embedding, blocks and head. A user would write this code, and may copy it. The
+// computation is in Work: transformer/work.hpp has the host's.
 #pragma once
 
 #include <cmath>
@@ -21,7 +21,7 @@ struct Shape {
   int layers, width, heads, context;
 };
 
-/// The tensors by name and shape, and where the optimizer finds them.
+/// The tensors by name and shape, and their handles for the optimizer.
 class Model {
  public:
   struct Norm {
@@ -43,7 +43,7 @@ class Model {
     embedding = layout.add_unit("embedding");
     bytes = weight("bytes", {vocabulary, width}, width);
     positions = weight("positions", {shape.context, width}, width);
-    // 2 * layers branches are added to the residual stream: each gets that much smaller (Radford et al. 2019, 2.3).
+    // 2 * layers branches are added to the residual stream, so each is scaled down (Radford et al. 2019, 2.3).
     const double branches = 2.0 * shape.layers;
     for (int b = 0; b < shape.layers; ++b)
       blocks.push_back({.unit = layout.add_unit("block" + std::to_string(b)),
@@ -58,7 +58,7 @@ class Model {
     layout.tie(head, embedding);
   }
 
-  /// The first weight i of tensor t: a function of seed, tensor and position, hence the same on any rank.
+  /// The initial weight i of tensor t: a function of seed, tensor and position, so the same on every rank.
   float initial(std::uint64_t seed, tessera::Tensor t, std::int64_t i) const {
     const First& first = first_[t.index];
     const auto tensor = static_cast<std::uint64_t>(t.index) + 1;
@@ -96,18 +96,18 @@ class Model {
   std::vector<First> first_;
 };
 
-/// The forward pass of one micro-batch, its weights gathered unit by unit.
+/// The forward pass of one micro-batch, with weights gathered unit by unit.
 template <class Work, class Optimizer>
 void forward(Work& work, Optimizer& optimizer) {
   const Model& model = work.model();
   work.embed(optimizer.gather(model.embedding));
   for (int b = 0; b < model.shape.layers; ++b) work.block(b, optimizer.gather(model.blocks[b].unit));
-  const auto head = optimizer.gather(model.head);            // first the unit at work,
-  const auto embedding = optimizer.gather(model.embedding);  // then what it is tied to
+  const auto head = optimizer.gather(model.head);            // first the unit that computes,
+  const auto embedding = optimizer.gather(model.embedding);  // then the unit to which it is tied
   work.head(head, embedding);
 }
 
-/// The backward pass: a full bucket is reduced while it goes on. Both uses of the tied table add into its gradients.
+/// The backward pass: full buckets are reduced while it continues. Both uses of the tied table add to its gradients.
 template <class Work, class Optimizer, class Pass>
 void backward(Work& work, Optimizer& optimizer, Pass& pass) {
   const Model& model = work.model();
@@ -126,7 +126,7 @@ void backward(Work& work, Optimizer& optimizer, Pass& pass) {
   pass.ready(model.embedding);
 }
 
-/// The pass of a rank that has no micro-batch in it: the gathers and ready calls of the others, in their order.
+/// The pass of a rank without a micro-batch: the same gathers and ready calls as on other ranks, in the same order.
 template <class Optimizer>
 void idle_pass(const Model& model, Optimizer& optimizer) {
   static_cast<void>(optimizer.gather(model.embedding));

@@ -1,4 +1,4 @@
-// What a run finds out.
+// The result of a run.
 #pragma once
 
 #include <string>

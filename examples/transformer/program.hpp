@@ -1,4 +1,4 @@
-// What the programs that train the transformer have in common, wherever they do it.
+// The common parts of the programs that train the transformer, on the host and on devices.
 #pragma once
 
 #include <cctype>
@@ -57,7 +57,7 @@ inline void check(const Options& options, const Text& text) {
                                std::to_string(windows) + " sequences that the text has");
 }
 
-// What is no printable ASCII is shown as a dot: the text may be any file.
+// Replaces characters other than printable ASCII by dots, since the text may be any file.
 inline std::string printable(std::string text) {
   for (char& c : text)
     if (c != '\n' && !std::isprint(static_cast<unsigned char>(c))) c = '.';
@@ -74,8 +74,8 @@ inline void print(const Outcome& outcome) {
   std::printf("\"%s|%s\"\n", printable(outcome.prompt).c_str(), printable(outcome.sample).c_str());
 }
 
-/// Reads options and text, trains, tells what came of it: what main returns. train(text) gives an outcome in the
-/// process that is to tell.
+/// Reads options and text, trains, and prints the outcome. Returns main's status. train(text) returns an outcome in the
+/// process that prints.
 template <class Train>
 int run(Options& options, const example::Program& program, int argc, char** argv, Train train) {
   if (const auto status = example::parse(options, program, argc, argv)) return *status;

@@ -1,4 +1,4 @@
-// A text as bytes, cut by position into what is learned from and what is held out.
+// A text as bytes, split by position into a training part and a held-out part.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ inline Text read_text(const std::string& path) {
   return {{text.begin(), text.end()}};
 }
 
-/// Windows of `context` bytes and the one after each, side by side, that an epoch has.
+/// The number of windows per epoch, of `context` bytes and the next one each, side by side.
 inline std::int64_t training_windows(const Text& text, int context) {
   return (static_cast<std::int64_t>(text.training().size()) - context) / context;
 }
@@ -40,7 +40,7 @@ inline std::int64_t held_out_windows(const Text& text, int context) {
   return (static_cast<std::int64_t>(text.held_out().size()) - 1) / context;
 }
 
-/// Where the windows of an epoch begin: side by side, from a first place and in an order that seed and epoch decide.
+/// The first bytes of an epoch's windows: side by side, with a start and an order that depend on seed and epoch.
 inline std::vector<std::int64_t> windows_of_epoch(const Text& text, int context, std::uint64_t seed,
                                                   std::uint64_t epoch) {
   const auto first = static_cast<std::int64_t>(example::hash(seed, epoch) % static_cast<std::uint64_t>(context));

@@ -1,5 +1,4 @@
-// The training loop, written once: the stage, the rule, the precision and the machine are template arguments, and
-// nothing else changes.
+// The training loop, written once: only the template arguments differ by stage, rule, precision and machine.
 #pragma once
 
 #include <algorithm>
@@ -22,10 +21,10 @@
 
 namespace transformer {
 
-/// Where a model computes, with the host's of transformer/work.hpp for an example:
-///   Windows   a text where the model reads it: put_in(starts)
-///   Work      a rank's activations: load(windows, first), what transformer/model.hpp calls in forward and backward,
-///             loss(scale, to), where both lie in the executor's memory, and logits(), in the host's
+/// The machine of a model; transformer/work.hpp has the host's:
+///   Windows   a text in memory that the model reads: put_in(starts)
+///   Work      a rank's activations: load(windows, first), the calls of transformer/model.hpp in forward and backward,
+///             loss(scale, to), with both arguments in executor memory, and logits(), in host memory
 template <class Windows_, class Work_>
 struct Machine {
   using Windows = Windows_;
@@ -40,8 +39,8 @@ inline double surprise(std::span<const float> logits, int target) {
   return static_cast<double>(std::log(total) - (logits[target] - largest));
 }
 
-/// What each window of a text costs and how many of its bytes are guessed right: a number of its own for each, so that
-/// the sum does not depend on which rank has which.
+/// The loss of each window of a text, and how many of its bytes are predicted correctly. One number per window, so that
+/// the sum does not depend on which rank has which window.
 struct Scores {
   std::vector<double> losses;
   std::vector<std::int64_t> right;
@@ -52,7 +51,7 @@ struct Scores {
   }
 };
 
-/// Scores the text's windows, shared out among the ranks: all of them make the same number of passes, and all have the
+/// Scores the text's windows, distributed over the ranks. All ranks make the same number of passes, and all get the
 /// scores.
 template <class Machine, class Comm, class Optimizer>
 Scores evaluate(Comm& comm, example::Ledger<Comm>& ledger, Optimizer& optimizer, const Model& model,
@@ -96,7 +95,7 @@ std::string sample(const Executor& executor, Optimizer& optimizer, const Model& 
   typename Machine::Work work(executor, model, 1);
   std::vector<std::uint8_t> text(prompt.begin(), prompt.end());
   for (int i = 0; i < count; ++i) {
-    text.push_back(0);  // what comes next is not known
+    text.push_back(0);  // the next byte is not known
     typename Machine::Windows windows(executor, std::span(text).last(context + 1));
     windows.put_in({0});
     work.load(windows, 0);
@@ -123,7 +122,7 @@ inline tessera::Options library_options(const Options& options, tessera::Timelin
           .timeline = timeline};
 }
 
-/// One rank's run. Comm: a Recording. All ranks have the outcome.
+/// The run of one rank. Comm: a Recording. All ranks get the outcome.
 template <class Machine, class Rule, class Stage, class Precision, class Comm>
 Outcome train(Comm& comm, const Options& options, const Text& text, tessera::Timeline* timeline) {
   const Model model(options.shape);
@@ -161,7 +160,7 @@ Outcome train(Comm& comm, const Options& options, const Text& text, tessera::Tim
         idle_pass(model, optimizer);
         continue;
       }
-      const int j = k * ranks + rank;  // micro-batch of the step
+      const int j = k * ranks + rank;  // index of the micro-batch in the step
       work.load(windows, in_epoch * options.batch + std::int64_t{j} * micro_batch);
       forward(work, optimizer);
       work.loss(optimizer.loss_scale_pointer(), ledger.loss(step, j));
@@ -179,7 +178,7 @@ Outcome train(Comm& comm, const Options& options, const Text& text, tessera::Tim
   return outcome;
 }
 
-/// Throws example::WrongOption where the stage's plan exceeds --limit-memory, and says which stage would fit.
+/// Throws example::WrongOption if the stage's plan exceeds --limit-memory, and names a stage that would fit.
 template <class Rule, class Precision, class Comm>
 void require_fit(const Options& options) {
   if (options.limit_memory == 0) return;

@@ -1,4 +1,4 @@
-// Training with ranks that are threads of the host.
+// Training with ranks that are threads on the host.
 #pragma once
 
 #include <optional>
@@ -35,7 +35,7 @@ Outcome train_on_host(const Options& options, const Text& text) {
   return outcome;
 }
 
-// Each in a file of its own, compiled beside the others.
+// Each in a file of its own, compiled in parallel.
 Outcome train_sgd(const Options& options, const Text& text);
 Outcome train_adam(const Options& options, const Text& text);
 Outcome train_adamw(const Options& options, const Text& text);

@@ -1,5 +1,5 @@
-// The transformer on the host: one rank's activations, and what each unit does in forward and backward. T is float, or
-// double for checks.
+// The transformer on the host: one rank's activations, and the forward and backward of each unit. T is float, or double
+// for checks.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@
 
 namespace transformer {
 
-/// A unit's parameters as T: themselves where they are stored so, else converted.
+/// A unit's parameters as T: the parameters themselves if they have that type, else converted.
 template <class T, class Stored>
 class Parameters {
  public:
@@ -36,8 +36,8 @@ class Parameters {
   std::vector<T> converted_;
 };
 
-/// Where a unit's gradients are summed in T: the optimizer's memory where it is of that type, else a sum of its own
-/// that is added there at the end of its life.
+/// Where a unit's gradients are summed in T: the optimizer's memory if it has that type, else separate memory, which
+/// the destructor adds to the optimizer's.
 template <class T, class Stored>
 class Sums {
  public:
@@ -61,7 +61,7 @@ class Sums {
   std::vector<T> own_;
 };
 
-/// A text, and where the windows begin that are taken of it.
+/// A text, and the positions at which its windows begin.
 class Windows {
  public:
   Windows(const tessera::Host&, std::span<const std::uint8_t> text) : text_(text) {}
@@ -99,12 +99,12 @@ class Work {
            room(width()), room(width()),     room(4 * width()),        room(4 * width())};
   }
 
-  /// The first-th window and those behind it.
+  /// Loads windows from index `first` on.
   void load(const Windows& windows, std::int64_t first) {
     load(windows.text(), windows.starts().subspan(first, rows_ / length()));
   }
 
-  /// Sequence s is text[starts[s]], ...; each byte is to tell the next one.
+  /// Sequence s is text[starts[s]], ...; each byte is used to predict the next one.
   void load(std::span<const std::uint8_t> text, std::span<const std::int64_t> starts) {
     for (std::size_t s = 0; s < starts.size(); ++s) {
       std::copy_n(text.begin() + starts[s], length(), tokens_.begin() + s * length());
@@ -145,7 +145,7 @@ class Work {
     product(rows(normal_), table(tied[model_.bytes]).t(), rows(logits_));
   }
 
-  /// The mean cross-entropy; leaves its gradient, times the optimizer's loss scale, in place of the logits.
+  /// The mean cross-entropy. Replaces the logits by their gradient, times the optimizer's loss scale.
   double loss(double scale = 1) {
     double sum = 0;
     for (int r = 0; r < rows_; ++r)
@@ -200,10 +200,10 @@ class Work {
                                 Matrix<T>(g[model_.positions], length(), width()));
   }
 
-  // --- looking
+  // --- results
 
   const Model& model() const { return model_; }
-  /// [rows, vocabulary]: what forward has left for the byte after each row, before loss() is called.
+  /// [rows, vocabulary]: forward's output for the byte after each row. Call it before loss().
   std::span<const T> logits() const { return logits_; }
 
  private:
@@ -224,7 +224,7 @@ class Work {
     return {bytes, vocabulary, width()};
   }
   template <class U>
-  Matrix<U> matrix(U* weight, int outputs, int inputs) const {  // in widths
+  Matrix<U> matrix(U* weight, int outputs, int inputs) const {  // in multiples of width
     return {weight, outputs * width(), inputs * width()};
   }
   static void add(const Values& from, Values& to) {
@@ -235,7 +235,7 @@ class Work {
   int rows_;
   std::vector<std::uint8_t> tokens_, targets_;
   std::vector<Activations> activations_;
-  std::vector<Values> stream_;  // before each block, and after the last
+  std::vector<Values> stream_;  // before each block, and after the last one
   Values normal_, logits_, dstream_, dnormal_, dqkv_, dup_, dsquare_;
 };
 

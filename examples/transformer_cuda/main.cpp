@@ -1,5 +1,5 @@
 // Trains a small language model on a text on CUDA devices, sharded over ranks that are threads or processes, at any
-// ZeRO stage; then lets it write: examples/transformer with another model behind the same loop.
+// ZeRO stage; then generates text. The training loop is that of examples/transformer, with another model.
 #include "common/cuda/options.hpp"
 #include "transformer/program.hpp"
 #include "transformer_cuda/train.hpp"

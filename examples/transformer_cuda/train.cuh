@@ -1,4 +1,4 @@
-// Training with ranks on devices: the host's loop, and this machine's model.
+// Training with ranks on devices: the host's loop, with the model on a device.
 #pragma once
 
 #include <optional>

@@ -1,4 +1,4 @@
-// Training with ranks on devices: what the command line sees of it.
+// Training with ranks on devices: the interface for the command line.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,7 @@
 
 namespace transformer::cuda {
 
-// In the process that has rank 0: its outcome. Throw example::WrongOption without a device. Defined in examples/cuda.
+// Return the outcome in the process of rank 0. Throw example::WrongOption without a device. Defined in examples/cuda.
 std::optional<Outcome> train_sgd(const Options& options, const example::cuda::Options& device_options,
                                  const Text& text);
 std::optional<Outcome> train_adam(const Options& options, const example::cuda::Options& device_options,

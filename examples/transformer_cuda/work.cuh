@@ -1,5 +1,5 @@
-// The transformer on a device: one rank's activations, and what each unit does in forward and backward. Everything but
-// what is said to block is enqueued on the optimizer's compute stream.
+// The transformer on a device: one rank's activations, and the forward and backward of each unit. Everything is
+// enqueued on the optimizer's compute stream, unless a comment says that it blocks.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,7 +23,7 @@ namespace transformer::cuda {
 using example::Matrix;
 using namespace example::cuda;  // the layers
 
-/// A text in the device's memory, and where the windows begin that are taken of it.
+/// A text in device memory, and the positions at which its windows begin.
 class Windows {
  public:
   /// Blocks.
@@ -47,7 +47,7 @@ class Windows {
   tessera::CudaBuffer<std::int64_t> starts_;
 };
 
-// Each byte is to tell the next one.
+// Each byte is used to predict the next one.
 static __global__ void load_kernel(const std::uint8_t* text, const std::int64_t* starts, int rows, int length,
                                    int* tokens, int* targets) {
   const std::int64_t r = this_thread();
@@ -84,7 +84,7 @@ class Work {
       *of_unit = executor_.allocate<float>(largest_unit(model.layout));
   }
 
-  /// The first-th window and those behind it.
+  /// Loads windows from index `first` on.
   void load(const Windows& windows, std::int64_t first) {
     launch(stream(), rows_, load_kernel, windows.text(), windows.at(first), rows_, length(), tokens_.span().data(),
            targets_.span().data());
@@ -123,7 +123,7 @@ class Work {
     blas_.product(rows(normal_), table(tied[model_.bytes]).t(), rows(logits_));
   }
 
-  /// The mean cross-entropy; leaves its gradient, times the optimizer's loss scale, in place of the logits.
+  /// The mean cross-entropy. Replaces the logits by their gradient, times the optimizer's loss scale.
   void loss(const float* scale, double* to) {
     cross_entropy(stream(), rows(logits_), targets_.span().data(), scale, losses_.span().data(), to);
   }
@@ -179,11 +179,11 @@ class Work {
     g.finish();
   }
 
-  // --- looking
+  // --- results
 
   const Model& model() const { return model_; }
 
-  /// [rows, vocabulary]: what forward has left for the byte after each row, before loss() is called; until the next
+  /// [rows, vocabulary]: forward's output for the byte after each row. Call it before loss(); valid until the next
   /// call. Blocks.
   std::span<const float> logits() {
     seen_.resize(logits_.span().size());
@@ -211,7 +211,7 @@ class Work {
     return {bytes, vocabulary, width()};
   }
   template <class U>
-  Matrix<U> matrix(U* weight, int outputs, int inputs) const {  // in widths
+  Matrix<U> matrix(U* weight, int outputs, int inputs) const {  // in multiples of width
     return {weight, outputs * width(), inputs * width()};
   }
   void add(Values& from, Values& to) const { example::cuda::add(stream(), data(from), to.size(), data(to)); }
@@ -223,9 +223,9 @@ class Work {
   tessera::CudaBuffer<int> tokens_, targets_;
   tessera::CudaBuffer<double> losses_;
   std::vector<Activations> activations_;
-  std::vector<Values> stream_;  // before each block, and after the last
+  std::vector<Values> stream_;  // before each block, and after the last one
   Values normal_, logits_, dstream_, dnormal_, dqkv_, dup_, dattended_, moments_;
-  Values parameters_, tied_parameters_, sums_, tied_sums_;  // of a unit
+  Values parameters_, tied_parameters_, sums_, tied_sums_;  // of one unit
   std::vector<float> seen_;
 };
 

@@ -1,4 +1,4 @@
-// Products of matrices on a device, by cuBLAS.
+// Matrix products on a device, with cuBLAS.
 #pragma once
 
 #include <cublas_v2.h>
@@ -13,7 +13,8 @@
 
 namespace example::cuda {
 
-/// One rank's, on its compute stream: nothing blocks. The same products in the same order give the same bits.
+/// The products of one rank, on its compute stream; nothing blocks. The same products in the same order give the same
+/// bits.
 class Blas {
  public:
   /// On the current device. Throws std::runtime_error.
@@ -26,14 +27,14 @@ class Blas {
 
   cudaStream_t stream() const { return stream_; }
 
-  /// c = alpha a b + beta c. cuBLAS goes down the columns: what it sees is the transposed of each, and c^T = b^T a^T.
+  /// c = alpha a b + beta c. cuBLAS is column-major: it sees the transposed matrices, and c^T = b^T a^T.
   void product(Matrix<const float> a, Matrix<const float> b, Matrix<float> c, float beta = 0, float alpha = 1) const {
     check(cublasSgemm(handle_, operation(b), operation(a), c.columns, c.rows, inner(a), &alpha, b.data, b.stride,
                       a.data, a.stride, &beta, c.data, c.stride),
           "multiplying matrices");
   }
 
-  /// One of several matrices that lie `step` elements apart.
+  /// A batch of matrices that are `step` elements apart.
   template <class T>
   struct Each {
     Matrix<T> first;

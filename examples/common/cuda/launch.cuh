@@ -1,4 +1,4 @@
-// Launching an example's kernels.
+// Launches an example's kernels.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,7 +9,7 @@
 
 namespace example::cuda {
 
-/// The calling thread's number in the grid.
+/// The calling thread's index in the grid.
 __device__ inline std::int64_t this_thread() {
   return static_cast<std::int64_t>(blockIdx.x) * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
 }

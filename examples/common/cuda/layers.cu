@@ -13,11 +13,11 @@ namespace {
 
 constexpr int lanes = 32;
 
-// A row is a warp's: its number, and this thread's among the warp's.
+// A warp handles a row: the row's index, and this thread's lane in the warp.
 __device__ int this_row() { return static_cast<int>(this_thread() / lanes); }
 __device__ int this_lane() { return static_cast<int>(threadIdx.x % lanes); }
 
-// Over the warp's lanes, all of which have the result.
+// The sum over the warp's lanes, in all lanes.
 template <class T>
 __device__ T sum_of_lanes(T value) {
   for (int by = lanes / 2; by > 0; by /= 2) value += __shfl_xor_sync(0xffffffffu, value, by);
@@ -28,7 +28,7 @@ __device__ float most_of_lanes(float value) {
   return value;
 }
 
-// Kernels take their matrices by value; the host's members are not for the device.
+// Kernels take matrices by value. The members of Matrix are for the host only.
 template <class T>
 struct Rows {
   T* data;
@@ -59,14 +59,14 @@ __global__ void add_kernel(const float* from, std::int64_t n, T* to) {
   if (const std::int64_t i = this_thread(); i < n) to[i] = T(static_cast<float>(to[i]) + from[i]);
 }
 
-// One row in all rows of y.
+// Copies one row to all rows of y.
 __global__ void repeat_kernel(const float* row, OutRows y) {
   const std::int64_t i = this_thread();
   if (i >= static_cast<std::int64_t>(y.rows) * y.columns) return;
   y.row(static_cast<int>(i / y.columns))[i % y.columns] = row[i % y.columns];
 }
 
-// A column is a thread's.
+// One thread per column.
 __global__ void add_columns_kernel(InRows x, float* sums) {
   const std::int64_t c = this_thread();
   if (c >= x.columns) return;
@@ -111,7 +111,7 @@ struct Moments {
   float mean, inverse_deviation;
 };
 
-// By all lanes of a warp.
+// Called by all lanes of a warp.
 __device__ Moments moments_of(const float* row, int n) {
   float sum = 0, squares = 0;
   for (int c = this_lane(); c < n; c += lanes) sum += row[c];
@@ -134,7 +134,7 @@ __global__ void layer_norm_input_kernel(InRows x, const float* scale, InRows dy,
   const Moments of = moments_of(x.row(r), x.columns);
   if (this_lane() == 0) moments[r] = of;
   const auto normal = [&](int c) { return (x.row(r)[c] - of.mean) * of.inverse_deviation; };
-  float sum = 0, along = 0;  // of the gradient of the normalised row, and of it times that row
+  float sum = 0, along = 0;  // sums of the gradient of the normalized row, and of it times that row
   for (int c = this_lane(); c < x.columns; c += lanes) {
     const float d = dy.row(r)[c] * scale[c];
     sum += d;
@@ -147,7 +147,7 @@ __global__ void layer_norm_input_kernel(InRows x, const float* scale, InRows dy,
     dx.row(r)[c] += of.inverse_deviation * (dy.row(r)[c] * scale[c] - sum - normal(c) * along);
 }
 
-// A column is a thread's.
+// One thread per column.
 __global__ void layer_norm_weights_kernel(InRows x, InRows dy, const Moments* moments, float* dscale, float* dshift) {
   const std::int64_t c = this_thread();
   if (c >= x.columns) return;
@@ -161,7 +161,7 @@ __global__ void layer_norm_weights_kernel(InRows x, InRows dy, const Moments* mo
   dshift[c] += of_shift;
 }
 
-// Row r is that of token r mod length, and looks at tokens 0 to itself.
+// Row r belongs to token r mod length and attends to tokens 0 to itself.
 __global__ void causal_softmax_kernel(OutRows p, int length) {
   const int r = this_row();
   if (r >= p.rows) return;
@@ -175,7 +175,7 @@ __global__ void causal_softmax_kernel(OutRows p, int length) {
   for (int j = this_lane(); j < length; j += lanes) row[j] = j < seen ? row[j] / total : 0;
 }
 
-// dp becomes the gradient of the scores: p (dp - mean of dp).
+// Replaces dp by the gradient of the scores: p (dp - mean of dp).
 __global__ void causal_softmax_backward_kernel(InRows p, OutRows dp, int length) {
   const int r = this_row();
   if (r >= p.rows) return;
@@ -193,7 +193,7 @@ __global__ void embed_kernel(const int* tokens, int length, InRows bytes, InRows
   y.row(r)[c] = bytes.row(tokens[r])[c] + positions.row(r % length)[c];
 }
 
-// An element of the table is a thread's, which looks for the rows that used it: slower than atomics, but in order.
+// One thread per element of the table, which searches the rows that use it: slower than atomics, but in fixed order.
 __global__ void embed_bytes_kernel(const int* tokens, InRows dy, OutRows dbytes) {
   const std::int64_t i = this_thread();
   if (i >= static_cast<std::int64_t>(dbytes.rows) * dbytes.columns) return;
@@ -224,13 +224,13 @@ __global__ void cross_entropy_kernel(OutRows logits, const int* targets, const f
   for (int c = this_lane(); c < logits.columns; c += lanes) total += expf(row[c] - largest);
   total = sum_of_lanes(total);
   if (this_lane() == 0) row_losses[r] = static_cast<double>(logf(total) - (row[target] - largest));
-  __syncwarp();  // row[target] is another lane's to overwrite
+  __syncwarp();  // another lane will overwrite row[target]
   const float factor = *scale / static_cast<float>(logits.rows);
   for (int c = this_lane(); c < logits.columns; c += lanes)
     row[c] = (expf(row[c] - largest) / total - static_cast<float>(c == target)) * factor;
 }
 
-// One warp.
+// Runs with one warp.
 __global__ void mean_kernel(const double* values, int n, double* mean) {
   if (this_row() > 0) return;
   double sum = 0;
@@ -239,14 +239,14 @@ __global__ void mean_kernel(const double* values, int n, double* mean) {
   if (this_lane() == 0) *mean = sum / n;
 }
 
-// Head h of all sequences, in a matrix of `parts` matrices of equal width beside each other.
+// Head h of all sequences, in a matrix that consists of `parts` matrices of equal width side by side.
 template <class T>
 Blas::Each<T> head_of(Matrix<T> x, int length, int heads, int h, int parts = 1, int part = 0) {
   const int width = x.columns / parts, size = width / heads;
   return {{x.data + part * width + h * size, length, size, x.stride}, static_cast<std::int64_t>(length) * x.stride};
 }
 
-// Its squares of p.
+// The square matrices of p for this head.
 template <class T>
 Blas::Each<T> squares_of(Matrix<T> p, int length, int heads, int h) {
   const std::int64_t square = static_cast<std::int64_t>(length) * length;

@@ -1,4 +1,4 @@
-// What may be chosen of a run on devices besides. Sees neither CUDA nor CLI11: nvcc reads a header three times.
+// Further options of a run on devices. Includes neither CUDA nor CLI11: nvcc reads a header three times.
 #pragma once
 
 #include <string>
@@ -19,7 +19,7 @@ struct Options {
 
 void add_options(CLI::App& app, Options& options);
 
-/// With nccl the launcher says how many ranks there are. Throws WrongOption.
+/// With nccl the launcher determines the number of ranks. Throws WrongOption.
 void settle(const Options& options, example::Options& run);
 
 }  // namespace example::cuda

@@ -1,4 +1,4 @@
-// The ranks of a run on devices: threads of this process, or processes that NCCL joins.
+// The ranks of a run on devices: threads of this process, or processes connected by NCCL.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -17,7 +17,7 @@
 
 namespace example::cuda {
 
-/// Throws WrongOption: one line that says what this machine lacks.
+/// Throws WrongOption with one line that says what is missing on this machine.
 inline void require_device() {
   int devices = 0;
   try {
@@ -28,7 +28,7 @@ inline void require_device() {
   if (devices == 0) throw WrongOption("there is no CUDA device");
 }
 
-/// train(comm) for every rank of this process, comm being a Recording: what rank 0's gave.
+/// Calls train(comm) for every rank of this process, with a Recording as comm. Returns rank 0's result.
 template <class Train>
 auto run_local(const example::Options& run, const Options& options, const Train& train) {
   using Comm = tessera::Recording<tessera::CudaLocal>;
@@ -43,7 +43,7 @@ auto run_local(const example::Options& run, const Options& options, const Train&
   return told;
 }
 
-/// train(comm) for the one rank of this process: what it gave, if it is rank 0.
+/// Calls train(comm) for the one rank of this process. Returns its result if it is rank 0.
 template <class Train>
 auto run_nccl(const Train& train) {
   using Comm = tessera::Recording<tessera::Nccl>;

@@ -1,4 +1,4 @@
-// A unit's parameters and gradients as floats, which the layers compute in, whatever the precision stores.
+// A unit's parameters and gradients as floats, in which the layers compute, whatever type the precision stores.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,7 +23,7 @@ inline std::int64_t largest_unit(const tessera::Layout& layout) {
   return largest;
 }
 
-/// Themselves where they are floats, else converted into `room`. Enqueues.
+/// The parameters themselves if they are floats, else converted into `room`. Enqueues.
 template <class Stored>
 class Parameters {
  public:
@@ -45,8 +45,8 @@ class Parameters {
   float* room_;
 };
 
-/// Where a unit's gradients are summed: the optimizer's memory where it is of floats, else `room`, zero at first, which
-/// finish() adds there. Enqueues.
+/// Where a unit's gradients are summed: the optimizer's memory if it has floats, else `room`, which is cleared first
+/// and which finish() adds to the optimizer's memory. Enqueues.
 template <class Stored>
 class Sums {
  public:
