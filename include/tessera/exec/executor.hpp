@@ -55,7 +55,7 @@ concept BufferOf = std::movable<B> && !std::copyable<B> && requires(B buffer, co
 ///   upload, download         copy between host memory and executor memory
 ///   read_back(from)          *from after all work so far: get() waits for it, arrived() does not
 ///   check_reachable(name, memory, bytes)   throws BufferError unless the executor's loops can access the memory
-/// from_host, upload, download, digest and a read-back's get() block; on the host wait() does too. No other call blocks.
+/// from_host, upload, download, digest and a read-back's get() block; on the host wait() does too. Other calls do not.
 template <class E>
 concept Executor =
     std::copy_constructible<E> && std::default_initializable<typename E::Event> &&
