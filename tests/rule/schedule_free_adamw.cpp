@@ -31,7 +31,7 @@ TEST_CASE("after ScheduleFreeAdamW's first step the trained and the evaluated we
   CHECK(rule.to_evaluation(0.5f, state) == doctest::Approx(0.5));
 }
 
-TEST_CASE("the evaluated weight lies 1 - beta1 of ahead behind the trained weight") {
+TEST_CASE("the evaluated weight is the trained weight minus (1 - beta1) ahead") {
   const ScheduleFreeAdamW rule{.beta1 = 0.75};
   const ScheduleFreeAdamW::State state{.ahead = 8, .exp_avg_sq = 1};
   CHECK(rule.to_evaluation(5.0f, state) == 3.0f);

@@ -108,7 +108,7 @@ TEST_CASE("an error that only reports another rank's error is not rethrown as th
   cases::who_only_heard_of_an_error_is_not_its_cause<OnDevice>();
 }
 TEST_CASE("a rank that returns while others wait for it is named") { cases::a_rank_that_returns_is_named<OnDevice>(); }
-TEST_CASE("the destruction of a queue detaches it, which its peers are told") {
+TEST_CASE("a queue that is destroyed is reported to its peers as having left") {
   cases::a_queue_that_ends_has_left<OnDevice>();
 }
 TEST_CASE("a rank that leaves a queue is reported as having left, whether or not it had joined the collective") {
