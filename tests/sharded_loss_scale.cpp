@@ -100,7 +100,7 @@ TEST_CASE("a step with fewer micro-batches than planned averages over its own mi
   });
 }
 
-TEST_CASE("an error reports a loss scale that cannot be lowered, with the first tensor that is not finite") {
+TEST_CASE("a report says that the loss scale cannot be lowered, and names the first tensor that is not finite") {
   const Layout layout = ragged_layout();
   run_ranks(2, [&](Local& comm) {
     Sharded<Adam, Stage2, Fp16> optimizer(comm, layout, {}, rules,

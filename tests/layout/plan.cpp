@@ -187,7 +187,7 @@ TEST_CASE("there are never more slots than buckets") {
   CHECK(plan.gradient_slots.copies == 2);
 }
 
-TEST_CASE("parameters that are stored during evaluation are those that a rank updates") {
+TEST_CASE("the weights stored during evaluation have the elements that a rank updates") {
   const Sharding sharding(two_layers(), 2, 1);
   for (const int stage : {0, 3}) {
     Footprint of = zero_paper(stage);

@@ -60,7 +60,7 @@ TEST_CASE("a buffer that the caller cleared is accepted like one that it did not
   CHECK_NOTHROW(f.clear(Unit{0}));
 }
 
-TEST_CASE("what was cleared from the record or never recorded is not compared") {
+TEST_CASE("content that was forgotten or never recorded is not compared") {
   Fixture f(two_units());
   f.gradients[1] = 7;
   CHECK_NOTHROW(f.clear(Unit{0}));
