@@ -9,7 +9,7 @@
 // std::sqrt must set errno, so g++ and clang do not vectorize a loop that calls it. The plain C function, declared
 // const, becomes one instruction under any flags (measured: bench/update).
 extern "C" __attribute__((const)) float sqrtf(float) noexcept;
-// The other function of <cmath> that the library needs. Including <cmath> would take a tenth of its compile time.
+// The other functions of <cmath> that the library needs. Including <cmath> would take a tenth of its compile time.
 extern "C" double sqrt(double) noexcept;
 extern "C" double pow(double, double) noexcept;
 
