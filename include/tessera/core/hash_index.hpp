@@ -64,7 +64,7 @@ class HashIndex {
   }
 
   List<Slot> slots_;
-  int bits_ = 2;  // log2 of the slots, once there are any
+  int bits_ = 2;  // log2 of the number of slots, if there are any
   int count_ = 0;
 };
 

@@ -38,7 +38,7 @@ class IndexQueue {
     int after = -1;
   };
 
-  List<Link> links_;  // in a ring, which end_ closes
+  List<Link> links_;  // a circular list through end_
   int end_;
 };
 

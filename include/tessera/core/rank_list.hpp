@@ -9,8 +9,8 @@
 
 namespace tessera::core {
 
-/// "rank 1", "ranks 1, 2 and 5"; of more than `most` the first ones: "ranks 0, 1, 2 and 5 others". Empty if there are
-/// none.
+/// "rank 1", "ranks 1, 2 and 5". If there are more than `most`, only the first: "ranks 0, 1, 2 and 5 others". Empty if
+/// there are none.
 inline std::string text_of_ranks(const List<int>& ranks, std::size_t most = ~std::size_t{0}) {
   const std::size_t count = ranks.size();
   if (count == 0) return {};

@@ -48,7 +48,7 @@ class Ring {
     slots_ = std::move(larger);
   }
 
-  List<std::unique_ptr<T>> slots_;  // a power of two
+  List<std::unique_ptr<T>> slots_;  // the size is a power of two
 };
 
 }  // namespace tessera::core

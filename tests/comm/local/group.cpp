@@ -23,9 +23,9 @@ TEST_CASE("the last rank to come does a small operation on the spot, and workers
     auto a = group.open(0), b = group.open(1);
     CHECK(a == b);
     float x = 1, y = 2;
-    const auto first = group.post(*a, 0, {sum, {{&x, &x}}});
+    const auto first = group.post(*a, 0, {sum, {{&x, &x, nullptr, 1}}});
     CHECK_FALSE(group.done(*a, first));
-    const auto second = group.post(*b, 1, {sum, {{&y, &y}}});
+    const auto second = group.post(*b, 1, {sum, {{&y, &y, nullptr, 1}}});
     if (inline_bytes > 0) CHECK(group.done(*a, first));
     group.wait(*a, 0, first, std::chrono::seconds(10));
     group.wait(*b, 1, second, std::chrono::seconds(10));
@@ -39,11 +39,11 @@ TEST_CASE("the first failure stays, and reaches calls and waits") {
   group.start();
   auto channel = group.open(0);
   float x = 1;
-  const auto ticket = group.post(*channel, 0, {sum, {{&x, &x}}});
+  const auto ticket = group.post(*channel, 0, {sum, {{&x, &x, nullptr, 1}}});
   group.fail("rank 1 failed: no more", false, 1);
   group.fail("something else", false, 0);
   CHECK_THROWS_WITH_AS(group.wait(*channel, 0, ticket, std::chrono::seconds(10)), "rank 1 failed: no more", CommError);
-  CHECK_THROWS_WITH_AS(group.post(*channel, 0, {sum, {{&x, &x}}}), "rank 1 failed: no more", CommError);
+  CHECK_THROWS_WITH_AS(group.post(*channel, 0, {sum, {{&x, &x, nullptr, 1}}}), "rank 1 failed: no more", CommError);
   CHECK(group.was_told(0));
   CHECK(x == 1);
 }
@@ -54,10 +54,10 @@ TEST_CASE("a task that fails on the spot ends the group by the name of the rank 
   Call fails = sum;
   fails.task = [](const Operation&, int) { throw BufferError("no such memory"); };
   float x = 1, y = 2;
-  const auto ticket = group.post(*a, 0, {fails, {{&x, &x}}});
-  CHECK_THROWS_WITH_AS(group.post(*b, 1, {fails, {{&y, &y}}}), "no such memory", BufferError);
+  const auto ticket = group.post(*a, 0, {fails, {{&x, &x, nullptr, 1}}});
+  CHECK_THROWS_WITH_AS(group.post(*b, 1, {fails, {{&y, &y, nullptr, 1}}}), "no such memory", BufferError);
   CHECK_THROWS_WITH_AS(group.wait(*a, 0, ticket, std::chrono::seconds(10)), "rank 1 failed: no such memory", CommError);
-  CHECK_THROWS_WITH_AS(group.post(*b, 1, {sum, {{&y, &y}}}), "rank 1 failed: no such memory", CommError);
+  CHECK_THROWS_WITH_AS(group.post(*b, 1, {sum, {{&y, &y, nullptr, 1}}}), "rank 1 failed: no such memory", CommError);
   group.drop(*a, 0, false);
   group.drop(*b, 1, false);
   CHECK(group.was_told(0));
@@ -70,7 +70,7 @@ TEST_CASE("a wait that lasts too long names who is missing") {
   auto channel = group.open(0);
   group.open(1);
   float x = 1;
-  const auto ticket = group.post(*channel, 0, {sum, {{&x, &x}}});
+  const auto ticket = group.post(*channel, 0, {sum, {{&x, &x, nullptr, 1}}});
   CHECK_THROWS_WITH_AS(
       group.wait(*channel, 0, ticket, std::chrono::milliseconds(20)),
       "ranks 1 and 2 have not called all_reduce of 1 float (sum 1, pass 2) after 20 ms: rank 0 waits in "
@@ -102,8 +102,8 @@ TEST_CASE("a timeout does not end what is joined by all and only still being mov
   group.start();
   auto a = group.open(0), b = group.open(1);
   float x = 1, y = 2;
-  const auto ticket = group.post(*a, 0, {slow(movement), {{&x, &x}}});
-  group.post(*b, 1, {slow(movement), {{&y, &y}}});
+  const auto ticket = group.post(*a, 0, {slow(movement), {{&x, &x, nullptr, 1}}});
+  group.post(*b, 1, {slow(movement), {{&y, &y, nullptr, 1}}});
   std::thread later([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     movement.go_on = true;
@@ -123,15 +123,15 @@ void check_failing_rank_waits(Fail fail) {
     group.start();
     auto a = group.open(0), b = group.open(1);
     float x = 1, y = 2;
-    group.post(*a, 0, {slow(movement), {{&x, &x}}});
-    group.post(*b, 1, {slow(movement), {{&y, &y}}});
-    const auto lost = group.post(*a, 0, {sum, {{&x, &x}}});
+    group.post(*a, 0, {slow(movement), {{&x, &x, nullptr, 1}}});
+    group.post(*b, 1, {slow(movement), {{&y, &y, nullptr, 1}}});
+    const auto lost = group.post(*a, 0, {sum, {{&x, &x, nullptr, 1}}});
     std::thread later([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       movement.go_on = true;
     });
     fail(group, *b);
-    CHECK_THROWS_AS(calls ? static_cast<void>(group.post(*a, 0, {sum, {{&x, &x}}}))
+    CHECK_THROWS_AS(calls ? static_cast<void>(group.post(*a, 0, {sum, {{&x, &x, nullptr, 1}}}))
                           : group.wait(*a, 0, lost, std::chrono::seconds(10)),
                     RankError);
     CHECK(movement.done == 2);  // nothing touches x any more
@@ -150,9 +150,9 @@ TEST_CASE("a rank that has joined what another drops is told when nothing moves 
   group.start();
   auto a = group.open(0), b = group.open(1);
   float x = 1, y = 2;
-  group.post(*a, 0, {slow(movement), {{&x, &x}}});
-  group.post(*b, 1, {slow(movement), {{&y, &y}}});
-  const auto lost = group.post(*a, 0, {sum, {{&x, &x}}});
+  group.post(*a, 0, {slow(movement), {{&x, &x, nullptr, 1}}});
+  group.post(*b, 1, {slow(movement), {{&y, &y, nullptr, 1}}});
+  const auto lost = group.post(*a, 0, {sum, {{&x, &x, nullptr, 1}}});
   std::thread drops([&] {
     group.drop(*b, 1, false);
     CHECK(movement.done == 2);
@@ -176,11 +176,11 @@ TEST_CASE("ranks that can go on only by a rank that has returned are told so whe
   float x = 1;
   const auto wait = [&](int rank, Channel& channel) {
     CHECK_THROWS_WITH_AS(
-        group.wait(channel, rank, group.post(channel, rank, {sum, {{&x, &x}}}), std::chrono::seconds(30)),
+        group.wait(channel, rank, group.post(channel, rank, {sum, {{&x, &x, nullptr, 1}}}), std::chrono::seconds(30)),
         doctest::Contains("no rank can go on"), AgreementError);
   };
-  group.post(*first[2], 2, {sum, {{&x, &x}}});
-  group.post(*second[2], 2, {sum, {{&x, &x}}});
+  group.post(*first[2], 2, {sum, {{&x, &x, nullptr, 1}}});
+  group.post(*second[2], 2, {sum, {{&x, &x, nullptr, 1}}});
   std::thread zero([&] { wait(0, *first[0]); });
   std::thread one([&] { wait(1, *second[1]); });
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
