@@ -1,6 +1,6 @@
 // What the engine, layouts and host communicators keep their own items in: the part of std::vector that they use, under
-// the same names. A std::vector of each of their thirty item types costs a user 1.6 s of a first Sharded's 6.8 s at -O0
-// (g++ 12, bench/include_cost.py). What users hand in or get is a std::vector.
+// the same names. A std::vector of each of their thirty item types costs a user 1.4 s of a first Sharded's 6.0 s at -O0
+// (g++ 12; docs/design.md, section 6). What users hand in or get is a std::vector.
 #pragma once
 
 #include <cstddef>
