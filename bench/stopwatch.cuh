@@ -9,7 +9,7 @@ class Stopwatch {
  public:
   /// Measures on a stream of the current device, which must outlive this. Throws tessera::CudaError.
   explicit Stopwatch(cudaStream_t stream) : stream_(stream) {
-    for (cudaEvent_t* event : {&begin_, &end_}) tessera::cuda_check(cudaEventCreate(event), "making a CUDA event");
+    for (cudaEvent_t* event : {&begin_, &end_}) tessera::cuda_check(cudaEventCreate(event), "creating a CUDA event");
   }
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;

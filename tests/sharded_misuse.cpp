@@ -817,7 +817,7 @@ TEST_CASE("a step is refused while held Weights block a gather that others have 
     if (rank == 1) {
       CHECK_THROWS_WITH_AS(
           optimizer.step(),
-          "the gather of 'b', which was to come ahead, needs the slot of 'd', whose Weights are alive: "
+          "the gather of 'b', which is prefetched, needs the slot of 'd', whose Weights are alive: "
           "release them first",
           UsageError);
       kept.clear();

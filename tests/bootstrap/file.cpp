@@ -158,9 +158,9 @@ TEST_CASE("ranks that do not arrive before the timeout are named, and no file is
     if (r == 1 || r == 2) return;
     exchanged(folder.file(), {.rank = r, .world = 4, .timeout = milliseconds(150)}, "id");
   });
-  CHECK(errors[0] == "ranks 1 and 2 have not come to the file " + folder.file() + " within 0.15 s");
+  CHECK(errors[0] == "ranks 1 and 2 have not reached the file " + folder.file() + " within 0.15 s");
   CHECK(errors[3] == "rank 3 of 4 was not answered by rank 0 in the file " + folder.file() +
-                         " within 0.15 s: it has not come, or another rank has not");
+                         " within 0.15 s: rank 0 or another rank has not arrived");
   CHECK(folder.empty());
 }
 
@@ -183,7 +183,7 @@ TEST_CASE("every rank finds a folder that cannot be used at once") {
   check_refused(folder.file(), 1, "rendezvous: " + folder.file() + ".rank1 cannot be written: Is a directory");
   std::filesystem::create_directory(folder.file() + ".draft");
   check_refused(folder.file(), 0,
-                "rendezvous: " + folder.file() + ".draft is in the way and cannot be removed: choose another path");
+                "rendezvous: " + folder.file() + ".draft exists and cannot be removed: choose another path");
   CHECK_THROWS_AS(exchanged("", {.rank = 1, .world = 2}, "id"), OptionError);
 }
 
@@ -279,7 +279,7 @@ TEST_CASE("ranks that arrived at different times and left are named in the error
     if (r == 2) std::this_thread::sleep_for(std::chrono::milliseconds(600));
     exchanged(folder.file(), {.rank = r, .world = 3, .timeout = milliseconds(r == 0 ? 1500 : 300)}, "id");
   });
-  CHECK(errors[0].find("ranks 1 and 2 have come to the file " + folder.file() + " and left again") == 0);
+  CHECK(errors[0].find("ranks 1 and 2 have reached the file " + folder.file() + " and left again") == 0);
   CHECK(folder.empty());
 }
 

@@ -34,13 +34,14 @@ struct Communicator {
 
 TEST_SUITE("before MPI_Init") {
   TEST_CASE("a rendezvous before MPI_Init is refused") {
-    CHECK_THROWS_WITH_AS(MpiRanks{MPI_COMM_WORLD}, "rendezvous: MPI has not begun: call MPI_Init() first", UsageError);
+    CHECK_THROWS_WITH_AS(MpiRanks{MPI_COMM_WORLD}, "rendezvous: MPI is not initialized: call MPI_Init() first",
+                         UsageError);
   }
 }
 
 TEST_SUITE("after MPI_Finalize") {
   TEST_CASE("a rendezvous after MPI_Finalize is refused") {
-    CHECK_THROWS_WITH_AS(MpiRanks{MPI_COMM_WORLD}, "rendezvous: MPI has ended: do this before MPI_Finalize()",
+    CHECK_THROWS_WITH_AS(MpiRanks{MPI_COMM_WORLD}, "rendezvous: MPI is finalized: do this before MPI_Finalize()",
                          UsageError);
   }
 }
@@ -95,7 +96,7 @@ TEST_SUITE("meanwhile") {
       }
       CHECK(own == (ranks.rank() < first ? "" : "no device"));
       if (ranks.rank() < first)
-        CHECK(of_peer == message({"rank ", first, " of ", ranks.size(), " could not begin: no device"}));
+        CHECK(of_peer == message({"rank ", first, " of ", ranks.size(), " could not start: no device"}));
     }
     CHECK_NOTHROW(ranks.all_ready([] {}));  // another try is legal
   }

@@ -35,10 +35,10 @@ TEST_CASE("a timeout names the ranks that never arrived, or else those that left
   all.assign(all.size(), true);
   CHECK(rendezvous::missing(all) == "");
   CHECK(rendezvous::time_is_up(came, here, "the file f", std::chrono::seconds(2)) ==
-        "rank 2 has not come to the file f within 2 s");
+        "rank 2 has not reached the file f within 2 s");
   CHECK(rendezvous::time_is_up(all, here, "the file f", std::chrono::seconds(2)) ==
-        "ranks 1 and 2 have come to the file f and left again before all ranks were there, within 2 s: give all ranks "
-        "the same timeout, and see what those that left say");
+        "ranks 1 and 2 have reached the file f and left again before all ranks were there, within 2 s: give all ranks "
+        "the same timeout, and read the errors of those that left");
 }
 
 TEST_CASE("a rank, world size or timeout that is not valid is refused") {

@@ -105,7 +105,7 @@ TEST_CASE("ranks that do not arrive before the timeout are named to all that hav
   });
   for (const int r : {0, 2, 3})
     CHECK(contains(errors[static_cast<std::size_t>(r)],
-                   "ranks 1 and 4 have not come to rank 0 at " + place.text() + " within 0.15 s"));
+                   "ranks 1 and 4 have not reached rank 0 at " + place.text() + " within 0.15 s"));
 }
 
 TEST_CASE("without rank 0 the error of the others names the address") {
@@ -178,7 +178,8 @@ TEST_CASE("other programs and ranks of other jobs are rejected, and a rank that 
     }
   });
   CHECK(errors[0] + errors[1] == "");
-  CHECK(contains(errors[2], "who listens there is of another job: the world, the port, the user, TESSERA_JOB or what"));
+  CHECK(contains(errors[2], "the process that listens there is of another job: the world, the port, the user, "
+                            "TESSERA_JOB or what"));
 }
 
 TEST_CASE("a process of an earlier run is not accepted as a rank of this run, and rank 0 reports it") {
@@ -188,9 +189,10 @@ TEST_CASE("a process of an earlier run is not accepted as a rank of this run, an
     exchanged({place.host, place.port, r == 0 ? job : earlier},
               {.rank = r, .world = 2, .timeout = milliseconds(r == 0 ? 500 : 300)}, "id");
   });
-  CHECK(contains(errors[0], "rank 1 has not come to rank 0 at " + place.text() +
-                                " within 0.5 s; one of another job came: the world, the port, the user, TESSERA_JOB"));
-  CHECK(contains(errors[1], "who listens there is of another job: the world, the port"));
+  CHECK(contains(errors[0], "rank 1 has not reached rank 0 at " + place.text() +
+                                " within 0.5 s; a rank of another job connected: the world, the port, the user, "
+                                "TESSERA_JOB"));
+  CHECK(contains(errors[1], "the process that listens there is of another job: the world, the port"));
 }
 
 TEST_CASE("a port in use is an error on rank 0, and a port that is not valid is refused") {
@@ -220,7 +222,7 @@ TEST_CASE("ranks that arrived at different times and left are named in the error
     if (r == 2) std::this_thread::sleep_for(std::chrono::milliseconds(600));
     exchanged(place, {.rank = r, .world = 3, .timeout = milliseconds(r == 0 ? 1500 : 300)}, "id");
   });
-  CHECK(contains(errors[0], "ranks 1 and 2 have come to rank 0 at " + place.text() + " and left again"));
+  CHECK(contains(errors[0], "ranks 1 and 2 have reached rank 0 at " + place.text() + " and left again"));
 }
 
 TEST_CASE("a rank that gets its own hello back does not accept it as an answer") {
@@ -239,7 +241,8 @@ TEST_CASE("a rank that gets its own hello back does not accept it as an answer")
   // The job's bytes equal those of a valid answer with 2 bytes.
   const TcpPlace place{"127.0.0.1", listening.port(), std::uint64_t{2} << 32};
   CHECK_THROWS_WITH_AS(exchanged(place, {.rank = 1, .world = 2, .timeout = milliseconds(200)}, "id"),
-                       doctest::Contains("who listens there does not answer, or is another program"), CommError);
+                       doctest::Contains("the process that listens there does not answer, or is another program"),
+                       CommError);
   over = true;
   echo.join();
   CHECK(echoes > 0);

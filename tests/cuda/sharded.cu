@@ -485,7 +485,7 @@ TEST_CASE("memory that a device cannot access is refused on every rank before an
         }
       },
       {.devices = {0}});
-  CHECK(errors[1].find("parameters: it lies in the host's memory") == 0);
+  CHECK(errors[1].find("parameters: it is host memory") == 0);
   CHECK(errors[0].find("rank 1 could not be built") == 0);
 }
 

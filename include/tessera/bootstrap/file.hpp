@@ -92,7 +92,7 @@ inline uid_t write(const std::string& path, std::string_view text) {
   const std::string draft = path + ".draft";
   ::unlink(draft.c_str());  // left by a process that was killed. Removes a symbolic link, not its target
   Opened file(draft, O_WRONLY | O_CREAT | O_EXCL);
-  if (!file && errno == EEXIST) raise(draft, "is in the way and cannot be removed: choose another path");
+  if (!file && errno == EEXIST) raise(draft, "exists and cannot be removed: choose another path");
   if (!file) raise(path, "cannot be written: " + system_says());
   struct stat is {};
   if (::fstat(file.handle(), &is) == 0 && all_written(file.handle(), text) && file.close() &&
@@ -222,7 +222,7 @@ inline void guest(const std::string& path, const Member& me, std::span<std::byte
       mine.seen = host.mine;
       break;
     }
-    in_time(text.empty() ? "it has not come, or another rank has not" : "what is there is of another run");
+    in_time(text.empty() ? "rank 0 or another rank has not arrived" : "the file is of another run");
   }
   write(own, as_text(mine));
   while (!read(own, sizeof(Hello), owner).empty()) in_time("another rank has not come");

@@ -54,7 +54,7 @@ class MpiRanks {
     if (first == size()) return;
     check(MPI_Bcast(reason.data(), static_cast<int>(reason.size()), MPI_CHAR, first, duplicate_), "MPI_Bcast");
     if (failure) std::rethrow_exception(failure);
-    throw PeerError(message({"rank ", first, " of ", size(), " could not begin: ", reason.data()}));
+    throw PeerError(message({"rank ", first, " of ", size(), " could not start: ", reason.data()}));
   }
 
   /// Copies rank 0's `bytes` to all ranks. `bytes` has the same size on all, below 2^31. Blocks. Throws CommError.
@@ -67,8 +67,8 @@ class MpiRanks {
     int initialized = 0, finalized = 0, two_groups = 0;
     MPI_Initialized(&initialized);  // this and the next call are legal at any time
     MPI_Finalized(&finalized);
-    if (!initialized) throw UsageError("rendezvous: MPI has not begun: call MPI_Init() first");
-    if (finalized) throw UsageError("rendezvous: MPI has ended: do this before MPI_Finalize()");
+    if (!initialized) throw UsageError("rendezvous: MPI is not initialized: call MPI_Init() first");
+    if (finalized) throw UsageError("rendezvous: MPI is finalized: do this before MPI_Finalize()");
     if (communicator == MPI_COMM_NULL)
       throw OptionError("rendezvous: the communicator is MPI_COMM_NULL: this process is none of its ranks");
     check(MPI_Comm_test_inter(communicator, &two_groups), "MPI_Comm_test_inter");

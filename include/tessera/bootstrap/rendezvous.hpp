@@ -50,9 +50,10 @@ inline std::string missing(const std::vector<char>& arrived) {
 inline std::string time_is_up(const std::vector<char>& came, const std::vector<char>& here, std::string_view place,
                               std::chrono::nanoseconds within) {
   const std::string never = missing(came);
-  if (!never.empty()) return message({never, " not come to ", place, " within ", core::seconds_of(within), " s"});
-  return message({missing(here), " come to ", place, " and left again before all ranks were there, within ",
-                  core::seconds_of(within), " s: give all ranks the same timeout, and see what those that left say"});
+  if (!never.empty()) return message({never, " not reached ", place, " within ", core::seconds_of(within), " s"});
+  return message({missing(here), " reached ", place, " and left again before all ranks were there, within ",
+                  core::seconds_of(within),
+                  " s: give all ranks the same timeout, and read the errors of those that left"});
 }
 
 /// The system's message for errno.

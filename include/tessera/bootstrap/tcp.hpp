@@ -112,7 +112,8 @@ class Host {
       if (here == me_.world) break;
       if (core::Clock::now() >= deadline_)
         refuse(Verdict::failure, time_is_up(came_, arrived, "rank 0 at " + place_.text(), me_.timeout) +
-                                     (others_came_ ? message({"; one of another job came: ", what_differs}) : ""));
+                                     (others_came_ ? message({"; a rank of another job connected: ", what_differs})
+                                                   : ""));
       if (core::Clock::now() >= full_until_) refuse(Verdict::failure, no_file_for_more(here));
       wait();
     }
@@ -231,7 +232,7 @@ inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> by
                 std::string& why) {
   const bootstrap::Socket socket = bootstrap::Socket::connected(place.host, place.port, deadline, why);
   if (!socket) return false;
-  why = "who listens there does not answer, or is another program";
+  why = "the process that listens there does not answer, or is another program";
   const Hello hello{.job = place.job, .rank = me.rank, .world = me.world, .bytes = bytes.size()};
   Answer answer;
   const std::span<Answer, 1> room(&answer, 1);
@@ -239,7 +240,7 @@ inline bool ask(const TcpPlace& place, const Member& me, std::span<std::byte> by
       !socket.receive(std::as_writable_bytes(room), deadline) || answer.magic != answer_magic)
     return false;
   if (answer.verdict == Verdict::another_job) {
-    why = message({"who listens there is of another job: ", what_differs});
+    why = message({"the process that listens there is of another job: ", what_differs});
     return false;
   }
   if (answer.verdict == Verdict::good) return answer.size == bytes.size() && socket.receive(bytes, deadline);

@@ -43,8 +43,9 @@ bool rounds_each_operation(Isa isa) noexcept {
 inline void require_each_operation_rounded(bool rounds) {
   if (rounds) return;
   throw OptionError(
-      "this program was compiled with -ffp-contract=fast, under which clang fuses products and sums whatever the code "
-      "says, so that weights would have other bits on another machine: compile with -ffp-contract=on, clang's default");
+      "this program was compiled with -ffp-contract=fast, under which clang fuses products and sums against the code's "
+      "pragmas, so that weights would have other bits on another machine: compile with -ffp-contract=on, clang's "
+      "default");
 }
 
 }  // namespace tessera::exec

@@ -256,7 +256,7 @@ class StepClock {
   }
 
   [[noreturn]] static void refuse(const char* what) {
-    throw LayoutError(message({"step_time: a unit and those that it is tied to need more ", what, " than there are"}));
+    throw LayoutError(message({"step_time: a unit and the units tied to it need more ", what, " than there are"}));
   }
 
   const Sharding& sharding_;

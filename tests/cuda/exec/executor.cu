@@ -205,7 +205,7 @@ TEST_CASE("each device can have executors, whichever device is current") {
 #if defined(TESSERA_EMULATED_CUDA)
 TEST_CASE("without a device the error is one clear line") {
   emulated::broken(cudaErrorNoDevice);
-  CHECK_THROWS_WITH_AS(Cuda{}, "making a CUDA stream: there is no CUDA device", CudaError);
+  CHECK_THROWS_WITH_AS(Cuda{}, "creating a CUDA stream: there is no CUDA device", CudaError);
   emulated::broken(cudaSuccess);
   cudaGetLastError();
 }

@@ -95,7 +95,8 @@ TEST_CASE("a collective that times out is aborted by the check, and the stream c
     CHECK(
         failure_of(event) ==
         message({"all_reduce of 16 float (norm of step 0, pass 0), operation 0, was not done after ",
-                 core::seconds_of(testing::impatient), " s: a rank is missing or called differently; communicator aborted"}));
+                 core::seconds_of(testing::impatient),
+                 " s: a rank is missing or made a different call; communicator aborted"}));
     watchdog.join();
     CHECK(x.get().size() == 16);  // undefined content, but the stream continues
     CHECK_THROWS_AS(all_reduce(channel, x, 2), CommError);
@@ -138,7 +139,7 @@ TEST_CASE("a replay that a rank does not join is aborted too, and its stream con
       CHECK(failure_of(captured) ==
             message({"all_reduce of 16 float (norm of step 1, pass 1), replayed in a graph, was not done after ",
                      core::seconds_of(testing::impatient),
-                     " s: a rank is missing or called differently; communicator aborted"}));
+                     " s: a rank is missing or made a different call; communicator aborted"}));
     }
     REQUIRE(cudaGraphExecDestroy(replay) == cudaSuccess);
     REQUIRE(cudaGraphDestroy(graph) == cudaSuccess);
@@ -161,7 +162,7 @@ TEST_CASE("an error that NCCL reports ends the epoch, with work in flight or wit
     look(channel);
     const std::string why = failure_of(event);
     CHECK((why.starts_with("all_reduce of 16 float (norm of step 1, pass 1), operation 1: ") ||
-           why.starts_with("a queue without work: ")));
+           why.starts_with("a queue without pending collectives: ")));
     CHECK(
         why.ends_with("NCCL: remote process exited or there was a network error (of the emulation); communicator "
                       "aborted"));

@@ -87,7 +87,8 @@ TEST_CASE("the watchdog finds collectives that are not done in time") {
   REQUIRE(errors.size() == 2);
   CHECK(errors[0] ==
         message({"broadcast of 8 float from rank 1 (weights of step 4, pass 5), operation 0, was not done after ",
-                 core::seconds_of(testing::impatient), " s: a rank is missing or called differently; communicator aborted"}));
+                 core::seconds_of(testing::impatient),
+                 " s: a rank is missing or made a different call; communicator aborted"}));
   CHECK(errors[1] == "");
 }
 

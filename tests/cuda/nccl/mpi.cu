@@ -81,7 +81,7 @@ TEST_CASE("ranks that MPI started wait for each other in NCCL up to the timeout"
   const Place me = place_in(MPI_COMM_WORLD);
   if (me.size == 1) return;
   CHECK_THROWS_WITH_AS(nccl_from_mpi(MPI_COMM_WORLD, std::chrono::milliseconds(200)),
-                       doctest::Contains("not all ranks have come within 0.2 s"), CommError);
+                       doctest::Contains("not all ranks have arrived within 0.2 s"), CommError);
 }
 
 TEST_CASE("a rank without a device is named on all ranks, and none waits for it") {
@@ -95,7 +95,7 @@ TEST_CASE("a rank without a device is named on all ranks, and none waits for it"
       error = own.what();
     } catch (const PeerError& of_peer) {
       error = of_peer.what();
-      told = message({"rank ", without, " of ", me.size, " could not begin: "});
+      told = message({"rank ", without, " of ", me.size, " could not start: "});
     }
     emulated::broken(cudaSuccess);
     CHECK(told.empty() == (me.rank == without));
@@ -112,7 +112,7 @@ TEST_CASE("a timeout that is not valid is refused on every rank, also if only on
   if (me.rank == 0)
     CHECK_THROWS_WITH_AS(start(), "rendezvous: timeout must be greater than 0", OptionError);
   else
-    CHECK_THROWS_WITH_AS(start(), doctest::Contains("could not begin: rendezvous: timeout must be"), PeerError);
+    CHECK_THROWS_WITH_AS(start(), doctest::Contains("could not start: rendezvous: timeout must be"), PeerError);
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ TEST_CASE("if a rank does not join, the others' wait ends with an error and no c
   if (!testing::devices_for(2)) return;
   const ncclUniqueId id = testing::new_id();
   const auto errors = testing::errors_of_threads(1, [&](int rank) { Parent(id, rank, 2, testing::impatient); });
-  CHECK(errors[0] == message({"rank 0 of 2 could not join the communicator: not all ranks have come within ",
+  CHECK(errors[0] == message({"rank 0 of 2 could not join the communicator: not all ranks have arrived within ",
                               core::seconds_of(testing::impatient), " s"}));
   CHECK(testing::communicators() == 0);
 }
@@ -60,7 +60,7 @@ TEST_CASE("if a rank does not split, the others' wait ends with an error, as doe
     parent.split(patient);
   });
   REQUIRE(errors.size() == 2);
-  CHECK(errors[0] == message({"rank 0 of 2 could not make a queue: not all ranks have made theirs within ",
+  CHECK(errors[0] == message({"rank 0 of 2 could not create a queue: not all ranks have created theirs within ",
                               core::seconds_of(testing::impatient), " s"}));
   CHECK(errors[1] == "");
   CHECK(testing::communicators() == 0);
@@ -84,7 +84,7 @@ TEST_CASE("a split of a framework's blocking communicator, which waits inside NC
     parent.split(patient);
   });
   REQUIRE(errors.size() == 2);
-  CHECK(errors[0] == message({"rank 0 of 2 could not make a queue: not all ranks have made theirs within ",
+  CHECK(errors[0] == message({"rank 0 of 2 could not create a queue: not all ranks have created theirs within ",
                               core::seconds_of(testing::impatient), " s"}));
   CHECK(errors[1] == "");
 }

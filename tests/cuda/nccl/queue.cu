@@ -238,7 +238,7 @@ TEST_CASE("if a rank makes another call or none, the others get an error that na
             message({"all_gather of 4096 float in parts of 1366 (parameters of bucket 3, pass 2), operation 1, was not "
                      "done after ",
                      core::seconds_of(testing::impatient),
-                     " s: a rank is missing or called differently; communicator aborted"}));
+                     " s: a rank is missing or made a different call; communicator aborted"}));
   }
 }
 

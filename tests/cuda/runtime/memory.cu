@@ -33,7 +33,7 @@ TEST_CASE("memory of the device, managed memory and empty ranges are accepted") 
 TEST_CASE("host memory is refused, pinned or not, with the name of the buffer") {
   const float on_host[4] = {};
   CHECK_THROWS_WITH_AS(check(on_host, sizeof on_host),
-                       "the gradients: it lies in the host's memory; it must be memory of device 0 (cudaMalloc)",
+                       "the gradients: it is host memory; it must be memory of device 0 (cudaMalloc)",
                        BufferError);
   void* pinned = nullptr;
   REQUIRE(cudaMallocHost(&pinned, 64) == cudaSuccess);
@@ -55,7 +55,8 @@ TEST_CASE("memory of another device is refused") {
     void* memory = nullptr;
     REQUIRE(cudaMalloc(&memory, 64) == cudaSuccess);
     REQUIRE(cudaSetDevice(0) == cudaSuccess);
-    const std::string error = message({"the gradients: it lies on device ", other, "; it must be memory of device 0 "});
+    const std::string error =
+        message({"the gradients: it is memory of device ", other, "; it must be memory of device 0 "});
     CHECK_THROWS_WITH_AS(check(memory, 64), doctest::Contains(error.c_str()), BufferError);
     cudaFree(memory);
   }

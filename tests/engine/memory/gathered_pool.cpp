@@ -185,7 +185,7 @@ TEST_CASE("a gather that cannot wait is refused, posts nothing and changes nothi
                          "earlier Weights or raise Options::prefetch",
                          UsageError);
   CHECK_THROWS_WITH_AS(rank.update(),
-                       "the gather of 'u2', which was to come ahead, needs the slot of 'u0', whose Weights are alive: "
+                       "the gather of 'u2', which is prefetched, needs the slot of 'u0', whose Weights are alive: "
                        "release them first",
                        UsageError);
   CHECK(rank.take() == Buckets{});

@@ -164,7 +164,7 @@ TEST_CASE(
         CHECK(asked(rank) == std::vector<index_t>{0, 1});
       }
       if (local.rank() == 0) {
-        const char* const why = "the gather of 'u2', which was to come ahead, needs the slot of 'u0'";
+        const char* const why = "the gather of 'u2', which is prefetched, needs the slot of 'u0'";
         CHECK_THROWS_WITH_AS(rank.parameters.post_all(), doctest::Contains(why), UsageError);
         CHECK_THROWS_WITH_AS(rank.parameters.finish(), doctest::Contains(why), UsageError);
         CHECK_THROWS_WITH_AS(rank.parameters.before_update(), doctest::Contains(why), UsageError);

@@ -22,7 +22,7 @@ class HostChunks {
   HostChunks() : HostChunks(nullptr) {
     cuda_check(cudaHostAlloc(&memory_, 2 * size * sizeof(float), cudaHostAllocDefault), "allocating pinned memory");
     for (cudaEvent_t& event : read_)
-      cuda_check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making a CUDA event");
+      cuda_check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating a CUDA event");
   }
   HostChunks(const HostChunks&) = delete;
   HostChunks& operator=(const HostChunks&) = delete;

@@ -73,7 +73,7 @@ class ReadBackSlots {
     for (std::size_t i = 0; i < at_a_time; ++i) {
       Slot& slot = slots_.emplace_back();
       slot.memory = static_cast<std::byte*>(pinned_.back()) + i * bytes;
-      cuda_check(cudaEventCreateWithFlags(&slot.event, cudaEventDisableTiming), "making a CUDA event");
+      cuda_check(cudaEventCreateWithFlags(&slot.event, cudaEventDisableTiming), "creating a CUDA event");
       free_.push_back(&slot);
     }
   }
@@ -127,7 +127,7 @@ class CudaReadBack {
     if (!slot_ || slot_->captured) return true;
     const device::WhileCapturing allowed;
     const cudaError_t result = cudaEventQuery(slot_->event);
-    if (result != cudaErrorNotReady) cuda_check(result, "asking for a value read back");
+    if (result != cudaErrorNotReady) cuda_check(result, "querying a value that is read back");
     return result == cudaSuccess;
   }
 

@@ -160,9 +160,9 @@ inline void reach_peers(const std::vector<int>& devices) {
     for (const int peer : devices) {
       if (device == peer) continue;
       int can = 0;
-      cuda_check(cudaDeviceCanAccessPeer(&can, device, peer), "asking whether a CUDA device reaches another");
+      cuda_check(cudaDeviceCanAccessPeer(&can, device, peer), "querying peer access between CUDA devices");
       if (!can)
-        throw OptionError(message({"run_cuda_ranks: CUDA device ", device, " cannot use the memory of device ", peer,
+        throw OptionError(message({"run_cuda_ranks: CUDA device ", device, " has no peer access to device ", peer,
                                    ": name devices that can in CudaLocalOptions::devices"}));
       const device::Use use(device);
       const cudaError_t result = cudaDeviceEnablePeerAccess(peer, 0);

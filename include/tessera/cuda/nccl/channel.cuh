@@ -127,7 +127,7 @@ class Channel final : public Completion {
     try {
       Operation* const oldest = operations_.oldest();
       if (const ncclResult_t state = state_of(handle_.comm); failed(state)) {
-        abort((oldest ? oldest->text() : std::string("a queue without work")) + ": " + reason(state));
+        abort((oldest ? oldest->text() : std::string("a queue without pending collectives")) + ": " + reason(state));
       } else if (const std::string replayed = replays_.overdue(timeout_); !replayed.empty()) {
         abort(late(replayed));
       } else if (oldest && !oldest->waited_for) {
@@ -249,7 +249,7 @@ class Channel final : public Completion {
 
   std::string late(const std::string& what) const {
     return message(
-        {what, ", was not done after ", core::seconds_of(timeout_), " s: a rank is missing or called differently"});
+        {what, ", was not done after ", core::seconds_of(timeout_), " s: a rank is missing or made a different call"});
   }
 
   // Later calls and waits throw. The watchdog aborts the communicator together with those of the rank's other queues.

@@ -17,8 +17,8 @@ namespace tessera::nccl {
 
 static_assert(
     NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0),
-    "tessera needs NCCL 2.27 or later: before, a communicator that is not to block may wait for other ranks within a "
-    "call");
+    "tessera needs NCCL 2.27 or later: in earlier versions a non-blocking communicator may wait for other ranks within "
+    "a call");
 
 /// For example "remote process exited or there was a network error", and the last message of NCCL's log.
 inline std::string reason(ncclResult_t why) {

@@ -32,7 +32,7 @@ inline ncclUniqueId prepared(const rendezvous::Member& me) {
   me.validate();
   static_cast<void>(Cuda());
   ncclUniqueId id{};
-  if (me.rank == 0) check(ncclGetUniqueId(&id), "making an id for all ranks");
+  if (me.rank == 0) check(ncclGetUniqueId(&id), "creating an id for all ranks");
   return id;
 }
 

@@ -46,8 +46,8 @@ class Operations {
     if (next_ - oldest_ == ring_.capacity()) retire();
     Operation& operation = ring_.at(next_, oldest_);
     if (!operation.began) {
-      cuda_check(cudaEventCreateWithFlags(&operation.began, cudaEventDisableTiming), "making a CUDA event");
-      cuda_check(cudaEventCreateWithFlags(&operation.done, cudaEventDisableTiming), "making a CUDA event");
+      cuda_check(cudaEventCreateWithFlags(&operation.began, cudaEventDisableTiming), "creating a CUDA event");
+      cuda_check(cudaEventCreateWithFlags(&operation.done, cudaEventDisableTiming), "creating a CUDA event");
     }
     operation.call = call;
     operation.number = next_;
@@ -68,7 +68,7 @@ class Operations {
   static bool happened(cudaEvent_t event) {
     const device::WhileCapturing allowed;
     const cudaError_t result = cudaEventQuery(event);
-    if (result != cudaErrorNotReady) cuda_check(result, "asking for an event");
+    if (result != cudaErrorNotReady) cuda_check(result, "querying an event");
     return result == cudaSuccess;
   }
 

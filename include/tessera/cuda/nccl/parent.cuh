@@ -107,7 +107,7 @@ class Parent {
     if (!failed(result)) result = settled(comm_, core::deadline_after(timeout));
     if (result == ncclSuccess) return;
     const std::string why = result == ncclInProgress
-                                ? message({"not all ranks have come within ", core::seconds_of(timeout), " s"})
+                                ? message({"not all ranks have arrived within ", core::seconds_of(timeout), " s"})
                                 : reason(result);
     if (comm_) ncclCommAbort(comm_);
     throw CommError(message({"rank ", rank, " of ", world, " could not join the communicator: ", why}));
@@ -115,9 +115,9 @@ class Parent {
 
   /// Uses a framework's communicator, which must outlive this and is only split. Throws CommError.
   explicit Parent(ncclComm_t existing) : comm_(existing), owned_(false) {
-    check(ncclCommCuDevice(comm_, &device_), "asking a communicator for its device");
-    check(ncclCommUserRank(comm_, &rank_), "asking a communicator for its rank");
-    check(ncclCommCount(comm_, &world_), "asking a communicator for its size");
+    check(ncclCommCuDevice(comm_, &device_), "getting a communicator's device");
+    check(ncclCommUserRank(comm_, &rank_), "getting a communicator's rank");
+    check(ncclCommCount(comm_, &world_), "getting a communicator's size");
   }
 
   Parent(const Parent&) = delete;
@@ -139,9 +139,9 @@ class Parent {
     const ncclResult_t result =
         owned_ ? split(comm_, rank_, child.get(), deadline) : split_aside(child.get(), deadline);
     if (result == ncclSuccess) return *child;
-    failure_ = message({"rank ", rank_, " of ", world_, " could not make a queue: ",
+    failure_ = message({"rank ", rank_, " of ", world_, " could not create a queue: ",
                         result == ncclInProgress
-                            ? message({"not all ranks have made theirs within ", core::seconds_of(timeout), " s"})
+                            ? message({"not all ranks have created theirs within ", core::seconds_of(timeout), " s"})
                             : reason(result)});
     if (owned_) {
       ncclCommAbort(std::exchange(comm_, nullptr));

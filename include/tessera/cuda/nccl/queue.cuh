@@ -126,7 +126,7 @@ class Queue {
     if constexpr (Call::kind == Collective::reduce_scatter && !sums_here<Call>)
       if (!call.carry.is_whole())
         throw OptionError(
-            message({name(Call::kind), " (", call.tag.text(), ") continues a sum, as ordered ones do alone"}));
+            message({name(Call::kind), " (", call.tag.text(), ") continues a sum, which only ordered sums can"}));
     if constexpr (sums_here<Call>) {
       if (world() > collectives::most_staged_ranks)
         throw OptionError(

@@ -55,7 +55,7 @@ class CudaEvent {
     } else if (device::capture_of(stream) != 0) {
       return wait();
     }
-    cuda_check(cudaStreamWaitEvent(stream, event_, 0), "making a stream wait for an event");
+    cuda_check(cudaStreamWaitEvent(stream, event_, 0), "enqueuing a wait for an event");
   }
 
   bool done() const {
@@ -63,7 +63,7 @@ class CudaEvent {
     if (!event_ || captured()) return true;
     const device::WhileCapturing allowed;
     const cudaError_t result = cudaEventQuery(event_);
-    if (result != cudaErrorNotReady) cuda_check(result, "asking for an event");
+    if (result != cudaErrorNotReady) cuda_check(result, "querying an event");
     return result == cudaSuccess;
   }
 
@@ -101,7 +101,7 @@ class EventRing {
   /// n: more than the number of handles in use at a time. On the current device. Throws CudaError.
   explicit EventRing(std::size_t n = 256) : EventRing(std::vector<device::RecordedEvent>(n)) {
     for (device::RecordedEvent& each : events_)
-      cuda_check(cudaEventCreateWithFlags(&each.event, cudaEventDisableTiming), "making a CUDA event");
+      cuda_check(cudaEventCreateWithFlags(&each.event, cudaEventDisableTiming), "creating a CUDA event");
   }
   EventRing(EventRing&&) noexcept = default;
   EventRing& operator=(EventRing&& other) noexcept {

@@ -45,7 +45,7 @@ namespace device {
 
 inline cudaPointerAttributes attributes_of(const void* memory) {
   cudaPointerAttributes attributes{};
-  cuda_check(cudaPointerGetAttributes(&attributes, memory), "asking what a pointer points to");
+  cuda_check(cudaPointerGetAttributes(&attributes, memory), "getting a pointer's attributes");
   return attributes;
 }
 
@@ -58,12 +58,12 @@ inline void check_reachable(const char* name, const void* memory, index_t bytes,
   };
   if (!memory) refuse("the pointer is null");
   const cudaPointerAttributes begin = attributes_of(memory);
-  if (begin.type != cudaMemoryTypeDevice && begin.type != cudaMemoryTypeManaged) refuse("it lies in the host's memory");
+  if (begin.type != cudaMemoryTypeDevice && begin.type != cudaMemoryTypeManaged) refuse("it is host memory");
   if (begin.type == cudaMemoryTypeDevice && begin.device != device)
-    refuse(message({"it lies on device ", begin.device}));
+    refuse(message({"it is memory of device ", begin.device}));
   const cudaPointerAttributes end = attributes_of(static_cast<const char*>(memory) + bytes - 1);
   if (end.type != begin.type || end.device != begin.device)
-    refuse(message({"its ", bytes, " bytes go beyond the memory that it begins in"}));
+    refuse(message({"its ", bytes, " bytes extend beyond its allocation"}));
 }
 
 }  // namespace device

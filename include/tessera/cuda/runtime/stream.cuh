@@ -20,10 +20,10 @@ class CudaStream {
   /// Throws CudaError.
   explicit CudaStream(StreamPriority priority = StreamPriority::normal) {
     int least = 0, greatest = 0;
-    cuda_check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "making a CUDA stream");
+    cuda_check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "creating a CUDA stream");
     cuda_check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking,
                                             priority == StreamPriority::high ? greatest : least),
-               "making a CUDA stream");
+               "creating a CUDA stream");
   }
   CudaStream(CudaStream&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
   CudaStream& operator=(CudaStream&& other) noexcept {
@@ -47,7 +47,7 @@ namespace device {
 inline std::uint64_t capture_of(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   unsigned long long id = 0;
-  cuda_check(cudaStreamGetCaptureInfo(stream, &status, &id), "asking whether a stream is captured");
+  cuda_check(cudaStreamGetCaptureInfo(stream, &status, &id), "querying whether a stream is captured");
   return status == cudaStreamCaptureStatusNone ? 0 : id;
 }
 

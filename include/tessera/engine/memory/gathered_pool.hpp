@@ -186,7 +186,7 @@ class GatheredPool {
   }
 
   [[noreturn]] void refuse(const Slot& slot) const {
-    throw UsageError(message({"the gather of ", units_of(slot.bucket), ", which was to come ahead, needs the slot of ",
+    throw UsageError(message({"the gather of ", units_of(slot.bucket), ", which is prefetched, needs the slot of ",
                               units_of(slot.holds), ", whose Weights are alive: release them first"}));
   }
 
