@@ -34,7 +34,7 @@ void check(int leaves, const Sums& sums) {
   for (int r = 0; r < leaves; ++r)
     for (int i = 0; i < 4; ++i) numbers[4 * r + i] = made_up(r, i);
   const collectives::Pack<float, 4> sum = sums(MadeUp{numbers});
-  CHECK(std::vector<float>(sum.element, sum.element + 4) == on_the_host(leaves));
+  CHECK(std::vector<float>(sum.of, sum.of + 4) == on_the_host(leaves));
 }
 
 TEST_CASE("any number of leaves has the bits of the host's tree") {

@@ -8,18 +8,12 @@
 #include <tessera/comm/call.hpp>
 #include <tessera/comm/tree.hpp>
 #include <tessera/core/config.hpp>
+#include <tessera/exec/pack.hpp>
 
 namespace tessera::collectives {
 
-/// n elements, loaded and stored with 16-byte accesses, or with one access if they are smaller.
-template <class T, int n>
-struct alignas(n * sizeof(T) < 16 ? n * sizeof(T) : 16) Pack {
-  T element[to_size(n)];
-};
-
-/// The number of elements in 16 bytes.
-template <class T>
-inline constexpr int pack_elements = 16 / sizeof(T);
+using exec::Pack;
+using exec::pack_elements;
 
 template <int n, class T>
 TESSERA_HD Pack<T, n> load(const T* from) {
@@ -34,21 +28,21 @@ TESSERA_HD void store(T* to, const Pack<T, n>& values) {
 template <class To, class From, int n>
 TESSERA_HD Pack<To, n> converted(const Pack<From, n>& from) {
   Pack<To, n> to;
-  for (int k = 0; k < n; ++k) to.element[k] = static_cast<To>(from.element[k]);
+  for (int k = 0; k < n; ++k) to.of[k] = static_cast<To>(from.of[k]);
   return to;
 }
 
 template <class Sum, int n>
 TESSERA_HD Pack<Sum, n> operator+(const Pack<Sum, n>& a, const Pack<Sum, n>& b) {
   Pack<Sum, n> sum;
-  for (int k = 0; k < n; ++k) sum.element[k] = a.element[k] + b.element[k];
+  for (int k = 0; k < n; ++k) sum.of[k] = a.of[k] + b.of[k];
   return sum;
 }
 
 template <class T, int n>
 TESSERA_HD Pack<T, n> scaled(const Pack<T, n>& by_one, float scale) {
   Pack<T, n> product;
-  for (int k = 0; k < n; ++k) product.element[k] = by_one.element[k] * static_cast<T>(scale);
+  for (int k = 0; k < n; ++k) product.of[k] = by_one.of[k] * static_cast<T>(scale);
   return product;
 }
 

@@ -220,12 +220,12 @@ class Queue {
       const T* const in = piece.in.data();
       T* const out = piece.out.data();
       if (call.group_size == 1 && std::ssize(piece.in) == piece.part * world()) {
-        to.error(ncclReduceScatter(in, out, count(piece.part), type, sum.operation(), to.comm, to.stream));
+        to.error(ncclReduceScatter(in, out, to_size(piece.part), type, sum.operation(), to.comm, to.stream));
         continue;
       }
       // Parts are short, empty or not in the order of ranks. A reduction to each moves as many bytes, in one kernel.
       each_slice(std::ssize(piece.in), piece.part, call.groups(world()), [&](int root, const Slice& slice) {
-        to.error(ncclReduce(in + slice.begin, root == rank() ? out : nullptr, count(slice.size), type, sum.operation(),
+        to.error(ncclReduce(in + slice.begin, root == rank() ? out : nullptr, to_size(slice.size), type, sum.operation(),
                             root, to.comm, to.stream));
       });
     }
@@ -290,8 +290,6 @@ class Queue {
   collectives::Share share(cudaStream_t stream) const noexcept {
     return {.stream = stream, .multiprocessors = multiprocessors_, .ranks = {}};
   }
-
-  static std::size_t count(index_t elements) noexcept { return static_cast<std::size_t>(elements); }
 
   std::shared_ptr<Group> group_;
   std::shared_ptr<Channel> channel_;

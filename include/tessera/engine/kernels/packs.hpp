@@ -7,21 +7,14 @@
 
 #include <tessera/core/config.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/exec/pack.hpp>
 
 namespace tessera {
 
 namespace packs {
 
-/// n elements that are read and written as one, by accesses of 16 bytes where they fill them.
-template <class T, int n>
-struct alignas(min<std::size_t>(n * sizeof(T), 16)) Pack {
-  T of[to_size(n)];
-};
-
-template <int n, class T>
-TESSERA_HD TESSERA_ALWAYS_INLINE bool aligned(const T* at) noexcept {
-  return reinterpret_cast<std::uintptr_t>(at) % alignof(Pack<T, n>) == 0;
-}
+using exec::aligned;
+using exec::Pack;
 
 /// The elements begin <= i < begin + n of arrays that have those at 0 <= i < end. at_once: all are there, and aligned
 /// in every array. Elements that are not there read as zeros.
