@@ -24,12 +24,13 @@ using namespace tessera;
 
 using reference::Kind;
 
-// The rules to draw; Tuple::rule is an index. Sanitizers check memory and threads, which do not depend on the rule, so
-// for them three rules suffice, to save compile time: one with one state array, one with two, and one with tensor
-// norms.
-#ifdef TESSERA_FEW_RULES
+// The rules to draw; Tuple::rule is an index. For a sanitizer (tests/CMakeLists.txt) three suffice: one with one state
+// array, one with two, and one with tensor norms.
+#ifdef TESSERA_FEW_POLICIES
+constexpr bool few = true;
 constexpr Kind kinds[] = {Kind::sgd, Kind::adam, Kind::lamb};
 #else
+constexpr bool few = false;
 constexpr Kind kinds[] = {Kind::sgd,  Kind::adam,    Kind::adamw,   Kind::amsgrad,  Kind::nadam, Kind::radam,
                           Kind::lion, Kind::adagrad, Kind::rmsprop, Kind::adadelta, Kind::lamb,  Kind::lars,
                           Kind::schedule_free};
@@ -42,9 +43,18 @@ struct StageHybridGradients : Stage<placement::group, placement::world, placemen
   static constexpr const char* name = "StageHybridGradients";
 };
 
-// Groups know nothing of most rules: one that keeps numbers of an element, one that takes norms of tensors, one that
-// trades weights.
-constexpr bool hybrid(Kind kind) { return kind == Kind::adam || kind == Kind::lamb || kind == Kind::schedule_free; }
+// The pairs that are drawn with groups of ranks. Groups do not depend on the others: these have random bits by the place
+// of an element, skipped steps, tensor norms, and weights that are exchanged for evaluation.
+bool is_hybrid(Kind rule, reference::Precision precision) {
+  using enum reference::Precision;
+  return (rule == Kind::adam && (precision == bf16_stochastic || precision == fp16)) ||
+         (rule == Kind::lamb && precision == bf16) || rule == Kind::schedule_free;
+}
+template <class Rule, class Precision>
+constexpr bool hybrid = (std::is_same_v<Rule, Adam> &&
+                         (std::is_same_v<Precision, Bf16Stochastic> || std::is_same_v<Precision, Fp16>)) ||
+                        (std::is_same_v<Rule, Lamb> && std::is_same_v<Precision, Bf16>) ||
+                        std::is_same_v<Rule, ScheduleFreeAdamW>;
 
 struct Tuple {
   index_t number = 0;
@@ -109,10 +119,10 @@ index_t draw_bucket_bytes(Draw& draw, const Layout& layout, index_t element) {
 // precision does not depend on rules.
 reference::Precision draw_precision(Draw& draw, reference::Kind rule) {
   using enum reference::Precision;
-  if (rule == reference::Kind::adam)
+  if (few) return rule == Kind::adam ? draw.one_of({bf16_stochastic, fp16}) : rule == Kind::lamb ? bf16 : fp32;
+  if (rule == Kind::adam)
     return draw.one_of({fp32, bf16, bf16_reduce_fp32, bf16_remainder, bf16_stochastic, fp16, fp16_reduce_fp32});
-  if (rule == reference::Kind::sgd || rule == reference::Kind::adamw || rule == reference::Kind::lamb)
-    return draw.one_of({fp32, bf16});
+  if (rule == Kind::sgd || rule == Kind::adamw || rule == Kind::lamb) return draw.one_of({fp32, bf16});
   return fp32;
 }
 
@@ -126,10 +136,10 @@ Tuple draw_tuple(std::uint64_t seed, index_t number, int world) {
   const bool all = draw.once_in(3);  // else each step draws its own number, divisible by the world size or not
   for (index_t& micro_batches : tuple.micro_batches) micro_batches = all ? most : 1 + draw.below(most);
   tuple.rule = static_cast<int>(draw.below(static_cast<index_t>(std::size(kinds))));
-  tuple.stage = static_cast<int>(draw.below(hybrid(kinds[tuple.rule]) ? 7 : 4));
+  tuple.precision = draw_precision(draw, kinds[tuple.rule]);
+  tuple.stage = static_cast<int>(draw.below(is_hybrid(kinds[tuple.rule], tuple.precision) ? 7 : 4));
   do tuple.options.group_size = static_cast<int>(draw.below(world + 1));  // 0: the world
   while (tuple.options.group_size > 0 && world % tuple.options.group_size != 0);
-  tuple.precision = draw_precision(draw, kinds[tuple.rule]);
   tuple.weight_decay = draw.one_of({0.0, 0.1});
   tuple.momentum = draw.one_of({0.0, 0.9});
   tuple.layout = draw_layout(draw, world);
@@ -249,7 +259,7 @@ testing::Outcome train(Local& comm, const Tuple& tuple, const std::vector<Rule>&
     case 2: return train<Rule, Stage2, Precision>(comm, tuple, rules);
     case 3: return train<Rule, Stage3, Precision>(comm, tuple, rules);
   }
-  if constexpr (std::is_same_v<Rule, Adam> || std::is_same_v<Rule, Lamb> || std::is_same_v<Rule, ScheduleFreeAdamW>)
+  if constexpr (hybrid<Rule, Precision>)
     switch (tuple.stage) {
       case 4: return train<Rule, StageHybrid, Precision>(comm, tuple, rules);
       case 5: return train<Rule, StageHybridState, Precision>(comm, tuple, rules);
@@ -266,17 +276,20 @@ testing::Outcome train(Local& comm, const Tuple& tuple, Rule rule) {
     rules.push_back(rule);
   }
   using enum reference::Precision;
-  if (tuple.precision == fp32) return train<Rule, Fp32>(comm, tuple, rules);
-  if constexpr (std::is_same_v<Rule, Adam>) {
-    if (tuple.precision == bf16_reduce_fp32) return train<Rule, Bf16ReduceFp32>(comm, tuple, rules);
-    if (tuple.precision == bf16_remainder) return train<Rule, Bf16Remainder>(comm, tuple, rules);
+  constexpr bool adam = std::is_same_v<Rule, Adam>, lamb = std::is_same_v<Rule, Lamb>;
+  if constexpr (!few || (!adam && !lamb))
+    if (tuple.precision == fp32) return train<Rule, Fp32>(comm, tuple, rules);
+  if constexpr (adam) {
     if (tuple.precision == bf16_stochastic) return train<Rule, Bf16Stochastic>(comm, tuple, rules);
     if (tuple.precision == fp16) return train<Rule, Fp16>(comm, tuple, rules);
+  }
+  if constexpr (adam && !few) {
+    if (tuple.precision == bf16_reduce_fp32) return train<Rule, Bf16ReduceFp32>(comm, tuple, rules);
+    if (tuple.precision == bf16_remainder) return train<Rule, Bf16Remainder>(comm, tuple, rules);
     if (tuple.precision == fp16_reduce_fp32) return train<Rule, Fp16ReduceFp32>(comm, tuple, rules);
   }
-  if constexpr (std::is_same_v<Rule, Adam> || std::is_same_v<Rule, Sgd> || std::is_same_v<Rule, AdamW> ||
-                std::is_same_v<Rule, Lamb>)
-    return train<Rule, Bf16>(comm, tuple, rules);
+  if constexpr (lamb || (!few && (adam || std::is_same_v<Rule, Sgd> || std::is_same_v<Rule, AdamW>)))
+    if (tuple.precision == bf16) return train<Rule, Bf16>(comm, tuple, rules);
   throw std::logic_error("a precision that was not to be drawn");
 }
 
@@ -287,7 +300,7 @@ testing::Outcome train(Local& comm, const Tuple& tuple) {
     case Kind::sgd: return train(comm, tuple, Sgd{.momentum = tuple.momentum, .weight_decay = weight_decay});
     case Kind::adam: return train(comm, tuple, Adam{.weight_decay = weight_decay});
     case Kind::lamb: return train(comm, tuple, Lamb{.epsilon = 1e-8, .weight_decay = weight_decay});
-#ifndef TESSERA_FEW_RULES
+#ifndef TESSERA_FEW_POLICIES
     case Kind::adamw: return train(comm, tuple, AdamW{.weight_decay = weight_decay});
     case Kind::amsgrad: return train(comm, tuple, AMSGrad{.weight_decay = weight_decay});
     case Kind::nadam: return train(comm, tuple, NAdam{.weight_decay = weight_decay});

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "training.hpp"
@@ -47,6 +48,21 @@ float other_weight(Tensor t, index_t i) { return 3 * testing::made_up_weight(t, 
 
 constexpr Options options{
     .bucket_bytes = 1000, .loss_scale = {.initial = 256}, .check_weights = 1, .check_gradients = true};
+
+// Calls check(stage) for each stage; for a sanitizer (tests/CMakeLists.txt) all of them with Fp32 alone, and otherwise one
+// where parameters and state are replicated and one where they are sharded.
+template <class Precision, class Check>
+void at_every_stage(const Check& check) {
+  check(Stage0{});
+#ifdef TESSERA_FEW_POLICIES
+  if constexpr (std::is_same_v<Precision, Fp32>)
+#endif
+  {
+    check(Stage1{});
+    check(Stage2{});
+  }
+  check(Stage3{});
+}
 
 // Calls f(optimizer, weights, rank) on each of `world` ranks, with parameters in the caller's memory.
 template <class Rule, class Stage, class Precision, class F>
@@ -100,10 +116,7 @@ TEST_CASE_TEMPLATE("weights taken with cleared state are trained as by a new opt
     CHECK(outcome_of<Stage, Precision>(false) == expected);
     CHECK(outcome_of<Stage, Precision>(true) == expected);
   };
-  check(Stage0{});
-  check(Stage1{});
-  check(Stage2{});
-  check(Stage3{});
+  at_every_stage<Precision>(check);
 }
 
 TEST_CASE_TEMPLATE("weights taken without clearing keep momentum and step count, at every precision", Precision, Fp32,
@@ -125,10 +138,7 @@ TEST_CASE_TEMPLATE("weights taken without clearing keep momentum and step count,
       CHECK(testing::parameters_of(optimizer) == expected);
     });
   };
-  check(Stage0{});
-  check(Stage1{});
-  check(Stage2{});
-  check(Stage3{});
+  at_every_stage<Precision>(check);
 }
 
 TEST_CASE("ranks that take different weights get an error, and have no weights until they take the same") {
