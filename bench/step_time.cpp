@@ -27,7 +27,7 @@ constexpr double tolerance = 0.10;
 
 struct Setup {
   int ranks = 4;
-  int ranks_a_node = 4;
+  int ranks_per_node = 4;
   int units = 12;
   index_t unit_elements = 8192;  // small, so that moving the data takes almost no time
   double compute = 0.18;         // seconds of one forward and backward, a third of it forward
@@ -51,7 +51,7 @@ struct Setup {
   }
   // A link with half the bandwidth between nodes and small latencies, such that the ratio holds.
   Network network() const {
-    Network network{.within = {20e-6, 1}, .between = {50e-6, 0.5}, .ranks_a_node = ranks_a_node};
+    Network network{.within = {20e-6, 1}, .between = {50e-6, 0.5}, .ranks_per_node = ranks_per_node};
     const double bytes = static_cast<double>(unit_elements * units) * sizeof(float);
     const double at_one = 2 * network.seconds(Collective::all_gather, bytes, ranks);
     network.within.bandwidth *= at_one / (ratio * compute);
@@ -126,7 +126,7 @@ class Table {
     worst_ = std::max(worst_, std::abs(off));
     char line[200];
     std::snprintf(line, sizeof line, "| %s | %d | %.2f | %d | %d | %d | %.1f | %.1f | %.3f | %.1f%% |", Stage::name,
-                  setting.ranks / std::min(setting.ranks, setting.ranks_a_node), setting.ratio, setting.units_a_bucket,
+                  setting.ranks / std::min(setting.ranks, setting.ranks_per_node), setting.ratio, setting.units_a_bucket,
                   setting.micro_batches, setting.prefetch, model.seconds * 1e3, run * 1e3, model.seconds / run,
                   100 * model.exposed / model.seconds);
     say(line);
@@ -162,7 +162,7 @@ int main(int argc, char** argv) {
   app.add_option("--markdown", markdown, "also append the table to this file");
   CLI11_PARSE(app, argc, argv);
   base.ranks += base.ranks % 2;
-  base.ranks_a_node = base.ranks;
+  base.ranks_per_node = base.ranks;
 
   Table table;
   table.say(
@@ -181,7 +181,7 @@ int main(int argc, char** argv) {
   setting.micro_batches = 3;
   table.rows(setting, steps);
   setting = base;
-  setting.ranks_a_node = base.ranks / 2;
+  setting.ranks_per_node = base.ranks / 2;
   table.rows(setting, steps);
   setting = base;
   for (const int prefetch : {0, 3}) {

@@ -13,7 +13,7 @@ constexpr Collective every_kind[] = {Collective::reduce_scatter, Collective::all
 // Results are exact, since latency and bytes are powers of two.
 constexpr Network one_node{.within = {.latency = 0.5, .bandwidth = 1024}};
 constexpr Network nodes_of_4{
-    .within = {.latency = 0.25, .bandwidth = 4096}, .between = {.latency = 8, .bandwidth = 256}, .ranks_a_node = 4};
+    .within = {.latency = 0.25, .bandwidth = 4096}, .between = {.latency = 8, .bandwidth = 256}, .ranks_per_node = 4};
 
 // Usable in constant expressions, like a plan.
 static_assert(one_node.seconds(Collective::all_gather, 4096, 4) == 3 * 0.5 + 3 * 1.0);
@@ -54,7 +54,7 @@ TEST_CASE("on several nodes the rings between nodes, one per local rank, run bef
 }
 
 TEST_CASE("ranks that fit on one node, and nodes of one rank each, form one ring") {
-  const Network alone{.between = one_node.within, .ranks_a_node = 1};
+  const Network alone{.between = one_node.within, .ranks_per_node = 1};
   for (const Collective kind : every_kind) {
     CHECK(nodes_of_4.seconds(kind, 4096, 4) == Network{nodes_of_4.within}.seconds(kind, 4096, 4));
     CHECK(nodes_of_4.seconds(kind, 4096, 2) == Network{nodes_of_4.within}.seconds(kind, 4096, 2));
@@ -94,7 +94,7 @@ TEST_CASE("values that are out of range are refused by name") {
   for (const double bandwidth : {0.0, -1.0, nan})
     CHECK_THROWS_WITH_AS((Network{.between = {.bandwidth = bandwidth}}.validate()),
                          doctest::Contains("bandwidth between nodes must be greater than 0"), OptionError);
-  CHECK_THROWS_WITH_AS((Network{.ranks_a_node = 0}.validate()), "network: a node has at least 1 rank, not 0", OptionError);
+  CHECK_THROWS_WITH_AS((Network{.ranks_per_node = 0}.validate()), "network: a node has at least 1 rank, not 0", OptionError);
   CHECK_THROWS_WITH_AS(one_node.validate(0), "network: a world has at least 1 rank, not 0", OptionError);
 }
 

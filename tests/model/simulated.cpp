@@ -22,7 +22,7 @@ namespace {
 // [a network that is not there]
 constexpr tessera::Network network{.within = {.latency = 3e-6, .bandwidth = 200e9},  // seconds, bytes a second
                                    .between = {.latency = 10e-6, .bandwidth = 25e9},
-                                   .ranks_a_node = 2};
+                                   .ranks_per_node = 2};
 
 void train_on_two_nodes(const tessera::Layout& layout) {
   tessera::Wire wire(network, 4);  // what the ranks share, for one run
@@ -112,7 +112,7 @@ TEST_CASE("training has the same bits as without a network") {
     const testing::Outcome outcome = outcome_of<Stage3>(comm);
     if (comm.rank() == 0) expected = outcome;
   });
-  Wire wire({.within = {2e-5, 1e9}, .between = {1e-4, 1e8}, .ranks_a_node = 2}, 4);
+  Wire wire({.within = {2e-5, 1e9}, .between = {1e-4, 1e8}, .ranks_per_node = 2}, 4);
   run_simulated(wire, [&](Simulated<Local>& comm) { CHECK(outcome_of<Stage3>(comm) == expected); });
   CHECK(wire.busy_seconds() > 0);
 }
@@ -352,8 +352,8 @@ TEST_CASE("a refused call was not sent") {
 }
 
 TEST_CASE("a wire refuses a network or world size that is not valid, and another world size") {
-  CHECK_THROWS_AS(Wire({.ranks_a_node = 0}, 4), OptionError);
-  CHECK_THROWS_AS(Wire({.ranks_a_node = 4}, 6), OptionError);
+  CHECK_THROWS_AS(Wire({.ranks_per_node = 0}, 4), OptionError);
+  CHECK_THROWS_AS(Wire({.ranks_per_node = 4}, 6), OptionError);
   CHECK_THROWS_AS(Wire({}, 0), OptionError);
   Wire wire({}, 2);
   CHECK_THROWS_WITH_AS(Simulated(Self{}, wire), "Simulated: the wire is made for 2 ranks, there are 1", OptionError);

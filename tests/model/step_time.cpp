@@ -323,7 +323,7 @@ TEST_CASE(
 // Seconds on the wire of a step of hybrid sharding: eight ranks on nodes of four, whose links cost bytes alone.
 template <class Stage>
 double seconds_on_the_wire(int group_size) {
-  constexpr Network network{.within = {0, 1000}, .between = {0, 100}, .ranks_a_node = 4};
+  constexpr Network network{.within = {0, 1000}, .between = {0, 100}, .ranks_per_node = 4};
   const Layout layout = layers(6, 64 * 8);
   const std::vector<UnitSeconds> units(6);
   return step_time(Sharding(layout, 8, 1, group_size), footprint_of<Sgd, Stage, Fp32>(), {.prefetch = 0}, units, network)
@@ -385,7 +385,7 @@ TEST_CASE("the number of units, options and network are checked") {
                        "step_time: the layout has 4 units, but seconds of 3 were given", OptionError);
   CHECK_THROWS_AS(step_time(sharding, of, {.prefetch = -1}, four, {}), OptionError);
   CHECK_THROWS_AS(step_time(sharding, of, {}, four, {.within = {.bandwidth = 0}}), OptionError);
-  CHECK_THROWS_AS(step_time(sharding, of, {}, four, {.ranks_a_node = 3}), OptionError);
+  CHECK_THROWS_AS(step_time(sharding, of, {}, four, {.ranks_per_node = 3}), OptionError);
   const std::vector<UnitSeconds> one(1);
   CHECK_THROWS_WITH_AS(step_time(Sharding(Layout::flat(640), ranks, 1), silent<Adam, Stage3, Fp32>(), {}, one, {}),
                        "step_time: a flat layout keeps its gradients in the caller's buffer: stages 0 and 1",

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <limits>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -39,8 +39,11 @@ double bytes_of_update(const Footprint& of) {
                              2 * of.state_floats * of.state_bytes);
 }
 
+bool has_groups(const Footprint& of) { return of.parameters == placement::group; }
+
 std::vector<UnitSeconds> unit_seconds(const Question& question, const Layout& layout, const Footprint& of, int ranks) {
-  const double updates = bytes_of_update(of) / question.memory_bandwidth / (of.state.sharded() ? ranks : 1);
+  const int shards = of.state == placement::world ? ranks : of.state == placement::group ? question.group_size(ranks) : 1;
+  const double updates = bytes_of_update(of) / question.memory_bandwidth / shards;
   std::vector<UnitSeconds> units;
   for (const Unit u : layout.forward()) {
     const auto elements = static_cast<double>(layout.trainable(u).size());
@@ -51,34 +54,31 @@ std::vector<UnitSeconds> unit_seconds(const Question& question, const Layout& la
 }
 
 Sharding sharded(const Question& question, const Footprint& of, int ranks) {
-  return Sharding(layers(question), ranks, question.options.bucket_bytes / of.gradient_bytes);
+  return Sharding(layers(question), ranks, question.options.bucket_bytes / of.gradient_bytes,
+                  has_groups(of) ? question.group_size(ranks) : 1);
 }
 
 bool fits(const Question& question, const Plan& plan) { return static_cast<double>(plan.bytes()) <= question.room(); }
 
-bool fits(const Question& question, int stage, int ranks) {
+bool fits(const Question& question, const std::string& stage, int ranks) {
   const Footprint of = footprint(question.rule, question.precision, stage);
   return fits(question, layout::make_plan(sharded(question, of, ranks), question.options, of));
 }
 
-// The number of worlds of at most most_ranks.
-int worlds(const Question& question) {
-  const int node = question.network.ranks_a_node;
-  return most_ranks <= node ? most_ranks : node + most_ranks / node - 1;
-}
-
 // Bytes fall with ranks, until what does not shrink with them is all that is left.
-std::optional<int> least_ranks(const Question& question, int stage) {
-  const int all = worlds(question);
-  int most = 1;
-  while (most < all && !fits(question, stage, world(question, most))) most = std::min(2 * most, all);
-  if (!fits(question, stage, world(question, most))) return std::nullopt;
+std::optional<int> least_ranks(const Question& question, const std::string& stage) {
+  const Worlds worlds(question, stage);
+  const int all = worlds.count(most_ranks);
+  if (all == 0) return std::nullopt;
+  int most = 1;  // of the first so many, the last is looked at
+  while (most < all && !fits(question, stage, worlds[most - 1])) most = std::min(2 * most, all);
+  if (!fits(question, stage, worlds[most - 1])) return std::nullopt;
   int least = most / 2;  // does not fit, or is none
   while (most - least > 1) {
     const int middle = (least + most) / 2;
-    (fits(question, stage, world(question, middle)) ? most : least) = middle;
+    (fits(question, stage, worlds[middle - 1]) ? most : least) = middle;
   }
-  return world(question, most);
+  return worlds[most - 1];
 }
 
 std::string percent(double ratio) {
@@ -88,8 +88,6 @@ std::string percent(double ratio) {
   return text;
 }
 
-std::string name(int stage) { return "stage " + std::to_string(stage); }
-
 // Why no stage fits, and where one would.
 void advise(const Question& question, Answer& answer) {
   if (question.room() <= 0) {
@@ -98,16 +96,17 @@ void advise(const Question& question, Answer& answer) {
                     ". Fewer tokens a micro-batch or recomputing activations do.";
     return;
   }
-  const Plan& last = answer.stages[3].plan;
-  answer.reason = "No stage fits: stage 3 holds " + bytes(static_cast<double>(last.bytes())) + " a rank, and " +
-                  bytes(question.room()) + " are free. ";
-  for (int stage = 3; stage >= 0; --stage)
-    if (const auto ranks = least_ranks(question, stage); ranks && *ranks <= answer.ranks_that_fit.value_or(*ranks)) {
+  const Plan& last = answer.stages.back().plan;
+  answer.reason = "No stage fits: " + answer.stages.back().stage + " holds " +
+                  bytes(static_cast<double>(last.bytes())) + " a rank, and " + bytes(question.room()) + " are free. ";
+  for (const std::string& stage : stages())
+    if (const auto ranks = least_ranks(question, stage);
+        ranks && (!answer.ranks_that_fit || *ranks < *answer.ranks_that_fit)) {
       answer.ranks_that_fit = ranks;
       answer.stage_that_fits = stage;
     }
   if (answer.ranks_that_fit) {
-    answer.reason += "It would fit on " + ranks(*answer.ranks_that_fit) + " at " + name(*answer.stage_that_fits) + ".";
+    answer.reason += "It would fit on " + ranks(*answer.ranks_that_fit) + " at " + *answer.stage_that_fits + ".";
     return;
   }
   const auto flying = static_cast<double>(last.gathered_buckets.bytes() + last.gradient_slots.bytes());
@@ -141,11 +140,11 @@ void recommend(const Question& question, Answer& answer) {
   if (&chosen == lowest) {
     answer.reason = "It is the lowest stage that fits";
     answer.reason += &chosen == fastest ? ", and none that fits is faster."
-                                        : ", and the fastest, " + name(fastest->stage) + ", would save " +
+                                        : ", and the fastest, " + fastest->stage + ", would save " +
                                               percent(1 - fastest->time.seconds / chosen.time.seconds) + " of a step.";
     return;
   }
-  answer.reason = "It fits, and " + name(lowest->stage) + ", which does too, would take " +
+  answer.reason = "It fits, and " + lowest->stage + ", which does too, would take " +
                   percent(lowest->time.seconds / chosen.time.seconds - 1) + " longer.";
 }
 
@@ -161,16 +160,32 @@ std::string scaled(double value, const char* const (&names)[6]) {
 
 }  // namespace
 
-int world(const Question& question, int i) {
-  const int node = question.network.ranks_a_node;
-  if (i <= node) return i;
-  return static_cast<int>(std::min(index_t{i - node + 1} * node, index_t{std::numeric_limits<int>::max()}));
+Worlds::Worlds(const Question& question, const std::string& stage) : node_(question.network.ranks_per_node) {
+  const bool groups = has_groups(footprint(question.rule, question.precision, stage));
+  const index_t group = groups ? question.group_size(question.network.ranks_per_node) : 1;
+  small_step_ = group;
+  small_skipped_ = groups ? 1 : 0;
+  small_ = std::max(node_ / small_step_ - small_skipped_, index_t{0});
+  large_step_ = std::lcm(node_, group);
+  large_skipped_ = large_step_ == std::max(node_, group) ? 1 : 0;
 }
 
-StageAnswer answer(const Question& question, int stage, int ranks) {
+int Worlds::count(int ranks) const {
+  const index_t small = std::clamp(ranks / small_step_ - small_skipped_, index_t{0}, small_);
+  return static_cast<int>(small + std::max(ranks / large_step_ - large_skipped_, index_t{0}));
+}
+
+int Worlds::operator[](int i) const {
+  const index_t n = index_t{i} + 1;
+  return static_cast<int>(n <= small_ ? (n + small_skipped_) * small_step_
+                                      : (n - small_ + large_skipped_) * large_step_);
+}
+
+StageAnswer answer(const Question& question, const std::string& stage, int ranks) {
   const Footprint of = footprint(question.rule, question.precision, stage);
   const Sharding sharding = sharded(question, of, ranks);
-  StageAnswer answer{.stage = stage, .plan = layout::make_plan(sharding, question.options, of)};
+  StageAnswer answer{
+      .stage = stage, .has_groups = has_groups(of), .plan = layout::make_plan(sharding, question.options, of)};
   answer.time =
       step_time(sharding, of, question.options, unit_seconds(question, sharding.layout(), of, ranks), question.network);
   answer.fits = fits(question, answer.plan);
@@ -180,9 +195,14 @@ StageAnswer answer(const Question& question, int stage, int ranks) {
 Answer answer(const Question& question) {
   question.options.validate();
   question.network.validate(question.ranks);
+  const int group = question.group_size(question.ranks);
+  if (question.ranks % group != 0)
+    throw OptionError(message({"--group-size: ", question.ranks, " ranks do not divide into groups of ", group}));
+  const bool several = 1 < group && group < question.ranks;
   Answer found;
-  for (int stage = 0; stage < 4; ++stage)
-    found.stages[static_cast<std::size_t>(stage)] = answer(question, stage, question.ranks);
+  for (const std::string& stage : stages())
+    if (several || !has_groups(footprint(question.rule, question.precision, stage)))
+      found.stages.push_back(answer(question, stage, question.ranks));
   recommend(question, found);
   return found;
 }

@@ -1,7 +1,7 @@
 // What the program is asked, and what it answers. Bytes are the library's plan, seconds its step time.
 #pragma once
 
-#include <array>
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,8 +30,13 @@ struct Question {
   double flops = 4e14;             ///< that a rank sustains, a second
   double compute = 0;              ///< seconds of one micro-batch's forward and backward; 0: from tokens and flops
   double memory_bandwidth = 3e12;  ///< bytes a second
-  tessera::Network network{.within = {3e-6, 400e9}, .between = {10e-6, 50e9}, .ranks_a_node = 8};
-  tessera::Options options{};
+  tessera::Network network{.within = {3e-6, 400e9}, .between = {10e-6, 50e9}, .ranks_per_node = 8};
+  tessera::Options options{};  ///< group_size 0: the ranks of a node
+
+  /// Ranks of a group on so many ranks. It need not divide them.
+  int group_size(int of_ranks) const {
+    return options.group_size > 0 ? options.group_size : std::min(network.ranks_per_node, of_ranks);
+  }
 
   /// Bytes of a device that are left for the optimizer; not negative.
   double room() const { return device_memory > activations ? device_memory - activations : 0; }
@@ -42,7 +47,8 @@ struct Question {
 };
 
 struct StageAnswer {
-  int stage = 0;
+  std::string stage;  ///< its name in the library
+  bool has_groups = false;
   tessera::Plan plan{};
   tessera::StepTime time{};
   bool fits = false;
@@ -51,19 +57,41 @@ struct StageAnswer {
 };
 
 struct Answer {
-  std::array<StageAnswer, 4> stages{};
-  std::optional<int> recommended;
-  std::optional<int> ranks_that_fit;   ///< where nothing fits: the least ranks on which a stage would
-  std::optional<int> stage_that_fits;  ///< and the lowest of those that would on so many
-  std::string reason;                  ///< a sentence or two
+  std::vector<StageAnswer> stages;  ///< in the order of stages()
+  std::optional<std::string> recommended;
+  std::optional<int> ranks_that_fit;           ///< where nothing fits: the least ranks on which a stage would
+  std::optional<std::string> stage_that_fits;  ///< and the first of those that would on so many
+  std::string reason;                          ///< a sentence or two
+
+  bool has_groups() const {
+    return std::any_of(stages.begin(), stages.end(), [](const StageAnswer& stage) { return stage.has_groups; });
+  }
 };
 
 /// Throws tessera::OptionError for what the library or the network refuses.
-StageAnswer answer(const Question& question, int stage, int ranks);
+StageAnswer answer(const Question& question, const std::string& stage, int ranks);
+/// Without the stages that shard over groups where a group is one rank or all: they are another stage then.
 Answer answer(const Question& question);
 
-/// Worlds that fill their nodes: the i-th, from 1; the largest int for one that no int can hold.
-int world(const Question& question, int i);
+/// The worlds that a stage can have, smallest first: they fill their nodes, and where the stage shards over groups they
+/// divide into several.
+class Worlds {
+ public:
+  Worlds(const Question& question, const std::string& stage);
+
+  /// How many have at most so many ranks.
+  int count(int ranks) const;
+  /// The i-th, from 0.
+  int operator[](int i) const;
+
+ private:
+  index_t node_;
+  index_t small_step_;     // of those within a node
+  index_t small_skipped_;  // its first multiples, which are none of them
+  index_t small_;          // how many there are
+  index_t large_step_;
+  index_t large_skipped_;
+};
 
 /// "1.75 GB".
 std::string bytes(double n);

@@ -117,7 +117,9 @@ void declare(CLI::App& app, Arguments& arguments) {
   amount("--parameters", q.parameters, parameters, "of the model, such as 7e9 or 7G")->required();
   whole("--layers", q.layers, 1, 1000, "of equal size, each a unit")->required();
   whole("--ranks", q.ranks, 1, most_ranks, "devices")->required();
-  whole("--ranks-a-node", q.network.ranks_a_node, 1, most_ranks, "devices that share a node")->capture_default_str();
+  whole("--ranks-per-node", q.network.ranks_per_node, 1, most_ranks, "devices that share a node")->capture_default_str();
+  whole("--group-size", q.options.group_size, 1, most_ranks,
+        "ranks over which StageHybrid and StageHybridState shard parameters; default: those of a node");
   amount("--device-memory", q.device_memory, bytes, "bytes of a rank");
   amount("--activations", q.activations, used_bytes,
          "bytes of it that others use: activations, workspaces; default: 0");
@@ -136,22 +138,38 @@ void declare(CLI::App& app, Arguments& arguments) {
   whole("--micro-batches", q.options.micro_batches, 1, 1000, "passes of each rank a step")->capture_default_str();
   amount("--bucket-bytes", q.options.bucket_bytes, bucket_bytes,
          "units travel together up to so many bytes of gradients");
-  whole("--prefetch", q.options.prefetch, 0, 10000, "buckets gathered ahead, stage 3")->capture_default_str();
+  whole("--prefetch", q.options.prefetch, 0, 10000, "buckets gathered ahead, where parameters are sharded")
+      ->capture_default_str();
   app.add_flag("--json", arguments.json, "print JSON");
   app.add_option("--svg", arguments.svg, "file for a picture");
 }
 
+/// Prints `text` in lines of at most 80 columns, broken at spaces.
+void print_wrapped(std::string text) {
+  constexpr std::size_t columns = 80;
+  while (text.size() > columns) {
+    const std::size_t space = text.rfind(' ', columns);
+    if (space == std::string::npos) break;
+    std::printf("%s\n", text.substr(0, space).c_str());
+    text.erase(0, space + 1);
+  }
+  std::printf("%s\n", text.c_str());
+}
+
 void print_text(const Question& q, const Answer& answer) {
-  std::printf("%s parameters in %d layers, %s in %s, on %s, %d a node\n\n",
-              count(static_cast<double>(q.parameters)).c_str(), q.layers, q.rule.c_str(), q.precision.c_str(),
-              ranks(q.ranks).c_str(), std::min(q.ranks, q.network.ranks_a_node));
-  std::printf("stage  bytes a rank  of %-8s  sent a step  time of a step  of that exposed\n", bytes(q.room()).c_str());
+  print_wrapped(count(static_cast<double>(q.parameters)) + " parameters in " + std::to_string(q.layers) + " layers, " +
+                q.rule + " in " + q.precision + ", on " + ranks(q.ranks) + ", " +
+                std::to_string(std::min(q.ranks, q.network.ranks_per_node)) + " a node" +
+                (answer.has_groups() ? ", in groups of " + std::to_string(q.group_size(q.ranks)) : ""));
+  std::printf("\nstage             bytes a rank  of %-7s  sent a step  time a step  exposed\n",
+              bytes(q.room()).c_str());
   for (const StageAnswer& stage : answer.stages)
-    std::printf("%5d  %12s  %-11s  %11s  %14s  %14.1f%%\n", stage.stage,
+    std::printf("%-16s  %12s  %-10s  %11s  %11s  %6.1f%%\n", stage.stage.c_str(),
                 bytes(static_cast<double>(stage.plan.bytes())).c_str(), stage.fits ? "fits" : "too much",
                 bytes(stage.time.sent_bytes).c_str(), seconds(stage.time.seconds).c_str(), 100 * stage.exposed_share());
-  if (answer.recommended) std::printf("\nrecommended: stage %d\n", *answer.recommended);
-  std::printf("%s%s\n", answer.recommended ? "" : "\n", answer.reason.c_str());
+  std::printf("\n");
+  if (answer.recommended) std::printf("recommended: %s\n", answer.recommended->c_str());
+  print_wrapped(answer.reason);
 }
 
 void print_json(const Question& q, const Answer& answer) {
@@ -163,7 +181,8 @@ void print_json(const Question& q, const Answer& answer) {
              {{"parameters", q.parameters},
               {"layers", q.layers},
               {"ranks", q.ranks},
-              {"ranks_a_node", q.network.ranks_a_node},
+              {"ranks_per_node", q.network.ranks_per_node},
+              {"group_size", q.group_size(q.ranks)},
               {"device_memory_bytes", q.device_memory},
               {"activations_bytes", q.activations},
               {"within", link(q.network.within)},
@@ -190,7 +209,7 @@ void print_json(const Question& q, const Answer& answer) {
                               {"exposed_seconds", stage.time.exposed},
                               {"exposed_share", stage.exposed_share()}});
   }
-  const auto or_null = [](std::optional<int> value) { return value ? Json(*value) : Json(nullptr); };
+  const auto or_null = [](const auto& value) { return value ? Json(*value) : Json(nullptr); };
   json["recommendation"] = {{"stage", or_null(answer.recommended)},
                             {"ranks_that_fit", or_null(answer.ranks_that_fit)},
                             {"stage_that_fits", or_null(answer.stage_that_fits)},
@@ -229,7 +248,7 @@ int run(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   Arguments arguments;
-  CLI::App app{"Which ZeRO stage to train with: bytes, wire volume and seconds of each, before anything runs.",
+  CLI::App app{"Which stage to train with: bytes, wire volume and seconds of each, before anything runs.",
                program};
   declare(app, arguments);
   int status = 0;

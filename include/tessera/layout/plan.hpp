@@ -34,6 +34,8 @@ struct Footprint {
   index_t norm_words = 0;  ///< of each tensor
   index_t step_bytes = 0;  ///< of the numbers by which a step is decided
   index_t rule_bytes = 0;  ///< of each hyperparameter group
+
+  friend constexpr bool operator==(const Footprint&, const Footprint&) = default;
 };
 
 /// One kind of buffer that a rank holds.

@@ -23,11 +23,11 @@ struct Link {
   }
 };
 
-/// Nodes with the same number of ranks; ranks [0, ranks_a_node) are on the first. By default all ranks are on one node.
+/// Nodes with the same number of ranks; ranks [0, ranks_per_node) are on the first. By default all ranks are on one node.
 struct Network {
   Link within{};
   Link between{};
-  int ranks_a_node = std::numeric_limits<int>::max();
+  int ranks_per_node = std::numeric_limits<int>::max();
 
   /// The seconds of a collective, from the arrival of the last of `world` ranks until all have the result. bytes: the
   /// size of the whole buffer, the sum of all ranks' slices.
@@ -63,23 +63,23 @@ struct Network {
   constexpr void validate() const {
     validate(within, "within");
     validate(between, "between");
-    if (ranks_a_node < 1) throw OptionError(message({"network: a node has at least 1 rank, not ", ranks_a_node}));
+    if (ranks_per_node < 1) throw OptionError(message({"network: a node has at least 1 rank, not ", ranks_per_node}));
   }
 
   /// Also throws OptionError if `world` ranks do not fill whole nodes.
   constexpr void validate(int world) const {
     validate();
     if (world < 1) throw OptionError(message({"network: a world has at least 1 rank, not ", world}));
-    if (world > ranks_a_node && world % ranks_a_node != 0)
+    if (world > ranks_per_node && world % ranks_per_node != 0)
       throw OptionError(
-          message({"network: ", world, " ranks do not fill nodes of ", ranks_a_node, ": use a multiple of it"}));
+          message({"network: ", world, " ranks do not fill nodes of ", ranks_per_node, ": use a multiple of it"}));
   }
 
  private:
   // Of the ranks that a call is over, those that share a node: of neighbours as many as fill it, of peers those that a
   // group's size leaves in it.
   constexpr int ranks_in_node(core::Groups groups, Ranks over) const {
-    const int node = min(ranks_a_node, groups.world);
+    const int node = min(ranks_per_node, groups.world);
     return over == Ranks::peers ? max(1, min(groups.count(), node / groups.size)) : min(groups.ranks(over), node);
   }
 
