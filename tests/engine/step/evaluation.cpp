@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "reference/reference.hpp"
@@ -94,10 +95,15 @@ void check_all_stages(reference::Precision precision) {
   for (const int world : {1, 2, 4}) {
     CAPTURE(Precision::name);
     CAPTURE(world);
-    CHECK(train<Stage0, Precision>(world) == as_expected);
     CHECK(train<Stage1, Precision>(world) == as_expected);
-    CHECK(train<Stage2, Precision>(world) == as_expected);
     CHECK(train<Stage3, Precision>(world) == as_expected);
+#ifdef TESSERA_FEW_POLICIES  // for a sanitizer (tests/CMakeLists.txt)
+    if constexpr (std::is_same_v<Precision, Fp32>)
+#endif
+    {
+      CHECK(train<Stage0, Precision>(world) == as_expected);
+      CHECK(train<Stage2, Precision>(world) == as_expected);
+    }
   }
   for (const int evaluations : {0, 1000}) {
     CAPTURE(evaluations);
