@@ -1,6 +1,5 @@
-// Collectives as values: which ranges, over which ranks, with which memory besides, and the name that messages give
-// it. A queue reads a call while it is posted and copies what it needs of it; the memory that the call names is the
-// caller's until the collective is done.
+// Collectives as values: ranges, ranks, workspace, and a name for messages. A queue reads a call during post() and
+// copies what it needs. The caller keeps the buffers that the call names alive until the collective is done.
 #pragma once
 
 #include <concepts>
@@ -32,7 +31,7 @@ constexpr const char* name(Ranks set) noexcept {
   return names[static_cast<int>(set)];
 }
 
-/// What messages and logs say of an element.
+/// The name and the size of an element type, for messages and logs.
 struct ElementType {
   const char* name = "";
   index_t bytes = 0;
@@ -50,7 +49,7 @@ constexpr ElementType element_type() noexcept {
   else return {"elements of another type", bytes};
 }
 
-/// The elements of the index-th slice of a vector that is cut every `part`: the last ones may be short or empty.
+/// The elements of slice `index` of a vector that is cut into slices of `part`. The last slices may be short or empty.
 struct Slice {
   index_t begin = 0;
   index_t size = 0;
@@ -59,8 +58,8 @@ struct Slice {
       : begin(min(index * part, elements)), size(min(part, elements - begin)) {}
 };
 
-/// One range of a call: what this rank hands in and where it wants the result. part: how the vector is cut into the
-/// ranks' slices, where it is. What in and out are, each call says.
+/// One range of a call: this rank's input and output. Each call defines the two. part: elements per slice, in calls
+/// that cut the vector into slices of ranks.
 template <class In, class Out = In>
 struct Piece {
   std::span<const In> in;
@@ -68,7 +67,7 @@ struct Piece {
   index_t part = 0;
 };
 
-/// The pieces of a call: nearly always one; or several, which lie where the caller keeps them until the call is posted.
+/// The pieces of a call: one in most cases, or several, whose array the caller keeps alive until the call is posted.
 template <class In, class Out = In>
 class Pieces {
  public:
@@ -85,8 +84,8 @@ class Pieces {
   bool is_one_ = true;
 };
 
-/// What all calls have. Every rank of the world makes the same call, whatever ranks it is over. A call over groups or
-/// peers needs a communicator that has them (GroupCommunicator).
+/// The members of all calls. Every rank of the world makes the same call, also if it is over groups or peers. Such a
+/// call needs a GroupCommunicator.
 template <class In, class Out = In>
 struct CallOf {
   using Input = In;
@@ -95,31 +94,31 @@ struct CallOf {
   Pieces<In, Out> pieces;
   Tag tag{};
   Ranks over = Ranks::world;
-  int group_size = 1;  ///< ranks of a group; divides the world
+  int group_size = 1;  ///< ranks per group; divides the world size
 
   constexpr core::Groups groups(int world) const noexcept { return {world, group_size}; }
 };
 
-/// How an ordered sum continues from what earlier calls of a step left (comm/tree.hpp). By itself: one call is the
-/// whole sum, and every rank brings a leaf. before, leaves and last are the same on all ranks.
+/// How an ordered sum continues the partial sums of earlier calls of a step (comm/tree.hpp). By default one call is the
+/// whole sum and every rank contributes a leaf. before, leaves and last are the same on all ranks.
 struct Carry {
-  float* sums = nullptr;  ///< what the counter holds of this rank's slice, largest block first; pieces back to back
-  index_t stride = 0;     ///< elements from one of these sums to the next
-  index_t before = 0;     ///< leaves that they hold
-  int leaves = every_rank;  ///< ranks 0 .. leaves - 1 bring one; what the others hand in is not read
-  bool last = true;       ///< `out` is written; else `sums` are, and `out` may be empty
+  float* sums = nullptr;  ///< partial sums of this rank's slice, largest block first; pieces back to back
+  index_t stride = 0;     ///< elements from one partial sum to the next
+  index_t before = 0;     ///< leaves in the partial sums
+  int leaves = every_rank;  ///< ranks 0 .. leaves - 1 contribute a leaf; the input of the others is not read
+  bool last = true;       ///< writes `out`; else writes `sums`, and `out` may be empty
 
   static constexpr int every_rank = std::numeric_limits<int>::max();
 
   constexpr bool is_whole() const noexcept { return before == 0 && leaves == every_rank && last; }
 };
 
-/// in: [<= world * part]; out: this rank's slice of in, summed over ranks in fp32, multiplied by `scale` in fp32, and
-/// then rounded once; in place: out lies on that slice. Over the world, a rank's slice is the rank-th, or where there
-/// are groups the one that divides its group's slice among its peers (core/groups.hpp). A communicator that is not `ordered` may round as its library
-/// does, and multiply what each rank brings instead of the sum; it refuses a Carry that is not whole. workspace: where
-/// the communicator needs one (needs_workspace), workspace_bytes() that nothing else uses until the call is done, at a
-/// 16-byte border.
+/// Sums every rank's `in` and leaves this rank's slice in `out`. in: [<= world * part]; out: this rank's slice of the
+/// sum, formed in fp32, multiplied by `scale` in fp32 and rounded once; in place if out is that slice of in. Without
+/// groups, slice r belongs to rank r; with groups, core/groups.hpp assigns slices. A communicator that is not `ordered`
+/// may round as its library does and scale the inputs instead of the sum; it refuses a Carry that is not whole.
+/// workspace: if the communicator needs one (needs_workspace), workspace_bytes() bytes, 16-byte aligned, that nothing
+/// else uses until the call is done.
 template <class In, class Out = In>
 struct ReduceScatter : CallOf<In, Out> {
   static constexpr Collective kind = Collective::reduce_scatter;
@@ -136,7 +135,8 @@ struct ReduceScatter : CallOf<In, Out> {
   Carry carry{};
 };
 
-/// in: this rank's slice of out; out: [<= world * part]; in place: in lies on that slice.
+/// Gives every rank the slices of all ranks. in: this rank's slice of out; out: [<= world * part]; in place if in is
+/// that slice of out.
 template <class T>
 struct AllGather : CallOf<T> {
   static constexpr Collective kind = Collective::all_gather;
@@ -146,8 +146,8 @@ struct AllGather : CallOf<T> {
   constexpr AllGather(std::span<const Piece<T>> ranges, const Tag& label) noexcept : CallOf<T>{ranges, label} {}
 };
 
-/// Each element becomes the sum of all ranks': in = out. Integers are summed modulo 2^64. workspace: as of a
-/// ReduceScatter, for the sums of floating-point numbers by a communicator that needs one for ReduceScatter<T, T>.
+/// Replaces each element by its sum over all ranks: in = out. Integers are summed modulo 2^64. workspace: as for
+/// ReduceScatter, for floating-point sums over a communicator that needs one for ReduceScatter<T, T>.
 template <class T>
 struct AllReduce : CallOf<T> {
   static constexpr Collective kind = Collective::all_reduce;
@@ -160,7 +160,8 @@ struct AllReduce : CallOf<T> {
   std::span<std::byte> workspace;
 };
 
-/// in, out: [world * n]; in's r-th n-th goes to rank r, and out's r-th n-th comes from it; not in place.
+/// Sends a part to every rank and receives a part from every rank. in, out: [world * n]; elements r * n .. (r + 1) * n
+/// of `in` go to rank r, and those of `out` come from rank r. Not in place.
 template <class T>
 struct AllToAll : CallOf<T> {
   static constexpr Collective kind = Collective::all_to_all;
@@ -170,7 +171,7 @@ struct AllToAll : CallOf<T> {
   constexpr AllToAll(std::span<const Piece<T>> ranges, const Tag& label) noexcept : CallOf<T>{ranges, label} {}
 };
 
-/// Every rank gets rank `root`'s: in = out.
+/// Gives every rank the vector of rank `root`: in = out.
 template <class T>
 struct Broadcast : CallOf<T> {
   static constexpr Collective kind = Collective::broadcast;
@@ -183,8 +184,8 @@ struct Broadcast : CallOf<T> {
   int root;
 };
 
-/// The same call, whose sum is formed in the fixed tree of design section 4.3, by a queue whose other sums have no
-/// fixed order. It needs a workspace.
+/// A call whose sum is formed in the fixed tree of design section 4.3, on a queue whose other sums have no fixed order.
+/// It needs a workspace.
 template <class Call>
 struct InFixedOrder : Call {
   constexpr explicit InFixedOrder(const Call& call) noexcept : Call(call) {}
@@ -200,20 +201,20 @@ concept CollectiveCall = std::derived_from<C, CallOf<typename C::Input, typename
   { C::kind } -> std::convertible_to<Collective>;
 };
 
-/// Whether a call sums numbers whose sum depends on the order.
+/// Whether the result of a call depends on the order of its sum.
 template <CollectiveCall Call>
 inline constexpr bool sums_in_some_order =
     Call::kind == Collective::reduce_scatter ||
     (Call::kind == Collective::all_reduce && !std::integral<typename Call::Input>);
 
-/// Elements of a piece's whole vector.
+/// The number of elements of a piece's whole vector.
 template <CollectiveCall Call>
 constexpr index_t vector_elements(const Piece<typename Call::Input, typename Call::Output>& piece) noexcept {
   return Call::kind == Collective::reduce_scatter ? std::ssize(piece.in) : std::ssize(piece.out);
 }
 
-/// The memory that a reduction needs of a communicator that needs any: for each piece as many elements of every rank
-/// as one rank's slice has, one piece after another. A world of one needs none.
+/// The workspace of a reduction, for a communicator that needs one: for each piece, one slice from every rank, piece
+/// after piece. A world of one rank needs none.
 template <CollectiveCall Call>
 constexpr index_t workspace_bytes(const Call& call, int world) noexcept {
   index_t elements = 0;
@@ -223,7 +224,7 @@ constexpr index_t workspace_bytes(const Call& call, int world) noexcept {
   return world > 1 ? elements * static_cast<index_t>(sizeof(typename Call::Input)) : 0;
 }
 
-/// What collectives refuse before anything is sent. Throws BufferError.
+/// Checks the sizes of a call before anything is sent. Throws BufferError.
 inline void check_slices(const char* call, index_t elements, index_t part, core::Groups groups, Ranks over,
                          index_t slice_room, int rank) {
   if (part < 0 || elements > part * groups.ranks(over))
@@ -245,7 +246,7 @@ inline void check_root(int root, int world) {
     throw OptionError(message({"broadcast: there is no rank ", root, " among ", world}));
 }
 
-/// Refuses what cannot be sent: by communicators, before anything is. Throws BufferError, OptionError.
+/// Checks a call; communicators use it before they send anything. Throws BufferError, OptionError.
 template <CollectiveCall Call>
 void check_call(const Call& call, int world, int rank) {
   if (call.group_size < 1 || world % call.group_size != 0)
@@ -263,7 +264,7 @@ void check_call(const Call& call, int world, int rank) {
   if constexpr (Call::kind == Collective::broadcast) check_root(call.root, groups.ranks(call.over));
 }
 
-/// For a communicator without groups. Throws OptionError.
+/// Refuses a call over groups, for a communicator without groups. Throws OptionError.
 template <CollectiveCall Call>
 void refuse_groups(const Call& call) {
   if (call.over != Ranks::world || call.group_size != 1)

@@ -1,5 +1,5 @@
-// What a communicator is: its ranks, its executor, and queues of collectives that run asynchronously.
-// docs/communicators.md is the page from which one can be written.
+// The concepts of a communicator: its ranks, its executor, and its queues of asynchronous collectives.
+// docs/communicators.md explains how to write one.
 #pragma once
 
 #include <chrono>
@@ -13,23 +13,23 @@
 
 namespace tessera {
 
-/// Q can be given such a call, or a span of them.
+/// Queue Q accepts the call, or the span of calls, `Call`.
 template <class Q, class Call>
 concept Posts = requires(Q& queue, const Call& call, const typename Q::Event& after) {
   { queue.post(call, after) } -> std::same_as<typename Q::Event>;
 };
 
-/// A queue of collectives. post() enqueues and returns at once; its event is this rank's: what the call reads may be
-/// written, and what it writes may be read. Buffers stay alive until the event or drop(). Errors come from the event's
-/// wait() (CommError: a rank failed, left, dropped or did not come in time; AgreementError: ranks call differently).
+/// A queue of collectives. post() enqueues and returns at once. After its event, this rank may write what the call
+/// reads and read what the call writes. Buffers must stay alive until the event or drop(). The event's wait() throws
+/// CommError (a rank failed, left, dropped or timed out) or AgreementError (ranks made different calls).
 ///
-///   post(call, after)   the call (comm/call.hpp) begins after the event `after`, and after the one before
-///   drop()   leaves the current epoch: what all ranks have joined is waited for, all else is withdrawn and never
-///            touches memory again. Ranks that do not drop learn of it from their waits, until they drop too. The k-th
-///            drop of every rank ends the k-th epoch. Does not throw.
+///   post(call, after)   the call (comm/call.hpp) starts after the event `after` and after the previous call
+///   drop()   ends the current epoch: waits for the collectives that all ranks have joined, and cancels all others,
+///            which never access memory again. Waits of ranks that have not dropped throw until they drop too. The
+///            k-th drop of every rank ends the k-th epoch. Does not throw.
 ///
-/// Its destructor drops and leaves for good (DetachableQueue). The calls are those that the library makes: a queue may
-/// have others, such as AllToAll, Broadcast and AllReduce of numbers, for who asks for Posts<Queue, ...>.
+/// The destructor drops and detaches (DetachableQueue). The concept lists the calls that the library makes. A queue may
+/// accept others, such as AllToAll, Broadcast and AllReduce of floating-point numbers: test with Posts<Queue, ...>.
 template <class Q>
 concept CommunicationQueue =
     Posts<Q, ReduceScatter<float, float>> && Posts<Q, ReduceScatter<bfloat16, bfloat16>> &&
@@ -40,35 +40,35 @@ concept CommunicationQueue =
       { queue.drop() } noexcept;
     };
 
-// --- what a queue may have besides ----------------------------------------------------------------------------------
+// --- optional members of a queue ------------------------------------------------------------------------------------
 
-/// post(calls, after): several calls of one type, in their order. The event is that of all of them. A library that can
-/// begin them together does; each needs a workspace of its own, if any.
+/// post(calls, after): several calls of one type, in order, with one event for all. A queue may start them together,
+/// so each call that needs a workspace needs its own.
 template <class Q, class Call>
 concept GroupingQueue = Posts<Q, std::span<const Call>>;
 
-/// detach(): drop() for good, of a rank that has ended as it should. Those that still wait for it are told that it has
-/// left, not that it dropped a pass. Nothing is posted afterwards; twice is once.
+/// detach(): a final drop() by a rank that ended without an error. Ranks that still wait for it get an error that says
+/// that it left, not that it dropped a pass. No posts may follow; a second call has no effect.
 template <class Q>
 concept DetachableQueue = requires(Q& queue) {
   { queue.detach() } noexcept;
 };
 
-/// time_on(tracks): from then on it writes when its collectives ran and how long this rank waited for them.
+/// time_on(tracks): from then on the queue records when its collectives ran and how long this rank waited for them.
 template <class Q>
 concept TimedQueue = requires(Q& queue, const QueueTracks& tracks) { queue.time_on(tracks); };
 
-/// join(producer): what is posted from now on runs after what the stream was given so far.
+/// join(producer): later posts run after the work that is already on the stream.
 template <class Q, class Stream>
 concept StreamJoiningQueue = requires(Q& queue, const Stream& producer) { queue.join(producer); };
 
-/// Its sums have no order, but those of InFixedOrder<Call> have.
+/// A queue whose sums have no fixed order, except those of InFixedOrder<Call>.
 template <class Q, class Call>
 concept OrdersSums = Posts<Q, InFixedOrder<Call>>;
 
 namespace communicator {
 
-/// Posts the calls one after another. The event is that of all.
+/// Posts the calls one after another. Returns one event for all.
 template <class Queue, class Call>
 typename Queue::Event post_each(Queue& queue, std::span<const Call> calls, const typename Queue::Event& after) {
   typename Queue::Event last = after;
@@ -76,7 +76,7 @@ typename Queue::Event post_each(Queue& queue, std::span<const Call> calls, const
   return last;
 }
 
-/// Posts them as one where the queue can.
+/// Posts the calls as one group if the queue can, else one after another.
 template <class Queue, class Call>
 typename Queue::Event post(Queue& queue, std::span<const Call> calls, const typename Queue::Event& after = {}) {
   if constexpr (GroupingQueue<Queue, Call>)
@@ -85,7 +85,7 @@ typename Queue::Event post(Queue& queue, std::span<const Call> calls, const type
     return post_each(queue, calls, after);
 }
 
-/// Leaves the queue for good; one that cannot tell it from a drop drops.
+/// Detaches from the queue, or drops if it has no detach().
 template <class Queue>
 void detach(Queue& queue) noexcept {
   if constexpr (DetachableQueue<Queue>)
@@ -96,7 +96,8 @@ void detach(Queue& queue) noexcept {
 
 }  // namespace communicator
 
-/// Whether a ReduceScatter<In, Out> needs a workspace of Comm: it then has the member template needs_workspace.
+/// Whether a ReduceScatter<In, Out> over Comm needs a workspace. Comm says so in the member template needs_workspace;
+/// without that member it needs none.
 template <class Comm, class In, class Out>
 constexpr bool needs_workspace() {
   if constexpr (requires { Comm::template needs_workspace<In, Out>; })
@@ -105,9 +106,9 @@ constexpr bool needs_workspace() {
     return false;
 }
 
-/// A handle of one rank. `ordered`: sums are in the fixed tree of design section 4.3. queue(timeout): every rank makes
-/// its queues in the same order; two queues progress independently of each other. timeout: how long a wait lasts before
-/// CommError says who is missing.
+/// The handle of one rank. `ordered`: sums are formed in the fixed tree of design section 4.3. queue(timeout): every
+/// rank makes its queues in the same order; queues make progress independently. A wait longer than `timeout` throws
+/// CommError, which names the missing ranks.
 template <class C>
 concept Communicator =
     std::copy_constructible<C> && Executor<typename C::Executor> && CommunicationQueue<typename C::Queue> &&
@@ -121,9 +122,9 @@ concept Communicator =
       { c.queue(timeout) } -> std::same_as<typename C::Queue>;
     };
 
-/// Takes the calls that hybrid sharding makes: AllGather over groups and over peers, and ReduceScatter over a world in
-/// groups. All ranks of the world make the same call; each group, or each set of peers, does it for itself. Other calls
-/// over groups are taken too, or refused by OptionError.
+/// A communicator that accepts the calls of hybrid sharding: AllGather over groups and over peers, and ReduceScatter
+/// over a world in groups. All ranks of the world make the same call; each group, or each set of peers, performs it
+/// separately. Other calls over groups are accepted or throw OptionError.
 template <class C>
 concept GroupCommunicator = Communicator<C> && requires { requires C::has_groups; };
 

@@ -1,4 +1,4 @@
-// The communicator of a world of one rank. Everything is done on the spot; nothing is sent, nothing fails.
+// The communicator of a world of one rank. post() does all work before it returns and sends nothing.
 #pragma once
 
 #include <chrono>

@@ -1,4 +1,4 @@
-// The names that messages and timelines give a collective.
+// The name of a collective in messages and timelines.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +10,8 @@
 
 namespace tessera {
 
-/// The first and the last of the units that a collective moves. Kept by value, for a message may name them after the
-/// optimizer that they belong to has ended. Of a long name the end is kept.
+/// The names of the first and the last unit that a collective moves. Copied, because a message may name them after
+/// their optimizer is destroyed. A long name loses its beginning.
 class UnitNames {
  public:
   constexpr UnitNames() = default;
@@ -20,7 +20,7 @@ class UnitNames {
     if (last != first) copy(last, last_);
   }
 
-  /// "unit 'body'", "units 'body' to 'head'"; empty if there are none.
+  /// "unit 'body'", "units 'body' to 'head'"; empty if there are no units.
   std::string text() const {
     if (first_[0] == 0) return {};
     if (last_[0] == 0) return message({"unit '", first_, "'"});
@@ -43,8 +43,8 @@ class UnitNames {
   char last_[room] = {};
 };
 
-/// The name of one collective, {"gradients of bucket", 4, 17}: for messages, and equal on all ranks. `what` is a
-/// literal. `units`: what the bucket holds, where there are units; not compared, since the layouts of all ranks were.
+/// The name of one collective, {"gradients of bucket", 4, 17}: used in messages, and the same on all ranks. `what` is a
+/// literal. `units`: the bucket's units, if any; not compared, because ranks compared their layouts before.
 struct Tag {
   const char* what = "";
   index_t index = 0;

@@ -1,7 +1,7 @@
-// The fixed order of design section 4.3. A binary counter goes through the leaves: it holds one sum per set bit of
-// their count, the largest block first, and a new leaf merges blocks of the same size. At the end the sums are folded
-// from the last to the first. What is held after some leaves can be stored and continued later, so a sum depends on its
-// leaves alone, and neither on how many ranks bring them nor in how many passes.
+// The fixed order of sums of design section 4.3. A binary counter holds one partial sum per set bit of the number of
+// leaves added, the largest block first. A new leaf merges blocks of equal size. At the end the partial sums are folded
+// from the last to the first. The partial sums can be stored and continued later, so a sum depends only on its leaves,
+// not on the number of ranks or passes that contribute them.
 //
 //     7 leaves:   ((0 + 1) + (2 + 3)) + ((4 + 5) + 6)        held: 0..3 | 4, 5 | 6
 #pragma once
@@ -19,23 +19,23 @@
 
 namespace tessera {
 
-/// The type that T is summed in: integers modulo 2^64, double in double, all else in float.
+/// The type that T is summed in: integers modulo 2^64, double in double, all other types in float.
 template <class T>
 using SumType =
     std::conditional_t<std::integral<T>, std::uint64_t, std::conditional_t<std::same_as<T, double>, double, float>>;
 
-/// The sums that the counter holds after so many leaves.
+/// The number of partial sums that the counter holds after `leaves` leaves.
 constexpr int sums_after(index_t leaves) noexcept { return std::popcount(static_cast<std::uint64_t>(leaves)); }
 
-/// Sums a chunk at a time, so that all partial sums stay in the first-level cache. Up to 2^31 leaves. The thread is in
-/// the default floating-point environment for as long as this lives.
+/// Sums one chunk at a time, so that all partial sums stay in the first-level cache. Up to 2^31 leaves. The thread is
+/// in the default floating-point environment during this object's lifetime.
 template <class Sum>
 class TreeSum {
  public:
   static constexpr index_t chunk = 256;
 
-  /// The sum of n <= chunk elements of `leaves` >= 1 arrays; leaf(r) points to the first of the r-th.
-  /// The result stands until the next call.
+  /// The sum of `leaves` >= 1 arrays of n <= chunk elements; leaf(r) points to the first element of array r.
+  /// The result is valid until the next call.
   template <class Leaf>
   const Sum* operator()(int leaves, index_t n, Leaf leaf) {
     resume(0, [](int) { return static_cast<const Sum*>(nullptr); });
@@ -43,7 +43,7 @@ class TreeSum {
     return fold(n);
   }
 
-  /// Continues after `leaves`, whose sums lie at kept(0), kept(1), ..., the largest block first.
+  /// Continues a sum of `leaves` leaves whose partial sums are at kept(0), kept(1), ..., the largest block first.
   template <class Kept>
   void resume(index_t leaves, Kept kept) {
     leaves_ = leaves;
@@ -75,13 +75,13 @@ class TreeSum {
     }
   }
 
-  /// Folds what is held, from the last to the first. At least one leaf was added.
+  /// Folds the partial sums, from the last to the first. Requires at least one leaf.
   const Sum* fold(index_t n) {
     while (depth_ > 1) merge(n);
     return sum_[0];
   }
 
-  /// Writes the sums that have changed since resume() to kept(0), kept(1), ...; the others lie there.
+  /// Writes the partial sums that changed since resume() to kept(0), kept(1), ...; the others are already there.
   template <class Kept>
   void keep(index_t n, Kept kept) const {
     for (std::size_t d = unchanged_; d < depth_; ++d)
@@ -89,7 +89,7 @@ class TreeSum {
   }
 
  private:
-  // The d-th sum is about to be written: it lies in partial_ from now on, and where it lay before is previous_.
+  // Called before partial sum d is written: moves it to partial_ and sets previous_ to its old address.
   Sum* change(std::size_t d) {
     previous_ = sum_[d];
     unchanged_ = min(unchanged_, d);
@@ -109,11 +109,10 @@ class TreeSum {
   const Sum* previous_ = nullptr;
   index_t leaves_ = 0;
   std::size_t depth_ = 0;
-  std::size_t unchanged_ = 0;  // sums that lie where resume() found them
+  std::size_t unchanged_ = 0;  // partial sums that are still where resume() found them
 };
 
-/// out[i] = the sum of leaf(r)[i] over r, times scale, rounded once, for 0 <= i < n. `out` may be one of the leaves
-/// itself.
+/// out[i] = the sum of leaf(r)[i] over r, times scale, rounded once, for 0 <= i < n. `out` may be one of the leaves.
 template <class Out, class Leaf>
 void sum_in_tree(int leaves, index_t n, Leaf leaf, Out* out, float scale = 1) {
   using Sum = SumType<Out>;
@@ -128,9 +127,9 @@ void sum_in_tree(int leaves, index_t n, Leaf leaf, Out* out, float scale = 1) {
   }
 }
 
-/// The same over several calls: adds leaf(0) .. leaf(leaves - 1) to the sums of the `before` leaves added so far. These
-/// lie at sums, sums + stride, ..., as the counter holds them. last: the sum goes to `out` as above; else what the
-/// counter then holds goes to `sums`, and `out` is not written.
+/// The same over several calls: adds leaf(0) .. leaf(leaves - 1) to the partial sums of the `before` leaves added so
+/// far. The counter's partial sums are at sums, sums + stride, .... last: writes the sum to `out` as above; else writes
+/// the partial sums back to `sums` and does not write `out`.
 template <class Out, class Leaf>
 void continue_sum_in_tree(float* sums, index_t stride, index_t before, int leaves, bool last, index_t n, Leaf leaf,
                           Out* out, float scale = 1) {

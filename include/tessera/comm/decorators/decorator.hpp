@@ -1,5 +1,5 @@
-// What decorators of communicators begin from: all members of the queue and of the communicator below, required or
-// optional, handed on. A decorator derives from both and writes what it changes.
+// The base classes of communicator decorators. They forward all members, required and optional, to the queue and the
+// communicator below. A decorator derives from both and overrides what it changes.
 #pragma once
 
 #include <chrono>
@@ -9,14 +9,14 @@
 
 namespace tessera {
 
-/// Does what Below, a queue, does. Overriding post(call, after) hides both posts: take every argument that
-/// Posts<Below, ...> holds for, or the span of calls is posted one by one.
+/// Forwards everything to Below, a queue. An overriding post(call, after) hides both overloads: accept every argument
+/// for which Posts<Below, ...> holds, or spans of calls are posted one by one.
 template <class Below>
 class QueueDecorator {
  public:
   using Event = typename Below::Event;
 
-  /// Below is made in place: queues do not move.
+  /// Constructs Below in place, because queues do not move.
   template <class Comm>
   QueueDecorator(Comm& comm, std::chrono::nanoseconds timeout) : below_(comm.queue(timeout)) {}
 
@@ -46,7 +46,7 @@ class QueueDecorator {
   Below below_;
 };
 
-/// Is what Comm is, but for queue(timeout), which its decorator writes.
+/// Forwards everything to Comm, except queue(timeout), which the decorator defines.
 template <class Comm>
 class CommunicatorDecorator {
  public:

@@ -1,4 +1,4 @@
-// A communicator that writes down what goes through it: tests read the wire volume from it.
+// A communicator that records its collectives. Tests read the wire volume from the records.
 #pragma once
 
 #include <chrono>
@@ -12,21 +12,20 @@
 
 namespace tessera {
 
-/// One collective as this rank called it. sent_elements: what this rank puts on the wire, by an algorithm that sends
-/// nothing twice (a ring). sent_between_groups: what of it goes to ranks of other groups than this rank's, where the
-/// call says how large groups are.
+/// One collective as this rank called it. sent_elements: what this rank sends with an algorithm that sends nothing
+/// twice (a ring). sent_between_groups: the elements of those that go to ranks of other groups, if the call has groups.
 struct Record {
   Collective kind{};
   Tag tag;
   index_t in_elements = 0;
   index_t out_elements = 0;
-  ElementType type;  ///< of what is sent
+  ElementType type;  ///< of the elements that are sent
   index_t sent_elements = 0;
   index_t sent_between_groups = 0;
   Ranks over = Ranks::world;
 };
 
-/// Does what Comm does. Copies, and the queues they make, share one log.
+/// Forwards to Comm and records every call. Copies and their queues share one log.
 template <class Comm>
 class Recording : public CommunicatorDecorator<Comm> {
   struct Log {
@@ -93,7 +92,7 @@ class Recording : public CommunicatorDecorator<Comm> {
       record.sent_between_groups += record.over == Ranks::world ? of_world : record.over == Ranks::peers ? sent : 0;
     }
 
-    // What the ranks of this rank's group own of a vector that is cut over the world.
+    // The elements that the ranks of this rank's group own of a vector that is sharded over the world.
     index_t of_group(const core::Groups& groups, index_t n, index_t part) const {
       index_t sum = 0;
       const int first = groups.first(Ranks::group, rank_);
@@ -101,7 +100,7 @@ class Recording : public CommunicatorDecorator<Comm> {
       return sum;
     }
 
-    // After the call: what throws was not sent.
+    // Called after the post, so that a post that throws is not recorded.
     Event note(Event event, const Record& record) {
       const std::scoped_lock lock(log_->mutex);
       log_->records.push_back(record);
@@ -117,7 +116,7 @@ class Recording : public CommunicatorDecorator<Comm> {
 
   Queue queue(std::chrono::nanoseconds timeout) { return Queue(*this, timeout); }
 
-  /// What was called so far, by all copies, in order.
+  /// All calls so far, by all copies, in order.
   std::vector<Record> log() const {
     const std::scoped_lock lock(log_->mutex);
     return log_->records;
@@ -128,7 +127,7 @@ class Recording : public CommunicatorDecorator<Comm> {
     log_->records.clear();
   }
 
-  /// Elements that this rank sent in collectives of these kinds; without any, in all.
+  /// Elements that this rank sent in collectives of these kinds; without kinds, in all collectives.
   template <class... Kinds>
   index_t sent(Kinds... kinds) const {
     index_t sum = 0;

@@ -1,5 +1,5 @@
-// One collective of Local as a rank calls it, without its types: what must be the same on all ranks, and where this
-// rank's buffers lie.
+// One rank's call of a collective of Local, without element types: what must be the same on all ranks, and the
+// addresses of this rank's buffers.
 #pragma once
 
 #include <cstring>
@@ -12,22 +12,22 @@
 
 namespace tessera::local {
 
-/// Where one rank's buffers of a piece lie.
+/// The addresses of one rank's buffers of a piece.
 struct Ends {
   const void* in = nullptr;
   void* out = nullptr;
-  float* sums = nullptr;  // of a reduce_scatter that continues
-  index_t elements = -1;  // of the whole vector; -1: the rank has not come
+  float* sums = nullptr;  // of a reduce_scatter that continues earlier sums
+  index_t elements = -1;  // of the whole vector; -1: the rank has not joined
 };
 
-/// The events of a rank of CudaLocal: what the collective starts after, and what is recorded after it.
+/// The events of a rank of CudaLocal: the collective waits for `after` and records `done`.
 struct RankEvents {
   void* after = nullptr;
   void* done = nullptr;
 };
 
 struct PieceSize {
-  index_t elements = 0;  // of the whole vector; over groups or peers each of their sets may have another
+  index_t elements = 0;  // of the whole vector; each group or set of peers may have its own size
   index_t part = 0;
 
   bool operator==(const PieceSize&) const = default;
@@ -35,11 +35,11 @@ struct PieceSize {
 
 struct Operation;
 
-/// Does rank's part of the operation. May throw an Error, which ends the group, where it is run by the rank that comes
-/// last.
+/// Does a rank's share of the operation. May throw an Error, which ends the group, but only if the last rank to join
+/// runs it.
 using RankTask = void (*)(const Operation& operation, int rank);
 
-/// What has to be the same on all ranks, and how it is done.
+/// The part of a call that must be the same on all ranks, and the task that performs it.
 struct Call {
   Collective kind{};
   ElementType in{};
@@ -48,9 +48,9 @@ struct Call {
   int root = 0;
   Tag tag{};
   RankTask task = nullptr;
-  void* context = nullptr;  // what the task needs besides
-  float scale = 1;          // of a reduce_scatter's sum
-  Carry carry{};            // the same; its sums are each rank's own
+  void* context = nullptr;  // an argument of the task
+  float scale = 1;          // of the sum of a reduce_scatter
+  Carry carry{};            // of a reduce_scatter; `sums` differs between ranks
   Ranks over = Ranks::world;
   int group_size = 1;
 
@@ -60,7 +60,7 @@ struct Call {
     return sum;
   }
 
-  /// But for the sizes of vectors, where it is not over the world.
+  /// Compares everything, except sizes of vectors in calls over groups or peers.
   bool same_as(const Call& other) const noexcept {
     return same_pieces(other) && kind == other.kind && in.bytes == other.in.bytes && out.bytes == other.out.bytes &&
            std::strcmp(in.name, other.in.name) == 0 && std::strcmp(out.name, other.out.name) == 0 &&
@@ -70,8 +70,8 @@ struct Call {
            tag.pass == other.tag.pass && std::strcmp(tag.what, other.tag.what) == 0;
   }
 
-  /// "reduce_scatter of 4096 bfloat16 in parts of 1024 (gradients of bucket 3, pass 2)"; of several pieces "of 4096 and
-  /// 64 bfloat16 in parts of 1024 and 16".
+  /// "reduce_scatter of 4096 bfloat16 in parts of 1024 (gradients of bucket 3, pass 2)"; with several pieces: "of 4096
+  /// and 64 bfloat16 in parts of 1024 and 16".
   std::string text() const {
     std::string text = message({name(kind), " of ", of_pieces(&PieceSize::elements), " ", in.name});
     if (std::strcmp(in.name, out.name) != 0) text += message({" to ", out.name});
@@ -104,7 +104,7 @@ struct Call {
   }
 };
 
-/// A call of one rank. A queue keeps one and sets it for each post, so that steady state allocates nothing.
+/// A call of one rank. A queue has one and sets it for each post, so that steady state allocates nothing.
 struct RankCall {
   Call call;
   core::List<Ends> ends;  // of each piece

@@ -1,8 +1,8 @@
-// One queue of Local, as all ranks see it: who has joined which operation, and how an epoch ended. Bookkeeping only: no
-// threads and no lock; whoever calls holds the group's.
+// One queue of Local, shared by all ranks: which rank has joined which operation, and how each epoch ended. Has no
+// threads and no lock: the caller holds the group's.
 //
-//     epoch 0   | op 0 | op 1 | op 2 ...      drop: all that everybody has joined is finished, the rest is forgotten,
-//     epoch 1   | op 0 | ...                  and the next epoch begins. Only the youngest epoch lives.
+//     epoch 0   | op 0 | op 1 | op 2 ...      drop: finishes the operations that all ranks have joined, cancels the
+//     epoch 1   | op 0 | ...                  others and begins the next epoch. Only the latest epoch is live.
 #pragma once
 
 #include <chrono>
@@ -20,7 +20,7 @@
 
 namespace tessera::local {
 
-/// A place in a channel: sequence number within an epoch.
+/// The position of an operation in a channel: its epoch, and its sequence number in that epoch.
 struct Place {
   std::uint64_t epoch;
   std::uint64_t sequence;
@@ -33,14 +33,14 @@ struct Place {
 
 /// How an epoch ended.
 struct End {
-  std::uint64_t limit;  // this many operations were joined by all
+  std::uint64_t limit;  // the number of operations that all ranks joined
   int dropper;
-  bool left;             // for good, and not because of an exception
-  std::string why = {};  // empty: the dropper began it; else what had made it impossible to go on
+  bool left;             // the dropper detached, not because of an exception
+  std::string why = {};  // empty: the dropper ended the epoch; else why it could not continue before the drop
   bool has_lost = false;
-  Call lost = {};  // the first operation that cannot be
+  Call lost = {};  // the first operation that was cancelled
 
-  /// What a rank that still waits is told.
+  /// The message of the error in ranks that still wait.
   std::string text() const {
     if (!why.empty()) return why;
     const std::string which = has_lost ? message({" and does not join ", lost.text()}) : std::string();
@@ -58,25 +58,25 @@ struct Channel {
         left(epoch.size()),
         tracks(epoch.size()) {}
 
-  const index_t number;  // of the ranks' queues, in the order in which each rank makes its own
-  core::Ring<Operation> ring;  // of the live epoch, as are the four numbers that follow
+  const index_t number;  // index of the queue, in the order in which every rank makes its queues
+  core::Ring<Operation> ring;  // operations of the live epoch; the next four members describe it too
   std::uint64_t live = 0;
   std::uint64_t full = 0;       // operations that all ranks have joined
-  std::uint64_t completed = 0;  // so many of them are done; the next one is at work if in_flight
+  std::uint64_t completed = 0;  // operations that are done; the next one is running if in_flight
   bool in_flight = false;
-  core::List<End> ends;             // of each closed epoch; the live one may be closed and not yet drained
-  core::List<std::uint64_t> epoch;  // a rank: the epoch it is in, and how many operations it has joined there
-  core::List<std::uint64_t> posted;
+  core::List<End> ends;             // per closed epoch; the live one may be closed and not yet drained
+  core::List<std::uint64_t> epoch;  // per rank: its epoch
+  core::List<std::uint64_t> posted;  // per rank: the operations of its epoch that it has joined
   core::List<char> left;
-  core::List<QueueTracks> tracks;  // a rank; null where it keeps no timeline
-  bool timed = false;        // some rank does
+  core::List<QueueTracks> tracks;  // per rank; null if it records no timeline
+  bool timed = false;        // a rank records a timeline
 
   void time_on(int rank, const QueueTracks& on) noexcept {
     tracks[to_size(rank)] = on;
     timed = timed || on.work || on.waits;
   }
 
-  /// The next operation, which all have joined, is at work from now on, or has been done.
+  /// begin(), end(): called when the next operation, which all ranks have joined, starts and when it is done.
   void begin(Operation& op) noexcept {
     in_flight = true;
     op.began = timed ? core::Clock::now() : core::Clock::time_point{};
@@ -93,12 +93,12 @@ struct Channel {
     ++completed;
   }
 
-  /// Whether the ring has the operation of `place`, which the rank has joined and which is not done.
+  /// Whether `place` is an operation of the live epoch that the rank has joined and that is not done.
   bool has(int rank, Place place) const noexcept {
     return place.epoch == live && place.sequence >= completed && place.sequence < posted[to_size(rank)];
   }
 
-  /// The span of a wait for `place`, which is not done, from now to the end of what this returns.
+  /// Times a wait for `place`, which is not done, from now until the returned object is destroyed.
   Timed timed_wait(int rank, Place place) noexcept {
     Span what{.kind = "wait"};
     if (timed && has(rank, place)) {
@@ -115,7 +115,7 @@ struct Channel {
     return place.sequence < (place.epoch < live ? ends[place.epoch].limit : completed);
   }
 
-  /// Ends the live epoch because `rank` drops it, or leaves for good. returned: the ranks whose function has returned.
+  /// Ends the live epoch because `rank` drops or detaches. returned: per rank, whether its function has returned.
   void close(int rank, bool leaving, const core::List<char>& returned) {
     End end{full, rank, leaving};
     if (const Operation& next = ring.at(full, completed); next.joined > 0) {
@@ -126,7 +126,7 @@ struct Channel {
     ends.push_back(std::move(end));
   }
 
-  /// Begins the epoch after the live one, whose operations in flight have been waited for.
+  /// Begins the next epoch. No operation of the live one may be in flight.
   void begin_epoch() noexcept {
     ends[live].limit = completed;
     ring.for_each([](Operation& op) { op.joined = 0; });
@@ -134,7 +134,7 @@ struct Channel {
     ++live;
   }
 
-  /// A rank that is gone and has not joined the live epoch's first incomplete operation, or -1.
+  /// A rank that has left and has not joined the live epoch's first incomplete operation, or -1.
   int first_gone(const core::List<char>& returned, std::string& why) {
     for (int r = 0; r < static_cast<int>(epoch.size()); ++r) {
       if (epoch[to_size(r)] == live && posted[to_size(r)] > full) continue;
@@ -146,7 +146,7 @@ struct Channel {
     return -1;
   }
 
-  /// The rank that will never join what `place` waits for, and what it did; -1 if all still may.
+  /// The rank that will never join the operation of `place`, or -1 if all ranks still may. Sets `why` to the reason.
   int why_never(int rank, Place place, const core::List<char>& returned, std::string& why) {
     if (closed(place.epoch) && place.sequence >= ends[place.epoch].limit) {
       const End& end = ends[place.epoch];
@@ -157,7 +157,7 @@ struct Channel {
     return first_gone(returned, why);
   }
 
-  /// Whether `place` can only be done if some rank still calls something, as it may.
+  /// Whether `place` needs a call that some rank has not made and still may make.
   bool needs_a_call(int rank, Place place, const core::List<char>& returned) {
     std::string why;
     return place.epoch == live && place.sequence >= full && why_never(rank, place, returned, why) < 0;

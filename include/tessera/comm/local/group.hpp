@@ -1,5 +1,5 @@
-// What the ranks of one Local share: channels (one a queue), failures, and a worker thread a rank.
-// Everything is guarded by one mutex; memory is moved without holding it.
+// The state that the ranks of one Local share: one channel per queue, the failure, and one worker thread per rank.
+// One mutex guards everything; tasks move memory without holding it.
 #pragma once
 
 #include <condition_variable>
@@ -27,7 +27,7 @@ class Group {
 
   int world() const noexcept { return world_; }
 
-  /// Throws std::system_error if the system gives no thread.
+  /// Throws std::system_error if a thread cannot be started.
   void start() {
     for (int r = 0; r < world_; ++r) ranks_[to_size(r)].worker = std::thread([this, r] { work(r); });
   }
@@ -43,7 +43,7 @@ class Group {
       if (rank.worker.joinable()) rank.worker.join();
   }
 
-  /// The rank's next queue: the k-th of every rank are one channel.
+  /// Opens the rank's next queue. The k-th queues of all ranks are one channel.
   std::shared_ptr<Channel> open(int rank) {
     const std::scoped_lock lock(mutex_);
     const std::size_t index = ranks_[to_size(rank)].queues++;
@@ -56,8 +56,8 @@ class Group {
     c.time_on(rank, tracks);
   }
 
-  /// Joins the rank's next operation. Does not wait for other ranks; the last to come does small ones on the spot.
-  /// Throws the group's failure, AgreementError if this call is not the others'.
+  /// Joins the rank's next operation. Does not wait for other ranks; the last rank to join runs small operations
+  /// before it returns. Throws the group's failure, and AgreementError if this call differs from the other ranks'.
   std::uint64_t post(Channel& c, int rank, const RankCall& of_rank) {
     const Call& call = of_rank.call;
     std::unique_lock lock(mutex_);
@@ -90,8 +90,8 @@ class Group {
     return c.is_completed(Place::of(ticket));
   }
 
-  /// Blocks until the ticket's operation is done. Throws what keeps it from ever being, AgreementError if that is that
-  /// every rank waits for another's call; then the channel is at rest and nothing touches this rank's memory.
+  /// Blocks until the ticket's operation is done. Throws if it never can be, with AgreementError for a deadlock. After
+  /// a throw no operation of the channel is running, and nothing accesses this rank's memory.
   void wait(Channel& c, int rank, std::uint64_t ticket, std::chrono::nanoseconds timeout) {
     std::unique_lock lock(mutex_);
     const Place place = Place::of(ticket);
@@ -105,7 +105,7 @@ class Group {
       core::Clock::time_point wake = deadline;
       std::string why;
       if (const int culprit = c.why_never(rank, place, states_.returned(), why); culprit >= 0) {
-        // A rank that leaves because of an exception will soon say which: that is the better message.
+        // A rank that left because of an exception reports it soon. Wait, because that message is more useful.
         wake = ranks_[to_size(culprit)].unwinding_until;
         if (wake <= core::Clock::now()) {
           drain(lock, c);
@@ -113,7 +113,7 @@ class Group {
           throw CommError(why);
         }
       } else if (place.sequence < c.full) {
-        wake = core::Clock::time_point::max();  // it is only memory being moved, and will end
+        wake = core::Clock::time_point::max();  // all ranks have joined: only copies remain, and they end
       } else if (wake <= core::Clock::now()) {
         set_failure(message({c.missing(timeout), ": ", states_.text()}), false, rank);
         continue;
@@ -122,19 +122,19 @@ class Group {
     }
   }
 
-  /// See CommunicationQueue. Afterwards nothing of this channel touches the rank's memory.
+  /// See CommunicationQueue. Afterwards no operation of this channel accesses the rank's memory.
   void drop(Channel& c, int rank, bool unwinding) {
     std::unique_lock lock(mutex_);
     end_epoch(lock, c, rank, unwinding, false);
   }
 
-  /// The same, for good. Twice is once.
+  /// A final drop(). A second call has no effect.
   void leave(Channel& c, int rank, bool unwinding) {
     std::unique_lock lock(mutex_);
     if (c.left[to_size(rank)]) return;
     end_epoch(lock, c, rank, unwinding, !unwinding);
     c.left[to_size(rank)] = true;
-    c.time_on(rank, {});  // the timeline may end here too
+    c.time_on(rank, {});  // the timeline may be destroyed after this
     notify();
   }
 
@@ -146,13 +146,13 @@ class Group {
     notify();
   }
 
-  /// Ends the group: every rank's waits and later calls throw `why`. The first failure stays.
+  /// Ends the group: the waits and later calls of every rank throw `why`. Only the first failure is recorded.
   void fail(const std::string& why, bool disagreement, int rank) {
     const std::scoped_lock lock(mutex_);
     set_failure(why, disagreement, rank);
   }
 
-  /// Whether a CommError of this rank's only passes on what another rank did.
+  /// Whether a CommError of this rank reports what another rank did.
   bool was_told(int rank) const {
     const std::scoped_lock lock(mutex_);
     return ranks_[to_size(rank)].told;
@@ -169,7 +169,7 @@ class Group {
   struct Rank {
     std::thread worker;
     std::condition_variable work_came, news;
-    core::List<WorkItem> work;  // at most one a channel, so short
+    core::List<WorkItem> work;  // at most one per channel
     std::size_t queues = 0;
     core::Clock::time_point unwinding_until{};
     bool told = false;
@@ -179,7 +179,7 @@ class Group {
     for (Rank& rank : ranks_) rank.news.notify_all();
   }
 
-  // A sign of life: the rank has caught its exception.
+  // The rank makes a call again, so it has caught its exception.
   void calm(int rank) noexcept {
     if (std::exchange(ranks_[to_size(rank)].unwinding_until, {}) != core::Clock::time_point{}) notify();
   }
@@ -215,14 +215,14 @@ class Group {
     }
     if (e == c.live) {
       drain(lock, c);
-      if (e == c.live) c.begin_epoch();  // no one else was faster
+      if (e == c.live) c.begin_epoch();  // no other rank began it while this one waited
     }
     c.posted[to_size(rank)] = 0;
     ++c.epoch[to_size(rank)];
     notify();
   }
 
-  // Until nothing of the live epoch is at work or about to be: what is not joined by all never runs after an end.
+  // Waits until no operation of the live epoch runs or can start: after the end, incomplete operations never start.
   void drain(std::unique_lock<std::mutex>& lock, Channel& c) {
     ++draining_;
     while (c.in_flight || (!failed_ && c.completed < c.full)) drained_.wait(lock);
@@ -231,7 +231,7 @@ class Group {
 
   // --- work ---------------------------------------------------------------------------------------------------------
 
-  // Starts the next operation if all have joined it and the one before is done: that one may use what this one writes.
+  // Starts the next operation if all ranks have joined it and the previous one, whose output it may read, is done.
   void dispatch(std::unique_lock<std::mutex>& lock, Channel& c, int by) {
     while (!failed_ && !c.in_flight && c.completed < c.full) {
       Operation& op = c.ring[c.completed];

@@ -1,5 +1,5 @@
-// Ranks as threads of one process. Each has a worker of its own, so collectives progress while the rank computes; they
-// read the peers' memory directly, and sums are in the fixed tree of design section 4.3.
+// Ranks as threads of one process. Each rank has a worker thread, so collectives progress while the rank computes. They
+// read the peers' memory directly; sums are formed in the fixed tree of design section 4.3.
 #pragma once
 
 #include <chrono>
@@ -19,12 +19,12 @@
 namespace tessera {
 
 struct LocalOptions {
-  /// Collectives that move no more than this, over all ranks, are done by the rank that comes last: waking one thread a
-  /// rank would cost more.
+  /// The last rank to join performs collectives that move at most this many bytes over all ranks, because waking one
+  /// thread per rank would cost more.
   index_t inline_bytes = index_t{64} << 10;
 };
 
-/// One rank of a group made by run_ranks(). A handle: copies are the same rank.
+/// One rank of a group that run_ranks() made. A handle: copies are the same rank.
 class Local {
  public:
   using Executor = Host;
@@ -34,10 +34,10 @@ class Local {
   /// For run_ranks().
   Local(std::shared_ptr<local::Group> group, int rank) : group_(std::move(group)), rank_(rank) {}
 
-  /// See CommunicationQueue. Compute on the host is synchronous, so an `after` that has not happened is waited for by
-  /// the thread that posts; nothing else blocks. One thread uses a queue at a time. Throws, from calls as from waits,
-  /// CommError once a rank has failed, AgreementError once ranks have called differently or, each with one thread, all
-  /// wait for what another is still to call.
+  /// See CommunicationQueue. post() waits for an `after` that has not happened, since compute on the host is
+  /// synchronous; nothing else blocks. One thread uses a queue at a time. Posts and waits throw CommError once a rank
+  /// has failed, and AgreementError once ranks have made different calls or are in a deadlock, which is detected if
+  /// every rank has one thread.
   class Queue final : public Completion {
    public:
     using Event = HostEvent;
@@ -61,7 +61,7 @@ class Local {
     void drop() noexcept { group_->drop(*channel_, rank_, unwinding()); }
     void detach() noexcept { group_->leave(*channel_, rank_, unwinding()); }
 
-    /// A collective's span begins when all ranks have called it and the one before is done, and ends with its event.
+    /// A collective's span begins when all ranks have called it and the previous one is done. It ends with its event.
     void time_on(const QueueTracks& tracks) { group_->time_on(*channel_, rank_, tracks); }
 
     bool done(std::uint64_t ticket) const noexcept override { return group_->done(*channel_, ticket); }
@@ -95,7 +95,7 @@ class Local {
 
 namespace local {
 
-/// The errors of the ranks' functions, and which of them began it all.
+/// The errors of the ranks' functions, and which of them caused the others.
 class Errors {
  public:
   /// Called in a catch block of the rank's thread.
@@ -134,7 +134,7 @@ class Errors {
   bool first_passed_on_ = false;
 };
 
-/// Calls f(rank) on a thread a rank, and joins them. Rethrows the error of the rank that failed first.
+/// Calls f(rank) on one thread per rank, and joins them. Rethrows the error of the rank that failed first.
 template <class F>
 void run(Group& group, F f) {
   Errors errors;
@@ -150,7 +150,7 @@ void run(Group& group, F f) {
           errors.caught(group, r);
         }
       }));
-  } catch (...) {  // no more threads: those that run must not wait for those that never will
+  } catch (...) {  // a thread could not be started: the running ranks must not wait for it
     group.fail("run_ranks could not start every rank", false, -1);
     for (std::thread& thread : threads) thread.join();
     throw;
@@ -162,8 +162,9 @@ void run(Group& group, F f) {
 
 }  // namespace local
 
-/// Calls f(Local&) on n threads, one a rank, and joins them. Rethrows the error of the rank that failed first, which
-/// the others learn of at once ("rank 2 failed: ..."). Throws OptionError if n < 1, std::system_error without threads.
+/// Calls f(Local&) on n threads, one per rank, and joins them. Rethrows the error of the rank that failed first; waits
+/// of the other ranks throw at once ("rank 2 failed: ..."). Throws OptionError if n < 1, and std::system_error if no
+/// thread can be started.
 template <class F>
 void run_ranks(int n, F f, LocalOptions options = {}) {
   if (n < 1) throw OptionError(message({"run_ranks: there must be at least 1 rank, not ", n}));

@@ -1,5 +1,5 @@
-// One collective of Local as the ranks come to it, and the part of the work that each rank does. Peers' buffers are read
-// directly; each rank's task writes what no other task touches.
+// One collective of Local while ranks join it, and each rank's share of the work. Tasks read the peers' buffers
+// directly; each rank's task writes memory that no other task accesses.
 #pragma once
 
 #include <cstring>
@@ -12,11 +12,11 @@
 
 namespace tessera::local {
 
-/// One piece of an operation, for a task.
+/// One piece of an operation, as a task gets it.
 struct PieceOfCall {
   index_t elements = 0;  // of the whole vector
   index_t part = 0;
-  core::Groups groups{};  // of the ranks that it is over: where their slices lie
+  core::Groups groups{};  // of the ranks that the call is over: they assign the slices
   int root = 0;
   float scale = 1;
   Carry carry{};
@@ -37,20 +37,20 @@ class EndsOfRanks {
   int ranks_;
 };
 
-/// A call, as the ranks come one after another.
+/// One call and the ranks that have joined it.
 struct Operation {
   Call call;
-  int first = -1;  // the rank that came first, whose call the others must make
+  int first = -1;  // the rank that joined first; the others must make the same call
   int joined = 0;
   int tasks_left = 0;
-  core::Clock::time_point began{};  // where somebody keeps a timeline
-  core::List<Ends> ends;     // of each piece, of all ranks
+  core::Clock::time_point began{};  // set if a rank records a timeline
+  core::List<Ends> ends;     // [piece * world + rank]
   core::List<RankEvents> events;
 
   int world() const noexcept { return static_cast<int>(events.size()); }
   index_t bytes() const noexcept { return call.elements() * call.in.bytes * world(); }
 
-  /// The rank that comes first begins it anew.
+  /// Called by the rank that joins first.
   void begin(int rank, int world, const Call& its_call) {
     first = rank;
     call = its_call;
@@ -59,7 +59,7 @@ struct Operation {
     events.resize(to_size(world));
   }
 
-  /// A rank that has come and whose call `rank` does not make; -1 if there is none.
+  /// A rank that has joined with another call than `rank`'s, or -1.
   int differs(int rank, const RankCall& of_rank) const noexcept {
     if (!call.same_as(of_rank.call)) return first;
     if (call.over == Ranks::world) return -1;
@@ -69,7 +69,7 @@ struct Operation {
         if (const index_t its = elements(k, r); its >= 0 && its != of_rank.ends[k].elements) return r;
     return -1;
   }
-  /// As that rank, which has come, made it.
+  /// The call as `rank`, which has joined, made it.
   Call call_of(int rank) const {
     Call its = call;
     for (std::size_t k = 0; k < its.pieces.size(); ++k) its.pieces[k].elements = elements(k, rank);
@@ -83,7 +83,7 @@ struct Operation {
 
   core::Groups groups() const noexcept { return {world(), call.group_size}; }
 
-  /// f(piece, the buffers of it of the ranks that `rank`'s call is over) for each piece.
+  /// Calls f(piece, its buffers on the ranks that `rank`'s call is over) for each piece.
   template <class F>
   void for_each_piece(int rank, const F& f) const {
     const core::Groups all = groups();
@@ -133,7 +133,7 @@ inline void all_gather(const PieceOfCall& call, const EndsOfRanks& ranks, int ra
   }
 }
 
-// Every element belongs to one task, which reads it on all ranks before it writes it on any.
+// Each element is assigned to one task, which reads it on all ranks before it writes it on any.
 template <class T>
 void all_reduce(const PieceOfCall& call, const EndsOfRanks& ranks, int rank) {
   const Slice slice(call.elements, ceil_div(call.elements, ranks.size()), rank);
@@ -158,14 +158,14 @@ inline void broadcast(const PieceOfCall& call, const EndsOfRanks& ranks, int ran
   copy(ranks[rank].out, ranks[call.root].out, call.elements * call.element_bytes);
 }
 
-/// The rank's part of each piece, among the ranks that the call is over.
+/// Runs `task` for the rank's share of each piece.
 template <auto task>
 void on_each_piece(const Operation& operation, int rank) {
   const int index = operation.groups().index(operation.call.over, rank);
   operation.for_each_piece(rank, [index](const PieceOfCall& piece, const EndsOfRanks& ranks) { task(piece, ranks, index); });
 }
 
-/// A rank's part of a call on the host: it moves memory.
+/// The task of a rank for a call in host memory.
 template <CollectiveCall C>
 constexpr RankTask host_task() noexcept {
   using In = typename C::Input;

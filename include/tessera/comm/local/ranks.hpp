@@ -1,9 +1,8 @@
-// Where the ranks of a Local are: what each waits for, what it called last, whether its function has returned. So it is
-// known at once when no rank can go on, and messages say where each one is. Bookkeeping only: no lock; whoever calls
-// holds the group's.
+// The state of each rank of a Local: what it waits for, its last call, and whether its function has returned. With it a
+// deadlock is detected at once, and messages give the state of each rank. Has no lock: the caller holds the group's.
 //
 //     rank 0    waits for a collective of one queue,         which rank 1 has not called
-//     rank 1    waits for a collective of another queue,     which rank 0 has not called: none can go on
+//     rank 1    waits for a collective of another queue,     which rank 0 has not called: deadlock
 #pragma once
 
 #include <pthread.h>
@@ -21,17 +20,17 @@ class RankStates {
  public:
   explicit RankStates(int world) : ranks_(to_size(world)), returned_(to_size(world)) {}
 
-  /// The rank makes a call, whatever comes of it.
+  /// The rank makes a call, which may fail.
   void calls(int rank, const Call& call) {
     note_thread(rank);
     ranks_[to_size(rank)].last = call;
     ranks_[to_size(rank)].called = true;
   }
 
-  /// The rank's thread waits, as long as this lives.
+  /// The rank's thread waits during this object's lifetime.
   class Wait {
    public:
-    /// For `place` of the channel, which is not done.
+    /// place: an operation of the channel that is not done.
     Wait(RankStates& states, int rank, Channel& channel, Place place) : states_(states), rank_(rank) {
       states.note_thread(rank);
       states.ranks_[to_size(rank)].channel = &channel;
@@ -50,14 +49,14 @@ class RankStates {
     int rank_;
   };
 
-  /// Its function has.
+  /// The rank's function has returned.
   void returns(int rank) {
     returned_[to_size(rank)] = true;
     ++returned_ranks_;
   }
   const core::List<char>& returned() const noexcept { return returned_; }
 
-  /// Whether each rank that has not returned waits for what some rank must still call: then none ever will.
+  /// Whether every rank that has not returned waits for a call that another rank has not made: a deadlock.
   bool stuck() {
     if (several_threads_ || waiting_ == 0 || waiting_ + returned_ranks_ < world()) return false;
     for (int r = 0; r < world(); ++r)
@@ -76,7 +75,7 @@ class RankStates {
       core::List<int> alike;
       for (std::size_t other = 0; other < states.size(); ++other)
         if (states[other].same_as(states[r])) alike.push_back(static_cast<int>(other));
-      if (alike[0] != static_cast<int>(r)) continue;  // told with an earlier one
+      if (alike[0] != static_cast<int>(r)) continue;  // already in the text with an earlier rank
       all += message({all.empty() ? "" : "; ", core::text_of_ranks(alike), alike.size() > 1 ? states[r].many : states[r].one,
                       states[r].what});
     }
@@ -85,7 +84,7 @@ class RankStates {
 
  private:
   struct Rank {
-    Channel* channel = nullptr;  // of what it waits for; null: it does not wait
+    Channel* channel = nullptr;  // on which the rank waits; null: it does not wait
     Place place{};
     Call last{};
     bool called = false;
@@ -112,7 +111,8 @@ class RankStates {
     return {" has called nothing", " have called nothing", {}};
   }
 
-  // Of a rank with several threads, another one may still call what one of them waits for: then only the timeout tells.
+  // If a rank has several threads, one may still make the call that another waits for: only the timeout detects a
+  // deadlock then.
   void note_thread(int rank) noexcept {
     Rank& r = ranks_[to_size(rank)];
     if (!r.has_thread) {
