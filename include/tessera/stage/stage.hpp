@@ -1,5 +1,5 @@
-// What a rank holds of parameters, gradients and optimizer state: three placements, each sharded at least as widely as
-// the one before. The four stages of ZeRO (Rajbhandari et al. 2020, section 5), and the base of a user's own.
+// Stages: the placements of parameters, gradients and optimizer state, each sharded at least as widely as the one
+// before. The four stages of ZeRO (Rajbhandari et al. 2020, section 5), two hybrid ones, and the base of user stages.
 #pragma once
 
 #include <concepts>
@@ -8,7 +8,7 @@
 
 namespace tessera {
 
-/// A base of stages, which add a name. Refuses to compile what no rank could compute.
+/// The base of a stage, which adds a name. Combinations that cannot be computed do not compile.
 template <Placement of_parameters, Placement of_gradients, Placement of_state>
 struct Stage {
   static_assert(of_gradients.extent >= of_parameters.extent,
@@ -30,13 +30,13 @@ struct Stage {
   static constexpr bool shards_state = state.sharded();
 };
 
-/// A struct derived from a Stage, with a name.
+/// A struct that derives from a Stage and has a name.
 template <class S>
 concept StagePolicy = requires {
   { S::name } -> std::convertible_to<const char*>;
 } && std::derived_from<S, Stage<S::parameters, S::gradients, S::state>>;
 
-/// Data parallelism: everything whole, gradients reduced.
+/// Data parallelism: every rank holds everything, and gradients are all-reduced.
 struct Stage0 : Stage<placement::replicated, placement::replicated, placement::replicated> {
   static constexpr const char* name = "Stage0";
 };
@@ -46,23 +46,24 @@ struct Stage1 : Stage<placement::replicated, placement::replicated, placement::w
   static constexpr const char* name = "Stage1";
 };
 
-/// Gradients too.
+/// Gradients, optimizer state and master weights are sharded.
 struct Stage2 : Stage<placement::replicated, placement::world, placement::world> {
   static constexpr const char* name = "Stage2";
 };
 
-/// Parameters too: gathered where they are used.
+/// Parameters, gradients, optimizer state and master weights are sharded. Parameters are gathered before they are used.
 struct Stage3 : Stage<placement::world, placement::world, placement::world> {
   static constexpr const char* name = "Stage3";
 };
 
-/// Everything is sharded over the ranks of a group, and the same in every group: parameters are gathered within groups
-/// alone, and gradients are summed over all. FSDP calls it hybrid sharding, Zhang et al. 2022 MiCS.
+/// Everything is sharded over the ranks of a group, and replicated in every group. Parameters are gathered within a
+/// group; gradients are summed over the world. FSDP calls it hybrid sharding, Zhang et al. 2022 MiCS.
 struct StageHybrid : Stage<placement::group, placement::group, placement::group> {
   static constexpr const char* name = "StageHybrid";
 };
 
-/// Parameters are sharded over a group, optimizer state over the world: an update gathers its parameters among peers.
+/// Parameters and gradients are sharded over a group, optimizer state over the world. An update gathers parameters over
+/// peers.
 struct StageHybridState : Stage<placement::group, placement::group, placement::world> {
   static constexpr const char* name = "StageHybridState";
 };
