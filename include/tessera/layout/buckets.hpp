@@ -1,5 +1,5 @@
-// Runs of whole units that travel as one, closed before they outgrow a number of elements. A unit larger than that is a
-// bucket of its own. A flat layout is cut evenly instead.
+// Buckets: consecutive whole units that one collective moves, up to a maximum number of elements. A larger unit is a
+// bucket of its own. A flat layout is cut into equal buckets instead.
 #pragma once
 
 #include <tessera/core/list.hpp>
@@ -7,7 +7,7 @@
 
 namespace tessera::layout {
 
-/// Units [first_unit, last_unit) and what they occupy in the two spaces.
+/// Units [first_unit, last_unit), and their ranges in the trainable and the frozen space.
 struct Bucket {
   int first_unit = 0;
   int last_unit = 0;
@@ -15,7 +15,7 @@ struct Bucket {
   Range frozen;
 };
 
-/// Cuts `layout` into buckets of at most `elements` (trainable and frozen together) each, in order of forward use.
+/// Divides `layout` into buckets of at most `elements` elements (trainable plus frozen), in order of forward use.
 /// A flat layout is cut at multiples of world * block, so that only its last bucket divides unevenly.
 constexpr core::List<Bucket> make_buckets(const Layout& layout, int world, index_t elements) {
   core::List<Bucket> buckets;

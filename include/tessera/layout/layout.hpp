@@ -1,10 +1,10 @@
-// Tensors grouped into units, in order of forward use, and where each lies in the flat space. Pure integers and names:
-// no memory, no ranks. Usable in constant expressions.
+// Tensors grouped into units in order of forward use, and their offsets in the flat space. Only integers and names: no
+// memory, no ranks. Usable in constant expressions.
 //
 //     flat space   | unit 0 |.| unit 1 |.|   unit 2   | . | frozen of unit 0 |.| frozen of unit 2 |
 //
-// A unit starts at a multiple of `block` elements. Frozen tensors lie in a space of their own, behind the trainable one
-// in the parameter buffer; the gradient buffer ends where the trainable space does.
+// A unit starts at a multiple of `block` elements. Frozen tensors have a separate space, which follows the trainable
+// space in the parameter buffer. The gradient buffer has only the trainable space.
 #pragma once
 
 #include <initializer_list>
@@ -23,7 +23,7 @@
 
 namespace tessera {
 
-/// A handle to a unit of a layout: what is gathered and reduced as one, a layer as a rule.
+/// A handle to a unit of a layout: tensors that are gathered and reduced together, usually one layer.
 struct Unit {
   int index = 0;
   friend constexpr bool operator==(Unit, Unit) = default;
@@ -35,7 +35,7 @@ struct Tensor {
   friend constexpr bool operator==(Tensor, Tensor) = default;
 };
 
-/// group: which of the optimizer's rules updates the tensor. frozen: no gradient, no state, no bytes of either.
+/// group: the index of the rule that updates the tensor. frozen: not trained, without gradients and state.
 struct TensorOptions {
   int group = 0;
   bool frozen = false;
@@ -45,7 +45,7 @@ class Layout {
  public:
   constexpr Layout() = default;
 
-  /// A framework's one flat buffer of n trainable elements, reported ready by range. Stages 0 and 1.
+  /// The layout of a framework's flat buffer of n trainable elements, marked ready by range. Stages 0 and 1.
   static constexpr Layout flat(index_t n) {
     Layout layout;
     layout.add_unit("flat");
@@ -54,7 +54,7 @@ class Layout {
     return layout;
   }
 
-  /// Adds a unit behind those that are there. Throws LayoutError if the name is taken.
+  /// Adds a unit after the existing ones. Throws LayoutError if the name is taken.
   constexpr Unit add_unit(std::string_view name) {
     if (flat_) refuse(message({"a flat layout takes no further unit: '", name, "'"}));
     if (!unit_names_.add(0, name)) refuse(message({"two units are named '", name, "'"}));
@@ -65,8 +65,8 @@ class Layout {
     return Unit{static_cast<int>(units_.size()) - 1};
   }
 
-  /// Adds a tensor to the unit added last. shape: elements a dimension, each >= 0.
-  /// Throws LayoutError without a unit, on a name taken in the unit, a negative size, or more than 2^55 elements.
+  /// Adds a tensor to the unit added last. shape: the size of each dimension, >= 0. Throws LayoutError if there is no
+  /// unit, the unit has the name, a size is negative, or the layout would have more than 2^55 elements.
   constexpr Tensor add_tensor(std::string_view name, std::initializer_list<index_t> shape, TensorOptions options = {}) {
     return add_tensor(name, std::span<const index_t>(shape.begin(), shape.size()), options);
   }
@@ -94,8 +94,8 @@ class Layout {
     return tensor;
   }
 
-  /// Says that `user` also uses the tensors of `owner` (a head that shares the embedding's): while `user` is at work,
-  /// `owner` is gathered too and its gradients stay open. Throws LayoutError if `owner` is not used last in backward.
+  /// Declares that `user` also uses the tensors of `owner` (an output layer that shares the embedding). While `user` is
+  /// in use, `owner` is gathered too and its gradients stay open. Throws LayoutError unless `owner` precedes `user`.
   constexpr void tie(Unit user, Unit owner) {
     if (unit(owner).last_tensor < 0 || unit(user).last_tensor < 0 || owner.index >= user.index)
       refuse(message({"unit '", name(user), "' cannot be tied to '", name(owner),
@@ -106,14 +106,14 @@ class Layout {
     units_[to_size(user.index)].last_owner = units_[to_size(owner.index)].last_user = tie;
   }
 
-  /// The units in order of forward use, and of backward.
+  /// The units in order of forward use, and in order of backward use.
   constexpr layout::Handles<Unit> forward() const { return {0, static_cast<int>(units_.size()), 1}; }
   constexpr layout::Handles<Unit> backward() const { return {static_cast<int>(units_.size()) - 1, -1, -1}; }
 
   constexpr layout::Handles<Tensor> tensors(Unit u) const { return {unit(u).first_tensor, unit(u).last_tensor, 1}; }
   constexpr layout::Handles<Tensor> tensors() const { return {0, static_cast<int>(tensors_.size()), 1}; }
 
-  /// Where the tensor begins in the parameter buffer (and, unless it is frozen, in the gradient buffer), in elements.
+  /// The tensor's offset in the parameter buffer (and, unless it is frozen, in the gradient buffer), in elements.
   constexpr index_t offset(Tensor t) const { return (frozen(t) ? frozen_begin() : 0) + tensor(t).place.begin; }
   constexpr index_t elements(Tensor t) const { return tensor(t).place.size(); }
   constexpr std::span<const index_t> shape(Tensor t) const {
@@ -121,7 +121,7 @@ class Layout {
     return {shape_.data() + of.first_dimension, static_cast<std::size_t>(of.last_dimension - of.first_dimension)};
   }
   constexpr int group(Tensor t) const { return tensor(t).options.group; }
-  /// Hyperparameter groups: one more than the last that a tensor is of.
+  /// The number of hyperparameter groups: the highest group of a tensor plus one.
   constexpr int groups() const { return last_group_ + 1; }
   constexpr bool frozen(Tensor t) const { return tensor(t).options.frozen; }
   constexpr Unit unit_of(Tensor t) const { return Unit{tensor(t).unit}; }
@@ -130,11 +130,11 @@ class Layout {
     static_cast<void>(unit(u));
     return unit_names_[u.index];
   }
-  /// "unit.tensor", as messages and files have it.
+  /// "unit.tensor", as used in messages and files.
   std::string name(Tensor t) const { return message({name(unit_of(t)), ".", tensor_names_[t.index]}); }
-  /// The tensor of that full name. Throws LayoutError if there is none.
+  /// The tensor with that full name. Throws LayoutError if there is none.
   constexpr Tensor find(std::string_view full_name) const {
-    int found = -1;  // the first of them, where dots within names make several of one full name
+    int found = -1;  // the first one, because names with dots can give several tensors the same full name
     for (std::size_t dot = 0; dot < full_name.size(); ++dot) {
       if (full_name[dot] != '.') continue;
       const int unit = unit_names_.find(0, full_name.substr(0, dot));
@@ -145,8 +145,8 @@ class Layout {
     return Tensor{found};
   }
 
-  /// The name of the trainable tensor that has the element at `place`; "padding" between units. Of a flat layout, whose
-  /// tensors are the caller's affair, the element's index too: "flat.buffer[777]".
+  /// The name of the trainable tensor that has the element at `place`; "padding" between units. For a flat layout, of
+  /// which the library does not know the tensors, also the element's index: "flat.buffer[777]".
   std::string name_at(index_t place) const {
     if (flat_) return message({"flat.buffer[", place, "]"});
     const auto begins_by_then = [&](index_t i) { return tensor(trainable_[to_size(i)]).place.begin <= place; };
@@ -155,20 +155,20 @@ class Layout {
                                                                             : name(trainable_[to_size(last)]);
   }
 
-  /// A unit's trainable elements in the trainable space, and its frozen ones in the frozen space.
+  /// A unit's trainable elements in the trainable space, and its frozen elements in the frozen space.
   constexpr Range trainable(Unit u) const { return unit(u).trainable; }
   constexpr Range frozen(Unit u) const { return unit(u).frozen; }
-  /// A tensor's place in its own space.
+  /// A tensor's range in its space, trainable or frozen.
   constexpr Range place(Tensor t) const { return tensor(t).place; }
 
-  /// Elements of the two spaces, gaps between units included, and of the parameter buffer that holds both.
+  /// Elements of the two spaces, with padding between units, and of the parameter buffer that holds both.
   constexpr index_t trainable_elements() const { return units_.empty() ? 0 : units_.back().trainable.end; }
   constexpr index_t frozen_elements() const { return units_.empty() ? 0 : units_.back().frozen.end; }
   constexpr index_t frozen_begin() const { return round_up(trainable_elements(), block); }
   constexpr index_t parameter_elements() const {
     return frozen_elements() == 0 ? trainable_elements() : frozen_begin() + frozen_elements();
   }
-  /// Elements of all tensors, without gaps: the number a paper would print.
+  /// Elements of all tensors, without padding: the usual parameter count of a model.
   constexpr index_t parameters() const {
     index_t sum = 0;
     for (const Tensor t : tensors()) sum += elements(t);
@@ -184,8 +184,8 @@ class Layout {
   }
   /// Whether any unit was tied to `owner`.
   constexpr bool tied_to(Unit owner) const { return unit(owner).last_user >= 0; }
-  /// Calls visit(owner) for each unit that `user` was tied to, and visit(user) for each that was tied to `owner`: those
-  /// of the latest ties first.
+  /// Calls visit(owner) for each unit that `user` was tied to, and visit(user) for each unit that was tied to `owner`.
+  /// The latest ties come first.
   template <class Visit>
   constexpr void for_each_owner(Unit user, Visit visit) const {
     for (int i = unit(user).last_owner; i >= 0; i = ties_[to_size(i)].owner_before) visit(ties_[to_size(i)].owner);
@@ -194,14 +194,14 @@ class Layout {
   constexpr void for_each_user(Unit owner, Visit visit) const {
     for (int i = unit(owner).last_user; i >= 0; i = ties_[to_size(i)].user_before) visit(ties_[to_size(i)].user);
   }
-  /// How many units are tied to by others: what a pool must hold beside the unit at work.
+  /// The number of units that other units were tied to. A pool must hold these in addition to the unit in use.
   constexpr int tied_units() const {
     int count = 0;
     for (const Unit u : forward()) count += tied_to(u);
     return count;
   }
 
-  /// What ranks compare: every name, shape, group and tie.
+  /// A digest of every name, shape, group and tie, which ranks compare.
   constexpr std::uint64_t digest() const {
     core::Digest digest;
     digest.add(index_t{flat_});
@@ -220,7 +220,7 @@ class Layout {
   struct UnitRecord {
     int first_tensor, last_tensor;
     Range trainable, frozen;
-    int last_owner = -1, last_user = -1;  // its latest ties
+    int last_owner = -1, last_user = -1;  // indices of its latest ties; -1: none
   };
   struct TensorRecord {
     int unit;
@@ -230,7 +230,7 @@ class Layout {
   };
   struct Tie {
     Unit user, owner;
-    int owner_before, user_before;  // ties of the same user, and of the same owner; -1: none
+    int owner_before, user_before;  // indices of the previous ties of the same user and of the same owner; -1: none
   };
 
   static constexpr index_t most = index_t{1} << 55;
@@ -267,9 +267,9 @@ class Layout {
   core::List<UnitRecord> units_;
   core::List<TensorRecord> tensors_;
   core::List<Tie> ties_;
-  core::List<Tensor> trainable_;  // in order of their places
+  core::List<Tensor> trainable_;  // in order of offset
   layout::Names unit_names_;        // by unit
-  layout::Names tensor_names_;      // by tensor; their scopes are units
+  layout::Names tensor_names_;      // by tensor; a unit is a scope
   core::HashIndex tie_units_;
   int last_group_ = 0;
   bool flat_ = false;

@@ -1,5 +1,5 @@
-// Names in one array of characters, and found by hash. (clang cannot use std::string in constant expressions with the
-// standard library of g++ 12.)
+// Names, stored in one array of characters and found by hash. (clang cannot use std::string in constant expressions
+// with the standard library of g++ 12.)
 #pragma once
 
 #include <string_view>
@@ -11,7 +11,7 @@
 
 namespace tessera::layout {
 
-/// Names numbered 0, 1, 2, ... as they are added, each once within its scope.
+/// Names, numbered 0, 1, 2, ... in the order in which they are added. A name is unique within its scope.
 class Names {
  public:
   /// The number of a name, or -1.
@@ -19,7 +19,7 @@ class Names {
     return index_.find(hash_of(scope, name), [&](int i) { return is(i, scope, name); });
   }
 
-  /// False, and nothing changes, if the scope has the name. Throws std::bad_alloc.
+  /// Adds a name. Returns false and changes nothing if the scope has the name. Throws std::bad_alloc.
   constexpr bool add(int scope, std::string_view name) {
     if (index_.find_or_add(hash_of(scope, name), [&](int i) { return is(i, scope, name); }) >= 0) return false;
     const int begin = static_cast<int>(letters_.size());
@@ -38,8 +38,8 @@ class Names {
     int scope, begin, end;
   };
 
-  // A model's names are numbered. Those that differ in the last letter alone have slots side by side, of which a
-  // processor loads eight at a time: 100,000 names are added in three quarters of the time (bench/layout).
+  // Names of a model are often numbered. Names that differ only in the last character get neighbouring slots of the
+  // hash table, and a cache line has eight slots: adding 100,000 names takes three quarters of the time (bench/layout).
   static constexpr std::uint64_t hash_of(int scope, std::string_view name) {
     if (name.empty()) return core::mixed_hash(static_cast<std::uint64_t>(scope));
     const std::string_view but_one = name.substr(0, name.size() - 1);

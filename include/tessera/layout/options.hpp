@@ -1,4 +1,4 @@
-// What a caller may choose of a training step. The same on every rank.
+// The options of a training step. They must be the same on every rank, with the exceptions named here.
 #pragma once
 
 #include <chrono>
@@ -12,17 +12,17 @@ namespace tessera {
 
 class Timeline;
 
-/// How the loss is scaled where the precision does so (Fp16). Defaults: Micikevicius et al. 2018 and DeepSpeed. Named
-/// as in torch.amp.GradScaler, which has no hysteresis; that is DeepSpeed's.
+/// Loss scaling, for precisions that scale the loss (Fp16). Defaults: Micikevicius et al. 2018 and DeepSpeed. Names as
+/// in torch.amp.GradScaler, except hysteresis, which is DeepSpeed's.
 struct LossScale {
   double initial = 65536;
-  double growth_factor = 2;     ///< it is multiplied by this after growth_interval clean steps in a row
-  double backoff_factor = 0.5;  ///< and by this at an overflow
+  double growth_factor = 2;     ///< multiplies the scale after growth_interval steps in a row without overflow
+  double backoff_factor = 0.5;  ///< multiplies the scale at an overflow, see hysteresis
   int growth_interval = 1000;
-  int hysteresis = 2;  ///< the overflow that first lowers it; the count begins anew with each interval
-  bool consecutive_hysteresis = false;  ///< the count begins anew after every clean step
-  double least = 1;                     ///< never below
-  bool dynamic = true;                  ///< false: `initial` for ever
+  int hysteresis = 2;  ///< the overflow that first lowers the scale; the count restarts after each growth interval
+  bool consecutive_hysteresis = false;  ///< the count restarts after every step without overflow
+  double least = 1;                     ///< lower bound of the scale
+  bool dynamic = true;                  ///< false: the scale is always `initial`
 
   /// Throws OptionError.
   constexpr void validate() const {
@@ -38,7 +38,7 @@ struct LossScale {
  private:
   static constexpr double most = std::numeric_limits<float>::max();
 
-  // It is used as a float, and must have a finite reciprocal: 0 and most denormal numbers have none.
+  // The scale is used as a float and must have a finite reciprocal. 0 and most denormal numbers have none.
   static constexpr bool is_scale(double scale) {
     return scale > 0 && scale <= most && static_cast<float>(scale) >= std::numeric_limits<float>::min();
   }
@@ -51,37 +51,37 @@ struct LossScale {
 struct Options {
   /// Passes (forward and backward) of each rank in one step.
   int micro_batches = 1;
-  /// Gradients are scaled down to this global norm; infinity leaves them as they are.
+  /// The global norm to which gradients are clipped; infinity: no clipping.
   double clip_norm = std::numeric_limits<double>::infinity();
-  /// Units travel together up to this many bytes of gradients. Smaller buckets lose to latency, larger ones in the
-  /// first gather and the last reduction, which nothing hides. 8 MiB is within 6% of the best size at any ratio of
-  /// compute to communication, for 64 units of 1 MiB on 8 ranks at 100 Gb/s; 4 MiB is within 16%, 16 MiB within 12%
-  /// (bench/results/overlap.md).
+  /// The maximum bytes of gradients in a bucket of several units. Smaller buckets cost latency; larger ones make the
+  /// first gather and the last reduction longer, which do not overlap with compute. 8 MiB is within 6% of the best size
+  /// at any ratio of compute to communication, for 64 units of 1 MiB on 8 ranks at 100 Gb/s; 4 MiB is within 16%,
+  /// 16 MiB within 12% (bench/results/overlap.md).
   index_t bucket_bytes = index_t{8} << 20;
-  /// Buckets gathered ahead of the one in use, stage 3. One hides a gather behind the bucket before it. Each more costs
-  /// a bucket of memory, hides nothing more (bench/results/overlap.md), and saves gathering a bucket again at each turn
-  /// between forward and backward.
+  /// Stage 3: buckets gathered ahead of the one in use. With one, a gather overlaps with the compute of the previous
+  /// bucket. Each further one costs the memory of a bucket, adds no overlap (bench/results/overlap.md), and saves one
+  /// gather at each change between forward and backward.
   int prefetch = 1;
-  /// Ranks of a group, for stages that shard over groups; others have none. Divides the world. 0: the world is one group.
-  /// As many as share the fast links, such as those of a node.
+  /// Ranks per group, for stages that shard over groups. Divides the world size. 0: the world is one group. Use the
+  /// number of ranks that fast links connect, such as those of a node.
   int group_size = 0;
   /// Loss scaling, for precisions that need it.
   LossScale loss_scale{};
-  /// Of all random bits (stochastic rounding).
+  /// The seed of all random bits (stochastic rounding).
   std::uint64_t seed = 0;
-  /// Every so many steps, when the first pass begins, ranks compare digests of what all of them hold whole (parameters
-  /// at stages 0 to 2; master weights and state at stage 0), and whether a parameter buffer was written that nothing
-  /// took since. 0: never. It reads all of that twice, and blocks on every executor.
+  /// Steps between two checks of weights; 0: never. When the first pass of a step begins, ranks compare digests of the
+  /// arrays that they all hold whole (parameters at stages 0 to 2; master weights and state at stage 0), and check that
+  /// no parameter buffer was written without take_parameters(). Reads those arrays twice and blocks on every executor.
   int check_weights = 0;
-  /// Whether gradients are looked for that were written before backward() or gradients(unit) clears them (stages 0 and
-  /// 1): UsageError. Reads the gradient buffer twice a pass and blocks on every executor. Ranks may differ in it.
+  /// Stages 0 and 1: whether gradients that were written before backward() or gradients(unit) cleared them throw
+  /// UsageError. Reads the gradient buffer twice per pass and blocks on every executor. Ranks may differ in it.
   bool check_gradients = false;
-  /// How long a rank waits for another before it says which one is missing.
+  /// How long a rank waits for another one before CommError names the missing ranks. Ranks may differ in it.
   std::chrono::nanoseconds timeout = std::chrono::minutes(10);
-  /// Where to write what ran when (timeline/timeline.hpp); null: nowhere.
+  /// Records what ran when (timeline/timeline.hpp); null: no recording. Ranks may differ in it.
   Timeline* timeline = nullptr;
 
-  /// Throws OptionError that names the option out of its range.
+  /// Throws OptionError, which names the option that is out of range.
   constexpr void validate() const {
     if (micro_batches < 1) refuse(message({"micro_batches must be at least 1, is ", micro_batches}));
     if (!(clip_norm > 0)) refuse(message({"clip_norm must be greater than 0 (infinity: no clipping), is ", clip_norm}));
@@ -93,13 +93,13 @@ struct Options {
     if (timeout <= std::chrono::nanoseconds{}) refuse("timeout must be greater than 0");
   }
 
-  /// For the queues over which ranks agree on all of this: check() refuses a timeout out of range once all have come.
+  /// The timeout of the queues on which ranks compare their options. validate() refuses a timeout that is out of range,
+  /// but only after all ranks have joined the comparison.
   constexpr std::chrono::nanoseconds usable_timeout() const {
     return timeout > std::chrono::nanoseconds{} ? timeout : std::chrono::seconds(60);
   }
 
-  /// Calls visit(name, number) for all that must be the same on every rank: timeout, timeline and check_gradients
-  /// need not.
+  /// Calls visit(name, number) for each option that must be the same on every rank.
   template <class Visit>
   constexpr void for_each_number(Visit visit) const {
     visit("Options::micro_batches", micro_batches);
@@ -123,19 +123,19 @@ struct Options {
   [[noreturn]] static void refuse(const std::string& why) { throw OptionError(message({"options: ", why})); }
 };
 
-/// Of one backward(), for trainers that clear and accumulate gradients themselves; alike on every rank.
+/// The options of one backward(), for trainers that clear and accumulate gradients themselves. The same on every rank.
 struct PassOptions {
-  /// Whether gradients are cleared for the caller. If not, the caller's backward may run before backward() too, and what
-  /// lies in the gradient buffer when it says ready is this rank's share of the whole step. Stages 0 and 1, one pass a
-  /// step.
+  /// Whether the library clears the gradients. If false, the caller's backward may run before backward(), and the
+  /// gradient buffer at ready() is this rank's contribution to the whole step. Stages 0 and 1, one pass per step.
   bool zero = true;
-  /// Of how many micro-batches' gradients the caller writes the sum; it is divided by that. 1: the mean, of any number.
+  /// The number of micro-batches whose gradient sum the caller writes; the library divides by it. 1: the caller writes
+  /// the mean of any number of micro-batches.
   int sum_of = 1;
 };
 
-/// Of take_parameters(), alike on every rank.
+/// The options of take_parameters(). The same on every rank.
 struct TakeOptions {
-  /// Whether optimizer state and step count begin again, as of a new optimizer. The loss scale stays.
+  /// Whether to reset optimizer state and step count, as in a new optimizer. The loss scale does not change.
   bool clear_state = false;
 };
 

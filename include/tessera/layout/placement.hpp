@@ -1,4 +1,4 @@
-// Where an array over the flat space lies: over which ranks it is sharded. A stage is three of these (stage/stage.hpp),
+// Placement: over which ranks an array over the flat space is sharded. A stage has three placements (stage/stage.hpp),
 // and every per-parameter array of the engine has one (engine/memory/flat_array.hpp).
 #pragma once
 
@@ -7,11 +7,11 @@ namespace tessera {
 /// Over which ranks an array is sharded, from the most memory per rank to the least.
 enum class Extent {
   replicated,  ///< every rank holds all of it
-  group,       ///< sharded over the ranks of a group, and the same in every group
+  group,       ///< sharded over the ranks of a group, and replicated in every group
   world        ///< sharded over all ranks
 };
 
-/// A structural value, so that it can be a template argument.
+/// The placement of an array. A structural type, so that it can be a template argument.
 struct Placement {
   Extent extent = Extent::replicated;
 

@@ -1,4 +1,4 @@
-// What a rank will hold, to the byte, before anything is allocated. Storage is allocated from these very numbers.
+// Every allocation of a rank in bytes, before anything is allocated. Storage is allocated from these numbers.
 // Rajbhandari et al. 2020 (ZeRO), table 1, counts the rows parameters, gradients, master weights and optimizer state.
 #pragma once
 
@@ -11,9 +11,9 @@
 
 namespace tessera {
 
-/// The sizes and flags of the policies, as numbers. Bytes are of one element; 0 bytes: no such buffer.
+/// The sizes and flags of the policies, as numbers. Bytes are per element; 0 bytes: no such buffer.
 struct Footprint {
-  Placement parameters = placement::replicated;  ///< over which ranks they are sharded
+  Placement parameters = placement::replicated;
   Placement gradients = placement::replicated;
   Placement state = placement::replicated;
   bool reduced_in_place = true;  ///< the reduction type is the gradient type
@@ -22,18 +22,18 @@ struct Footprint {
   index_t reduction_bytes = 4;
   index_t master_bytes = 0;
   index_t state_floats = 0;
-  index_t state_bytes = 4;             ///< of each
-  index_t training_weight_bytes = 0;   ///< of a parameter kept during evaluation
-  bool passes_added_in_place = false;  ///< by the caller's backward, instead of in partial sums
-  bool sums_ordered = true;            ///< one sum over all micro-batches; else one for each pass
-  bool sums_need_workspace = false;    ///< the communicator's reductions to the reduction type do
-  bool partial_sums_need_workspace = false;  ///< those to partial sums do
-  index_t agreement_words = 0;  ///< of the all-reduce by which a step is decided
+  index_t state_bytes = 4;             ///< of each state float
+  index_t training_weight_bytes = 0;   ///< of a training weight that is saved during evaluation
+  bool passes_added_in_place = false;  ///< the caller's backward accumulates passes; there are no partial sums
+  bool sums_ordered = true;            ///< one sum over all micro-batches; else one sum per pass
+  bool sums_need_workspace = false;    ///< for reductions to the reduction type
+  bool partial_sums_need_workspace = false;  ///< for reductions to partial sums
+  index_t agreement_words = 0;  ///< of the all-reduce that decides a step
   index_t agreement_words_per_rank = 0;
   index_t agreement_words_per_unit = 0;
-  index_t norm_words = 0;  ///< of each tensor
-  index_t step_bytes = 0;  ///< of the numbers by which a step is decided
-  index_t rule_bytes = 0;  ///< of each hyperparameter group
+  index_t norm_words = 0;  ///< per tensor
+  index_t step_bytes = 0;  ///< of the control state of a step
+  index_t rule_bytes = 0;  ///< per hyperparameter group
 
   friend constexpr bool operator==(const Footprint&, const Footprint&) = default;
 };
@@ -42,7 +42,7 @@ struct Footprint {
 struct Allocation {
   const char* name = "";
   index_t copies = 0;
-  index_t elements = 0;  ///< of each copy
+  index_t elements = 0;  ///< per copy
   index_t element_bytes = 0;
 
   constexpr index_t bytes() const { return copies * elements * element_bytes; }
@@ -70,21 +70,21 @@ struct Plan {
             agreement,       tensor_norms,     step_numbers,      step_rules};
   }
 
-  /// Everything a rank holds.
+  /// The bytes of all allocations of a rank.
   constexpr index_t bytes() const {
     index_t sum = 0;
     for (const Allocation& allocation : allocations()) sum += allocation.bytes();
     return sum;
   }
 
-  /// What the ZeRO paper's table 1 counts: parameters, gradients (once), master weights, optimizer state.
+  /// The bytes that table 1 of the ZeRO paper counts: parameters, gradients, master weights, optimizer state.
   constexpr index_t model_bytes() const {
     return parameters.bytes() + gradients.bytes() + reduced_gradients.bytes() + master_weights.bytes() +
            optimizer_state.bytes();
   }
 };
 
-/// Elements that each buffer of a caller's must have; 0: hand in none.
+/// The number of elements that each buffer of the caller must have; 0: pass no buffer.
 struct Required {
   index_t parameters = 0;
   index_t gradients = 0;
@@ -92,16 +92,17 @@ struct Required {
 
 namespace layout {
 
-/// Gradient slots beside those that ties keep open: one that backward fills, one that is on its way.
+/// Gradient slots in addition to those of tied units: one that backward fills, one whose reduction is in flight.
 inline constexpr int slots_in_flight = 2;
 
-/// Partial sums that a binary counter keeps over `passes`; a single pass needs none beyond its result.
+/// The number of partial sums of a binary counter over `passes`. A single pass needs none.
 constexpr index_t partial_sum_levels(int passes) {
   return passes == 1 ? 0 : std::bit_width(static_cast<unsigned>(passes));
 }
 
-/// The most sums that one counter over all micro-batches (comm/tree.hpp) holds from one pass to the next, `world` being
-/// added in each: of k world micro-batches as many as that number has set bits. Of very many passes the number of bits.
+/// The maximum number of partial sums that a counter over all micro-batches (comm/tree.hpp) holds between two passes.
+/// Each pass adds `world` micro-batches; after k passes the counter holds popcount(k * world) sums. For more than 4096
+/// passes this returns an upper bound, the number of bits.
 constexpr index_t carried_sums(int passes, int world) {
   constexpr int counted = 4096;
   const auto leaves = [world](int k) { return static_cast<std::uint64_t>(k) * static_cast<std::uint64_t>(world); };

@@ -1,4 +1,4 @@
-// Half-open ranges of elements, and ranges of handles to loop over.
+// Half-open ranges of elements, and iterable ranges of handles.
 #pragma once
 
 #include <tessera/core/math.hpp>
@@ -17,14 +17,14 @@ struct Range {
 
 namespace layout {
 
-/// What two ranges share; empty where they do not meet.
+/// The intersection of two ranges. Empty if they are disjoint.
 constexpr Range intersect(Range a, Range b) {
   const index_t begin = a.begin > b.begin ? a.begin : b.begin;
   const index_t end = a.end < b.end ? a.end : b.end;
   return {begin, end > begin ? end : begin};
 }
 
-/// Handles first, first + step, ... up to but without last.
+/// The handles first, first + step, ..., without last.
 template <class Handle>
 class Handles {
  public:

@@ -1,5 +1,5 @@
-// A set of elements, kept as ranges: sorted, disjoint, those that touch merged, so that a buffer filled from its end is
-// one entry.
+// A set of elements, stored as sorted disjoint ranges. Adjacent ranges are merged, so that a buffer filled from its end
+// is one entry.
 #pragma once
 
 #include <tessera/core/list.hpp>
@@ -10,10 +10,10 @@ namespace tessera::layout {
 
 class RangeSet {
  public:
-  /// Allocates nothing more while the set is at most `ranges` of them.
+  /// Allocates no more memory while the set has at most `ranges` ranges.
   explicit RangeSet(std::size_t ranges = 64) { ranges_.reserve(ranges); }
 
-  /// Keeps the memory.
+  /// Removes all ranges, but does not free memory.
   void clear() { ranges_.clear(); }
 
   void add(Range range) {
@@ -36,7 +36,7 @@ class RangeSet {
     return next < ranges_.size() && !intersect(ranges_[next], range).empty();
   }
 
-  /// Whether all of them are.
+  /// Whether all elements of `range` are in the set.
   bool contains(Range range) const { return range.empty() || first_outside(range.begin) >= range.end; }
 
   /// The first element at or after `begin` that is not in the set.
@@ -45,7 +45,7 @@ class RangeSet {
     return next < ranges_.size() && ranges_[next].begin <= begin ? ranges_[next].end : begin;
   }
 
-  /// How many ranges the set is kept as.
+  /// The number of stored ranges.
   std::size_t ranges() const noexcept { return ranges_.size(); }
 
  private:

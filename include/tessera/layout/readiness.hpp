@@ -1,5 +1,5 @@
-// Which gradients of a pass are complete, and which bucket departs next: always the last first, on every rank alike,
-// whatever order backward fills them in. Integers only; says what is, and leaves the message to who asked.
+// Which gradients of a pass are complete, and which bucket is launched next. Buckets are launched from the last to the
+// first on every rank, in whatever order backward completes them. Integers only; the caller reports errors.
 #pragma once
 
 #include <tessera/core/list.hpp>
@@ -18,7 +18,7 @@ class Readiness {
     begin();
   }
 
-  /// Starts a pass: nothing is ready.
+  /// Starts a pass, with no gradient ready.
   void begin() {
     unit_ready_.fill(0);
     filled_.clear();
@@ -32,7 +32,7 @@ class Readiness {
 
   bool ready(Unit u) const { return unit_ready_[to_size(u.index)] != 0; }
 
-  /// Marks a unit. False, and nothing changes, if it was ready.
+  /// Marks a unit as ready. Returns false and changes nothing if it was.
   bool mark(Unit u) {
     if (ready(u)) return false;
     unit_ready_[to_size(u.index)] = 1;
@@ -40,7 +40,7 @@ class Readiness {
     return true;
   }
 
-  /// Marks a range of a flat layout. False, and nothing changes, if part of it was ready.
+  /// Marks a range of a flat layout as ready. Returns false and changes nothing if part of it was.
   bool mark(Range range) {
     if (range.empty()) return true;
     if (filled_.meets(range)) return false;
@@ -50,16 +50,16 @@ class Readiness {
     return true;
   }
 
-  /// The bucket that departs now, or -1. Each call hands out one.
+  /// Returns the next bucket to launch and counts it as launched, or -1 if its gradients are not complete.
   int depart() {
     if (departed_ == 0 || missing_[to_size(departed_ - 1)] != 0) return -1;
     return --departed_;
   }
 
-  /// Whether every bucket has departed.
+  /// Whether every bucket is launched.
   bool complete() const { return departed_ == 0; }
 
-  /// The last unit in order of forward use that is not ready; only while not complete.
+  /// The last unit in order of forward use that is not ready. Requires that one is not.
   Unit first_missing() const {
     for (int u = static_cast<int>(unit_ready_.size()) - 1; u > 0; --u)
       if (!unit_ready_[to_size(u)]) return Unit{u};
@@ -69,9 +69,9 @@ class Readiness {
  private:
   const Sharding* sharding_;
   core::List<char> unit_ready_;
-  core::List<index_t> missing_;  // units, or elements of a flat layout, that bucket b still waits for
-  RangeSet filled_;        // of a flat layout
-  int departed_ = 0;       // buckets [departed_, buckets) have left
+  core::List<index_t> missing_;  // per bucket: units, or elements of a flat layout, that are not ready
+  RangeSet filled_;        // of a flat layout: elements that are ready
+  int departed_ = 0;       // buckets [departed_, buckets) are launched
 };
 
 }  // namespace tessera::layout

@@ -1,4 +1,4 @@
-// A layout divided over the ranks: its buckets, and the partition of both spaces.
+// A layout divided over the ranks: its buckets, and the partitions of the trainable and the frozen space.
 #pragma once
 
 #include <tessera/core/list.hpp>
@@ -10,7 +10,7 @@ namespace tessera {
 
 namespace layout {
 
-/// Elements of one hyperparameter group, back to back in the flat space, and the tensor of the first.
+/// Consecutive elements of the flat space with one hyperparameter group, and the tensor of the first element.
 struct Segment {
   Range place;
   int group = 0;
@@ -21,7 +21,7 @@ struct Segment {
 
 class Sharding {
  public:
-  /// bucket_elements: see make_buckets. group_size: divides the world; 1 unless something is sharded over groups.
+  /// bucket_elements: see make_buckets. group_size: divides the world size; 1 unless an array is sharded over groups.
   constexpr Sharding(const Layout& layout, int world, index_t bucket_elements, int group_size = 1)
       : layout_(layout),
         buckets_(layout::make_buckets(layout_, world, bucket_elements)),
@@ -43,7 +43,7 @@ class Sharding {
     static_cast<void>(layout_.trainable(u));
     return bucket_of_unit_[to_size(u.index)];
   }
-  /// The buckets that have elements in `range` of the trainable space (and empty ones between them).
+  /// The buckets that have elements in `range` of the trainable space, and empty buckets between them.
   constexpr layout::Handles<int> buckets_of(Range range) const {
     if (range.empty()) return {0, 0, 1};
     const auto ends_before = [&](index_t b) { return buckets_[to_size(b)].trainable.end <= range.begin; };
@@ -54,7 +54,7 @@ class Sharding {
   constexpr const layout::Partition& trainable() const { return trainable_; }
   constexpr const layout::Partition& frozen() const { return frozen_; }
 
-  /// The parts of `range` that belong to units, each within one unit: padding between units is left out.
+  /// The subranges of `range` that belong to units, one per unit, without the padding between units.
   core::List<Range> within_units(const layout::Bucket& bucket, Range range) const {
     core::List<Range> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u) {
@@ -64,8 +64,8 @@ class Sharding {
     return found;
   }
 
-  /// The parts of `range` that belong to trainable tensors, neighbours of one group merged unless each tensor is to
-  /// stand by itself.
+  /// The subranges of `range` that belong to trainable tensors. Adjacent ones of the same hyperparameter group are
+  /// merged, unless each_tensor.
   core::List<layout::Segment> segments(const layout::Bucket& bucket, Range range, bool each_tensor = false) const {
     core::List<layout::Segment> found;
     for (int u = bucket.first_unit; u < bucket.last_unit; ++u)
@@ -81,8 +81,8 @@ class Sharding {
     return found;
   }
 
-  /// visit(tensor, element, run) for each of bucket `b`'s trainable or frozen tensors that has elements in `range`:
-  /// they lie at `run`, the first of them being the tensor's element `element`.
+  /// Calls visit(tensor, element, run) for each trainable or frozen tensor of bucket `b` that has elements in `range`.
+  /// run: those elements. element: the index of the first of them in the tensor.
   template <class Visit>
   void for_each_run(int b, bool frozen, Range range, Visit visit) const {
     for (int u = buckets_[to_size(b)].first_unit; u < buckets_[to_size(b)].last_unit; ++u)
