@@ -1,9 +1,9 @@
-// The sharded optimizer: strings the steps of a training step together, computes nothing itself.
+// The sharded optimizer: calls the engine's parts in the order of a training step.
 //
-//     backward     gradients ... ready -> bucket departs (reduce-scatter, behind the backward of earlier units)
-//     step         wait, fold -> norm -> agree -> fused update -> gather (behind the next forward)
+//     backward     gradients ... ready -> launch bucket (reduce-scatter, overlaps with backward of earlier units)
+//     step         wait, fold -> norm -> agree -> fused update -> gather (overlaps with the next forward)
 //
-// A rank's program is the same at every stage; what differs is which of the engine's parts is held.
+// A rank's program is the same at every stage. Stages differ in which of the engine's parts are used.
 #pragma once
 
 #include <exception>
@@ -32,8 +32,8 @@
 
 namespace tessera {
 
-/// Optimizes the parameters of `layout`, sharded over the ranks of `comm` as Stage says. One object and one thread a
-/// rank, built and called alike on every rank.
+/// Optimizes the parameters of `layout`, sharded over the ranks of `comm` as Stage says. Each rank has one object and
+/// uses it from one thread. All ranks construct it with equal arguments and make the same calls.
 /// Source: Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models".
 template <class Rule, class Stage, class Precision = Fp32, class Comm = Local>
 class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
@@ -50,15 +50,15 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
   using FinishReport = WeightsReport<Executor>;
   using Composition::plan;
 
-  /// The caller's own memory, of at least required() elements; what is left out is allocated.
+  /// Memory of the caller, of at least required() elements. Buffers that are not passed are allocated.
   struct Buffers {
     CallersBuffer<Parameter> parameters{};
     CallersBuffer<Gradient> gradients{};
   };
 
-  /// Builds this rank's part; parameters handed in are taken as the initial weights. Blocks until all ranks have come.
-  /// rules: one a hyperparameter group. Throws, on every rank, what was wrong on any: BufferError, OptionError,
-  /// LayoutError, or AgreementError where the ranks' versions, policies, layouts, options or rules differ.
+  /// Constructs this rank's optimizer. Parameters in `buffers` are the initial weights. rules: one per hyperparameter
+  /// group. Blocks until all ranks have called it. An error on one rank throws on all: BufferError, OptionError,
+  /// LayoutError, or AgreementError if the ranks' versions, policies, layouts, options or rules differ.
   Sharded(const Comm& comm, const Layout& layout, const Buffers& buffers, std::vector<Rule> rules,
           const Options& options = {})
       : comm_(comm),
@@ -98,47 +98,47 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
   Sharded(const Sharded&) = delete;
   Sharded& operator=(const Sharded&) = delete;
 
-  /// As finish(); out of an exception, and where a rank failed, what others have not joined is withdrawn.
+  /// Calls finish(), or, in an exception or if a rank failed, cancels collectives that other ranks have not joined.
   ~Sharded() {
     try {
       if (std::uncaught_exceptions() == exceptions_) this->finish();
-    } catch (const Error&) {  // the ranks that failed say why
+    } catch (const Error&) {  // the ranks that failed report the error
     }
-    communicator::detach(reductions_);  // while what was handed to them still lives
+    communicator::detach(reductions_);  // before the buffers of posted calls are destroyed
     communicator::detach(gathers_);
   }
 
-  /// The unit's parameters, complete. Blocks while they come in; stage 3 starts the next ones on their way, and throws
-  /// UsageError while Weights kept from before are in their way: release them and call again.
+  /// The complete parameters of a unit. Blocks until they are gathered. Stage 3 also starts the next gathers. Throws
+  /// UsageError if Weights that the caller still holds occupy their memory: release those and call again.
   Weights<Parameter> gather(Unit unit) { return gather_part(unit, unit); }
 
-  /// The same by range of the buffer of a flat layout.
+  /// The same for a range of the buffer of a flat layout.
   std::span<const Parameter> gather(index_t begin, index_t end) {
     progress_.require_range("gather", {begin, end});
     return gather_part(Unit{0}, Range{begin, end});
   }
 
-  /// Starts one micro-batch's backward. Throws UsageError while another is open or if the step has all of its passes.
+  /// Starts the backward of one micro-batch. Throws UsageError if another is open or the step already has all passes.
   [[nodiscard]] Pass backward(const PassOptions& options = {}) {
     weights_.require_weights("backward");
     if (evaluation_.open()) throw UsageError("backward() during evaluation: call end_evaluation() first");
     progress_.require_new_pass(options);
     guarded([&] {
       decision_.raise_difference(progress_.steps() - 1);
-      reduce_.begin_pass(progress_.passes(), options);  // may refuse on this rank alone: before what all ranks join
+      reduce_.begin_pass(progress_.passes(), options);  // may throw on this rank only, so it precedes collectives
       if (progress_.passes() == 0) weight_check_.check(progress_.steps(), parameters_, state_);
     });
     const index_t pass = progress_.begin_pass(options);
     parameters_.begin_backward();
-    send_complete();  // of a model without trainable elements
+    send_complete();  // a model without trainable elements is already complete
     return Pass(*this, pass);
   }
 
-  /// Waits for the reductions, clips, updates and starts the gathers. Gradients that are not finite on any rank leave
-  /// parameters, state and step count as they were on all, and the report says so.
-  /// Throws UsageError in the middle of a pass or of accumulation or with Weights in a gather's way, and OptionError for
-  /// a hyperparameter out of range, or changed although the state depends on it: mend it and call step() again. Throws
-  /// AgreementError or CommError: nothing was applied, the step starts again.
+  /// Waits for the reductions, clips, updates and starts the gathers. If a gradient is not finite on any rank, no rank
+  /// changes parameters, state and step count, and the report says so. Throws UsageError in a pass, before the last
+  /// pass is complete, or if Weights occupy memory of a gather, and OptionError if a hyperparameter is out of range, or
+  /// changed although the state depends on it: correct it and call step() again. After AgreementError or CommError
+  /// nothing was applied: repeat the whole step.
   Report step() {
     weights_.require_weights("step");
     progress_.require_complete();
@@ -161,8 +161,9 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
     });
   }
 
-  /// Gives up the step's micro-batches so far, for an exception in the caller's forward. An open pass does so itself,
-  /// as does what throws AgreementError or CommError; twice is once. Other ranks get CommError, all begin it again.
+  /// Drops the micro-batches of the step so far, for an exception in the caller's forward. An open pass and calls that
+  /// throw AgreementError or CommError do this themselves; a second call has no effect. Other ranks get CommError, and
+  /// all ranks repeat the step.
   void drop_step() noexcept {
     if (std::exchange(dropped_, true)) return;
     reductions_.drop();
@@ -172,7 +173,7 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
     parameters_.begin_forward();
   }
 
-  /// The hyperparameters of a group, to be changed between steps, alike on every rank.
+  /// The hyperparameters of a group. May be changed between steps, to the same values on every rank.
   Rule& rule(int group = 0) {
     if (group < 0 || group >= static_cast<int>(rules_.size()))
       throw OptionError(
@@ -180,21 +181,21 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
     return rules_[to_size(group)];
   }
 
-  /// Options::clip_norm, to be changed between steps, alike on every rank.
+  /// Options::clip_norm. May be changed between steps, to the same value on every rank.
   double& clip_norm() noexcept { return options_.clip_norm; }
 
-  /// What the caller multiplies the loss by before backward: 1 unless Precision scales it. Changes in step() alone.
-  /// Where the executor is not synchronous it blocks, and a kernel reads it from loss_scale_pointer() instead.
+  /// The factor by which the caller multiplies the loss before backward: 1 unless Precision scales it. Only step()
+  /// changes it. Blocks on an asynchronous executor; kernels read loss_scale_pointer() instead.
   float loss_scale() const { return decision_.loss_scale(); }
   const float* loss_scale_pointer() const noexcept { return &decision_.numbers()->loss_scale; }
 
   const Layout& layout() const noexcept { return sharding_.layout(); }
   const Plan& plan() const noexcept { return plan_; }
-  /// Bytes that this rank holds: counted by the executor, and what the caller handed in.
+  /// Bytes that this rank holds: those that the executor allocated, and the caller's buffers.
   index_t bytes() const noexcept { return executor_.allocated_bytes() + caller_bytes_; }
-  /// The most that they ever were.
+  /// The maximum of bytes() so far.
   index_t peak_bytes() const noexcept { return executor_.peak_bytes() + caller_bytes_; }
-  /// Steps applied. Blocks where the executor is not synchronous.
+  /// The number of steps applied. Blocks on an asynchronous executor.
   index_t steps() const { return decision_.outcome().get().steps; }
 
  private:
@@ -209,7 +210,7 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
   using Parameters = std::conditional_t<Stage::shards_parameters, engine::ShardedParameters<Comm, Parameter, Stage::parameters, Stage::state>,
                                         engine::WholeParameters<Comm, Parameter, Stage::shards_state>>;
 
-  // Before anything is allocated.
+  // Checks the arguments, on all ranks, before anything is allocated.
   const Layout& checked(const Layout& layout, const Buffers& buffers) {
     construction_.begin(engine::describe<Rule, Stage, Precision>(layout, rules_, options_), options_, rules_, [&](auto& blueprint) {
       engine::check_model<Rule, Stage>(layout, rules_, options_);
@@ -240,7 +241,7 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
     }
   }
 
-  // What this rank had no gradient of in this step.
+  // A function that tells whether a unit got no gradient in this step.
   auto absent() const {
     return [this](Unit unit) { return progress_.absent(unit); };
   }
@@ -258,7 +259,7 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
     if (progress_.close_pass_if_complete()) parameters_.begin_forward();
   }
 
-  // What fails between ranks ends the step for this rank; the next one starts clean.
+  // An error between ranks drops the step on this rank.
   template <class Work>
   auto guarded(Work work) {
     dropped_ = false;
@@ -273,7 +274,7 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
   Comm comm_;
   Options options_;
   std::vector<Rule> rules_;
-  std::vector<Rule> first_rules_;  // as they were given
+  std::vector<Rule> first_rules_;  // as passed to the constructor
   Queue reductions_;
   Queue gathers_;
   Executor executor_;
@@ -290,7 +291,7 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
   engine::Evaluation evaluation_;
   engine::OwnedParts mine_;
   index_t caller_bytes_ = 0;
-  bool dropped_ = false;  // and nothing was begun since
+  bool dropped_ = false;  // drop_step() was called, and nothing has started since
   int exceptions_ = std::uncaught_exceptions();
 };
 
