@@ -1,5 +1,5 @@
-// The global norm of a step and what follows from it: whether to apply, and the one number that gradients are
-// multiplied by. Design section 4, points 4 and 5.
+// The global gradient norm of a step, and the factor that unscales and clips gradients. Design section 4, points 4 and
+// 5.
 #pragma once
 
 #include <tessera/core/list.hpp>
@@ -9,7 +9,7 @@
 
 namespace tessera::engine {
 
-/// What this rank owns of each bucket, without the gaps between units.
+/// The elements of each bucket that this rank owns, without the padding between units.
 class OwnedParts {
  public:
   OwnedParts(const Sharding& sharding, int rank) : sharding_(&sharding), rank_(rank) {
@@ -17,8 +17,8 @@ class OwnedParts {
       parts_.push_back(sharding.within_units(sharding.bucket(b), sharding.trainable().owned(b, rank)));
   }
 
-  /// Adds the squares of the reduced gradients to *sum, in the order in which they arrive; places are those of the
-  /// trainable space.
+  /// Adds the squares of the reduced gradients to *sum, in the order in which buckets are reduced. Offsets in *sum are
+  /// those of the trainable space.
   template <class Executor, class Reduce>
   void add_squares(Executor& executor, Reduce& reduce, SquareSum* sum) const {
     for (int b = sharding_->buckets() - 1; b >= 0; --b) {
@@ -35,10 +35,10 @@ class OwnedParts {
   core::List<core::List<Range>> parts_;
 };
 
-/// The norm of the gradients' mean, from the squares of the reduced gradients, which are `leaves` times as large.
+/// The norm of the mean gradient, from the squares of the reduced gradients, which are `leaves` times the mean.
 TESSERA_HD inline double gradient_norm(double square_sum, double leaves) { return ::sqrt(square_sum) / leaves; }
 
-/// What turns reduced gradients into the clipped mean: min(1, clip_norm / (norm + 1e-6)) / leaves, rounded once.
+/// The factor from reduced gradients to the clipped mean: min(1, clip_norm / (norm + 1e-6)) / leaves, rounded once.
 /// Source: torch.nn.utils.clip_grad_norm_.
 TESSERA_HD inline float gradient_scale(double norm, double clip_norm, double leaves) {
   return static_cast<float>(min(1.0, clip_norm / (norm + 1e-6)) / leaves);

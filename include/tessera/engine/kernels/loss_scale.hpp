@@ -1,12 +1,12 @@
-// The factor by which a float16 loss is multiplied, so that small gradients are not lost: as large as gradients allow.
+// The loss scale: the factor by which a float16 loss is multiplied so that small gradients do not underflow.
 #pragma once
 
 #include <tessera/layout/options.hpp>
 
 namespace tessera::engine {
 
-/// One number, the same on every rank, changed only by advance(). Runs where the step's numbers lie. It stays in the
-/// range that LossScale::check() demands. Source: DeepSpeed's DynamicLossScaler, after Micikevicius et al. 2018,
+/// The loss scale, the same on every rank and changed only by advance(), which runs on the executor. It stays in the
+/// range that LossScale::validate() requires. Source: DeepSpeed's DynamicLossScaler, after Micikevicius et al. 2018,
 /// section 3.2; with hysteresis 1 it is torch.amp.GradScaler.
 class LossScaler {
  public:
@@ -16,8 +16,8 @@ class LossScaler {
 
   TESSERA_HD double scale() const noexcept { return scale_; }
 
-  /// What advance() has changed so far, to be kept and set again: the scale, the overflows until it is lowered, and the
-  /// steps since the last one.
+  /// The state that advance() changes, to be saved and restored: the scale, the overflows until it is lowered, and the
+  /// steps since the last overflow.
   struct Progress {
     double scale = 1;
     int overflows_left = 1;
@@ -31,8 +31,8 @@ class LossScaler {
     exhausted_ = false;
   }
 
-  /// After a step: overflow says whether a gradient was not finite on any rank. A scale that could not be lowered
-  /// although it was to be is exhausted().
+  /// Called after each step. overflow: a gradient was not finite on some rank. Sets exhausted() if the scale should be
+  /// lowered and cannot.
   TESSERA_HD void advance(bool overflow) noexcept {
     exhausted_ = false;
     if (!options_.dynamic) {
@@ -51,7 +51,7 @@ class LossScaler {
     }
     const bool grows = ++clean_ % options_.growth_interval == 0;
     if (grows || options_.consecutive_hysteresis) left_ = options_.hysteresis;
-    constexpr float most = 0x1.fffffep127f;  // std::numeric_limits is not for devices
+    constexpr float most = 0x1.fffffep127f;  // std::numeric_limits is not available in device code
     if (grows && scale_ * options_.growth_factor <= most) scale_ *= options_.growth_factor;
   }
 
@@ -60,7 +60,7 @@ class LossScaler {
  private:
   LossScale options_{};
   double scale_ = 1;
-  int left_ = 1;       // overflows that lower the scale only when the last of them comes
+  int left_ = 1;       // overflows until the scale is lowered
   index_t clean_ = 0;  // steps since the last overflow
   bool exhausted_ = false;
 };

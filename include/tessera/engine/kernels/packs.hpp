@@ -1,5 +1,5 @@
-// Elements that a device's loop does some at a time (cuda/exec/for_each.cuh), by accesses of 16 bytes: its compiler makes no
-// vectors of its own.
+// Groups of elements that a device loop (cuda/exec/for_each.cuh) loads and stores with 16-byte accesses, because the
+// device compiler does not vectorize.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ namespace packs {
 using exec::aligned;
 using exec::Pack;
 
-/// The elements begin <= i < begin + n of arrays that have those at 0 <= i < end. at_once: all are there, and aligned
-/// in every array. Elements that are not there read as zeros.
+/// Elements begin .. begin + n - 1 of arrays that have elements 0 .. end - 1. at_once: all exist and are aligned in
+/// every array. Elements outside the array are read as zero.
 template <int n>
 struct Group {
   index_t begin;
@@ -52,8 +52,8 @@ struct Group {
   TESSERA_HD TESSERA_ALWAYS_INLINE bool has(int k) const noexcept { return 0 <= begin + k && begin + k < end; }
 
  private:
-  // 16 bits at a time, put together: where the two ways meet a device then has the words that it loaded. Else it would
-  // take them apart before, and wait for one array before it asks for the next.
+  // Combines 16-bit elements into words. Then both branches yield the words that were loaded. Otherwise the compiler
+  // unpacks them inside the branch, and the device waits for one array before it loads the next.
   template <class T>
   TESSERA_HD TESSERA_ALWAYS_INLINE Pack<std::uint32_t, n / 2> load_pairs(const T* from) const noexcept {
     Pack<std::uint32_t, n / 2> pairs{};

@@ -1,5 +1,5 @@
-// From partial sums of a step's passes to the mean of its micro-batches (design section 4, points 1 to 3): the merge of
-// two, the factors of the mean, and the one rounding of the last sum.
+// From the partial sums of a step's passes to the mean over its micro-batches (design section 4, points 1 to 3): adds
+// two partial sums, defines the factors of the mean, and rounds the final sum once.
 #pragma once
 
 #include <type_traits>
@@ -11,17 +11,17 @@
 
 namespace tessera::engine {
 
-/// The sum of M micro-batches is multiplied by `scale` before it is rounded to the reduction type, and divided by
-/// `divisor` after that, with the loss scale.
+/// The factors of the mean over M micro-batches: their sum is multiplied by `scale`, rounded to the reduction type, and
+/// later divided by `divisor` times the loss scale.
 struct Mean {
   float scale = 1;
   double divisor = 1;
 };
 
-/// A float has room for the sum, and is divided by the update's one multiplication. 16 bits have room for the mean of
-/// what fits into 16 bits, not for the sum: it is scaled in fp32. Where a library sums (ordered: false), scaling costs
-/// each rank's gradients a rounding: bfloat16, whose range is a float's, is spared that. The library's factor is itself
-/// rounded to the type, and what it lacks of 1/M is left to divide by.
+/// The factors for a reduction type. A float can hold the sum, and the update's one multiplication divides it. A 16-bit
+/// type can hold the mean but not the sum, so the sum is scaled in fp32. If the communication library sums (ordered:
+/// false), scaling rounds each rank's gradients once more; bfloat16 has the range of a float and is not scaled. The
+/// library rounds its factor to the type; the divisor corrects the difference from 1/M.
 template <class Reduction>
 constexpr Mean mean_of(double micro_batches, bool ordered) {
   const auto scale = static_cast<float>(1 / micro_batches);
@@ -30,13 +30,13 @@ constexpr Mean mean_of(double micro_batches, bool ordered) {
   } else {
     if (ordered) return {scale, 1};
     if (std::is_same_v<Reduction, bfloat16>) return {1, micro_batches};
-    constexpr float least = 0x1p-14f;  // float16 has fewer bits below, and none in the end
+    constexpr float least = 0x1p-14f;  // the smallest normal float16
     const float rounded = static_cast<float>(Reduction(max(scale, least)));
     return {rounded, micro_batches * static_cast<double>(rounded)};
   }
 }
 
-/// Merges two partial sums, the older first: executor.for_each(n, AddOlder{...}).
+/// Adds two partial sums, the older one first: executor.for_each(n, AddOlder{...}).
 struct AddOlder {
   const float* older;
   float* sum;
@@ -55,7 +55,7 @@ struct AddOlder {
   }
 };
 
-/// The one rounding of a sum of several passes, which is scaled before.
+/// Scales the sum of several passes and rounds it once.
 template <class Reduction>
 struct Round {
   const float* sum;

@@ -1,9 +1,9 @@
-// The few numbers by which a step is decided. They lie in the executor's memory and are written by its tasks alone, so
-// that a device decides without the host. Design section 4, points 4, 5 and 8.
+// Control state of a step (norm, skip flag, loss scale, step count) in executor memory. Only the executor's tasks write
+// it, so a step needs no host synchronization. Design section 4, points 4, 5 and 8.
 //
-//     prepare (a group)   this step's rules and scalars        \  once(task), in this order; between
-//     offer, absent       what this rank brings to the sum      > offer and decide the one all-reduce
-//     decide              norm, skip or apply, loss scale      /
+//     prepare (per group)   this step's rules and scalars        \  once(task), in this order, with
+//     offer, absent         this rank's input of the all-reduce   > one all-reduce between offer and
+//     decide                norm, skip or apply, loss scale      /  decide
 #pragma once
 
 #include <cstdint>
@@ -16,41 +16,41 @@
 
 namespace tessera::engine {
 
-/// What a step came to.
+/// The outcome of a step.
 struct StepOutcome {
-  index_t steps = 0;              ///< applied so far
-  double gradient_norm = 0;       ///< of the averaged gradients, before clipping; NaN where one is not finite
-  double loss_scale = 1;          ///< by which gradients had been multiplied
-  index_t first_non_finite = -1;  ///< place in the trainable space of a gradient, or -1
-  index_t first_non_finite_weight = -1;  ///< that an earlier update made, or -1
-  int differs = 0;                ///< a rank that did not do what rank 0 did, or 0
-  float gradient_scale = 0;       ///< from the reduced gradients to the clipped mean
+  index_t steps = 0;              ///< steps applied so far
+  double gradient_norm = 0;       ///< of the mean gradient, before clipping; NaN if a gradient is not finite
+  double loss_scale = 1;          ///< the loss scale of the step's gradients
+  index_t first_non_finite = -1;  ///< offset in the trainable space of a gradient that is not finite, or -1
+  index_t first_non_finite_weight = -1;  ///< the same for a weight that an earlier update wrote
+  int differs = 0;                ///< a rank whose settings differ from rank 0's, or 0
+  float gradient_scale = 0;       ///< the factor from the reduced gradients to the clipped mean
   bool applied = false;
   bool loss_scale_exhausted = false;
 };
 
-/// The lowest place that was noted; by default none.
+/// The lowest recorded offset in the trainable space; none by default.
 struct LowestPlace {
   std::uint64_t place = SquareSum::none;
 };
 
 struct StepNumbers {
-  SquareSum mine;  ///< of this rank's part of the reduced gradients
+  SquareSum mine;  ///< of the reduced gradients that this rank owns
   LossScaler scaler;
-  float loss_scale = 1;  ///< what the caller multiplies the loss by
+  float loss_scale = 1;  ///< the factor by which the caller multiplies the loss
   StepOutcome outcome;   ///< of the last step
-  LowestPlace first_non_finite_weight;  ///< that an update of this rank wrote
+  LowestPlace first_non_finite_weight;  ///< among weights that updates of this rank wrote
 };
 
-/// A group's hyperparameters as they are in this step.
+/// The rule of one hyperparameter group in this step, and its scalars.
 template <class Rule>
 struct StepRule {
   Rule rule{};
   typename Rule::Scalars scalars{};
 };
 
-/// Where ranks meet. Words of one all-reduce, which only sums: the digits of the sum of squares; beside them every rank
-/// has three words of its own, and every unit one.
+/// The words of the step's all-reduce, which sums them over ranks: the digits of the sum of squares, then three words
+/// per rank, which only that rank sets, and one word per unit.
 ///
 ///     | digits of the sum of squares | digest of rank 0 .. N-1 | 1 + first place of a gradient that is not finite, or
 ///     0, of rank 0 .. N-1 | the same of a weight | ranks on which unit 0 .. U-1 had no gradient in this step |
@@ -71,10 +71,10 @@ struct AgreementWords {
     for (int i = 0; i < ExactSum::limbs; ++i) sum.set_digit(i, words[i]);
     return sum.value();
   }
-  /// The first place in the trainable space whose gradient, or weight, is not finite on some rank, or -1.
+  /// The lowest offset in the trainable space of a gradient, or weight, that is not finite on some rank, or -1.
   TESSERA_HD index_t first_gradient_place() const noexcept { return first_of(&gradient_place(0)); }
   TESSERA_HD index_t first_weight_place() const noexcept { return first_of(&weight_place(0)); }
-  /// The first rank whose digest is not rank 0's, or 0.
+  /// The first rank whose digest differs from rank 0's, or 0.
   TESSERA_HD int differs() const noexcept {
     for (int r = 1; r < world; ++r)
       if (digest(r) != digest(0)) return r;
@@ -90,7 +90,7 @@ struct AgreementWords {
   }
 };
 
-/// Sets a group's rule to what it is in the step to come.
+/// Sets the rule and scalars of a hyperparameter group for the next step.
 template <class Rule>
 struct PrepareRule {
   Rule rule;
@@ -106,13 +106,14 @@ struct PrepareRule {
   }
 };
 
-/// Before the squares of a step are added.
+/// Resets the sum of squares before those of a step are added.
 struct ForgetSquares {
   StepNumbers* numbers;
   TESSERA_HD void operator()() const noexcept { numbers->mine = SquareSum{}; }
 };
 
-/// Writes what this rank brings. settings: the digest of what the caller chose for this step (engine/step/settings.hpp).
+/// Writes this rank's words of the all-reduce. settings: the digest of this step's options and hyperparameters
+/// (engine/step/settings.hpp).
 struct Offer {
   StepNumbers* numbers;
   AgreementWords words;
@@ -132,18 +133,19 @@ struct Offer {
   }
 };
 
-/// After Offer: this rank had no gradient of `unit` in the step.
+/// Runs after Offer: this rank had no gradient of `unit` in the step.
 struct OfferAbsent {
   AgreementWords words;
   int unit;
   TESSERA_HD void operator()() const noexcept { words.absent(unit) = 1; }
 };
 
-/// Makes of what all ranks brought what this step is. Where ranks differ, nothing is applied, then or later.
+/// Computes the step's outcome from the words of all ranks. If ranks differ, neither this step nor a later one is
+/// applied, until ForgetDifference.
 struct Decide {
   StepNumbers* numbers;
   AgreementWords words;
-  double divisor;  ///< from the reduced gradients to their mean, beside the loss scale
+  double divisor;  ///< divides the reduced gradients, in addition to the loss scale
   double clip_norm;
   bool scales_loss;
 
@@ -162,7 +164,7 @@ struct Decide {
     outcome.gradient_scale = tessera::engine::gradient_scale(outcome.gradient_norm, clip_norm, leaves);
     outcome.applied =
         outcome.first_non_finite < 0 && is_finite(outcome.loss_scale) && is_finite(double{outcome.gradient_scale});
-    if (!outcome.applied) outcome.gradient_norm = nan;  // the squares left out what is not finite
+    if (!outcome.applied) outcome.gradient_norm = nan;  // the sum of squares excludes numbers that are not finite
     outcome.steps += outcome.applied;
     if (!scales_loss) return;
     numbers->scaler.advance(!outcome.applied);
@@ -171,19 +173,19 @@ struct Decide {
   }
 };
 
-/// Weights have come in anew.
+/// Runs after new weights were brought in.
 struct ForgetNonFiniteWeight {
   StepNumbers* numbers;
   TESSERA_HD void operator()() const noexcept { numbers->first_non_finite_weight = {}; }
 };
 
-/// Counts the steps to come from the first again.
+/// Resets the count of applied steps.
 struct ForgetSteps {
   StepNumbers* numbers;
   TESSERA_HD void operator()() const noexcept { numbers->outcome.steps = 0; }
 };
 
-/// Ranks that differed have all been told.
+/// Runs after the difference was reported on all ranks.
 struct ForgetDifference {
   StepNumbers* numbers;
   TESSERA_HD void operator()() const noexcept { numbers->outcome.differs = 0; }

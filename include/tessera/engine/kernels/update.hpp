@@ -1,5 +1,5 @@
 // The fused update: unscale, rule, master weight, state and low-precision parameter in one pass over memory.
-// One element is one call; the executor makes the loop (exec/vectorize.hpp on the host).
+// One call handles one element; the executor runs the loop (exec/vectorize.hpp on the host).
 #pragma once
 
 #include <cstddef>
@@ -19,8 +19,8 @@
 
 namespace tessera::engine {
 
-/// Whether a number is infinite or NaN, that is whether all bits of its exponent are set: these, and the lowest of them,
-/// which added to them carries into the sign's bit then. In words of 32 bits, each one number or two.
+/// Masks that test whether a number is infinite or NaN, that is, whether all exponent bits are set. Adding the lowest
+/// exponent bit to the masked exponent then carries into the sign bit. The words have 32 bits: one number, or two.
 template <class T>
 struct ExponentBits;
 template <>
@@ -36,10 +36,9 @@ struct ExponentBits<float16> {
   static constexpr std::uint32_t all = 0x7c007c00u, lowest = 0x04000400u, carry = 0x80008000u;
 };
 
-/// One element of a step: executor.for_each(n, FusedUpdate<...>{...}).
-/// gradient [n]: multiplied by `scale` first (mean over micro-batches, loss scale, clipping). weight: the n fp32
-/// weights that the rule works on, however Precision keeps them. state: one array [n] a member of Rule::State. None of
-/// them overlap.
+/// The update of one element: executor.for_each(n, FusedUpdate<...>{...}).
+/// gradient: [n], first multiplied by `scale` (mean over micro-batches, loss scale, clipping). weight: n fp32 weights,
+/// in the storage that Precision defines. state: one array [n] per member of Rule::State. Arrays do not overlap.
 template <class Rule, class Precision>
 struct FusedUpdate {
   using Kept = precision::KeptWeight<typename Precision::Parameter, typename Precision::Master>;
@@ -51,32 +50,32 @@ struct FusedUpdate {
   Rule rule{};
   typename Rule::Scalars scalars{};
   float scale = 1;
-  std::uint64_t* first_non_finite = nullptr;  ///< lowered to the place of a parameter that is not finite afterwards
+  std::uint64_t* first_non_finite = nullptr;  ///< lowered to the offset of an updated parameter that is not finite
 
   static constexpr bool in_halves = requires(Kept kept) { kept.store_last(0); };
 
   TESSERA_HD TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { weight.store(i, updated(i)); }
 
-  /// The two halves of a call, as exec/vectorize.hpp knows them.
+  /// The two halves of a call, which exec/vectorize.hpp runs in separate loops.
   TESSERA_HD TESSERA_ALWAYS_INLINE void first(index_t i) const noexcept requires in_halves {
     weight.store_first(i, updated(i));
   }
   TESSERA_HD TESSERA_ALWAYS_INLINE void last(index_t i) const noexcept requires in_halves { weight.store_last(i); }
 
-  /// So many elements are one pack(): 16 bytes of the widest array. Then the accesses of a warp lie side by side in
-  /// every array; with 16 bytes of the narrowest each would touch every other half of a wider array's 32-byte sectors.
+  /// The elements per pack(): 16 bytes of the widest array. Then the accesses of a warp are contiguous in every array.
+  /// With 16 bytes of the narrowest array, each access to a wider array would use only half of a 32-byte sector.
   static constexpr int pack_elements = static_cast<int>(
       16 / max(max(sizeof(typename Precision::Reduction), sizeof(typename Precision::Parameter)), sizeof(State)));
 
-  /// A device's compiler fuses products and sums as it likes, in each lane of a pack (nvcc 13.0, Lamb in fp32: three of
-  /// four lanes rounded a product that the last one fused). So an element's lane is a matter of its place in the flat
-  /// space alone: packs begin where that is a multiple of pack_elements, whatever the stage, the world and the arrays'
-  /// alignment. lead(): elements of the first pack that come before element 0.
+  /// A device compiler may fuse multiplications and additions differently in each lane of a pack (nvcc 13.0, Lamb in
+  /// fp32: three of four lanes rounded a product that the last one fused). So an element's lane depends only on its
+  /// offset in the flat space: packs begin at multiples of pack_elements there, for every stage, world size and
+  /// alignment. lead(): elements of the first pack that precede element 0.
   index_t lead() const noexcept { return weight.place % pack_elements; }
 
-  /// The same for the elements i <= k < i + n that are among 0 <= k < end: for a device, whose compiler makes no
-  /// vectors of its own. The arrays are read whole, and only then written. Between that there is one copy of the
-  /// arithmetic, however they are accessed.
+  /// The same for those of the elements i .. i + n - 1 that are in 0 .. end - 1, on a device, whose compiler does not
+  /// vectorize. Reads all arrays first, then computes in registers, then writes. The arithmetic exists once for both
+  /// kinds of access.
   template <int n>
   TESSERA_HD TESSERA_ALWAYS_INLINE void pack(index_t i, index_t end) const noexcept {
     const packs::Group<n> group{i, end, 0 <= i && i + n <= end && aligned<n>(i)};
@@ -104,7 +103,7 @@ struct FusedUpdate {
     for (std::size_t s = 0; s < state_floats<Rule>; ++s) group.store(state[s], states[s]);
   }
 
-  /// Looks through updated parameters, which are in the cache still: the first that is infinite or NaN is noted.
+  /// Scans updated parameters while they are in the cache, and records the first that is infinite or NaN.
   TESSERA_ALWAYS_INLINE void after(index_t begin, index_t end) const noexcept {
     constexpr index_t lanes = 16, lane_elements = 4 / static_cast<index_t>(sizeof(Parameter));
     std::uint32_t carries[lanes] = {};
@@ -117,14 +116,14 @@ struct FusedUpdate {
         carries[lane] |= (word & Exponent::all) + Exponent::lowest;
       }
     }
-    std::uint32_t carry = i < end ? Exponent::carry : 0;  // the rest is looked at one by one
+    std::uint32_t carry = i < end ? Exponent::carry : 0;  // the remainder is tested one by one
     for (const std::uint32_t each : carries) carry |= each & Exponent::carry;
     if (carry == 0) [[likely]] return;
     for (i = begin; i < end; ++i)
       if (is_not_finite(weight.parameter[i])) return note_non_finite(i);
   }
 
-  /// What a rule that needs norms of tensors has them taken of.
+  /// The number of this element in the tensor norms of a rule that needs them.
   TESSERA_HD TESSERA_ALWAYS_INLINE float norm_input(index_t i) const noexcept {
     TESSERA_ROUND_EACH_OPERATION
     const float g = static_cast<float>(gradient[i]) * scale;
@@ -134,7 +133,7 @@ struct FusedUpdate {
     return number;
   }
 
-  /// Memory for the elements to come: the root and the division of a rule keep the processor from running ahead itself.
+  /// Prefetches later elements: the square root and division of a rule keep out-of-order execution from reaching them.
   TESSERA_ALWAYS_INLINE void prefetch(index_t i) const noexcept {
     exec::vector_code::prefetch_block(gradient + i);
     exec::vector_code::prefetch_block(weight.parameter + i);
@@ -142,7 +141,7 @@ struct FusedUpdate {
     for (std::size_t s = 0; s < state_floats<Rule>; ++s) exec::vector_code::prefetch_block(state[s] + i);
   }
 
-  /// The weight that is evaluated (HasEvaluationWeights).
+  /// The evaluation weight (HasEvaluationWeights).
   TESSERA_HD TESSERA_ALWAYS_INLINE float evaluated(index_t i) const noexcept {
     return rule.to_evaluation(weight.load(i), load(i, std::make_index_sequence<state_floats<Rule>>{}));
   }
@@ -207,7 +206,7 @@ struct FusedUpdate {
   }
 };
 
-/// An element's numbers whose norms are taken: executor.add_squares_of(n, lead, WeightOf<...>{update}, sum).
+/// The numbers of an element in tensor norms: executor.add_squares_of(n, lead, WeightOf<...>{update}, sum).
 template <class Rule, class Precision>
 struct WeightOf {
   FusedUpdate<Rule, Precision> element;
@@ -220,8 +219,8 @@ struct MeasuredOf {
   TESSERA_HD TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept { return element.norm_input(i); }
 };
 
-/// Makes a parameter that of the weight to evaluate (HasEvaluationWeights), and nothing else. trained [n]: takes the
-/// parameters as they were, where nothing beside them tells.
+/// Sets a parameter to the evaluation weight (HasEvaluationWeights) and changes nothing else. trained: [n], receives
+/// the old parameters if they cannot be computed from the master weights.
 template <class Rule, class Precision>
 struct BeginEvaluation {
   using Parameter = typename Precision::Parameter;
@@ -236,7 +235,7 @@ struct BeginEvaluation {
   }
 };
 
-/// Makes a parameter again what it was, to the bit.
+/// Restores a parameter bit for bit.
 template <class Precision>
 struct EndEvaluation {
   using Parameter = typename Precision::Parameter;
