@@ -1,5 +1,5 @@
-// What ranks tell each other when they are built, and what must be alike. (In every step: engine/step/step_decision.hpp.)
-// Design section 4, point 8.
+// What ranks exchange during construction, and what must be the same on all of them. Design section 4, point 8. The
+// comparison in every step is in engine/step/step_decision.hpp.
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@
 
 namespace tessera::engine {
 
-/// What one rank was built from, of a size that does not depend on what it was built from.
+/// What one rank was constructed from, in a record of fixed size, so that ranks that differ can exchange it.
 struct Blueprint {
   struct Part {
     std::array<char, 32> what{};
@@ -22,7 +22,7 @@ struct Blueprint {
     std::uint64_t digest = 0;
   };
 
-  /// A buffer of the caller's, by address; a process is told apart by a number that it drew.
+  /// The addresses of a buffer of the caller. process: see process_number().
   struct Memory {
     std::uint64_t process = 0;
     std::uint64_t begin = 0;
@@ -33,8 +33,8 @@ struct Blueprint {
 
   std::array<Part, 8> parts{};
   std::uint64_t settings = 0;       ///< digest of options and hyperparameters (engine/step/settings.hpp)
-  std::array<Memory, 2> memory{};   ///< parameters and gradients
-  std::array<char, 512> problem{};  ///< why this rank cannot be built; empty if it can
+  std::array<Memory, 2> memory{};   ///< the buffers of parameters and gradients
+  std::array<char, 512> problem{};  ///< why this rank cannot be constructed; empty if it can
 
   void set(std::size_t part, std::string_view what, std::string_view text, std::uint64_t digest) {
     copy(what, parts[part].what);
@@ -58,8 +58,8 @@ inline bool settings_agree(const core::List<Blueprint>& ranks) {
   return true;
 }
 
-/// Throws, on every rank alike, AgreementError that names the first two ranks whose blueprints differ and how, or
-/// BufferError where ranks were handed the same memory.
+/// Throws the same error on every rank: AgreementError, which names the first rank that differs from rank 0 and the
+/// difference, or BufferError if two ranks got the same memory.
 inline void compare(const core::List<Blueprint>& ranks) {
   for (std::size_t r = 1; r < ranks.size(); ++r)
     for (std::size_t p = 0; p < ranks[r].parts.size(); ++p) {

@@ -1,6 +1,6 @@
-// The calls between steps: they bring weights in from outside, say how many micro-batches a step has, trade weights for
-// evaluation, wait until they are there, and read and set all that a run goes on from.
-// Where ranks' weights differ, none have come in.
+// The calls between steps: bring in weights, set the number of micro-batches of a step, switch between training and
+// evaluation weights, wait for weights, and read and set the state from which a saved run continues. If ranks bring in
+// different weights, the call throws and there are no weights.
 #pragma once
 
 #include <exception>
@@ -11,15 +11,15 @@
 
 namespace tessera::engine {
 
-/// A base of Optimizer: Sharded. Control: its ControlState.
+/// A base class of Optimizer, which is Sharded. Control: its ControlState.
 template <class Optimizer, class Control>
 class BetweenSteps {
  public:
-  /// Sets every weight that this rank holds to value(tensor, i), i counting the tensor's elements row-major. `value` is
-  /// a function of its arguments alone, so that the weights are the same at every stage and world size, and is called
-  /// in the default floating-point environment; a few more values are asked for, by which ranks are compared. Optimizer
-  /// state and step count stay. Blocks until all ranks have come. Throws UsageError in the middle of a step, and
-  /// AgreementError on every rank where ranks' values differ.
+  /// Sets every weight that this rank holds to value(tensor, i). i: row-major index of the element in the tensor.
+  /// `value` must depend only on its arguments, so that weights are the same at every stage and world size. It runs in
+  /// the default floating-point environment, also for a few more elements, to compare the ranks. Optimizer state and
+  /// step count do not change. Blocks until all ranks have called it. Throws UsageError in the middle of a step, and
+  /// AgreementError on every rank if values differ.
   template <class Value>
   void initialize(Value value) {
     Optimizer& of = optimizer();
@@ -33,10 +33,10 @@ class BetweenSteps {
     });
   }
 
-  /// Takes what the caller wrote into its own parameter buffer (stage 3: this rank's shard) for the weights: finish(),
-  /// write, take_parameters(). What is written there without it counts for nothing. Master weights follow; optimizer
-  /// state and step count stay unless they are to be cleared. Blocks until all ranks have come. Throws UsageError in
-  /// the middle of a step or without finish() before, and AgreementError on every rank where ranks' weights differ.
+  /// Uses what the caller wrote into its parameter buffer (stage 3: this rank's shard) as the weights: call finish(),
+  /// write, call take_parameters(). Without this call, writes to the buffer may be lost. Sets master weights too;
+  /// options say whether optimizer state and step count are reset. Blocks until all ranks have called it. Throws
+  /// UsageError in the middle of a step or without finish() before, and AgreementError on every rank if weights differ.
   void take_parameters(const TakeOptions& options = {}) {
     Optimizer& of = optimizer();
     require_outside("take_parameters");
@@ -53,53 +53,53 @@ class BetweenSteps {
     });
   }
 
-  /// Says, before the first backward() of a step, that this step has `micro_batches` over all ranks, instead of
-  /// Options::micro_batches on each: fewer at the end of an epoch, or while a batch grows. The gradients' mean is over
-  /// them. Micro-batch j is that of rank j % N in pass j / N: every rank makes every pass, and has_micro_batch() says
-  /// whether it has one. The same on every rank. Throws UsageError in the middle of a step, and OptionError unless it
-  /// is from 1 to N times Options::micro_batches, which memory is planned for.
+  /// Sets the number of micro-batches of the next step over all ranks, instead of Options::micro_batches per rank: for
+  /// the end of an epoch, or a batch size that grows. Call it before the step's first backward(), with the same number
+  /// on every rank. The gradient is the mean over these micro-batches. Micro-batch j belongs to rank j % N, pass j / N;
+  /// every rank makes every pass, and has_micro_batch() tells whether it has one there. Throws UsageError in the middle
+  /// of a step, and OptionError unless the number is in 1 .. N * Options::micro_batches, for which memory is planned.
   void begin_step(index_t micro_batches) {
     Optimizer& of = optimizer();
     of.progress_.begin_step(micro_batches);
     of.reduce_.begin_step(micro_batches);
   }
 
-  /// Whether this rank has a micro-batch in the pass that is open or comes next. A rank that has none, in the last pass
-  /// of a step whose micro-batches the ranks do not divide, calls gather, backward and ready as the others do, without
-  /// forward, backward and gradients(unit). It adds nothing to the sum.
+  /// Whether this rank has a micro-batch in the open or next pass. If the world size does not divide the step's
+  /// micro-batches, some ranks have none in the last pass. They make the same calls of gather, backward() and ready as
+  /// the others, but compute nothing and do not call gradients(unit). They add nothing to the sum.
   bool has_micro_batch() const noexcept { return static_cast<const Optimizer&>(*this).progress_.has_micro_batch(); }
 
-  /// Between steps: what gather brings from here to end_evaluation() are the weights to evaluate or to save. For most
-  /// rules these are the trained ones; ScheduleFreeAdamW trains others, which end_evaluation() brings back to the bit.
-  /// The same on every rank; twice is once. Throws UsageError in the middle of a step, CommError, and to begin with
-  /// OptionError as step() does.
+  /// Between steps: from here to end_evaluation(), gather returns the weights to evaluate or to save. For most rules
+  /// these are the training weights. ScheduleFreeAdamW trains other weights, which end_evaluation() restores bit for
+  /// bit. All ranks make this call; a second call has no effect. Throws UsageError in the middle of a step, CommError,
+  /// and, from begin_evaluation(), OptionError as step() does.
   void begin_evaluation() {
     check_rules(optimizer().rules_, optimizer().first_rules_);
     set_evaluation("begin_evaluation", true);
   }
   void end_evaluation() { set_evaluation("end_evaluation", false); }
 
-  /// Calls visit(slice), a TensorSlice, for all that this rank holds of what lasts from step to step: the array's name
-  /// ("parameter", "master", those of Rule::state_names, during evaluation "trained"), the tensor, and its elements, to
-  /// be read. On an asynchronous executor they lie in device memory, complete for work given to its stream from now on.
-  /// Blocks as finish() does at stages 0 to 2. Throws UsageError in the middle of a step or before the first weights.
+  /// Calls visit(slice), a const TensorSlice, for everything that this rank holds of the arrays that persist between
+  /// steps: "parameter", "master", those of Rule::state_names, and "trained" during evaluation. On an asynchronous
+  /// executor the elements are in device memory, complete for work enqueued on its stream after this call. Blocks as
+  /// finish() does at stages 0 to 2. Throws UsageError in the middle of a step or before the first weights.
   template <class Visit>
   void for_each_held_slice(Visit visit) {
     require_weights_between_steps("for_each_held_slice");
     optimizer().guarded([&] { optimizer().parameters_.before_read(); });
     walk<false>(false, visit);
   }
-  /// The same for what this rank owns: of all ranks, exactly one has each element. Never blocks.
+  /// The same for the elements that this rank owns. Exactly one rank owns each element. Never blocks.
   template <class Visit>
   void for_each_owned_slice(Visit visit) {
     require_weights_between_steps("for_each_owned_slice");
     walk<false>(true, visit);
   }
 
-  /// Calls load(slice) for every slice that for_each_held_slice() has, to set its elements; then the weights have come
-  /// in. Call set_control_state() before: it says whether there is a "trained" array. What `load` throws is thrown here,
-  /// and PeerError on the other ranks; then there are no weights. Blocks until all ranks have come. Throws UsageError in
-  /// the middle of a step, and AgreementError on every rank where ranks load what differs.
+  /// Calls load(slice) for every slice of for_each_held_slice(), to set its elements. Afterwards the rank has weights.
+  /// Call set_control_state() before, because it determines whether there is a "trained" array. If `load` throws, this
+  /// rethrows the exception, other ranks throw PeerError, and there are no weights. Blocks until all ranks have called
+  /// it. Throws UsageError in the middle of a step, and AgreementError on every rank if ranks load different values.
   template <class Load>
   void load_slices(Load load) {
     Optimizer& of = optimizer();
@@ -115,13 +115,14 @@ class BetweenSteps {
       }
       of.weight_check_.loaded(problem != nullptr, step, of.parameters_, of.state_, of.evaluation_.open());
       if (!problem) return;
-      of.drop_step();  // as the others do
+      of.drop_step();  // as the other ranks do
       std::rethrow_exception(problem);
     });
   }
 
-  /// All that decides the next step beside the arrays and what begin_step() says. Blocks on an asynchronous executor.
-  /// Throws UsageError in the middle of a step, and AgreementError where ranks differed in the last one.
+  /// Everything that determines the next step, except the arrays and the number of begin_step(). Blocks on an
+  /// asynchronous executor. Throws UsageError in the middle of a step, and AgreementError if ranks differed in the last
+  /// step.
   Control control_state() {
     Optimizer& of = optimizer();
     of.progress_.require_between_steps("control_state");
@@ -137,15 +138,15 @@ class BetweenSteps {
     return state;
   }
 
-  /// Goes on from `state`, hyperparameters included. If it begins or ends an evaluation of a rule that evaluates other
-  /// weights than it trains, there are no weights until load_slices(). Blocks until all ranks have come. Throws UsageError
-  /// in the middle of a step, AgreementError on every rank where ranks' states differ, and OptionError for what this
-  /// optimizer cannot go on from; then nothing has changed.
+  /// Continues from `state`, with its hyperparameters. If it begins or ends an evaluation, and the rule evaluates other
+  /// weights than it trains, there are no weights until load_slices(). Blocks until all ranks have called it. Throws
+  /// UsageError in the middle of a step, AgreementError on every rank if states differ, and OptionError if this
+  /// optimizer cannot continue from `state`. After an error nothing has changed.
   void set_control_state(const Control& state) {
     Optimizer& of = optimizer();
     of.progress_.require_between_steps("set_control_state");
     of.guarded([&] {
-      of.parameters_.post_all();  // may refuse: before what all ranks join
+      of.parameters_.post_all();  // may throw on this rank only, so it precedes collectives
       of.decision_.require_same(state, of.reductions_);
       of.decision_.raise_difference(of.progress_.steps() - 1);
     });
@@ -163,10 +164,10 @@ class BetweenSteps {
     of.weight_check_.note(state.attempts, of.parameters_);
   }
 
-  /// Waits until the last step's weights have come from all ranks: what the caller's own parameter buffer holds is then
-  /// the model (stages 0 to 2). Blocks, or lets what is given to an asynchronous executor from now on wait. Afterwards
-  /// no collective of this optimizer is in flight. The report says whether an update of this rank made a parameter
-  /// infinite or NaN. Throws CommError.
+  /// Waits until the last step's weights arrived from all ranks. The caller's parameter buffer then holds the model
+  /// (stages 0 to 2), and no collective of this optimizer is in flight. Blocks; on an asynchronous executor, work that
+  /// is enqueued later waits instead. The report says whether an update of this rank made a parameter infinite or NaN.
+  /// Throws CommError.
   auto finish() {
     Optimizer& of = optimizer();
     return of.guarded([&] {
@@ -213,7 +214,7 @@ class BetweenSteps {
     of.progress_.require_between_steps(call);
     of.guarded([&] {
       if (Optimizer::trades_weights && evaluation != of.evaluation_.open()) {
-        of.parameters_.post_all();  // may refuse: before anything changes
+        of.parameters_.post_all();  // may throw, so it precedes all changes
         of.weights_.change();
         of.weight_check_.forget();
       }

@@ -1,4 +1,4 @@
-// What policies make together, before any rank is built: whether they fit, and how many bytes a rank will hold.
+// A combination of policies, before any rank is constructed: checks that they fit, and plans the bytes of a rank.
 #pragma once
 
 #include <tessera/comm/communicator.hpp>
@@ -10,7 +10,8 @@
 
 namespace tessera::engine {
 
-/// What Sharded<Rule, Stage, Precision, Comm> is without ranks. Refuses to compile, in words, what cannot be composed.
+/// The part of Sharded<Rule, Stage, Precision, Comm> that needs no ranks. Policies that do not fit do not compile; the
+/// message says why.
 template <class Rule, class Stage, class Precision, class Comm>
 class Composition {
   static_assert(UpdateRule<Rule>,
@@ -33,14 +34,14 @@ class Composition {
                 "does not have (GroupCommunicator)");
 
  public:
-  /// All bytes that a rank will hold. Throws OptionError.
+  /// All allocations of a rank. Throws OptionError.
   static constexpr Plan plan(const Layout& layout, int world, const Options& options = {}) {
     options.validate();
     if (world < 1) throw OptionError(message({"plan: a world has at least 1 rank, not ", world}));
     return plan_of(sharding_of(layout, world, options), options);
   }
 
-  /// How many elements the caller's buffers need.
+  /// The number of elements that the caller's buffers need.
   static constexpr Required required(const Layout& layout, int world, const Options& options = {}) {
     const Plan all = plan(layout, world, options);
     return {all.parameters.elements, all.gradients.copies * all.gradients.elements};

@@ -1,8 +1,8 @@
-// How an optimizer is built on all ranks or on none, so that a rank that cannot be does not leave the others waiting:
+// Constructs an optimizer on all ranks or on none, so that no rank waits for one that failed:
 //
-//     begin    what is wrong on this rank, what differs between ranks      one exchange, before anything is allocated
-//     make     the parts, and their memory
-//     end      whether all have theirs                                     one exchange
+//     begin    checks this rank, and compares the ranks              one exchange, before anything is allocated
+//     make     constructs the parts and allocates their memory
+//     end      checks that all ranks have all parts                  one exchange
 #pragma once
 
 #include <time.h>
@@ -28,8 +28,8 @@
 
 namespace tessera::engine {
 
-/// Throws OptionError for a hyperparameter that is out of range, or no longer as in `first`, the rules of the
-/// construction, where the state depends on it.
+/// Throws OptionError if a hyperparameter is out of range, or if one on which the state depends differs from `first`,
+/// the rules of the construction.
 template <class Rule>
 void check_rules(const std::vector<Rule>& rules, const std::vector<Rule>& first) {
   for (std::size_t g = 0; g < rules.size(); ++g) {
@@ -38,7 +38,7 @@ void check_rules(const std::vector<Rule>& rules, const std::vector<Rule>& first)
   }
 }
 
-/// Throws OptionError or LayoutError for what no rank can be built from.
+/// Throws OptionError or LayoutError if no rank can be constructed from the arguments.
 template <class Rule, class Stage>
 void check_model(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
   exec::require_each_operation_rounded(exec::rounds_each_operation<Rule>(exec::Isa::baseline) && exec::rounds_each_operation<Rule>(exec::best_isa()));
@@ -78,7 +78,7 @@ Blueprint describe(const Layout& layout, const std::vector<Rule>& rules, const O
   return blueprint;
 }
 
-/// A number that no other process has.
+/// A number that identifies this process: no other process has it.
 inline std::uint64_t process_number() {
   static const std::uint64_t drawn = [] {
     timespec now;
@@ -88,8 +88,8 @@ inline std::uint64_t process_number() {
   return drawn;
 }
 
-/// Throws BufferError for buffers of the caller's that cannot serve. Else notes in `blueprint` where they lie and,
-/// where all ranks must begin with the same whole parameters, what these are.
+/// Throws BufferError if the caller's buffers cannot be used. Else writes their addresses to `blueprint` and, if all
+/// ranks must start with the same whole parameters, a digest of these.
 template <class Stage, class Executor, class Parameter, class Gradient>
 void check_buffers(const Layout& layout, const Plan& plan, Executor& executor, std::span<Parameter> parameters,
                    std::span<Gradient> gradients, Blueprint& blueprint) {
@@ -123,8 +123,8 @@ void check_buffers(const Layout& layout, const Plan& plan, Executor& executor, s
                 digest.value());
 }
 
-/// One rank's side. The memory by which ranks meet is there from the beginning, so that one that has no more can say
-/// so.
+/// The construction on one rank. Allocates the memory of the exchanges first, so that a rank that runs out of memory
+/// can report it.
 template <class Executor, class Queue>
 class Construction {
  public:
@@ -133,11 +133,11 @@ class Construction {
         queue_(&queue),
         rank_(rank),
         world_(world),
-        words_(Executor(executor).template allocate<std::uint64_t>(words * world)) {}  // not the optimizer's to count
+        words_(Executor(executor).template allocate<std::uint64_t>(words * world)) {}  // not in the optimizer's count
 
-  /// Runs `check(blueprint)`, and tells all ranks what it threw. Every rank that has nothing to throw itself throws
-  /// PeerError where another one has, or AgreementError where blueprints or settings differ. Blocks until all ranks have
-  /// come.
+  /// Runs `check(blueprint)` and sends its error to all ranks. A rank whose check throws rethrows its own error. Other
+  /// ranks throw PeerError if a rank failed, or AgreementError if blueprints or settings differ. Blocks until all ranks
+  /// have called it.
   template <class Rule, class Check>
   void begin(Blueprint blueprint, const Options& options, const std::vector<Rule>& rules, Check check) {
     std::exception_ptr problem;
@@ -159,7 +159,8 @@ class Construction {
     if (problem) std::rethrow_exception(problem);
   }
 
-  /// A part of the optimizer. Where it throws, the other ranks hear of it: end() throws there. Blocks only then.
+  /// Constructs a part of the optimizer. If that throws, sends the error to the other ranks, where end() throws; only
+  /// then it blocks.
   template <class Part, class... Arguments>
   Part make(Arguments&&... arguments) {
     try {
@@ -170,7 +171,7 @@ class Construction {
     }
   }
 
-  /// Throws PeerError that names the first rank that could not make a part. Blocks until all ranks have come.
+  /// Throws PeerError, which names the first rank that could not make a part. Blocks until all ranks have called it.
   void end() {
     meet(Blueprint{});
     words_ = {};
@@ -185,7 +186,7 @@ class Construction {
       Blueprint mine;
       mine.refuse(why);
       meet(mine);
-    } catch (...) {  // what went wrong first says more
+    } catch (...) {  // the first error is the one to report
     }
   }
 
@@ -199,7 +200,7 @@ class Construction {
         AllGather(std::span<const std::uint64_t>(own), all, words, Tag{"blueprint", 0, 0}), executor_->record());
     executor_->wait(arrived);
     executor_->download(std::span<const std::uint64_t>(all), reinterpret_cast<std::uint64_t*>(ranks.data()));
-    if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything
+    if constexpr (!Executor::synchronous) arrived.wait();  // throws if the collective failed: the words are undefined
     for (int r = 0; r < world_; ++r)
       if (ranks[to_size(r)].problem[0] != 0 && r != rank_)
         throw PeerError(message({"rank ", r, " could not be built: ", ranks[to_size(r)].problem.data()}));

@@ -1,11 +1,11 @@
-// The first weights, as a function of tensor and element: each rank computes those that it holds.
+// The first weights as a function of tensor and element. Each rank computes the weights that it holds.
 #pragma once
 
 #include <tessera/layout/sharding.hpp>
 
 namespace tessera::engine {
 
-/// A first weight, and what is gathered of it.
+/// Sets a weight and its parameter, on a rank that updates the weight.
 template <class Kept>
 struct FirstWeight {
   Kept kept;
@@ -15,14 +15,14 @@ struct FirstWeight {
   }
 };
 
-/// What is gathered of it, where nothing else is kept.
+/// Sets only the parameter, on a rank that holds it and does not update it.
 template <class Kept, class Parameter>
 struct FirstParameter {
   Parameter* parameter;
   TESSERA_HD void operator()(index_t i, float weight) const noexcept { parameter[i] = Kept::parameter_of(weight); }
 };
 
-/// Sets every weight that `parameters` and `state` hold to value(tensor, i), asked for once each. Blocks.
+/// Sets every weight that `parameters` and `state` hold to value(tensor, i), which is called once per weight. Blocks.
 template <class Executor, class Parameters, class State, class Value>
 void initialize(const Sharding& sharding, Executor& executor, Parameters& parameters, State& state, Value& value) {
   using Kept = typename State::Kept;
