@@ -1,5 +1,5 @@
-// What decides the next step and is not an array: one value, read and set between steps, so that a saved run goes on.
-// The memory in which a step is decided is that of engine/kernels/step_numbers.hpp.
+// Everything that determines the next step and is not an array, as one value that is read and set between steps to save
+// and continue a run. The control state in executor memory is in engine/kernels/step_numbers.hpp.
 #pragma once
 
 #include <cstdint>
@@ -13,25 +13,26 @@
 
 namespace tessera {
 
-/// The same on every rank. It may be changed between reading and setting it, to go on with another learning rate.
+/// The state of a run beside its arrays, the same on every rank. The caller may change it between reading and setting
+/// it, for example to continue with another learning rate.
 template <class Rule>
 struct ControlState {
-  index_t steps = 0;     ///< applied
+  index_t steps = 0;     ///< steps applied
   index_t attempts = 0;  ///< steps that ended, applied or skipped
-  double loss_scale = 1;  ///< of the next step; 1 where the precision does not scale the loss
-  int overflows_left = 1;   ///< until an overflow lowers the loss scale (LossScale::hysteresis)
-  index_t clean_steps = 0;  ///< since the last overflow (LossScale::growth_interval)
+  double loss_scale = 1;  ///< of the next step; 1 if the precision does not scale the loss
+  int overflows_left = 1;   ///< overflows until the loss scale is lowered (LossScale::hysteresis)
+  index_t clean_steps = 0;  ///< steps since the last overflow (LossScale::growth_interval)
   index_t evaluation_changes = 0;  ///< how often an evaluation began or ended
   std::uint64_t seed = 0;
   double clip_norm = std::numeric_limits<double>::infinity();
   std::vector<Rule> rules;        ///< one per hyperparameter group
-  std::vector<Rule> first_rules;  ///< with which training began: what a rule's validate_change() compares with
+  std::vector<Rule> first_rules;  ///< the rules at the start of training, for a rule's validate_change()
 
-  /// Whether the parameters are those of evaluation.
+  /// Whether the parameters are evaluation weights.
   bool evaluating() const noexcept { return evaluation_changes % 2 == 1; }
 
-  /// Throws OptionError unless an optimizer of these options, with so many hyperparameter groups, can go on from here.
-  /// The rules themselves are checked as in every step.
+  /// Throws OptionError unless an optimizer with these options and this number of hyperparameter groups can continue
+  /// from this state. Does not check the rules, which every step checks.
   void validate(const Options& options, std::size_t groups, bool scales_loss) const {
     require(steps >= 0, "steps must not be negative, is ", steps);
     require(attempts >= steps, "attempts must be at least the steps applied, is ", attempts);
@@ -63,7 +64,7 @@ struct ControlState {
 
 namespace engine {
 
-/// Calls visit(setting) for all of it.
+/// Calls visit(setting) for all members of the control state, with `rules` as its rules.
 template <class Rule, class Visit>
 void for_each_setting(const ControlState<Rule>& state, const std::vector<Rule>& rules, Visit visit) {
   visit(Setting::of("ControlState::steps", state.steps));

@@ -1,5 +1,5 @@
-// Which weights the parameters are: those that are trained, or those that are evaluated. For most rules the same; for
-// the others the trained ones are kept meanwhile, and come back to the bit.
+// Whether the parameters are training weights or evaluation weights. For most rules these are the same. For the others
+// the training weights are saved during evaluation and restored bit for bit.
 #pragma once
 
 #include <utility>
@@ -15,17 +15,18 @@ namespace tessera::engine {
 class Evaluation {
  public:
   bool open() const noexcept { return open_; }
-  /// How often one began or ended: ranks must have done so alike.
+  /// How often an evaluation began or ended. Ranks compare this number.
   index_t changes() const noexcept { return changes_; }
 
-  /// The parameters are about to come in from outside, after so many changes.
+  /// Sets the number of changes. Parameters that belong to it are loaded afterwards.
   void set_changes(index_t changes) noexcept {
     changes_ = changes;
     open_ = changes % 2 == 1;
   }
 
-  /// Makes the parameters those of evaluation (or of training again), and sends them on their way; twice is once.
-  /// step: what the gathers are tagged with. Blocks until the last step's weights have come. Throws CommError.
+  /// Sets the parameters to the evaluation weights, or back to the training weights, and posts their gathers. A second
+  /// call has no effect. step: the tag of the gathers. Blocks until the last step's weights have arrived. Throws
+  /// CommError.
   template <class Rule, class State, class Parameters>
   void set(bool evaluation, const Sharding& sharding, const std::vector<Rule>& rules, State& state,
            Parameters& parameters, index_t step) {

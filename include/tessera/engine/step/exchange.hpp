@@ -1,4 +1,4 @@
-// A word of every rank, brought to all of them: for what ranks compare outside of a step's all-reduce.
+// An all-gather of one word per rank, for comparisons that are not part of the step's all-reduce.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace tessera::engine {
 template <class Executor, class Queue>
 class Exchange {
  public:
-  /// room: [>= world] words of the executor's memory that nobody else uses while all() runs.
+  /// room: [>= world] words of executor memory that nothing else uses during all().
   Exchange(Executor& executor, Queue& queue, std::span<std::uint64_t> room, int rank, int world)
       : executor_(&executor),
         queue_(&queue),
@@ -21,7 +21,7 @@ class Exchange {
         rank_(rank),
         words_(to_size(world)) {}
 
-  /// Every rank's `mine`, by rank. Blocks, on an asynchronous executor too, until all ranks have come. Throws CommError.
+  /// Every rank's `mine`, by rank. Blocks on every executor until all ranks have called it. Throws CommError.
   const core::List<std::uint64_t>& all(std::uint64_t mine, const Tag& tag) {
     const auto own = room_.subspan(to_size(rank_), 1);
     executor_->upload(own, &mine);
@@ -29,11 +29,11 @@ class Exchange {
         queue_->post(AllGather(std::span<const std::uint64_t>(own), room_, 1, tag), executor_->record());
     executor_->wait(arrived);
     executor_->download(std::span<const std::uint64_t>(room_), words_.data());
-    if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything
+    if constexpr (!Executor::synchronous) arrived.wait();  // throws if the collective failed: the words are undefined
     return words_;
   }
 
-  /// The first rank whose word is not rank 0's, or 0.
+  /// The first rank whose word differs from rank 0's, or 0.
   static int differs(const core::List<std::uint64_t>& words) {
     for (std::size_t r = 1; r < words.size(); ++r)
       if (words[r] != words[0]) return static_cast<int>(r);

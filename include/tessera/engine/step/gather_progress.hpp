@@ -1,8 +1,8 @@
-// Which weights the caller has: whether any have come in, and what was gathered since they last changed. Refuses what
-// would compute with other weights. Moves nothing.
+// Which weights the caller has: whether weights were brought in, and which units were gathered since they last changed.
+// Refuses calls that would compute with old weights. Does not communicate.
 //
-//     weights come in, all there ...  gradients(u)     a step that is applied     gather(u) ...  gradients(u)
-//     |-- nothing is on its way ------------------|                              |-- u is there ----------
+//     weights brought in  ...         gradients(u)     a step that is applied     gather(u) ...  gradients(u)
+//     |-- all units are gathered -----------------|                              |-- u is gathered -------
 #pragma once
 
 #include <tessera/core/error.hpp>
@@ -15,7 +15,7 @@ namespace tessera::engine {
 
 class GatherProgress {
  public:
-  /// own_buffer: the caller handed in parameters, which are weights.
+  /// own_buffer: the caller passed a parameter buffer, which holds the first weights.
   GatherProgress(const Layout& layout, bool own_buffer)
       : layout_(&layout),
         own_buffer_(own_buffer),
@@ -24,28 +24,28 @@ class GatherProgress {
     finished();
   }
 
-  /// The weights become others: a gradient may no longer be taken of those that were gathered.
+  /// Called when the weights change. Gradients of the weights gathered before are no longer accepted.
   void change() {
     units_.fill(0);
     ranges_.clear();
     finished_ = false;
   }
 
-  /// Weights are being brought in from outside; unless came_in() follows, there are none.
+  /// Called before weights are brought in. If came_in() does not follow, there are no weights.
   void bring_in() { present_ = false; }
   void came_in() {
     present_ = true;
     finished();
   }
 
-  /// Throws UsageError before any weights came in.
+  /// Throws UsageError if no weights were brought in.
   void require_weights(const char* call) const {
     if (!present_)
       throw UsageError(message({call, "() before the first weights: call initialize(), or hand in {.parameters = p} at "
                                 "construction"}));
   }
 
-  /// The caller has these now.
+  /// Records that the caller has these weights.
   void gathered(Unit unit) {
     units_[to_size(unit.index)] = 1;
     if (layout_->is_flat()) ranges_.add(layout_->trainable(unit));
@@ -55,13 +55,13 @@ class GatherProgress {
     ranges_.add(range);
     finished_ = false;
   }
-  /// All are there, and nothing is on its way.
+  /// Records that the caller has all weights and no gather is in flight.
   void finished() {
     for (const Unit unit : layout_->forward()) gathered(unit);
     finished_ = true;
   }
 
-  /// Throws UsageError where a gradient of these would be one of weights that the caller does not have.
+  /// Throws UsageError if the caller does not have the weights that the gradient of the unit or range depends on.
   void require_gathered(Unit unit) const {
     if (layout_->trainable(unit).empty()) return;
     require_gathered(unit, unit);
@@ -74,7 +74,7 @@ class GatherProgress {
                               before_forward}));
   }
 
-  /// Throws UsageError unless the caller may have written weights into a buffer of its own.
+  /// Throws UsageError unless the caller passed a parameter buffer and was allowed to write it.
   void require_own_weights() const {
     if (!own_buffer_)
       throw UsageError("take_parameters() without a buffer of the caller's: hand in {.parameters = p} at construction");
@@ -99,9 +99,9 @@ class GatherProgress {
   const Layout* layout_;
   bool own_buffer_;
   bool present_;
-  bool finished_ = true;  // nothing can be on its way
-  core::List<char> units_;  // gathered, by unit
-  layout::RangeSet ranges_;       // the same of a flat layout
+  bool finished_ = true;  // no gather is in flight
+  core::List<char> units_;  // per unit: whether it is gathered
+  layout::RangeSet ranges_;       // of a flat layout: the gathered elements
 };
 
 }  // namespace tessera::engine

@@ -1,4 +1,4 @@
-// One micro-batch's backward, from the first gradient to the last bucket's departure.
+// The backward of one micro-batch, from the first gradient to the launch of the last bucket.
 #pragma once
 
 #include <span>
@@ -9,9 +9,9 @@
 
 namespace tessera {
 
-/// Made by Sharded::backward(). It ends when every unit is ready; destroyed before that (by an exception in the
-/// caller's backward), it drops the step's passes so far: nothing of them is applied, and the next one starts clean.
-/// Ranks that go on learn of it by CommError and start clean too. Must not outlive the optimizer.
+/// The backward of one micro-batch, made by Sharded::backward(). It ends when every unit is ready. If it is destroyed
+/// before (by an exception in the caller's backward), it drops the step's passes so far, and all ranks repeat the step;
+/// other ranks get CommError. Must not outlive the optimizer.
 template <class Optimizer>
 class BackwardPass {
  public:
@@ -22,9 +22,9 @@ class BackwardPass {
     if (open()) optimizer_->drop_step();
   }
 
-  /// The unit's gradients, zeroed at the first call in this pass, for the caller to add into until ready(unit).
-  /// Blocks while the memory is still being sent. Throws UsageError after ready, outside the pass, or if the unit was
-  /// neither gathered nor waited for by finish() since the last update.
+  /// The unit's gradients, zeroed at the first call in this pass. The caller adds to them until ready(unit). Blocks
+  /// while an earlier reduction reads the memory. Throws UsageError after ready, outside the pass, or if neither
+  /// gather(unit) nor finish() was called since the last update.
   auto gradients(Unit unit) const {
     require_open("gradients", unit);
     Optimizer& of = *optimizer_;
@@ -39,11 +39,11 @@ class BackwardPass {
     });
   }
 
-  /// Says that the unit's gradients are complete. A bucket whose units are all ready departs; backward goes on.
-  /// A rank without a micro-batch in this pass calls it without gradients(unit), and it then blocks as that would. Else it
-  /// enqueues. At stages 2 and 3 over a communicator without ordered sums it first waits, from the second pass of a step
-  /// on, until the pass before has reduced the same bucket. Throws UsageError on the second call for a unit, or
-  /// outside the pass, and CommError where that reduction failed.
+  /// Marks the unit's gradients as complete. Launches the bucket's reduction if all its units are ready, and returns.
+  /// A rank without a micro-batch in this pass calls it without gradients(unit), and it then blocks as that would. At
+  /// stages 2 and 3 over a communicator without ordered sums, from the second pass of a step on, it first waits for the
+  /// previous pass's reduction of the bucket, and throws CommError if that failed. Throws UsageError on a second call
+  /// for the unit, or outside the pass.
   void ready(Unit unit) const {
     require_open("ready", unit);
     Optimizer& of = *optimizer_;
@@ -52,9 +52,8 @@ class BackwardPass {
     of.send_complete();
   }
 
-  /// The same for gradients that another stream of the device writes, beside the executor's: they are complete when it
-  /// has done what it was given so far. That it begins to write no earlier than gradients(unit) allows is said by
-  /// executor.fork(stream).
+  /// The same for gradients that a stream other than the executor's writes: they are complete when the work that is now
+  /// on `producer` is done. Call executor.fork(stream) after gradients(unit) so that the stream does not write earlier.
   template <class Stream>
   void ready(Unit unit, const Stream& producer) const {
     require_open("ready", unit);
@@ -62,8 +61,8 @@ class BackwardPass {
     ready(unit);
   }
 
-  /// The same for elements [begin, end) of a flat layout's buffer, in any order, each once. The buffer was zeroed by
-  /// Sharded::backward().
+  /// The same for elements [begin, end) of a flat layout's buffer. Ranges may come in any order, each element once.
+  /// Sharded::backward() zeroed the buffer.
   void ready(index_t begin, index_t end) const {
     if (begin == end) return;
     if (!open()) throw UsageError(message({"ready(", begin, ", ", end, ") outside a pass: ", closed}));
@@ -72,9 +71,9 @@ class BackwardPass {
     optimizer_->send_complete();
   }
 
-  /// Instead of gradients(unit) and ready(unit): this micro-batch gives the unit no gradient. A unit that none of a
-  /// step's micro-batches on any rank gives one keeps its weights and state as they are, while other units' bias
-  /// corrections go on counting steps; else this one counts as zeros in the mean. Enqueues. Throws UsageError as ready.
+  /// Called instead of gradients(unit) and ready(unit) if this micro-batch has no gradient for the unit. If no
+  /// micro-batch of the step has one on any rank, the unit's weights and state do not change, but the step still counts
+  /// in bias corrections. Otherwise this micro-batch counts as zeros in the mean. Enqueues. Throws UsageError as ready.
   void skip(Unit unit) const {
     require_open("skip", unit);
     Optimizer& of = *optimizer_;

@@ -1,4 +1,4 @@
-// What a rank's thread is at, for a timeline: forward and backward of each unit, which the caller computes between its
+// Spans of a rank's thread for a timeline: forward and backward of each unit, which the caller computes between its
 // calls of the optimizer, and the parts of a step. Without a timeline every call here is one branch.
 //
 //     gather(a)   gather(b)   backward() gather(b)    gather(a)    ready(a)   step()
@@ -16,10 +16,10 @@ namespace tessera::engine {
 
 class RankSpans {
  public:
-  /// Of a rank that keeps none.
+  /// For a rank without a timeline.
   RankSpans() = default;
 
-  /// Opens the rank's tracks: its thread's, and one a queue, which lie empty if the queue cannot be timed.
+  /// Opens the rank's tracks: one for its thread and, if queues can be timed, one per queue.
   template <class Queue>
   RankSpans(Timeline* timeline, int rank, const Layout& layout, Queue& reductions, Queue& gathers) : layout_(&layout) {
     if (!timeline) return;
@@ -31,16 +31,17 @@ class RankSpans {
     }
   }
 
-  /// The caller is at `unit` from now on. One that is tied to it is looked at beside it. One that does not exist is
-  /// refused elsewhere.
+  /// The caller computes `unit` from now on. A unit that is tied to the current one does not end the current span. A
+  /// unit that does not exist is ignored here and refused elsewhere.
   void compute(Unit unit, index_t pass) {
-    if (static_cast<std::size_t>(unit.index) >= names_.size()) return;  // and there is no name without a timeline
+    if (static_cast<std::size_t>(unit.index) >= names_.size()) return;  // without a timeline there are no names
     if (unit == unit_ || layout_->tied(unit_, unit)) return;
     begin(phase_, names_[to_size(unit.index)], -1, pass);
     unit_ = unit;
   }
 
-  /// Nobody can tell when the backward of a flat layout, whose caller asks for nothing, begins: it is taken to be now.
+  /// Starts the spans of backward. For a flat layout the caller makes no call when its backward starts, so the span
+  /// starts here.
   void begin_backward(index_t pass) {
     if (!track_) return;
     end();
@@ -54,7 +55,7 @@ class RankSpans {
     phase_ = "forward";
   }
 
-  /// From now on this part of the step is done, and no more what was before.
+  /// Ends the current span and starts that of a part of the step.
   void begin(const char* kind, const char* name = "", index_t index = -1, index_t pass = -1) {
     if (!track_) return;
     end();
@@ -69,7 +70,7 @@ class RankSpans {
 
   void end_step(index_t step) { end_step("step", step); }
 
-  /// The step begins again.
+  /// Ends the spans of a dropped step.
   void drop(index_t step) {
     end_backward();
     end_step("dropped step", step);
@@ -97,10 +98,10 @@ class RankSpans {
 
   const Layout* layout_ = nullptr;
   Track* track_ = nullptr;
-  core::List<const char*> names_;  // of units
+  core::List<const char*> names_;  // by unit
   const char* phase_ = "forward";
-  Unit unit_{-1};  // the caller's
-  Span part_;      // that has begun, if it has
+  Unit unit_{-1};  // that the caller computes
+  Span part_;      // the current span; its begin is 0 if there is none
   Span step_;
 };
 

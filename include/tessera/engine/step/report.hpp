@@ -1,4 +1,4 @@
-// What a step did.
+// Reports: the outcome of a step, and of finish().
 #pragma once
 
 #include <string>
@@ -10,9 +10,9 @@
 
 namespace tessera {
 
-/// Reads what a step came to when it is asked. On an executor that is not synchronous a question blocks until the step
-/// has been decided, and throws CommError where it could not be, AgreementError where ranks differed (nothing was
-/// applied then). Must not outlive the optimizer.
+/// The outcome of a step, read when a member is called. On an asynchronous executor, members block until the step is
+/// decided. They throw CommError if it could not be, and AgreementError if ranks differed and nothing was applied. Must
+/// not outlive the optimizer.
 template <class Executor>
 class StepReport {
  public:
@@ -20,23 +20,24 @@ class StepReport {
 
   using Event = typename Executor::Event;
 
-  /// agreed: the exchange that the outcome rests on. attempt: the step as its messages count it, skipped ones included.
+  /// agreed: the event of the exchange that the outcome depends on. attempt: the number of the step, which also counts
+  /// skipped steps.
   StepReport(ReadBack outcome, const Event& agreed, const Layout& layout, index_t attempt)
       : outcome_(std::move(outcome)), agreed_(agreed), layout_(&layout), attempt_(attempt) {}
 
-  /// Whether parameters and state were updated. False where a gradient was not finite on some rank.
+  /// Whether parameters and state were updated. False if a gradient was not finite on some rank.
   bool applied() const { return get().applied; }
 
-  /// Steps applied so far, this one included if it was.
+  /// The number of steps applied so far, including this one if it was.
   index_t step() const { return get().steps; }
 
-  /// The global norm of the averaged gradients before clipping; NaN where a gradient is not finite.
+  /// The global norm of the mean gradient before clipping; NaN if a gradient is not finite.
   double gradient_norm() const { return get().gradient_norm; }
 
-  /// What gradients had been multiplied by; 1 without loss scaling.
+  /// The loss scale of this step's gradients; 1 without loss scaling.
   double loss_scale() const { return get().loss_scale; }
 
-  /// Whether a gradient was not finite although the loss scale cannot be lowered any more: the model itself diverges.
+  /// Whether a gradient was not finite and the loss scale cannot be lowered further, so that the model diverges.
   bool loss_scale_exhausted() const { return get().loss_scale_exhausted; }
 
   /// The first tensor with a gradient that is not finite, "unit.tensor"; empty if the step was applied.
@@ -44,8 +45,9 @@ class StepReport {
     return name_at(get().first_non_finite);
   }
 
-  /// The first tensor, on any rank, with a parameter that an update made infinite or NaN; empty if there is none. An
-  /// update's own report cannot know: it is in that of the next step, and in those after it until weights come in anew.
+  /// The first tensor, on any rank, with a parameter that an update made infinite or NaN; empty if there is none. The
+  /// reports of the steps after that update say so, until new weights are brought in; the report of its own step does
+  /// not know it yet.
   std::string first_non_finite_weight() const { return name_at(get().first_non_finite_weight); }
 
  private:
@@ -53,7 +55,7 @@ class StepReport {
 
   engine::StepOutcome get() const {
     const engine::StepOutcome outcome = outcome_.get();
-    if constexpr (!Executor::synchronous) agreed_.wait();  // of a collective that failed the outcome says anything
+    if constexpr (!Executor::synchronous) agreed_.wait();  // throws if the collective failed: no valid outcome
     engine::require_agreement(outcome, attempt_);
     return outcome;
   }
@@ -64,8 +66,8 @@ class StepReport {
   index_t attempt_;
 };
 
-/// What finish() found, read when it is asked, which blocks on an executor that is not synchronous. Must not outlive
-/// the optimizer.
+/// What finish() found, read when a member is called, which blocks on an asynchronous executor. Must not outlive the
+/// optimizer.
 template <class Executor>
 class WeightsReport {
  public:
@@ -86,7 +88,7 @@ class WeightsReport {
 
 namespace engine {
 
-/// On the host, where a step has been decided when step() returns.
+/// The report on the host, where a step is decided when step() returns.
 using Report = StepReport<Host>;
 
 }  // namespace engine

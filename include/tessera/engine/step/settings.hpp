@@ -1,6 +1,6 @@
-// The numbers that a caller chooses, options and hyperparameters: they must be the same on every rank. Ranks compare a
-// digest of them when they are built and in every step, and one by one where the digests differ, so that the error
-// names the one.
+// Settings: the options and hyperparameters, which must be the same on every rank. Ranks compare a digest of them in
+// the construction and in every step. If digests differ, ranks compare the numbers one by one, so that the error names
+// the different one.
 #pragma once
 
 #include <cstdint>
@@ -24,17 +24,17 @@ namespace tessera::engine {
 struct StepSettings {
   index_t micro_batches = 1;  ///< over all ranks
   double clip_norm = 0;
-  index_t evaluations = 0;  ///< how often evaluation was begun or ended
+  index_t evaluations = 0;  ///< how often evaluation began or ended
 };
 
-/// One number, as a word that has the same bits on every rank that has the same number.
+/// One number, as a word with the same bits on every rank that has the same number.
 struct Setting {
   const char* name = "";
-  int group = -1;  ///< of hyperparameters; -1: an option
-  int index = 0;   ///< among the hyperparameters, for one without a name
+  int group = -1;  ///< hyperparameter group; -1: an option
+  int index = 0;   ///< index among the hyperparameters, for one without a name
   std::uint64_t word = 0;
   bool floating = false;
-  bool has_sign = false;  ///< an integer that may be below 0
+  bool has_sign = false;  ///< a signed integer
 
   template <class Number>
   static constexpr Setting of(const char* name, Number number, int group = -1, std::size_t index = 0) {
@@ -56,7 +56,7 @@ void for_each_setting(const std::vector<Rule>& rules, Visit visit) {
     });
 }
 
-/// Calls visit(setting) for all that may change between steps.
+/// Calls visit(setting) for all settings that may change between steps.
 template <class Rule, class Visit>
 void for_each_setting(const StepSettings& step, const std::vector<Rule>& rules, Visit visit) {
   visit(Setting::of("the step's micro-batches", step.micro_batches));
@@ -65,7 +65,7 @@ void for_each_setting(const StepSettings& step, const std::vector<Rule>& rules, 
   for_each_setting(rules, visit);
 }
 
-/// The same for all that an optimizer is built with.
+/// Calls visit(setting) for all settings of the construction.
 template <class Rule, class Visit>
 void for_each_setting(const Options& options, const std::vector<Rule>& rules, Visit visit) {
   options.for_each_number([&](const char* name, auto number) { visit(Setting::of(name, number)); });
@@ -74,13 +74,13 @@ void for_each_setting(const Options& options, const std::vector<Rule>& rules, Vi
 
 template <class Chosen, class Rule>
 std::uint64_t digest_of(const Chosen& chosen, const std::vector<Rule>& rules) {
-  const exec::DefaultFloatEnvironment ieee;  // or a float that is a denormal becomes another double on some rank
+  const exec::DefaultFloatEnvironment ieee;  // a rank that flushes denormals would convert them to other doubles
   core::Digest digest;
   for_each_setting(chosen, rules, [&](const Setting& setting) { digest.add(static_cast<std::int64_t>(setting.word)); });
   return digest.value();
 }
 
-/// The number as it would be typed, with as many digits as tell it from its neighbours.
+/// The number in decimal, with enough digits to distinguish it from its neighbours.
 inline std::string text_of(const Setting& setting, std::uint64_t word) {
   if (!setting.floating) return setting.has_sign ? message({static_cast<long>(word)}) : message({word});
   const double number = bits_as<double>(word);
@@ -102,7 +102,8 @@ std::string name_of(const Setting& setting) {
   return message({Rule::name, ".", name, " of group ", setting.group});
 }
 
-/// How the first rank that differs from rank 0 does; empty if none does. words: of rank 0, then of rank 1, ...
+/// The first difference of the first rank that differs from rank 0; empty if there is none. words: of rank 0, then of
+/// rank 1, ...
 template <class Rule>
 std::string difference_of(const core::List<Setting>& settings, std::span<const std::uint64_t> words) {
   const std::size_t n = settings.size();
@@ -113,9 +114,9 @@ std::string difference_of(const core::List<Setting>& settings, std::span<const s
   return {};
 }
 
-/// Exchanges all settings and says how ranks differ, as difference_of(): the same on every rank. For when digests
-/// have shown that they do. All ranks gave as many rules. chosen: StepSettings or Options. Blocks until all ranks have
-/// come. Throws CommError.
+/// Exchanges all settings and returns difference_of(), the same on every rank. Called if digests differ. Requires the
+/// same number of rules on all ranks. chosen: StepSettings, Options or ControlState. Blocks until all ranks have called
+/// it. Throws CommError.
 template <class Chosen, class Rule, class Executor, class Queue>
 std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rules, const Executor& executor,
                               Queue& queue, int rank, int world) {
@@ -125,7 +126,7 @@ std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rul
   core::List<std::uint64_t> words(static_cast<std::size_t>(n * world));
   const std::size_t own = static_cast<std::size_t>(n * rank);
   for (std::size_t k = 0; k < settings.size(); ++k) words[own + k] = settings[k].word;
-  Executor apart(executor);  // whose bytes are not the optimizer's to count
+  Executor apart(executor);  // a copy, so that its bytes are not in the optimizer's count
   auto buffer = apart.template allocate<std::uint64_t>(n * world);
   const std::span<std::uint64_t> all = buffer.span();
   const std::span<std::uint64_t> mine = all.subspan(own, settings.size());
@@ -134,7 +135,7 @@ std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rul
       queue.post(AllGather(std::span<const std::uint64_t>(mine), all, n, Tag{"settings", 0, 0}), apart.record());
   apart.wait(arrived);
   apart.download(std::span<const std::uint64_t>(all), words.data());
-  if constexpr (!Executor::synchronous) arrived.wait();  // of a collective that failed the words say anything
+  if constexpr (!Executor::synchronous) arrived.wait();  // throws if the collective failed: the words are undefined
   return difference_of<Rule>(settings, words);
 }
 

@@ -1,4 +1,5 @@
-// How a step is decided, alike on all ranks and where its numbers lie: engine/kernels/step_numbers.hpp. One all-reduce a step.
+// Decides each step, with the same result on all ranks: one all-reduce per step, and the tasks of
+// engine/kernels/step_numbers.hpp on the executor.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,7 @@
 
 namespace tessera::engine {
 
-/// Throws AgreementError, the same on every rank, where some rank differs. difference: in what, if that is known.
+/// Throws AgreementError, the same on every rank, if a rank differs. difference: what differs, if known.
 inline void require_agreement(const StepOutcome& outcome, index_t step, std::string_view difference = {}) {
   if (outcome.differs == 0) return;
   const std::string what =
@@ -57,7 +58,7 @@ class StepDecision {
 
   bool scales_loss() const noexcept { return scales_loss_; }
 
-  /// Reads the part of the control state that is decided here. Blocks.
+  /// Copies the executor's part of the control state to `state`. Blocks.
   void read(ControlState<Rule>& state) const {
     const StepNumbers now = numbers_now();
     state.steps = now.outcome.steps;
@@ -67,7 +68,7 @@ class StepDecision {
     state.overflows_left = scaling.overflows_left;
     state.clean_steps = scaling.clean_steps;
   }
-  /// Goes on from it, with all weights finite. Blocks.
+  /// Sets it from `state` and resets the record of weights that are not finite. Blocks.
   void set(const ControlState<Rule>& state) {
     StepNumbers next = numbers_now();
     next.outcome.steps = state.steps;
@@ -79,7 +80,7 @@ class StepDecision {
     executor_->upload(numbers_.span(), &next);
   }
 
-  /// Throws AgreementError on every rank where control states differ. Blocks until all ranks have come.
+  /// Throws AgreementError on every rank if control states differ. Blocks until all ranks have called it.
   template <class Queue>
   void require_same(const ControlState<Rule>& state, Queue& queue) {
     Exchange<Executor, Queue> exchange(*executor_, queue, room(), rank_, world_);
@@ -95,26 +96,26 @@ class StepDecision {
                                   ": set the same on every rank"}));
   }
 
-  /// Before anything else of the step. rules: one a group, at least as many as the layout has.
+  /// Called first in step(). rules: one per hyperparameter group of the layout, or more.
   void begin(const std::vector<Rule>& rules) {
     for (std::size_t g = 0; g < rules_.span().size(); ++g)
       executor_->once(PrepareRule<Rule>{rules[g], rules_.data() + g, numbers_.data()});
     executor_->once(ForgetSquares{numbers_.data()});
   }
 
-  /// [>= world] words, free between steps.
+  /// [>= world] words that are unused between steps.
   std::span<std::uint64_t> room() noexcept { return words_.span(); }
 
-  /// No step was applied yet, from now on. The loss scale stays.
+  /// Resets the number of applied steps. The loss scale does not change.
   void forget_steps() { executor_->once(ForgetSteps{numbers_.data()}); }
 
-  /// Where the squares of this rank's part are added.
+  /// The sum of squares of the reduced gradients that this rank owns.
   SquareSum* squares() noexcept { return &numbers_.data()->mine; }
 
-  /// Brings this rank's numbers together with all others' and decides. divisor: what is left to divide the reduced
-  /// gradients by, beside the loss scale (Reduce::divisor()). absent(unit): whether this rank had no gradient of the
-  /// unit. What is given to the executor from now on finds the decision in numbers().
-  /// A synchronous executor's throws AgreementError and CommError; of another the outcome tells.
+  /// Exchanges this rank's numbers with all ranks and decides the step. divisor: Reduce::divisor(), which divides the
+  /// reduced gradients in addition to the loss scale. absent(unit): whether this rank had no gradient of the unit.
+  /// Tasks enqueued later find the decision in numbers(). On a synchronous executor this throws AgreementError and
+  /// CommError; on an asynchronous one the outcome reports them.
   template <class Queue, class Absent>
   void decide(Queue& queue, const StepSettings& settings, double divisor, const std::vector<Rule>& rules, Absent absent,
               index_t step) {
@@ -133,32 +134,33 @@ class StepDecision {
     last_ = outcome();
   }
 
-  /// On how many ranks the unit had no gradient in the step that was decided last.
+  /// The number of ranks that had no gradient of the unit in the step decided last.
   const std::uint64_t* absent(Unit unit) const noexcept { return &words().absent(unit.index); }
 
-  /// Weights have come in anew: that earlier ones were not finite is forgotten.
+  /// Called when new weights are brought in: resets the record of weights that are not finite.
   void forget_weights() { executor_->once(ForgetNonFiniteWeight{numbers_.data()}); }
-  /// The first place of a parameter that an update of this rank made infinite or NaN, or none.
+  /// The lowest offset of a parameter that an update of this rank made infinite or NaN, or none.
   auto first_non_finite_weight() const { return executor_->read_back(&std::as_const(*numbers()).first_non_finite_weight); }
 
-  /// Where the host knows of a step that is skipped, nothing more of it is done or sent.
+  /// False if the host knows that the step is skipped, so that no further work is enqueued for it.
   bool may_be_applied() const noexcept {
     if constexpr (Executor::synchronous) return numbers()->outcome.applied;
     return true;
   }
 
-  /// What the caller multiplies the loss by. Blocks.
+  /// The factor by which the caller multiplies the loss. Blocks.
   float loss_scale() const { return executor_->read_back(&numbers()->loss_scale).get(); }
 
-  /// Of the last exchange: an outcome is what it says only if this can be waited for.
+  /// The event of the last exchange. An outcome is valid only if waiting for this event does not throw.
   const typename Executor::Event& agreed() const noexcept { return agreed_; }
 
-  /// What is decided by now.
+  /// The current outcome.
   ReadBack outcome() const { return executor_->read_back(&numbers()->outcome); }
-  /// What the last step came to, once it is decided.
+  /// The outcome of the last step, once it is decided.
   const ReadBack& last() const noexcept { return last_; }
 
-  /// Throws AgreementError where ranks differed in the last step, `step`, and this is known by now: once. Never blocks.
+  /// Throws AgreementError, once, if the outcome of the last step, `step`, has arrived and says that ranks differed.
+  /// Never blocks.
   void raise_difference(index_t step) {
     if (!last_.arrived()) return;
     if constexpr (!Executor::synchronous) agreed_.wait();

@@ -1,5 +1,5 @@
-// How far a step has come: which pass is open, what in it is ready, how many are done. Refuses calls at the wrong time,
-// and says what was missing. Moves nothing; tells the timeline.
+// The progress of a step: the open pass, its ready units, and the number of complete passes. Refuses calls at the wrong
+// time, with a message that says what is missing. Records spans in the timeline; does not communicate.
 #pragma once
 
 #include <string>
@@ -18,7 +18,7 @@ namespace tessera::engine {
 
 class StepProgress {
  public:
-  /// micro_batches: of each rank in one step, unless begin_step() says otherwise.
+  /// micro_batches: per rank and step, unless begin_step() sets another number.
   StepProgress(const Sharding& sharding, int rank, int micro_batches, RankSpans spans = {})
       : layout_(&sharding.layout()),
         rank_(rank),
@@ -29,25 +29,25 @@ class StepProgress {
         has_gradient_(to_size(layout_->units())),
         spans_(std::move(spans)) {}
 
-  /// Passes that are complete in this step, and all of them.
+  /// The number of complete passes of this step, and of all its passes.
   int passes() const noexcept { return passes_; }
   int passes_in_step() const noexcept { return leaves_.passes(); }
-  /// Whether this rank has a micro-batch in the pass that is open or comes next.
+  /// Whether this rank has a micro-batch in the open or next pass.
   bool has_micro_batch() const noexcept { return leaves_.has(rank_, passes_); }
   bool is_open(index_t pass) const noexcept { return open_ && pass == pass_; }
-  /// The same number on every rank for the same pass: what its collectives are tagged with.
+  /// The number of the pass in the tags of its collectives, the same on every rank.
   index_t tag() const noexcept { return step_ * micro_batches_ + passes_; }
-  /// Gradients that all ranks bring in this step.
+  /// The number of gradients that all ranks contribute to this step.
   index_t leaves() const noexcept { return leaves_.count; }
-  /// Micro-batches of all ranks in this step: each gradient may be the sum of several.
+  /// The number of micro-batches of all ranks in this step. A gradient may be the sum of several.
   index_t micro_batches() const noexcept { return leaves_.count * pass_options_.sum_of; }
-  /// Steps that have ended, applied or not.
+  /// The number of steps that ended, applied or skipped.
   index_t steps() const noexcept { return step_; }
 
-  /// Between steps: so many have ended.
+  /// Sets the number of steps that ended. Called between steps.
   void set_steps(index_t steps) noexcept { step_ = steps; }
 
-  /// What the rank is at from now on, for the timeline: the unit that the caller asks for, or a part of step().
+  /// Tells the timeline what the rank does from now on: compute of `unit`, or a part of step().
   void at(Unit unit) { spans_.compute(unit, tag()); }
   void at(const char* part, const char* name = "", index_t index = -1) { spans_.begin(part, name, index); }
 
@@ -64,7 +64,7 @@ class StepProgress {
                                 pass_options_.sum_of, ": all passes of a step have the same"}));
   }
 
-  /// The step that begins has so many micro-batches over all ranks, and keeps them if it is dropped.
+  /// Sets the number of micro-batches of this step over all ranks. A dropped step keeps the number when it restarts.
   void begin_step(index_t micro_batches) {
     require_between_steps("begin_step");
     if (micro_batches < 1 || micro_batches > planned())
@@ -74,7 +74,7 @@ class StepProgress {
     leaves_.count = micro_batches;
   }
 
-  /// The number by which the new pass is known.
+  /// Opens a pass and returns its number.
   index_t begin_pass(const PassOptions& options = {}) {
     pass_options_ = options;
     readiness_.begin();
@@ -98,9 +98,9 @@ class StepProgress {
                                 "(has_micro_batch()): call ready without them"}));
   }
 
-  /// Whether the unit's gradients were handed out in this pass.
+  /// Whether the caller has called gradients(unit) in this pass.
   bool zeroed(Unit unit) const noexcept { return zeroed_[to_size(unit.index)] != 0; }
-  /// Whether the unit's gradients are to be cleared before the caller is given them.
+  /// Whether gradients(unit) must clear the gradients.
   bool clears(Unit unit) const noexcept { return pass_options_.zero && !zeroed(unit); }
   void set_zeroed(Unit unit) noexcept { zeroed_[to_size(unit.index)] = 1; }
 
@@ -114,7 +114,7 @@ class StepProgress {
     if (has_micro_batch()) has_gradient_[to_size(unit.index)] = 1;
   }
 
-  /// Before skip(): the unit's gradients were not asked for in this pass.
+  /// Throws UsageError if skip(unit) is called after gradients(unit) or ready(unit) in this pass.
   void require_untouched(Unit unit) const {
     const std::string_view name = layout_->name(unit);
     if (layout_->is_flat()) throw UsageError("skip(unit): a flat layout has one unit, whose gradients are always there");
@@ -126,7 +126,7 @@ class StepProgress {
     readiness_.mark(unit);
     skipped_ = true;
   }
-  /// Whether this rank has had no gradient of the unit in any pass of this step.
+  /// Whether no pass of this step had a gradient of the unit on this rank.
   bool absent(Unit unit) const noexcept {
     return (skipped_ || !leaves_.has(rank_, 0)) && has_gradient_[to_size(unit.index)] == 0;
   }
@@ -140,10 +140,10 @@ class StepProgress {
           message({"ready(", range.begin, ", ", range.end, "): part of it was ready already in this pass"}));
   }
 
-  /// The bucket that departs now, or -1.
+  /// The next bucket to launch, or -1 (Readiness::depart()).
   int depart() { return readiness_.depart(); }
 
-  /// Closes the pass if everything has departed; whether it did.
+  /// Closes the pass if all buckets are launched. Returns whether it did.
   bool close_pass_if_complete() {
     if (!readiness_.complete()) return false;
     open_ = false;
@@ -179,8 +179,8 @@ class StepProgress {
     return step_++;
   }
 
-  /// The step begins again from its first pass. Ranks cannot know how far each of them had come, but all of them know
-  /// how to start a step.
+  /// Restarts the step from its first pass, because ranks do not know how far the others are and can only agree on the
+  /// start of a step.
   void drop() {
     spans_.drop(step_);
     if (open_) dropped_because_ = missing();
@@ -198,13 +198,13 @@ class StepProgress {
 
   const Layout* layout_;
   int rank_;
-  int micro_batches_;  // of a rank, that memory is planned for
+  int micro_batches_;  // per rank, for which memory is planned
   layout::MicroBatches leaves_;
   layout::Readiness readiness_;
   core::List<char> zeroed_;        // by unit, in this pass
   core::List<char> has_gradient_;  // by unit, in some pass of this step
-  bool skipped_ = false;     // some unit in some pass of this step
-  index_t pass_ = 0;   // tells an old pass from the open one
+  bool skipped_ = false;     // a unit was skipped in some pass of this step
+  index_t pass_ = 0;   // number of the last opened pass
   index_t step_ = 0;
   int passes_ = 0;
   PassOptions pass_options_;

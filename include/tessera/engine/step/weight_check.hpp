@@ -1,13 +1,13 @@
-// Whether ranks have the same weights: asked where these come in from outside, and every so many steps
-// (Options::check_weights). Nothing here is part of a step without that option.
+// Checks that ranks have the same weights: when weights are brought in, and every Options::check_weights steps. Without
+// that option a step has no check. What is compared:
 //
-//     construction                the digest of parameters handed in whole        (engine/build/construction.hpp)
-//     initialize                  the function at a few elements of each tensor; then as take_parameters
-//     take_parameters             what several ranks hold: parameters at stages 0 to 2, and among peers where they are
-//                                 sharded over groups
-//     load_slices                 the same, and of master weights and state
-//     every k-th step's begin     the same; and whether a parameter buffer was written that nothing took since the step
-//                                 before
+//     construction          the digest of whole parameters of the caller           (engine/build/construction.hpp)
+//     initialize            the function at a few elements of each tensor; then as take_parameters
+//     take_parameters       arrays that several ranks hold: parameters at stages 0 to 2, and over peers if they are
+//                           sharded over groups
+//     load_slices           the same, and master weights and state
+//     start of every        the same; also checks that no parameter buffer was written without take_parameters() since
+//     k-th step             the step before
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,8 @@ class WeightCheck {
         group_size_(groups.size),
         every_(every) {}
 
-  /// The optimizer is built. handed_in: its parameters were; where peers hold them, throws as came_in() does.
+  /// Called at the end of the construction. handed_in: the caller passed parameters. If peers hold the same parameters,
+  /// throws as came_in() does.
   template <class Parameters>
   void begin(bool handed_in, Parameters& parameters) {
     if (Stage::has_groups && handed_in)
@@ -47,7 +48,7 @@ class WeightCheck {
     note(0, parameters);
   }
 
-  /// Throws AgreementError, on every rank alike, where value(tensor, i) is not the same function on all. Blocks.
+  /// Throws AgreementError on every rank if value(tensor, i) differs between ranks. Blocks.
   template <class Value>
   void require_same_function(index_t step, Value& value) {
     const index_t samples = max(least_samples, 64 / max(index_t{1}, index_t{layout_->tensors().size()}));
@@ -64,8 +65,8 @@ class WeightCheck {
             });
   }
 
-  /// The weights came in by `call`: throws AgreementError, on every rank alike, where ranks that hold the same have
-  /// other ones, or clear their state or not. Blocks.
+  /// Called after `call` brought in weights. Throws AgreementError on every rank if ranks that hold the same elements
+  /// have different values, or if clear_state differs. Blocks.
   template <class Parameters>
   void came_in(const char* call, index_t step, Parameters& parameters, bool clear_state = false) {
     const auto& clear = exchange_.all(clear_state, Tag{"clear_state", 0, step});
@@ -76,8 +77,8 @@ class WeightCheck {
     note(step, parameters);
   }
 
-  /// This rank's slices were loaded, unless it failed: throws PeerError where another rank did, and AgreementError, on
-  /// every rank alike, where ranks loaded other weights or other state. Blocks.
+  /// Called after this rank loaded its slices, or failed to. Throws PeerError if another rank failed, and
+  /// AgreementError on every rank if ranks loaded different weights or state. Blocks.
   template <class Parameters, class State>
   void loaded(bool failed, index_t step, Parameters& parameters, State& state, bool evaluating) {
     const auto& failures = exchange_.all(failed, Tag{"slices loaded", 0, step});
@@ -92,8 +93,8 @@ class WeightCheck {
     note(step, parameters);
   }
 
-  /// Before the first pass of `step`: throws, on every rank alike, AgreementError where ranks hold other weights, and
-  /// UsageError where a rank's parameters were written since the step before. Blocks, if it is such a step.
+  /// Called before the first pass of `step`. If the step has a check, blocks and throws on every rank: AgreementError
+  /// if weights differ, UsageError if the parameters of a rank were written since the step before.
   template <class Parameters, class State>
   void check(index_t step, Parameters& parameters, State& state) {
     if (!due(step)) return;
@@ -105,14 +106,14 @@ class WeightCheck {
     compare_state({when, "master weights or optimizer state", remedy, step}, state, false);
   }
 
-  /// What lies in the parameters is what belongs there, when `step` is the next. Blocks, if it is such a step.
+  /// Records the parameters as the correct ones before `step`. Blocks if that step has a check.
   template <class Parameters>
   void note(index_t step, Parameters& parameters) {
     left_is_known_ = due(step);
     if (left_is_known_) left_ = held(parameters);
   }
 
-  /// The parameters are about to change.
+  /// Called before the parameters change.
   void forget() noexcept { left_is_known_ = false; }
 
  private:
@@ -169,7 +170,7 @@ class WeightCheck {
       compare_peers(ask, [&](auto& visit) { state.template for_each_slice<false>(evaluating, false, visit); });
   }
 
-  // walk(visit): all slices of what peers hold alike.
+  // walk(visit): visits all slices of which peers hold the same elements.
   template <class Walk>
   void compare_peers(const Question& ask, const Walk& walk) {
     core::Digest mine;
@@ -183,7 +184,7 @@ class WeightCheck {
                                       " has ", ranks[r], ": ", ask.remedy}));
   }
 
-  // Tensors are looked at one by one only where all of them together differ: halves of them.
+  // Compares all tensors at once. Only if they differ, finds the first different one by bisection.
   template <class DigestOf>
   void compare(const Question& ask, const DigestOf& digest_of) {
     const auto all = [&](int begin, int end) -> const core::List<std::uint64_t>& {
