@@ -1,4 +1,4 @@
-// What the collectives over a bucket are called, by the names that the user gave to its units.
+// The tag of a collective over a bucket, with the names that the user gave to its units.
 #pragma once
 
 #include <tessera/comm/communicator.hpp>
@@ -6,7 +6,7 @@
 
 namespace tessera::engine {
 
-/// {"gradients of bucket", 4, 17} with the bucket's first and last unit. A flat layout has no units to name.
+/// {"gradients of bucket", 4, 17} with the names of the bucket's first and last unit. A flat layout has no unit names.
 inline Tag bucket_tag(const char* what, const Sharding& sharding, int b, index_t pass) {
   const Layout& layout = sharding.layout();
   const layout::Bucket& bucket = sharding.bucket(b);

@@ -1,4 +1,4 @@
-// The policies as numbers: what the plan must know of rule, stage, precision and communicator.
+// The properties of rule, stage, precision and communicator that the plan needs, as numbers.
 #pragma once
 
 #include <type_traits>
@@ -14,17 +14,18 @@ namespace tessera {
 
 namespace engine {
 
-/// Whether the passes of a step are added where backward writes them, and reduced once (design section 4, point 2).
+/// Whether backward accumulates the passes of a step in the gradient buffer, which is reduced once (design section 4,
+/// point 2).
 template <class Stage>
 constexpr bool adds_passes(bool ordered) {
   return !ordered && !Stage::shards_gradients;
 }
 
-/// What a plan must know of the communicator.
+/// The properties of the communicator that the plan needs.
 struct Sums {
   bool ordered = true;
-  bool workspace = false;          ///< reductions into the reduction type need one
-  bool partial_workspace = false;  ///< those into partial sums
+  bool workspace = false;          ///< needed by reductions to the reduction type
+  bool partial_workspace = false;  ///< needed by reductions to partial sums
 };
 
 template <class Comm, class Precision>

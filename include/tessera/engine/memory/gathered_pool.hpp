@@ -1,10 +1,10 @@
-// Which buckets stage 3 has gathered, in which slots, and which are gathered next: a prefetch window that moves with
-// the model. Integers and events; the memory of the slots belongs to the pool's owner.
+// Stage 3: which buckets are gathered, in which slots, and which are gathered next. The prefetch window advances with
+// forward and backward. Only integers and events: the caller has the memory of the slots.
 //
-//     forward, prefetch 2      bucket    0   1   2 [ 3 | 4   5 ] 6      3 in use, 4 and 5 on their way
+//     forward, prefetch 2      bucket    0   1   2 [ 3 | 4   5 ] 6      3 in use, 4 and 5 in flight
 //
-// What is gathered, in which order and into which slot, follows from the calls alone, so that it is the same on all
-// ranks. How long a rank keeps Weights never changes it: a gather whose slot is in use is posted by a later call, when
+// The order of gathers and their slots depend only on the sequence of calls, so they are the same on all ranks. How
+// long a rank holds Weights does not change them: if the slot of a gather is in use, a later call posts the gather when
 // the slot is free, before all gathers that follow it.
 #pragma once
 
@@ -22,15 +22,15 @@ template <class Event>
 class GatheredPool {
  public:
   struct Slot {
-    int bucket = -1;       ///< whose slot it is
-    bool pending = false;  ///< its gather is not posted yet
-    int holds = -1;        ///< the bucket that Weights of this slot see
-    int leases = 0;        ///< Weights of this slot that are alive; it is not written while there are any
-    Event ready{};         ///< of the last gather posted into it
+    int bucket = -1;       ///< the bucket that is scheduled for the slot, or -1
+    bool pending = false;  ///< the gather of `bucket` is not posted yet
+    int holds = -1;        ///< the bucket of the last gather posted into the slot, which Weights refer to
+    int leases = 0;        ///< Weights objects that refer to the slot; it is not written while there are any
+    Event ready{};         ///< event of the last gather posted into the slot
   };
 
-  /// slots: min(buckets, 1 + prefetch + units that others are tied to), as the plan has it. prefetch: buckets gathered
-  /// ahead of the one in use. The sharding outlives the pool.
+  /// slots: min(buckets, 1 + prefetch + units that others are tied to), as in the plan. prefetch: buckets gathered
+  /// ahead of the one in use. The sharding must outlive the pool.
   constexpr GatheredPool(const Sharding& sharding, index_t slots, int prefetch)
       : sharding_(&sharding),
         slots_(to_size(slots)),
@@ -48,10 +48,10 @@ class GatheredPool {
   constexpr Slot* end() noexcept { return slots_.data() + slots_.size(); }
   constexpr index_t index(const Slot& slot) const noexcept { return &slot - slots_.data(); }
 
-  /// The slot of the unit's bucket, whose gather is posted, and those of the buckets ahead of it. A unit that is tied
-  /// to the one in use is gathered out of order and does not move the window. post(slot): posts the gather of
-  /// slot.bucket into the slot. Throws UsageError, and leaves the schedule as it was, if Weights are alive in a slot
-  /// that it needs now.
+  /// Returns the slot of the unit's bucket after posting its gather, and schedules the buckets ahead of it. A unit that
+  /// is tied to the one in use is gathered out of order and does not advance the window. post(slot): posts the gather
+  /// of slot.bucket into the slot. Throws UsageError, and does not change the schedule, if Weights are alive in a slot
+  /// that is needed now.
   template <class Post>
   constexpr Slot& gather(Unit unit, Post post) {
     const int b = sharding_->bucket_of(unit);
@@ -59,7 +59,8 @@ class GatheredPool {
     const int center = in_order ? b : center_;
     post_unblocked(post);
     Slot* slot = find(b);
-    // What is pending can wait while it is ahead; else others may have no use for it, or wait for it already.
+    // Pending gathers may wait while their buckets are in the window. Otherwise other ranks may skip them or already
+    // wait for them.
     if (const Slot* const blocked = first_pending())
       if (!slot || slot->pending || !all_pending_kept(center)) refuse(unit, *blocked);
     if (!slot) {
@@ -80,7 +81,7 @@ class GatheredPool {
     return *slot;
   }
 
-  /// Posts what is pending, in the order of the schedule, up to a slot in which Weights are alive.
+  /// Posts pending gathers in the order of the schedule, up to the first slot in which Weights are alive.
   template <class Post>
   constexpr void post_unblocked(Post post) {
     for (Slot* next = first_pending(); next && next->leases == 0; next = first_pending()) {
@@ -91,17 +92,18 @@ class GatheredPool {
     }
   }
 
-  /// Posts all that is pending. Throws UsageError where Weights are alive in a slot that it needs.
+  /// Posts all pending gathers. Throws UsageError if Weights are alive in a slot that one needs.
   template <class Post>
   constexpr void post_all(Post post) {
     post_unblocked(post);
     if (const Slot* const blocked = first_pending()) refuse(*blocked);
   }
 
-  /// 1: forward, -1: backward. What was gathered stays: weights do not change between them.
+  /// Sets the direction of the window. 1: forward, -1: backward. Gathered buckets stay valid, because weights do not
+  /// change between the two.
   constexpr void set_direction(int direction) noexcept { direction_ = direction; }
 
-  /// The weights change: what was gathered is of no use. Nothing may be pending.
+  /// Called when the weights change: invalidates all gathered buckets. No gather may be pending.
   constexpr void expire() noexcept {
     for (Slot& slot : slots_) {
       slot.ready = {};
@@ -110,9 +112,9 @@ class GatheredPool {
     }
   }
 
-  /// Forgets the schedule too: ranks that drop a step have not all come equally far.
+  /// Resets the schedule too, because ranks that drop a step may be at different points of it.
   constexpr void drop() noexcept {
-    // (named: nvcc 13 takes designated initializers for positional ones where it does not know the type)
+    // The type is named because nvcc 13 takes designated initializers of a dependent type as positional ones.
     for (Slot& slot : slots_) {
       vacate(slot);
       slot = Slot{.holds = slot.holds, .leases = slot.leases};
@@ -125,15 +127,15 @@ class GatheredPool {
   }
 
  private:
-  // The window's buckets keep their slots, and so do those that ties gather out of order, once they are there. There is
-  // always a slot beside them for one that is missing: plan.hpp counts so.
+  // Buckets of the window keep their slots, and so do gathered buckets of tied units. The plan has enough slots that
+  // another one is always left for a missing bucket.
   constexpr bool kept(int b, int center) const {
     const int ahead = (b - center) * direction_;
     return (ahead >= 0 && ahead <= prefetch_) || pinned_[to_size(b)];
   }
 
-  // Taken from the others: an empty slot, or the one that was used or scheduled least recently. In order of travel that
-  // is the one farthest behind, so that the last ones are there when the direction turns.
+  // The slot to reuse: an empty one, or the one used or scheduled least recently. That is the bucket farthest behind
+  // the window, so that the most recent buckets are still gathered when the direction changes.
   constexpr Slot& victim(int center) {
     int s = replaceable_.front();
     while (slots_[to_size(s)].bucket >= 0 && kept(slots_[to_size(s)].bucket, center)) s = replaceable_.after(s);
@@ -193,8 +195,8 @@ class GatheredPool {
   const Sharding* sharding_;
   core::List<Slot> slots_;
   core::List<int> slot_of_;  // by bucket; -1: none
-  core::List<char> pinned_;  // by bucket: a unit of it is tied to by others
-  core::IndexQueue replaceable_;  // slots of no pinned bucket: the empty ones in front, then the one used least recently
+  core::List<char> pinned_;  // by bucket: other units are tied to one of its units
+  core::IndexQueue replaceable_;  // slots without a pinned bucket: the empty ones first, then from least recently used
   core::IndexQueue pending_;      // slots whose gather is not posted yet, in the order of the schedule
   int prefetch_;
   int direction_ = 1;

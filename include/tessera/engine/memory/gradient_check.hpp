@@ -1,9 +1,9 @@
-// Finds gradients that the caller wrote too early, before the pass clears them, which would be a step of norm 0
-// (Options::check_gradients). Whole gradients alone: stages 0 and 1.
+// Finds gradients that the caller wrote before the pass clears them, which would give a step of norm 0
+// (Options::check_gradients). Only for whole gradients: stages 0 and 1.
 //
-//     step ends    the buffer is as the library left it: note()
-//                  the caller may clear it, and writes nothing else                else
-//     backward     require_unwritten(), then it is cleared                         UsageError
+//     step ends    note(): records the buffer
+//                  the caller may clear the buffer, but not write other values
+//     backward     require_unwritten(): UsageError if it did; then the buffer is cleared
 #pragma once
 
 #include <span>
@@ -16,30 +16,30 @@
 
 namespace tessera::engine {
 
-/// Digests of the gradients, a tensor each, of a flat layout a bucket each.
+/// Digests of the gradients: one per tensor, or one per bucket of a flat layout.
 template <class Executor, class Gradient>
 class GradientCheck {
  public:
   using Array = FlatArray<Gradient, placement::replicated>;
 
-  /// on: else nothing here does anything.
+  /// on: false disables all members.
   GradientCheck(const Sharding& sharding, Executor& executor, bool on)
       : sharding_(&sharding), executor_(&executor), flat_(sharding.layout().is_flat()) {
     if (on) left_.resize(to_size(flat_ ? sharding.buckets() : sharding.layout().tensors().size()));
   }
 
-  /// Bucket `b` is as it will be until the caller writes. Blocks.
+  /// Records bucket `b`, which only the caller may change from now on. Blocks.
   void note(int b, const Array& all) {
     for_each(b, [&](Left& left, Range range, Tensor) { left = {executor_->digest(part(all, range)), true}; });
   }
 
-  /// Bucket `b` is about to be cleared, or of that `unit`'s tensors. Blocks. Throws UsageError that names the first
-  /// tensor (of a flat layout the range) that the caller wrote to and did not clear.
+  /// Called before the tensors of `unit` in bucket `b`, or the bucket of a flat layout, are cleared. Blocks. Throws
+  /// UsageError, which names the first tensor (or range of a flat layout) that the caller wrote and did not clear.
   void require_unwritten(int b, const Array& all, Unit unit) {
     for_each(b, [&](Left& left, Range range, Tensor t) {
       if (!left.known || !(flat_ || sharding_->layout().unit_of(t) == unit)) return;
       if (executor_->digest(part(all, range)) == left.digest) return;
-      if (zero(part(all, range))) return;  // the caller cleared it, as backward will
+      if (zero(part(all, range))) return;  // the caller cleared it, which is allowed
       const std::string name = sharding_->layout().name(t);
       throw UsageError(message({"'", name, flat_ ? message({"[", range.begin, "...", range.end, ")"}) : std::string(),
                                 "' was written before backward() or gradients(unit), which would clear it: write "
@@ -47,7 +47,7 @@ class GradientCheck {
     });
   }
 
-  /// What lies in the buffer is known no more.
+  /// Discards all records.
   void forget() { left_.fill({}); }
 
  private:

@@ -1,5 +1,5 @@
-// Which buckets have which gradient slots, stages 2 and 3: a slot is a bucket's until the bucket is sent, then the next
-// one's, the longest sent first. Integers and events; the memory of the slots is its owner's.
+// The assignment of gradient slots to buckets, stages 2 and 3. A bucket has its slot until its reduction is posted.
+// Free slots are reused in the order of their reductions. Only integers and events: the caller has the memory.
 #pragma once
 
 #include <tessera/core/index_queue.hpp>
@@ -11,7 +11,8 @@ namespace tessera::engine {
 template <class Event>
 class GradientSlots {
  public:
-  /// Room for one bucket. bucket: that backward fills, or -1. reduced: when what was sent from it has been read.
+  /// Memory for one bucket. bucket: the one that backward fills, or -1. reduced: after it, the last reduction has read
+  /// the slot.
   struct Slot {
     int bucket = -1;
     Event reduced{};
@@ -33,7 +34,7 @@ class GradientSlots {
     return slot_of_[to_size(b)] < 0 ? nullptr : &slots_[to_size(slot_of_[to_size(b)])];
   }
 
-  /// Gives bucket `b` a slot, free once its `reduced` has happened. Null if buckets that are not sent have all of them.
+  /// Assigns a slot to bucket `b`. It may be written after its `reduced` event. Null if no slot is free.
   constexpr Slot* take(int b) noexcept {
     const int slot = free_.front();
     if (slot < 0) return nullptr;
@@ -43,7 +44,7 @@ class GradientSlots {
     return &slots_[to_size(slot)];
   }
 
-  /// Bucket `b` is on its way, and its slot another's as soon as `reduced` has happened.
+  /// The reduction of bucket `b` is posted. Its slot may be reused after `reduced`.
   constexpr void send(int b, const Event& reduced) {
     const int slot = slot_of_[to_size(b)];
     slots_[to_size(slot)] = {-1, reduced};
@@ -51,7 +52,7 @@ class GradientSlots {
     slot_of_[to_size(b)] = -1;
   }
 
-  /// Every slot is free.
+  /// Frees all slots.
   constexpr void reset() {
     slots_.fill(Slot{});
     slot_of_.fill(-1);
@@ -60,7 +61,7 @@ class GradientSlots {
 
  private:
   core::List<Slot> slots_;
-  core::IndexQueue free_;    // the one sent first in front
+  core::IndexQueue free_;    // in the order of their reductions
   core::List<int> slot_of_;  // by bucket; -1: none
 };
 

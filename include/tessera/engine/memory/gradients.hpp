@@ -1,5 +1,5 @@
-// Where backward writes gradients: the flat space (stages 0 and 1), or a few slots, each a bucket's room, that are
-// handed on as soon as the bucket's reduction has read them (stages 2 and 3).
+// The memory in which backward writes gradients: the flat space (stages 0 and 1), or a few slots of one bucket each,
+// which are reused after the bucket's reduction has read them (stages 2 and 3).
 #pragma once
 
 #include <span>
@@ -28,7 +28,7 @@ class WholeGradients {
         array_(sharding.trainable(), rank, storage_.data()),
         sent_(to_size(sharding.buckets())) {}
 
-  /// Room for bucket `b`, safe to write: peers have read what the last pass left there.
+  /// The memory of bucket `b`. Waits until other ranks have read the gradients of the last pass.
   Gradient* open(int b, Unit) {
     executor_->wait(sent_[to_size(b)]);
     return at(b);
@@ -48,7 +48,7 @@ class WholeGradients {
   core::List<Event> sent_;
 };
 
-/// A slot for each bucket that backward fills or that is on its way: stages 2 and 3.
+/// One slot for each bucket that backward fills or whose reduction is in flight: stages 2 and 3.
 template <class Executor, class Gradient>
 class SlottedGradients {
  public:
@@ -61,10 +61,10 @@ class SlottedGradients {
         slot_elements_(plan.gradient_slots.elements),
         slots_(plan.gradient_slots.copies, sharding.buckets()) {}
 
-  /// Room for bucket `b`: its slot, or the one that was sent first, of any content. Throws UsageError if backward's
-  /// order needs more.
+  /// The memory of bucket `b`: its slot, or a new one with undefined content, after waiting for the slot's last
+  /// reduction. Throws UsageError if the order of backward needs more slots.
   Gradient* open(int b, Unit unit) {
-    if (sharding_->bucket(b).trainable.empty()) return storage_.data();  // never departs, needs no slot
+    if (sharding_->bucket(b).trainable.empty()) return storage_.data();  // never reduced, so it needs no slot
     if (Slot* const slot = slots_.find(b)) return room(*slot);
     Slot* const slot = slots_.take(b);
     if (!slot) refuse(unit);
@@ -79,7 +79,7 @@ class SlottedGradients {
 
   void sent(int b, const Event& reduced) { slots_.send(b, reduced); }
 
-  /// All reductions have been waited for.
+  /// Called after all reductions were waited for.
   void settle() {
     for (Slot& slot : slots_) slot.reduced = {};
   }

@@ -1,4 +1,5 @@
-// Master weights and optimizer state of what this rank updates: its part where the stage shards state, else everything.
+// Master weights and optimizer state of the elements that this rank updates: its shard if the stage shards state, else
+// all elements.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +20,7 @@
 
 namespace tessera::engine {
 
-/// A fused update but for the numbers that are known only where the step is decided: scale, rule, scalars, random bits.
+/// A fused update that reads scale, rule, scalars and random bits from the control state when it runs.
 template <class Rule, class Precision>
 struct UpdateOfStep {
   using Element = FusedUpdate<Rule, Precision>;
@@ -27,9 +28,9 @@ struct UpdateOfStep {
   Element element{};
   const StepRule<Rule>* rule = nullptr;
   StepNumbers* numbers = nullptr;
-  const TensorNorm* norm = nullptr;  ///< of the tensor; null if there is none, or not yet
+  const TensorNorm* norm = nullptr;  ///< of the tensor; null if the rule needs none, or before it is computed
   std::uint64_t seed = 0;
-  const std::uint64_t* absent = nullptr;  ///< on how many ranks the unit had no gradient; null: on some it had
+  const std::uint64_t* absent = nullptr;  ///< number of ranks without a gradient of the unit; null: this rank has one
   std::uint64_t world = 0;
 
   static constexpr int pack_elements = Element::pack_elements;
@@ -51,7 +52,7 @@ struct UpdateOfStep {
   }
 };
 
-/// A loop over what `Body` makes of the update of a step.
+/// A loop with body `Body`, which is constructed from the update of a step.
 template <class Body, class Rule, class Precision>
 struct OfUpdate {
   UpdateOfStep<Rule, Precision> update;
@@ -60,7 +61,7 @@ struct OfUpdate {
   TESSERA_HD Body bind() const noexcept { return Body{update.bind()}; }
 };
 
-/// Takes a parameter for the weight itself.
+/// Sets a weight from its parameter.
 template <class Kept>
 struct StartWeight {
   Kept weight;
@@ -69,7 +70,7 @@ struct StartWeight {
   }
 };
 
-/// Control: StepDecision, whose numbers the updates read.
+/// Control: StepDecision, whose control state the updates read.
 template <class Rule, class Stage, class Precision, class Executor, class Control>
 class OptimizerState {
  public:
@@ -79,7 +80,7 @@ class OptimizerState {
 
   using Kept = precision::KeptWeight<Parameter, typename Precision::Master>;
 
-  /// decision: whose numbers the updates read, and by which they run or not. seed: of random rounding.
+  /// decision: the control state that updates read and that enables them. seed: of stochastic rounding.
   OptimizerState(const Sharding& sharding, int rank, Executor& executor, const Plan& plan,
                  const Control& decision, std::uint64_t seed)
       : sharding_(&sharding),
@@ -104,10 +105,10 @@ class OptimizerState {
     }
   }
 
-  /// What this rank updates of bucket `b`.
+  /// The elements of bucket `b` that this rank updates.
   Range updated(int b) const { return masters().held(b); }
 
-  /// The weights from `place` on, which must be in updated(b).
+  /// The weights from offset `place` on, which must be in updated(b).
   template <class Parameters>
   Kept kept(int b, index_t place, const Parameters& parameters) const noexcept {
     Kept kept;
@@ -117,7 +118,7 @@ class OptimizerState {
     return kept;
   }
 
-  /// Takes the parameters as they are for the weights: what is kept beside them follows.
+  /// Sets the master weights from the parameters.
   template <class Parameters>
   void start_from(const Parameters& parameters) {
     if constexpr (requires(Kept kept) { kept.master; })
@@ -127,15 +128,16 @@ class OptimizerState {
         }
   }
 
-  /// As of a new optimizer.
+  /// Sets all optimizer state to zero.
   void clear() {
     executor_->for_each(std::ssize(state_.span()), Zero<typename Precision::State>{state_.data()});
   }
 
-  /// Of random rounding, from now on.
+  /// Sets the seed of stochastic rounding for later updates.
   void set_seed(std::uint64_t seed) noexcept { seed_ = seed; }
 
-  /// Calls visit(name, array) for each array that lasts beside the parameters. evaluating: "trained" lasts as well.
+  /// Calls visit(name, array) for each array that persists between steps, except parameters. evaluating: includes
+  /// "trained".
   template <class Visit>
   void for_each_array(bool evaluating, Visit visit) const {
     if constexpr (requires(Kept kept) { kept.master; }) visit("master", masters());
@@ -144,7 +146,7 @@ class OptimizerState {
       if (evaluating) visit("trained", trained());
   }
 
-  /// Calls visit(slice) for their slices (engine/memory/tensor_slice.hpp).
+  /// Calls visit(slice) for the slices of these arrays (engine/memory/tensor_slice.hpp).
   template <bool to_write, class Visit>
   void for_each_slice(bool evaluating, bool owned_only, Visit& visit) const {
     for_each_array(evaluating, [&](const char* name, const auto& array) {
@@ -152,7 +154,7 @@ class OptimizerState {
     });
   }
 
-  /// Of what lasts of the tensor beside its parameters, where this rank keeps all of it. Blocks.
+  /// A digest of the tensor in these arrays, if this rank holds all of it. Blocks.
   std::uint64_t digest(Tensor t, bool evaluating = false) requires(!Stage::shards_state) {
     core::Digest digest;
     if (sharding_->layout().frozen(t)) return digest.value();
@@ -163,8 +165,8 @@ class OptimizerState {
     return digest.value();
   }
 
-  /// Before the update of the first bucket: takes the norms of all tensors, over all ranks, if the rule needs them.
-  /// step: what the collective is tagged with. Throws CommError.
+  /// Computes the norms of all tensors over all ranks, if the rule needs them. Called before the update of the first
+  /// bucket. step: the tag of the collective. Throws CommError.
   template <class Gradients, class Parameters, class Queue, class Absent>
   void measure(const Gradients& gradients, const Parameters& parameters, Queue& queue, Absent absent, index_t step) {
     if constexpr (NeedsTensorNorms<Rule>) {
@@ -172,7 +174,7 @@ class OptimizerState {
       for (int b = 0; b < sharding_->buckets(); ++b) {
         for (const layout::Segment& segment : peers_measure ? measured_[to_size(b)] : segments_[to_size(b)])
           measure(b, segment, gradients, parameters, absent, *norms_.of(segment.tensor));
-        // A rule's state advances as its norm input is taken: here too, with the same code.
+        // Computing a norm input also updates the rule's state, so this runs for elements that peers own too.
         if constexpr (peers_measure)
           for (const layout::Segment& segment : measured_by_peers_[to_size(b)])
             measure(b, segment, gradients, parameters, absent, *norms_.unused());
@@ -182,8 +184,9 @@ class OptimizerState {
     }
   }
 
-  /// One pass over bucket `b`, if the step is applied: unscale, rule, master, state, parameter. absent(unit): whether
-  /// this rank had no gradient of the unit in this step; where no rank had one, the unit stays as it is.
+  /// Updates bucket `b` in one pass over memory, if the step is applied: unscale, rule, master weight, state, and
+  /// parameter. absent(unit): whether this rank had no gradient of the unit in this step. A unit without a gradient on
+  /// any rank does not change.
   template <class Gradients, class Parameters, class Absent>
   void update(int b, const Gradients& gradients, const Parameters& parameters, Absent absent) {
     const auto run = [&](const layout::Segment& segment, const Unit* unit) {
@@ -193,7 +196,8 @@ class OptimizerState {
       executor_->for_each(segment.place.size(), update);
     };
     for (const layout::Segment& segment : segments_[to_size(b)]) {
-      // A segment may span units. Only one that this rank had no gradient of can be absent on all, and stands apart.
+      // A segment may span units. A unit can be absent on all ranks only if it is absent on this one: those units get
+      // separate loops.
       layout::Segment rest = segment;
       const Layout& layout = sharding_->layout();
       for (int i = layout.unit_of(segment.tensor).index; i < sharding_->bucket(b).last_unit; ++i) {
@@ -210,7 +214,7 @@ class OptimizerState {
     }
   }
 
-  /// Makes bucket `b`'s parameters those of evaluation; what is trained stays as it is, beside them.
+  /// Sets the parameters of bucket `b` to the evaluation weights and saves the training weights.
   template <class Parameters>
   void begin_evaluation(int b, const Parameters& parameters, const std::vector<Rule>& rules) {
     for (const layout::Segment& segment : segments_[b]) {
@@ -221,7 +225,7 @@ class OptimizerState {
     }
   }
 
-  /// Makes them again those that are trained.
+  /// Restores the training weights.
   template <class Parameters>
   void end_evaluation(int b, const Parameters& parameters) {
     for (const layout::Segment& segment : segments_[b]) {
@@ -232,7 +236,7 @@ class OptimizerState {
   }
 
  private:
-  // Norms are summed over ranks: where peers update the same, each brings in what it owns.
+  // Norms are summed over all ranks. If peers update the same elements, each rank adds only those that it owns.
   static constexpr bool peers_measure = NeedsTensorNorms<Rule> && where.extent == Extent::group;
 
   template <class Gradients, class Parameters, class Absent>
@@ -285,11 +289,11 @@ class OptimizerState {
   std::uint64_t seed_;
   Storage<Executor, typename Precision::Master> master_;
   Storage<Executor, typename Precision::State> state_;
-  Storage<Executor, Parameter> trained_;  // parameters, during evaluation
+  Storage<Executor, Parameter> trained_;  // the parameters of training, during evaluation
   index_t member_elements_;
   TensorNorms<Executor> norms_;
-  core::List<core::List<layout::Segment>> segments_;  // of each bucket, what is updated
-  core::List<core::List<layout::Segment>> measured_;  // of these, where peers_measure
+  core::List<core::List<layout::Segment>> segments_;  // by bucket: the elements that this rank updates
+  core::List<core::List<layout::Segment>> measured_;  // of these, if peers_measure, the owned ones and the others
   core::List<core::List<layout::Segment>> measured_by_peers_;
 };
 

@@ -1,21 +1,20 @@
-// From the gradients of every rank and pass to their sum, each bucket on its own: design section 4, points 1 to 3.
+// Sums the gradients of all ranks and passes, one bucket at a time: design section 4, points 1 to 3.
 //
-// An ordered communicator continues one sum through all micro-batches of the step (comm/tree.hpp): this keeps what the
-// counter holds between passes. Other communicators sum a pass as their library does. Passes are then merged here as a
-// binary counter counts, level l holding the sum of 2^l passes; pass k lands in the level that it will fill (as many as
-// k has trailing ones), where the fuller levels below are added to it. Levels below keep their numbers until
-// overwritten.
+// An ordered communicator continues one sum over all micro-batches of the step (comm/tree.hpp); this class stores its
+// partial sums between passes. Other communicators sum each pass as their library does, and this class merges passes
+// like a binary counter: level l holds the sum of 2^l passes. Pass k is reduced into the level that it completes, the
+// number of trailing ones of k, and the levels below are added to it. Those keep their values until overwritten.
 //
 //     pass          0     1        2     3
 //     level 0       p0    .        p2    .
 //     level 1             p0+p1          .
 //     level 2                            (p0+p1)+(p2+p3)
 //
-// A sum that is rounded to 16 bits is scaled to the mean before (engine/kernels/partial_sums.hpp), by whoever rounds:
-// the communicator, or after the last of several passes this.
+// A sum that is rounded to 16 bits is first scaled to the mean (engine/kernels/partial_sums.hpp): by the communicator,
+// or by this class if it merges several passes.
 //
-// Where the communicator's sums have no order to keep and gradients are whole, backward adds its passes in place, and
-// the last one is reduced.
+// If the communicator's sums are not ordered and gradients are whole, backward accumulates passes in place, and only
+// the last pass is reduced.
 #pragma once
 
 #include <bit>
@@ -46,17 +45,17 @@ class Reduce {
   using Gradients = std::conditional_t<Stage::shards_gradients, SlottedGradients<Executor, Gradient>,
                                        WholeGradients<Executor, Gradient>>;
 
-  /// The sum replaces the leaves in the caller's buffer, where it is whole and of the same type.
+  /// The sum replaces the gradients in their buffer, which is whole and has the same type.
   static constexpr bool in_place = !Stage::shards_gradients && std::is_same_v<Gradient, Reduction>;
 
-  /// The sums, placed as the state that they update; in the caller's buffer they stay where the leaves lay.
+  /// The sums have the placement of the state that they update, or, in place, that of the gradients.
   using Sums = FlatArray<Reduction, in_place ? Stage::gradients : Stage::state>;
   using PartialSums = FlatArray<float, placement::world>;
 
-  /// Passes are added by backward.
+  /// Backward accumulates passes.
   static constexpr bool in_place_passes = adds_passes<Stage>(Comm::ordered);
 
-  /// micro_batches: of a step, over all ranks.
+  /// micro_batches: per step, over all ranks.
   Reduce(const Sharding& sharding, int rank, Executor& executor, Queue& queue, const Plan& plan, index_t micro_batches,
          std::span<Gradient> of_caller, bool check_gradients = false)
       : sharding_(&sharding),
@@ -74,18 +73,19 @@ class Reduce {
     note_gradients();
   }
 
-  /// The step that begins has so many micro-batches over all ranks, at most as many as the plan has memory for.
+  /// Sets the number of micro-batches of the next step over all ranks. The plan must have memory for it.
   void begin_step(index_t micro_batches) noexcept {
     step_ = {micro_batches, sharding_->world()};
     last_pass_ = step_.passes() - 1;
     mean_ = mean_of<Reduction>(static_cast<double>(micro_batches), Comm::ordered);
   }
 
-  /// What the reduced gradients of this step are still to be divided by to be the mean over all micro-batches.
+  /// The number by which the reduced gradients of this step must be divided to be the mean over all micro-batches.
   double divisor() const noexcept { return mean_.divisor; }
 
-  /// The caller of a flat layout writes anywhere in the buffer, from now on: it must be free, and is zeroed unless
-  /// this pass adds to another or the caller cleared it. options: the same in all passes of the step.
+  /// Starts a pass. With a flat layout the caller may write anywhere in the buffer from now on, so this waits until the
+  /// buffer is free, and zeroes it unless this pass adds to an earlier one or the caller cleared it. options: the same
+  /// in all passes of the step.
   void begin_pass(int pass, const PassOptions& options = {}) {
     if (Stage::shards_gradients && !options.zero)
       throw UsageError(message({"backward({.zero = false}) at ", Stage::name, ": gradients are written into slots that "
@@ -104,8 +104,8 @@ class Reduce {
       }
   }
 
-  /// Where backward writes the unit's gradients, safe to write. zero: clears them, and the gap behind the unit, which
-  /// is reduced along with the bucket.
+  /// The memory for the unit's gradients, safe to write. zero: clears them, and the padding after the unit, which is
+  /// reduced with the bucket.
   Gradient* open(Unit unit, bool zero) {
     const int b = sharding_->bucket_of(unit);
     const Range bucket = sharding_->bucket(b).trainable;
@@ -117,11 +117,11 @@ class Reduce {
     return room;
   }
 
-  /// For a rank without a micro-batch in this pass: what departs for the unit adds nothing. An ordered sum does not
-  /// read it; a library's does.
+  /// For a rank without a micro-batch in this pass, which must add nothing. An ordered sum does not read the memory.
+  /// The sum of a library does, so the memory is cleared.
   void open_idle(Unit unit) { open(unit, !Comm::ordered); }
 
-  /// What departs from now on does so behind what the stream was given so far.
+  /// Reductions posted later start after the work that is now on the stream.
   template <class Stream>
   void join(const Stream& producer) {
     if constexpr (in_place_passes)
@@ -130,7 +130,7 @@ class Reduce {
       queue_->join(producer);
   }
 
-  /// Sends bucket `b` of `pass` on its way.
+  /// Posts the reduction of bucket `b` of `pass`.
   void depart(int b, int pass, index_t step) {
     const Range range = sharding_->trainable().range(b);
     if (range.empty() || (in_place_passes && pass < last_pass_)) return;
@@ -143,10 +143,10 @@ class Reduce {
     gradients_.sent(b, events_[to_size(b)]);
     if (!adds_here() && pass == last_pass_) share(b, step);
     if constexpr (!Stage::shards_gradients)
-      if (pass < last_pass_) check_.note(b, gradients_.array());  // only read until then
+      if (pass < last_pass_) check_.note(b, gradients_.array());  // the reduction only reads them until the last pass
   }
 
-  /// After the last pass: waits for bucket `b`, folds its partial sums and rounds them, once.
+  /// Called after the last pass: waits for bucket `b`, folds its partial sums and rounds the result once.
   void finish(int b, index_t step) {
     if (!adds_here() || sharding_->trainable().range(b).empty()) return;
     merge(b, last_pass_);
@@ -154,7 +154,7 @@ class Reduce {
     share(b, step);
   }
 
-  /// This rank's part of the sum, complete, scaled and rounded.
+  /// This rank's part of the sum, complete, scaled and rounded. Waits for it.
   std::span<const Reduction> sum(int b) {
     executor_->wait(events_[to_size(b)]);
     return own(b);
@@ -162,14 +162,14 @@ class Reduce {
 
   Sums sums() const noexcept { return {sharding_->trainable(), rank_, sums_data()}; }
 
-  /// After the step has waited for all sums: nothing is on its way.
+  /// Called after the step waited for all sums: clears the events.
   void settle() {
     events_.fill(Event{});
     gradients_.settle();
     note_gradients();
   }
 
-  /// Forgets the step so far.
+  /// Drops the step.
   void drop() {
     events_.fill(Event{});
     gradients_.drop();
@@ -182,7 +182,7 @@ class Reduce {
       for (int b = 0; b < sharding_->buckets(); ++b) check_.note(b, gradients_.array());
   }
 
-  // Whether sums of several passes are added here, after a communicator without ordered sums.
+  // Whether this class merges the sums of several passes, because the communicator's sums are not ordered.
   bool adds_here() const noexcept { return !Comm::ordered && !in_place_passes && last_pass_ > 0; }
 
   template <class Out>
@@ -200,7 +200,7 @@ class Reduce {
     events_[to_size(b)] = queue_->post(call(b, out, scale, step), executor_->record());
   }
 
-  // The queue runs one pass's call after another's, so nothing here waits for the passes before.
+  // Needs no wait for earlier passes, because the queue runs the calls in order.
   void continue_sum(int b, int pass, index_t step) {
     const bool last = pass == last_pass_;
     auto one = call(b, last ? own(b) : std::span<Reduction>{}, mean_.scale, step);
@@ -242,7 +242,7 @@ class Reduce {
     }
   }
 
-  // What the counter holds after the last pass, from the last block to the first.
+  // Folds the levels that are filled after the last pass, from the last block to the first.
   void fold(int b) {
     const int passes = last_pass_ + 1;
     int l = std::countr_zero(static_cast<unsigned>(passes));
@@ -255,7 +255,8 @@ class Reduce {
     executor_->for_each(owned(b).size(), Round<Reduction>{sum, own(b).data(), mean_.scale});
   }
 
-  // Where several ranks update the same, the sum's parts go to all of them, behind the reduction on the same queue.
+  // If several ranks update the same elements, gathers the parts of the sum on all of them, after the reduction on the
+  // same queue.
   void share(int b, index_t step) {
     if constexpr (Stage::state.extent != Extent::world) {
       AllGather gather(std::span<const Reduction>(own(b)), sums().held_span(b), sharding_->trainable().part(b),
@@ -273,7 +274,7 @@ class Reduce {
   layout::MicroBatches step_;
   int last_pass_ = 0;
   Mean mean_;
-  bool adding_ = false;  // this pass to earlier ones
+  bool adding_ = false;  // this pass is accumulated onto earlier ones
   Gradients gradients_;
   GradientCheck<Executor, Gradient> check_;
   Storage<Executor, Reduction> reduced_;

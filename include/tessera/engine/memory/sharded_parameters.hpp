@@ -1,9 +1,9 @@
-// Parameters that are sharded, over the world or over groups of ranks: a rank holds its shard, and a fixed pool of slots
-// in which buckets are gathered as they are used, the next ones ahead of time. They stay until their slot is needed or
-// the weights change. Where the state is sharded over more ranks, the update gathers the shard among peers before.
+// Parameters that are sharded over the world or over groups of ranks. A rank holds its shard and a fixed pool of slots,
+// into which buckets are gathered before they are used. A gathered bucket stays until its slot is needed or the weights
+// change. If the state is sharded over more ranks, an update first gathers the shard over peers.
 //
 //     shard    | part of bucket 0 | part of bucket 1 | ... | frozen part of bucket 0 | ...
-//     slot     | a bucket's trainable range, whole |.| its frozen range, whole |
+//     slot     | whole trainable range of a bucket |.| its whole frozen range |
 #pragma once
 
 #include <span>
@@ -39,8 +39,8 @@ class ShardedParameters {
         slot_elements_(plan.gathered_buckets.elements),
         pool_(sharding, plan.gathered_buckets.copies, options.prefetch) {}
 
-  /// The unit's bucket, gathered; posts the next ones. Throws UsageError, before it posts the bucket's gather, if
-  /// Weights are alive in a slot that the schedule needs now.
+  /// The unit's parameters, gathered. Also posts the next gathers. Throws UsageError, before it posts the bucket's
+  /// gather, if Weights are alive in a slot that the schedule needs now.
   Weights<Parameter> gather(Unit unit) {
     const Layout& layout = sharding_->layout();
     Slot& slot = pool_.gather(unit, [&](Slot& free) { post_gather(free); });
@@ -52,30 +52,30 @@ class ShardedParameters {
             &slot.leases};
   }
 
-  /// A flat layout's range, which no slot holds.
+  /// Throws UsageError: a range of a flat layout cannot be gathered into a slot.
   std::span<const Parameter> gather(Range) {
     throw UsageError("gather(begin, end) needs whole parameters: stages 0 to 2");
   }
 
-  /// All that this rank holds of them.
+  /// All parameters that this rank holds.
   std::span<const Parameter> shard() const noexcept { return shard_.span(); }
 
   void begin_forward() noexcept { pool_.set_direction(1); }
   void begin_backward() noexcept { pool_.set_direction(-1); }
 
-  /// Drops the queue, and forgets what was gathered and how far this rank had come. What the last update gathers is
-  /// nowhere else, so it is waited for before: every rank that applies a step posts it.
+  /// Drops the queue and resets the pool. First waits for the gathers of the last update, which every rank that applied
+  /// the step has posted, because no other copy of those parameters exists.
   void drop() noexcept {
     try {
       executor_->wait(std::exchange(published_, {}));
-    } catch (const Error&) {  // a rank failed: there is nothing to go on from
+    } catch (const Error&) {  // a rank failed, so training cannot continue
     }
     queue_->drop();
     pool_.drop();
   }
 
-  /// Posts gathers whose slots were in use and are free by now. Others wait for them, so it is called before whatever
-  /// else is posted.
+  /// Posts gathers whose slots were in use and are free now. Called before anything else is posted, because other ranks
+  /// wait for these gathers.
   void post_unblocked() {
     pool_.post_unblocked([&](Slot& free) { post_gather(free); });
   }
@@ -84,7 +84,7 @@ class ShardedParameters {
     pool_.post_all([&](Slot& free) { post_gather(free); });
   }
 
-  /// Waits for every gather of this rank. What came stays.
+  /// Waits for every gather of this rank. Gathered buckets stay valid.
   void finish() {
     post_all();
     for (Slot& slot : pool_) {
@@ -94,17 +94,16 @@ class ShardedParameters {
     executor_->wait(std::exchange(published_, {}));
   }
 
-  /// Peers read this rank's shard until the gathers have ended: only then may it be written. What came is then of no
-  /// use.
+  /// Waits for all gathers, because other ranks read this rank's shard until then, and invalidates gathered buckets.
   void before_update() {
     finish();
     pool_.expire();
   }
 
-  /// What is held here is complete when the gathers of the last update have ended.
+  /// Waits for the gathers of the last update, because the shard is complete only then.
   void before_read() { executor_->wait(published_); }
 
-  /// This rank's shard of both spaces: the update writes the trainable ones.
+  /// This rank's shard of the trainable parameters, which the update writes, and of the frozen ones.
   const Array& trainable() const noexcept { return trainable_; }
   const Array& frozen() const noexcept { return frozen_; }
 
@@ -115,7 +114,7 @@ class ShardedParameters {
     tessera::engine::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
   }
 
-  /// Sends what this rank updated of bucket `b`, if it holds more, to the peers that hold it too, and brings in theirs.
+  /// Posts the gather of the updated parts of bucket `b` over peers, if this rank holds more than it updates.
   void publish(int b, index_t step) {
     if constexpr (where.extent != of_state.extent) {
       if (sharding_->trainable().range(b).empty()) return;
@@ -134,9 +133,9 @@ class ShardedParameters {
 
   Parameter* room(const Slot& slot) noexcept { return gathered_.data() + pool_.index(slot) * slot_elements_; }
 
-  // The slot was last read by compute that is already issued; `record` orders the gather after it. An earlier gather
-  // into the same slot, whose weights nobody asked for, precedes this one on the same queue; a bucket without elements
-  // keeps its event, which an update must wait for.
+  // Compute that last read the slot is already enqueued; `record` orders the gather after it. An earlier gather into
+  // the slot, whose weights were not used, precedes this one on the same queue. A bucket without elements does not
+  // change the slot's event, because an update must still wait for that earlier gather.
   void post_gather(Slot& slot) {
     const int b = slot.bucket;
     const layout::Bucket& bucket = sharding_->bucket(b);
@@ -165,7 +164,7 @@ class ShardedParameters {
   Storage<Executor, Parameter> gathered_;
   index_t slot_elements_;
   Pool pool_;
-  typename Executor::Event published_{};  // of the last update's last gather, behind all the others on its queue
+  typename Executor::Event published_{};  // of the last update's last gather, which follows all others on its queue
 };
 
 }  // namespace tessera::engine

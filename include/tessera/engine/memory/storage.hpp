@@ -1,4 +1,4 @@
-// A buffer of the plan: the caller's where one was handed in, else allocated once, through the executor.
+// A buffer of the plan: the caller's if it passed one, else allocated once through the executor.
 #pragma once
 
 #include <concepts>
@@ -16,17 +16,17 @@ namespace tessera {
 
 namespace engine {
 
-/// Buffers of a caller's begin at a multiple of this many bytes: the widest access of a device, and malloc's promise.
+/// The alignment of a caller's buffers in bytes: the widest access of a device, and what malloc guarantees.
 inline constexpr std::size_t buffer_alignment = 16;
 
 }  // namespace engine
 
-/// A buffer of the caller's, or none. Made from what a span of T is made from: a span, vector or array of T.
+/// A buffer of the caller, or none. Converts from a span, vector or array of T.
 template <class T>
 struct CallersBuffer : std::span<T> {
-  constexpr CallersBuffer() noexcept {}  // defaulted, a member initializer with {} of it crashes g++ 12
+  constexpr CallersBuffer() noexcept {}  // if defaulted, a member initializer {} crashes g++ 12
 
-  /// Refuses to compile, in words, what is no such buffer.
+  /// Does not compile for another type; the message says why.
   template <class Given>
   constexpr CallersBuffer(Given&& given) {
     constexpr bool fits = std::convertible_to<Given, std::span<T>>;
@@ -38,7 +38,7 @@ struct CallersBuffer : std::span<T> {
 
 namespace engine {
 
-/// Throws BufferError if the caller's `buffer` cannot be what `planned` says. An empty one stands for none.
+/// Throws BufferError if the caller's `buffer` does not fit `planned`. A null buffer means none.
 template <class T>
 void check_buffer(std::span<T> buffer, const Allocation& planned) {
   if (buffer.data() == nullptr) return;
@@ -75,7 +75,7 @@ class Storage {
  public:
   using Buffer = typename Executor::template Buffer<T>;
 
-  /// Throws MemoryError that names the buffer.
+  /// Throws MemoryError, which names the buffer.
   Storage(Executor& executor, const Allocation& planned, std::span<T> of_caller = {})
       : own_(of_caller.data() ? Buffer{} : allocate(executor, planned)),
         span_(of_caller.data() ? of_caller.first(to_size(planned.elements)) : own_.span()) {}

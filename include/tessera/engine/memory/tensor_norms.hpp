@@ -1,7 +1,7 @@
-// The norms of whole tensors, for rules that need them, however shards cut a tensor: exact sums of squares of
-// 64-element blocks of the flat space, which no border of a shard cuts, so that order and world size do not show.
+// Norms of whole tensors, for rules that need them: exact sums of the squares of 64-element blocks of the flat space.
+// Shards never cut a block, so a norm does not depend on the order of additions or on the world size.
 //
-//     | tensor 0: digits of the weights' squares | of the norm inputs' | tensor 1: ...
+//     | tensor 0: digits of the sum of squares of weights | of norm inputs | tensor 1: ...
 #pragma once
 
 #include <cstdint>
@@ -14,15 +14,15 @@
 
 namespace tessera::engine {
 
-/// Words of a tensor in the one all-reduce for all tensors.
+/// Words per tensor in the all-reduce of the norms.
 inline constexpr index_t norm_words = 2 * ExactSum::limbs;
 
-/// A tensor's two, in the executor's memory: sums of squares until finish(), then their roots.
+/// The two norms of a tensor in executor memory: sums of squares until finish(), then their square roots.
 struct TensorNorm {
   ExactSum weights;
   ExactSum norm_input;
 
-  /// Once for all the elements of an update, each of which reads the roots: rounding an exact sum is long.
+  /// Computes the square roots once, because rounding an exact sum is slow and every element of an update reads them.
   TESSERA_HD void finish() noexcept {
     weights.set_digit(0, bits_as<std::uint64_t>(::sqrt(weights.value())));
     norm_input.set_digit(0, bits_as<std::uint64_t>(::sqrt(norm_input.value())));
@@ -32,13 +32,13 @@ struct TensorNorm {
 };
 static_assert(sizeof(TensorNorm) == norm_words * sizeof(std::uint64_t));
 
-/// A loop over exact sums that lie one after another.
+/// A loop body over exact sums.
 struct NormaliseSums {
   ExactSum* sums;
   TESSERA_HD void operator()(index_t i) const noexcept { sums[i].normalise(); }
 };
 
-/// A loop over tensors.
+/// A loop body over tensors.
 struct FinishNorms {
   TensorNorm* norms;
   TESSERA_HD void operator()(index_t i) const noexcept { norms[i].finish(); }
@@ -52,27 +52,27 @@ class TensorNorms {
 
   void clear() { executor_->for_each(std::ssize(words_.span()), Zero<std::uint64_t>{words_.data()}); }
 
-  /// Where a tensor's squares are added.
+  /// The sums of squares of a tensor.
   TensorNorm* of(Tensor tensor) const noexcept { return reinterpret_cast<TensorNorm*>(words_.data()) + tensor.index; }
 
-  /// One more, for what counts in no tensor's; where the plan has memory for it.
+  /// Sums that are not part of any norm. The plan has memory for them if state is sharded over groups.
   TensorNorm* unused() const noexcept { return reinterpret_cast<TensorNorm*>(words_.data()) + tensors_; }
 
-  /// Sums over ranks, and waits. Throws CommError.
+  /// Sums the norms over ranks, and waits. Throws CommError.
   template <class Queue>
   void exchange(Queue& queue, index_t step) {
     const auto words = words_.span().first(to_size(tensors_ * norm_words));
     if (words.empty()) return;
-    if constexpr (!Executor::synchronous)  // else what was added is normalised
+    if constexpr (!Executor::synchronous)  // synchronous executors normalise when they add
       executor_->for_each(std::ssize(words) / ExactSum::limbs,
                           NormaliseSums{reinterpret_cast<ExactSum*>(words_.data())});
     executor_->wait(queue.post(AllReduce(words, Tag{"tensor norms of step", step, step}), executor_->record()));
   }
 
-  /// When all is added.
+  /// Computes the norms after all squares are added.
   void finish() {
     const FinishNorms finish{of(Tensor{0})};
-    if constexpr (Executor::synchronous)  // whose loops are vector code, which this is not
+    if constexpr (Executor::synchronous)  // its for_each() is compiled as vector code, which this body is not
       executor_->once([finish, tensors = tensors_] {
         for (index_t i = 0; i < tensors; ++i) finish(i);
       });

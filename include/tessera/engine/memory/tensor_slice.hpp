@@ -1,5 +1,5 @@
-// What a rank has of one tensor in one per-parameter array, and the walk over all of it: what checkpoints, exports and
-// digests are made from. Copies and converts nothing.
+// Slices: the elements of one tensor in one per-parameter array that a rank holds, and the loop over all slices.
+// Checkpoints, exports and digests use them. Does not copy or convert.
 #pragma once
 
 #include <span>
@@ -10,21 +10,21 @@
 
 namespace tessera {
 
-/// Consecutive elements of one tensor in one array. T: const where they are only read.
+/// Consecutive elements of one tensor in one array. T is const if they may only be read.
 template <class T>
 struct TensorSlice {
   using Element = T;
 
   const char* array;      ///< "parameter", "master", a name of the rule's state_names, or "trained"
   Tensor tensor;
-  index_t first;          ///< the tensor's element, counted row-major, that elements[0] is
+  index_t first;          ///< row-major index of elements[0] in the tensor
   std::span<T> elements;  ///< in the executor's memory
 };
 
 namespace engine {
 
-/// Calls visit(TensorSlice) for what `array` has of the trainable or frozen tensors. to_write: whether elements may be
-/// written, or are const. owned_only: what this rank owns, instead of all that it holds.
+/// Calls visit(TensorSlice) for each slice of the trainable or frozen tensors in `array`. to_write: elements are not
+/// const. owned_only: only what this rank owns, instead of all that it holds.
 template <bool to_write, class T, Placement where, class Visit>
 void for_each_slice(const Sharding& sharding, bool frozen, bool owned_only, const char* name,
                     const FlatArray<T, where>& array, Visit& visit) {

@@ -1,4 +1,4 @@
-// What a model sees of a unit: each tensor as a span, wherever the stage keeps it.
+// Views of a unit for the model: each tensor as a span, wherever the stage stores it.
 #pragma once
 
 #include <span>
@@ -10,15 +10,16 @@
 
 namespace tessera {
 
-/// The tensors of one unit. T is const for parameters, and not for gradients, which frozen tensors lack.
+/// The tensors of one unit. T is const for parameters, and not for gradients. Frozen tensors have no gradients.
 template <class T>
 class UnitView {
  public:
-  /// trainable, frozen: where the unit's two runs of tensors begin; gradients have no second one.
+  /// trainable, frozen: the addresses of the unit's trainable and frozen elements; gradients have no frozen ones.
   UnitView(const Layout& layout, Unit unit, T* trainable, T* frozen)
       : layout_(&layout), unit_(unit), trainable_(trainable), frozen_(frozen) {}
 
-  /// The elements of `tensor`, row-major. Throws UsageError if it is of another unit, or frozen and has no gradients.
+  /// The elements of `tensor`, row-major. Throws UsageError if it belongs to another unit, or is frozen in a view of
+  /// gradients.
   std::span<T> operator[](Tensor tensor) const {
     const Layout& layout = *layout_;
     if (layout.unit_of(tensor) != unit_)
@@ -32,7 +33,7 @@ class UnitView {
     return {(frozen ? frozen_ : trainable_) + (place.begin - unit.begin), static_cast<std::size_t>(place.size())};
   }
 
-  /// All trainable tensors of the unit, back to back in the order they were added.
+  /// All trainable tensors of the unit, back to back in the order in which they were added.
   std::span<T> trainable() const { return {trainable_, static_cast<std::size_t>(layout_->trainable(unit_).size())}; }
 
  private:
@@ -42,12 +43,12 @@ class UnitView {
   T* frozen_;
 };
 
-/// The parameters of one unit, for as long as this lives; stage 3 gives their memory to another unit afterwards.
+/// The parameters of one unit during this object's lifetime. Stage 3 reuses their memory for another unit afterwards.
 /// Must not outlive the optimizer.
 template <class Parameter>
 class Weights : public UnitView<const Parameter> {
  public:
-  /// leases: how many of these look at the same memory; null where the memory stays.
+  /// leases: the number of Weights objects of the same memory; null if the memory is not reused.
   Weights(const UnitView<const Parameter>& view, int* leases) : UnitView<const Parameter>(view), leases_(leases) {
     if (leases_) ++*leases_;
   }
@@ -58,7 +59,7 @@ class Weights : public UnitView<const Parameter> {
     if (leases_) --*leases_;
   }
 
-  /// As UnitView. Not of a temporary, whose memory stage 3 may have given to another unit by the next line.
+  /// As in UnitView. Deleted for a temporary, because stage 3 may reuse its memory after the full expression.
   std::span<const Parameter> operator[](Tensor tensor) const& { return UnitView<const Parameter>::operator[](tensor); }
   std::span<const Parameter> operator[](Tensor) const&& = delete;
   std::span<const Parameter> trainable() const& { return UnitView<const Parameter>::trainable(); }

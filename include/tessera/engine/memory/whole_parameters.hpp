@@ -1,5 +1,5 @@
-// Parameters of stages 0 to 2: every rank holds them whole. Where the state is sharded, a rank updates its own part and
-// gathers the others', bucket by bucket, while the next forward begins.
+// Parameters at stages 0 to 2: every rank holds all of them. If the state is sharded, a rank updates its own part and
+// gathers the other parts, bucket by bucket, while the next forward starts.
 #pragma once
 
 #include <span>
@@ -32,7 +32,7 @@ class WholeParameters {
         frozen_(sharding.frozen(), rank, storage_.data() + sharding.layout().frozen_begin()),
         gathered_(to_size(sharding.buckets())) {}
 
-  /// Waits until what the last step made of the unit has come from all ranks.
+  /// Waits until the unit's parameters of the last step have arrived from all ranks.
   Weights<Parameter> gather(Unit unit) {
     const Layout& layout = sharding_->layout();
     const int b = sharding_->bucket_of(unit);
@@ -41,13 +41,13 @@ class WholeParameters {
             nullptr};
   }
 
-  /// The same by range, for a flat layout.
+  /// The same for a range of a flat layout.
   std::span<const Parameter> gather(Range range) {
     for (const int b : sharding_->buckets_of(range)) executor_->wait(gathered_[to_size(b)]);
     return trainable_.span(range);
   }
 
-  /// The tensor, when what the last step made of it has come.
+  /// The same for a tensor.
   std::span<const Parameter> tensor(Tensor t) {
     const Layout& layout = sharding_->layout();
     executor_->wait(gathered_[to_size(sharding_->bucket_of(layout.unit_of(t)))]);
@@ -56,7 +56,7 @@ class WholeParameters {
 
   void begin_forward() noexcept {}
   void begin_backward() noexcept {}
-  void drop() noexcept {}  // only updates gather, which brings what is nowhere else
+  void drop() noexcept {}  // the only gathers are those of an update, which must complete
   void post_unblocked() noexcept {}
   void post_all() noexcept {}
 
@@ -68,13 +68,13 @@ class WholeParameters {
     }
   }
 
-  /// Peers read this rank's parts until the gathers of the last step have ended: only then may they be written.
+  /// Waits for the gathers of the last step, because other ranks read this rank's parts until then.
   void before_update() { finish(); }
 
-  /// What is held here is complete when the gathers of the last step have ended.
+  /// Waits for the gathers of the last step, because the parameters are complete only then.
   void before_read() { finish(); }
 
-  /// The parameters of both spaces: the update writes the trainable ones.
+  /// The trainable parameters, which the update writes, and the frozen ones.
   const Array& trainable() const noexcept { return trainable_; }
   const Array& frozen() const noexcept { return frozen_; }
 
@@ -85,7 +85,7 @@ class WholeParameters {
     tessera::engine::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
   }
 
-  /// Sends this rank's updated part of bucket `b` and brings in the others'.
+  /// Posts the gather of the updated parts of bucket `b`.
   void publish(int b, index_t step) {
     if constexpr (shards_state) {
       if (trainable_.held(b).empty()) return;
