@@ -18,7 +18,7 @@ Call sample() {
           nullptr};
 }
 
-TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {
+TEST_CASE("calls are the same only if kind, types, sizes, ranks, root, tag and carry are the same") {
   CHECK(sample().same_as(sample()));
   const auto differs = [](auto change) {
     Call other = sample();
@@ -34,7 +34,7 @@ TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {
   CHECK(differs([](Call& c) { c.root = 1; }));
   CHECK(differs([](Call& c) { c.over = Ranks::peers; }));
   CHECK(differs([](Call& c) { c.group_size = 2; }));
-  CHECK_FALSE(differs([](Call& c) { c.scale = 0.5f; }));  // a step's digest says what made it differ
+  CHECK_FALSE(differs([](Call& c) { c.scale = 0.5f; }));  // the step's digest reports it
   CHECK(differs([](Call& c) { c.tag.what = "parameters of bucket"; }));
   CHECK(differs([](Call& c) { c.tag.index = 4; }));
   CHECK(differs([](Call& c) { c.tag.pass = 3; }));
@@ -43,7 +43,7 @@ TEST_CASE("calls are the same only if kind, types, sizes, root and tag are") {
   CHECK(differs([](Call& c) { c.carry.last = false; }));
 }
 
-TEST_CASE("a call is told with its sizes, types and tag") {
+TEST_CASE("the text of a call has its sizes, types and tag") {
   CHECK(sample().text() == "reduce_scatter of 4096 bfloat16 to float in parts of 1024 (gradients of bucket 3, pass 2)");
   Call scaled = sample();
   scaled.scale = 0.125f;
@@ -51,7 +51,7 @@ TEST_CASE("a call is told with its sizes, types and tag") {
         "reduce_scatter of 4096 bfloat16 to float in parts of 1024 times 0.125 (gradients of bucket 3, pass 2)");
 }
 
-TEST_CASE("a sum that continues says what it is added to, of which ranks, and whether it ends") {
+TEST_CASE("the text of a continued sum has its earlier leaves, its ranks, and whether it is to be continued") {
   Call call = sample();
   call.carry.before = 8;
   CHECK(call.text() == "reduce_scatter of 4096 bfloat16 to float in parts of 1024, added to 8 before (gradients of bucket "
@@ -61,7 +61,7 @@ TEST_CASE("a sum that continues says what it is added to, of which ranks, and wh
                        "(gradients of bucket 3, pass 2)");
 }
 
-TEST_CASE("a call says which ranks it is over") {
+TEST_CASE("the text of a call has the ranks that it is over") {
   Call call = sample();
   call.group_size = 4;
   CHECK(call.text() == "reduce_scatter of 4096 bfloat16 to float in parts of 1024 in groups of 4 ranks (gradients of "
@@ -74,7 +74,7 @@ TEST_CASE("a call says which ranks it is over") {
                        "(gradients of bucket 3, pass 2)");
 }
 
-TEST_CASE("a call of several pieces is told with all of them") {
+TEST_CASE("the text of a call of several pieces has all of them") {
   Call call = sample();
   call.pieces = {{4096, 1024}, {64, 16}, {1, 1}};
   CHECK(
@@ -82,7 +82,7 @@ TEST_CASE("a call of several pieces is told with all of them") {
       "reduce_scatter of 4096, 64 and 1 bfloat16 to float in parts of 1024, 16 and 1 (gradients of bucket 3, pass 2)");
 }
 
-TEST_CASE("a rank's call is set from the typed one, each time anew") {
+TEST_CASE("set() replaces a rank's call by a typed call") {
   std::vector<bfloat16> whole(10);
   std::vector<float> slice(4);
   const std::vector<Piece<bfloat16, float>> ranges{{whole, slice, 4}, {std::span(whole).first(3), slice, 1}};

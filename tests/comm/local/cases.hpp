@@ -1,7 +1,9 @@
-// What Local promises, on the host and on a device: tests/comm/local/local.cpp and tests/cuda/local/local.cu run these.
+// The specification of Local, on the host and on a device: tests/comm/local/local.cpp and tests/cuda/local/local.cu run
+// these cases.
 //
-// R is how: R::Comm; R::run(world, f) runs f(comm) on that many ranks, once for every way there is; R::Memory<T> holds
-// numbers where the communicator reaches them, made of a vector, with in() and out() as spans and get() as a vector.
+// R is the environment. R::Comm: the communicator. R::run(world, f): runs f(comm) on `world` ranks, once per way to run
+// collectives. R::Memory<T>: an array in the communicator's memory, constructed from a vector, with in() and out() as
+// spans and get() as a vector.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -48,13 +50,13 @@ inline float sum_at(int world, index_t i) {
 
 inline bool contains(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
 
-// doctest's macros on several threads are slow under sanitizers: elements are compared without them.
+// Elements are compared without doctest's macros, because these are slow on several threads under sanitizers.
 template <class R, class F>
 void for_every_world(F f) {
   for (int world = 1; world <= 8; ++world) R::run(world, [&](Comm<R>& comm) { f(comm, world); });
 }
 
-// Sizes of a vector in parts of `part`: whole, ragged, short, empty.
+// Sizes of a vector in parts of `part`: complete slices, short slices, empty slices, no elements.
 template <class F>
 void for_every_size(int world, F f) {
   for (const index_t part : {0, 1, 64, 300})
@@ -107,7 +109,7 @@ void bfloat16_is_summed_in_float() {
   });
 }
 
-// The sums leave float16's range, and return to it.
+// The sums exceed float16's range; the scaled sums are within it.
 template <class R>
 void sums_are_scaled_in_float_before_they_are_rounded() {
   for_every_world<R>([](Comm<R>& comm, int world) {
@@ -157,7 +159,7 @@ void all_gather_puts_every_slice_at_its_place() {
   });
 }
 
-// Every way to divide worlds of up to 6 ranks into groups.
+// Runs f for every group size that divides a world of 1, 2, 4 and 6 ranks.
 template <class R, class F>
 void for_every_group_size(F f) {
   for (const int world : {1, 2, 4, 6})
@@ -165,7 +167,7 @@ void for_every_group_size(F f) {
       if (world % size == 0) R::run(world, [&](Comm<R>& comm) { f(comm, core::Groups{world, size}); });
 }
 
-// Vectors of the sets of ranks end at other places, as those of peers do in the engine.
+// Each set of ranks has a vector of another size, as sets of peers do in the engine.
 template <class R>
 void groups_and_peers_gather_among_themselves() {
   for_every_group_size<R>([](Comm<R>& comm, core::Groups groups) {
@@ -295,7 +297,7 @@ void all_to_all_transposes_and_broadcast_copies() {
   });
 }
 
-// Ranges of other sizes, parts and memory than each other.
+// The pieces have different sizes, parts and memory.
 template <class R>
 void a_call_of_several_pieces_does_each_of_them() {
   for_every_world<R>([](Comm<R>& comm, int world) {
@@ -329,8 +331,8 @@ void a_call_of_several_pieces_does_each_of_them() {
   });
 }
 
-// Leaves of two pieces, added in calls of one leaf per rank, against one sum over all of them. What a rank without a
-// leaf hands in must not be read.
+// Compares a sum of two pieces, continued by calls with one leaf per rank, with one sum over all leaves. The input of a
+// rank without a leaf must not be read.
 template <class R>
 void a_sum_goes_on_from_call_to_call() {
   for_every_world<R>([](Comm<R>& comm, int world) {
@@ -415,7 +417,7 @@ void a_collective_starts_after_its_event() {
 template <class R>
 void queues_in_opposite_order_do_not_deadlock() {
   R::run(4, [](Comm<R>& comm) {
-    FloatMemory<R> x({1}), y({2});  // outlive both queues: an error of one leaves the other's collective in flight
+    FloatMemory<R> x({1}), y({2});  // must outlive both queues: an error in one leaves the other's collective in flight
     auto a = comm.queue(seconds(30)), b = comm.queue(seconds(30));
     float power = 1;
     for (int i = 0; i < 30; ++i) {
@@ -432,7 +434,7 @@ void queues_in_opposite_order_do_not_deadlock() {
   });
 }
 
-// What each rank's part threw, by what() ("" if nothing); none of it ends the run.
+// The what() of the error that f threw on each rank, or "". The errors do not end the run.
 template <class R, class Expected, class F>
 std::vector<std::string> errors_of(int world, F f) {
   std::vector<std::string> errors(world);
@@ -519,7 +521,7 @@ void a_long_wait_names_who_is_missing_and_where_each_rank_is() {
     if (comm.rank() == 1) event = other.post(AllReduce(y.out(), {"another", 0, 0}));
     ++called;
     while (comm.rank() == 0 && called < 4) std::this_thread::yield();
-    while (comm.rank() == 3 && !over) std::this_thread::yield();  // computes
+    while (comm.rank() == 3 && !over) std::this_thread::yield();  // as if it computed
     try {
       event.wait();
     } catch (...) {
@@ -685,7 +687,7 @@ void a_dropped_epoch_is_named_and_the_next_is_clean() {
           CHECK_THROWS_AS(queue.post(AllReduce(lost.out(), {"gradients of bucket", 2, 17})).wait(), CommError);
         }
         queue.drop();
-        CHECK(good.done());  // all had joined it
+        CHECK(good.done());  // all ranks had joined it
         CHECK(x.get() == Floats(2000, 3.0f));
         CHECK(lost.get() == Floats(2000, 1.0f));
         queue.post(AllReduce(x.out(), {"again", 0, 0})).wait();
@@ -703,7 +705,7 @@ void ranks_may_all_drop_and_start_again() {
       for (int i = 0; i < 8; ++i) xs.emplace_back(Floats(500, 1.0f));
       for (int i = 0; i < (comm.rank() * 3 + round) % 8; ++i) queue.post(AllReduce(xs[i].out(), {"x", i, round}));
       queue.drop();
-      xs.clear();  // nothing touches it any more
+      xs.clear();  // after the drop nothing accesses it
       FloatMemory<R> y(Floats(500, 1.0f));
       queue.post(AllReduce(y.out(), {"y", 0, round})).wait();
       if (y.get() != Floats(500, 4.0f)) throw std::runtime_error("not clean");

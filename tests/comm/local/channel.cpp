@@ -17,13 +17,13 @@ void join(Channel& c, int rank) {
   if (++op.joined == 3) ++c.full;
 }
 
-TEST_CASE("tickets keep epoch and sequence") {
+TEST_CASE("a ticket holds epoch and sequence number") {
   const Place place = Place::of(Place{7, 123456}.ticket());
   CHECK(place.epoch == 7);
   CHECK(place.sequence == 123456);
 }
 
-TEST_CASE("who has not joined is named in a list") {
+TEST_CASE("missing() lists the ranks that have not joined") {
   Channel c(3);
   join(c, 1);
   CHECK(c.missing(std::chrono::milliseconds(50)) ==
@@ -32,7 +32,7 @@ TEST_CASE("who has not joined is named in a list") {
   CHECK(c.missing(std::chrono::milliseconds(50)).rfind("rank 2 has not called", 0) == 0);
 }
 
-TEST_CASE("an operation may still come until a rank that it needs drops, leaves or returns") {
+TEST_CASE("an operation can complete until a rank that has not joined it drops, leaves or returns") {
   std::string why;
   Channel c(3);
   join(c, 0);
@@ -50,7 +50,7 @@ TEST_CASE("an operation may still come until a rank that it needs drops, leaves 
   CHECK(why.find("rank 2 dropped pass 6") == 0);
 }
 
-TEST_CASE("who drops for good has left, and the first collective that is lost is named") {
+TEST_CASE("a rank that detaches is reported as having left, with the first collective that is cancelled") {
   std::string why;
   Channel c(3);
   c.close(2, true, nobody);
@@ -64,7 +64,7 @@ TEST_CASE("who drops for good has left, and the first collective that is lost is
   CHECK(why == "rank 1 has left and does not join all_reduce of 1 float (norm 5, pass 6)");
 }
 
-TEST_CASE("what all have joined needs no call, done or not, and what one has not needs it") {
+TEST_CASE("an operation needs a call until all ranks have joined it") {
   Channel c(3);
   for (int r = 0; r < 3; ++r) join(c, r);
   join(c, 0);
@@ -77,7 +77,7 @@ TEST_CASE("what all have joined needs no call, done or not, and what one has not
   CHECK_FALSE(c.has(0, {0, 0}));
 }
 
-TEST_CASE("what all had joined before a drop is completed, and a new epoch counts anew") {
+TEST_CASE("operations that all ranks joined before a drop complete, and a new epoch starts at sequence number 0") {
   Channel c(3);
   for (int r = 0; r < 3; ++r) join(c, r);
   join(c, 0);
@@ -92,7 +92,7 @@ TEST_CASE("what all had joined before a drop is completed, and a new epoch count
   CHECK(c.full == 0);
 }
 
-TEST_CASE("an operation is a span of every rank that keeps a timeline, and so is a wait for it") {
+TEST_CASE("an operation and a wait for it are spans in the timeline of every rank that has one") {
   Timeline timeline;
   Channel c(3);
   Track& work = timeline.open(1, "reductions");
@@ -123,7 +123,7 @@ TEST_CASE("an operation is a span of every rank that keeps a timeline, and so is
   CHECK(waits[0].end <= work[0].end);
 }
 
-TEST_CASE("an operation that was at work before anybody looked is no span") {
+TEST_CASE("an operation that started before the first timeline is not a span") {
   Timeline timeline;
   Channel c(3);
   for (int r = 0; r < 3; ++r) join(c, r);

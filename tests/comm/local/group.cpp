@@ -16,7 +16,7 @@ namespace {
 const Call sum{Collective::all_reduce, element_type<float>(),           element_type<float>(), {{1, 0}}, 0,
                {"sum", 1, 2},          on_each_piece<all_reduce<float>>};
 
-TEST_CASE("the last rank to come does a small operation on the spot, and workers do a large one") {
+TEST_CASE("the last rank to join runs a small operation before post() returns, and workers run a large one") {
   for (const index_t inline_bytes : {0, 1000}) {
     Group group(2, inline_bytes);
     group.start();
@@ -34,7 +34,7 @@ TEST_CASE("the last rank to come does a small operation on the spot, and workers
   }
 }
 
-TEST_CASE("the first failure stays, and reaches calls and waits") {
+TEST_CASE("calls and waits throw the first failure") {
   Group group(2, 1000);
   group.start();
   auto channel = group.open(0);
@@ -48,7 +48,7 @@ TEST_CASE("the first failure stays, and reaches calls and waits") {
   CHECK(x == 1);
 }
 
-TEST_CASE("a task that fails on the spot ends the group by the name of the rank that ran it, which has the error") {
+TEST_CASE("if a task fails, the rank that ran it gets its error, and the other ranks an error that names that rank") {
   Group group(2, 1000);
   auto a = group.open(0), b = group.open(1);
   Call fails = sum;
@@ -64,7 +64,7 @@ TEST_CASE("a task that fails on the spot ends the group by the name of the rank 
   CHECK_FALSE(group.was_told(1));
 }
 
-TEST_CASE("a wait that lasts too long names who is missing") {
+TEST_CASE("a wait that exceeds the timeout names the missing ranks") {
   Group group(3, 1000);
   group.start();
   auto channel = group.open(0);
@@ -78,13 +78,13 @@ TEST_CASE("a wait that lasts too long names who is missing") {
       CommError);
 }
 
-// What a task of `slow` sees and says.
+// The state of a `slow` call: its tasks wait for `go_on` and count in `done`.
 struct Movement {
   std::atomic<bool> go_on = false;
   std::atomic<int> done = 0;
 };
 
-// A sum that is moved by workers (of a group without inline bytes) no earlier than the movement may go on.
+// A call whose tasks wait until movement.go_on. Needs a group without inline bytes, so that workers run the tasks.
 Call slow(Movement& movement) {
   Call call = sum;
   call.context = &movement;
@@ -96,7 +96,7 @@ Call slow(Movement& movement) {
   return call;
 }
 
-TEST_CASE("a timeout does not end what is joined by all and only still being moved") {
+TEST_CASE("a timeout does not end a collective that all ranks have joined and whose tasks still run") {
   Movement movement;
   Group group(2, 0);
   group.start();
@@ -114,7 +114,8 @@ TEST_CASE("a timeout does not end what is joined by all and only still being mov
   later.join();
 }
 
-// rank 0 has joined a movement at work and one more collective, which `fail` makes impossible; then it calls or waits.
+// Rank 0 has joined a collective whose tasks run, and another one, which `fail` makes impossible. Then it calls or
+// waits.
 template <class Fail>
 void check_failing_rank_waits(Fail fail) {
   for (const bool calls : {false, true}) {
@@ -134,17 +135,17 @@ void check_failing_rank_waits(Fail fail) {
     CHECK_THROWS_AS(calls ? static_cast<void>(group.post(*a, 0, {sum, {{&x, &x, nullptr, 1}}}))
                           : group.wait(*a, 0, lost, std::chrono::seconds(10)),
                     RankError);
-    CHECK(movement.done == 2);  // nothing touches x any more
+    CHECK(movement.done == 2);  // no task accesses x any more
     later.join();
   }
 }
 
-TEST_CASE("a rank whose group has failed is told when nothing moves its memory any more") {
+TEST_CASE("a rank whose group has failed gets the error after all tasks that access its memory have ended") {
   check_failing_rank_waits([](Group& group, Channel&) { group.fail("rank 1 failed: no more", false, 1); });
   check_failing_rank_waits([](Group& group, Channel&) { group.fail("ranks differ", true, 1); });
 }
 
-TEST_CASE("a rank that has joined what another drops is told when nothing moves its memory any more") {
+TEST_CASE("a rank that waits for a dropped collective gets the error after all tasks on its memory have ended") {
   Movement movement;
   Group group(2, 0);
   group.start();
@@ -168,7 +169,7 @@ TEST_CASE("a rank that has joined what another drops is told when nothing moves 
   later.join();
 }
 
-TEST_CASE("ranks that can go on only by a rank that has returned are told so when it does") {
+TEST_CASE("ranks that wait for calls that only a running rank could make get an error when that rank returns") {
   Group group(3, 1000);
   std::vector<std::shared_ptr<Channel>> first, second;
   for (int r = 0; r < 3; ++r) first.push_back(group.open(r));
@@ -189,9 +190,9 @@ TEST_CASE("ranks that can go on only by a rank that has returned are told so whe
   one.join();
 }
 
-TEST_CASE("a rank whose thread waits is not taken to be at rest where another thread of it calls too") {
+TEST_CASE("no deadlock is reported while another thread of a waiting rank may still call") {
   Group group(2, 1000);
-  std::vector<std::shared_ptr<Channel>> channels;  // the first is rank 0's to wait in, the second rank 1's
+  std::vector<std::shared_ptr<Channel>> channels;  // rank 0 waits in the first, rank 1 in the second
   for (int c = 0; c < 3; ++c) {
     channels.push_back(group.open(0));
     group.open(1);

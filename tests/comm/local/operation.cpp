@@ -8,7 +8,7 @@
 namespace tessera::local {
 namespace {
 
-TEST_CASE("over groups and peers vectors may be as long as each set has them, and within a set must be alike") {
+TEST_CASE("over groups and peers each set of ranks may have its own vector size, the same on all ranks of the set") {
   Operation operation;
   RankCall of_rank;
   std::vector<float> whole(10), own(5);
@@ -31,7 +31,7 @@ TEST_CASE("over groups and peers vectors may be as long as each set has them, an
   CHECK(join(3, 7) == -1);
 }
 
-TEST_CASE("each rank's task of an all-gather fills its own vectors from all slices, the short last ones too") {
+TEST_CASE("a rank's task of an all-gather copies all slices into its vectors, including short last slices") {
   std::vector<float> slices[3] = {{0, 1, 10}, {2, 3, 11}, {4}};
   std::vector<float> all[3];
   Operation operation;

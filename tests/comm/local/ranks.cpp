@@ -21,7 +21,7 @@ Place join(RankStates& states, Channel& c, int rank, const char* what) {
   return place;
 }
 
-TEST_CASE("ranks are stuck when each of them waits for what some rank has not called") {
+TEST_CASE("ranks are in a deadlock if each of them waits for a collective that some rank has not called") {
   RankStates states(3);
   Channel first(3), second(3);
   const RankStates::Wait zero(states, 0, first, join(states, first, 0, "a"));
@@ -34,8 +34,7 @@ TEST_CASE("ranks are stuck when each of them waits for what some rank has not ca
   CHECK_FALSE(states.stuck());
 }
 
-TEST_CASE(
-    "ranks are not stuck while one of them waits for what all have joined, or for what it is told will never be") {
+TEST_CASE("there is no deadlock while a rank waits for a collective that all have joined, or that cannot complete") {
   for (const bool joined : {false, true}) {
     RankStates states(2);
     Channel first(2), second(2);
@@ -50,7 +49,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("a rank that has returned will call nothing, and ranks that all have are not stuck") {
+TEST_CASE("a rank that has returned makes no more calls, and ranks that have all returned are not in a deadlock") {
   RankStates states(3);
   Channel first(3), second(3);
   join(states, first, 2, "a");
@@ -67,7 +66,7 @@ TEST_CASE("a rank that has returned will call nothing, and ranks that all have a
   CHECK_FALSE(states.stuck());
 }
 
-TEST_CASE("where ranks are is told for those alike together: what they wait for, called last, or that they returned") {
+TEST_CASE("the text lists ranks with equal states together: what they wait for, their last call, or their return") {
   RankStates states(6);
   Channel c(6);
   CHECK(states.text() == "ranks 0, 1, 2, 3, 4 and 5 have called nothing");
