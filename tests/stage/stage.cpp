@@ -22,7 +22,7 @@ int sharded() {
   return S::parameters.sharded() + S::gradients.sharded() + S::state.sharded();
 }
 
-TEST_CASE("each stage shards one thing more than the one before") {
+TEST_CASE("each stage shards one more kind of array than the stage before") {
   CHECK(sharded<Stage0>() == 0);
   CHECK(sharded<Stage1>() == 1);
   CHECK(sharded<Stage2>() == 2);
@@ -38,7 +38,7 @@ void check_widths() {
   CHECK(S::shards_state == S::state.sharded());
 }
 
-TEST_CASE("state is sharded at least as widely as gradients, and those as parameters") {
+TEST_CASE("state is sharded at least as widely as gradients, and gradients at least as widely as parameters") {
   check_widths<Stage0>();
   check_widths<Stage1>();
   check_widths<Stage2>();

@@ -15,7 +15,7 @@ struct GradientsToo : tessera::Stage<tessera::placement::replicated,  // paramet
 };
 // [end]
 
-TEST_CASE("the page shows the stage that is compiled here") {
+TEST_CASE("docs/stages.md shows the stage that this test compiles") {
   CHECK(tessera::testing::page_shows("docs/stages.md", "tests/stage/user_written.cpp", "stages.md"));
 }
 
@@ -32,7 +32,7 @@ tessera::testing::Outcome train() {
   return outcome;
 }
 
-TEST_CASE("a user's stage trains as the library's with the same placements") {
+TEST_CASE("a user's stage gives the same results as the library's stage with the same placements") {
   CHECK(train<GradientsToo>() == train<tessera::Stage2>());
 }
 
