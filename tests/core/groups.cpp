@@ -16,7 +16,7 @@ std::vector<int> set_of(Groups groups, Ranks set, int rank) {
   return ranks;
 }
 
-TEST_CASE("groups are consecutive ranks, and peers are the ranks at one place in every group") {
+TEST_CASE("groups are consecutive ranks, and peers are the ranks with the same index in every group") {
   constexpr Groups groups{6, 3};
   CHECK(groups.count() == 2);
   CHECK(set_of(groups, Ranks::world, 4) == std::vector<int>{0, 1, 2, 3, 4, 5});
@@ -24,14 +24,14 @@ TEST_CASE("groups are consecutive ranks, and peers are the ranks at one place in
   CHECK(set_of(groups, Ranks::peers, 4) == std::vector<int>{1, 4});
 }
 
-TEST_CASE("each rank is in its sets, at its index") {
+TEST_CASE("index() is the index of a rank in its group, its peers and the world") {
   for (const Groups groups : {Groups{1, 1}, Groups{6, 1}, Groups{6, 2}, Groups{6, 3}, Groups{6, 6}, Groups{16, 4}})
     for (int rank = 0; rank < groups.world; ++rank)
       for (const Ranks set : {Ranks::world, Ranks::group, Ranks::peers})
         CHECK(set_of(groups, set, rank)[static_cast<std::size_t>(groups.index(set, rank))] == rank);
 }
 
-TEST_CASE("slices of the world divide a group's slice among peers, and each has one owner") {
+TEST_CASE("slices of the world divide a group's slice among peers, and each slice has one owner") {
   constexpr Groups groups{6, 3};
   std::vector<int> owners;
   for (int slice = 0; slice < 6; ++slice) owners.push_back(groups.owner(slice));
@@ -43,7 +43,7 @@ TEST_CASE("slices of the world divide a group's slice among peers, and each has 
   }
 }
 
-TEST_CASE("in groups of one, and in one group of all, the slices of the world are in the order of ranks") {
+TEST_CASE("with groups of one rank, or one group of all ranks, slices of the world are in the order of ranks") {
   for (const int size : {1, 5})
     for (int rank = 0; rank < 5; ++rank) CHECK(Groups{5, size}.slice(Ranks::world, rank) == rank);
 }

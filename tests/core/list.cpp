@@ -15,7 +15,7 @@ std::vector<std::string> items_of(const Items& items) {
   return {items.begin(), items.end()};
 }
 
-// Each of these is done to a List and to a std::vector, and the items must be the same.
+// The same changes to a List and to a std::vector must give the same items.
 template <class Items>
 std::vector<std::string> after_every_change() {
   Items items(2, "a");
@@ -38,11 +38,11 @@ std::vector<std::string> after_every_change() {
   return items_of(items);
 }
 
-TEST_CASE("a List changes as a std::vector does") {
+TEST_CASE("a List has the same items as a std::vector after the same changes") {
   CHECK(after_every_change<core::List<std::string>>() == after_every_change<std::vector<std::string>>());
 }
 
-TEST_CASE("a copy is another array, and a moved List keeps its array") {
+TEST_CASE("a copy has its own array, and moving a List moves its array") {
   core::List<std::string> items{"a", "b"};
   core::List<std::string> copy = items;
   copy[0] += "c";
@@ -55,7 +55,7 @@ TEST_CASE("a copy is another array, and a moved List keeps its array") {
   CHECK(moved == core::List<std::string>{"a", "b"});
 }
 
-TEST_CASE("new items are default ones, also where others were before") {
+TEST_CASE("new items are value-initialized, also in memory that held other items") {
   core::List<int> items(3);
   CHECK(items == core::List<int>{0, 0, 0});
   items.fill(7);
@@ -64,7 +64,7 @@ TEST_CASE("new items are default ones, also where others were before") {
   CHECK(items == core::List<int>{7, 0, 0, 0});
 }
 
-TEST_CASE("items taken out are destroyed, so that they hold nothing any more") {
+TEST_CASE("removed items are destroyed at once") {
   const auto shared = std::make_shared<int>(1);
   core::List<std::shared_ptr<int>> items{shared, shared, shared};
   CHECK(shared.use_count() == 4);
@@ -76,7 +76,7 @@ TEST_CASE("items taken out are destroyed, so that they hold nothing any more") {
   CHECK(shared.use_count() == 1);
 }
 
-TEST_CASE("items are moved when a List grows, so that they need no copy") {
+TEST_CASE("a List moves its items when it grows, so they need not be copyable") {
   core::List<std::unique_ptr<int>> items;
   for (int i = 0; i < 20; ++i) items.push_back(std::make_unique<int>(i));
   for (int i = 0; i < 20; ++i) CHECK(*items[static_cast<std::size_t>(i)] == i);
