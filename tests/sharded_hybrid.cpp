@@ -1,5 +1,5 @@
-// Hybrid sharding: parameters within groups of ranks, state within groups or over the world. Every precision and the
-// other rules are drawn by property.cpp.
+// Hybrid sharding: parameters are sharded over groups of ranks, state over groups or the world. property.cpp tests it
+// with every precision and the other rules.
 #include <doctest/doctest.h>
 
 #include <chrono>
@@ -41,7 +41,7 @@ Outcome train(int world, const Options& options) {
   return outcome;
 }
 
-TEST_CASE("groups of every size have the bits of stage 3, and 0 is one group") {
+TEST_CASE("hybrid stages have the bits of stage 3 with every group size, and size 0 means one group") {
   for (const int world : {1, 4, 6}) {
     Options options{.micro_batches = 2, .clip_norm = 0.5, .bucket_bytes = 700, .check_weights = 1};
     const Outcome whole = train<Stage3>(world, options);
@@ -56,7 +56,7 @@ TEST_CASE("groups of every size have the bits of stage 3, and 0 is one group") {
   }
 }
 
-// What rank 0 sends in a step of its second pass on, by where it goes.
+// The elements that rank 0 sends in the second step, within its group and to other groups.
 struct Wire {
   index_t within_groups = 0;
   index_t between_groups = 0;
@@ -79,7 +79,7 @@ Wire wire_of_a_step(int world, int group_size, int passes) {
     }
     if (comm.rank() != 0) return;
     for (const Record& record : comm.log()) {
-      if (record.kind == Collective::all_reduce) continue;  // the step's agreement
+      if (record.kind == Collective::all_reduce) continue;  // decides the step
       wire.between_groups += record.sent_between_groups;
       wire.within_groups += record.sent_elements - record.sent_between_groups;
       if (record.over == Ranks::group) wire.gathered_between_groups += record.sent_between_groups;
@@ -88,9 +88,10 @@ Wire wire_of_a_step(int world, int group_size, int passes) {
   return wire;
 }
 
-// n elements, N ranks in P groups of G. A pass's gradients: each element goes to its owner, (N-1)/N n, of which n/P stays
-// in the group. An update: 1/N of it goes to P-1 peers. Gathers, as at stage 3: (2K - 1)(n - held) + n, within groups.
-TEST_CASE("only gradients and updates cross groups: K (P-1)/P n + (P-1)/N n elements a rank") {
+// n elements, K passes, N ranks in P groups of G. Gradients: per pass a rank sends n - n/N elements to their owners, of
+// which n/P - n/N are in its group. Update: a rank sends the n/N elements that it owns to P - 1 peers. Gathers, as at
+// stage 3: (2K - 1)(n - held) + n elements, within groups.
+TEST_CASE("only gradients and updates cross groups: K (P-1)/P n + (P-1)/N n elements per rank") {
   const index_t n = even_layers(6).parameters();
   for (const int world : {2, 4, 6})
     for (int size = 1; size <= world; ++size)
@@ -113,7 +114,7 @@ TEST_CASE("only gradients and updates cross groups: K (P-1)/P n + (P-1)/N n elem
       }
 }
 
-TEST_CASE("a rank holds a group's part of what groups shard, and the world's of what the world does") {
+TEST_CASE("a rank holds 1/G of arrays that are sharded over groups of G, and 1/N of those sharded over the world") {
   const Layout layout = even_layers(6);
   const index_t n = layout.parameters();
   const Options options{.bucket_bytes = 1, .group_size = 3};
@@ -129,7 +130,7 @@ TEST_CASE("a rank holds a group's part of what groups shard, and the world's of 
   CHECK(state.optimizer_state.elements == n / 12);
 }
 
-TEST_CASE("a group size that does not divide the world is refused, on every rank and by the plan") {
+TEST_CASE("a group size that does not divide the world size is refused, on every rank and by the plan") {
   const char* const why = "options: 4 ranks do not divide into groups of group_size = 3";
   CHECK_THROWS_WITH_AS(static_cast<void>(Optimizer<StageHybrid>::plan(even_layers(1), 4, {.group_size = 3})), why,
                        OptionError);
@@ -145,7 +146,7 @@ TEST_CASE("a group size that does not divide the world is refused, on every rank
   });
 }
 
-TEST_CASE("weights handed in are the same on peers, or refused on every rank") {
+TEST_CASE("parameters of the caller that differ between peers are refused on every rank") {
   const Layout layout = even_layers(2);
   const Options options{.group_size = 2};
   run_ranks(4, [&](Local& local) {
@@ -160,8 +161,8 @@ TEST_CASE("weights handed in are the same on peers, or refused on every rank") {
   });
 }
 
-// Where the forward after an update fails on one rank before the others have sent their part of it.
-TEST_CASE("a step that is dropped keeps the update before it, whole on every peer") {
+// The forward after an update fails on one rank before the other ranks have sent their parts of the update.
+TEST_CASE("after a dropped step every peer has all parts of the previous update") {
   const Options options{.bucket_bytes = 700, .group_size = 1, .check_weights = 1};
   const Outcome undisturbed = train<StageHybridState>(3, options);
   Outcome disturbed;
