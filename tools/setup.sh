@@ -1,15 +1,15 @@
-# Sourced by tools/test and tools/demo: what Debian must provide, and how it is installed where it is missing.
+# Sourced by tools/test and tools/demo: the Debian packages that they need, and how to install missing ones.
 
 base_packages=(g++ cmake make python3 doctest-dev libopenblas-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libbenchmark-dev)
 clang_packages=(clang-16 libclang-rt-16-dev)
-# Of examples/libtorch, which is built with it alone: about 150 packages, for it brings OpenCV.
+# For examples/libtorch, which is only built if it is installed: about 150 packages, because it depends on OpenCV.
 libtorch_packages=(libtorch-dev)
-# Starts ranks in the tests of nccl_from_mpi, which are skipped without it.
+# For the tests of nccl_from_mpi, whose ranks MPI starts. They are skipped without it.
 mpi_packages=(libopenmpi-dev openmpi-bin)
 jobs=$(nproc)
 
 is_installed() {
-  # A python3 or cmake from elsewhere serves as well, and any MPI.
+  # A python3 or cmake from another source works as well, and so does any MPI.
   case $1 in
     g++ | cmake | make | python3) command -v "$1" >/dev/null ;;
     libopenmpi-dev | openmpi-bin) has_mpi ;;
@@ -19,7 +19,7 @@ is_installed() {
   esac
 }
 
-# The newest clang++ that is at least 16, or nothing.
+# Prints the newest clang++ of version 16 or later, or nothing.
 newest_clang() {
   local name major
   for name in clang++-{20,19,18,17,16} clang++; do
@@ -29,20 +29,20 @@ newest_clang() {
   done
 }
 
-# Does a program compile with MPI's headers, and is there what starts it? (mpich alone brings an mpicxx without headers.)
+# Whether a program compiles with MPI's headers, and mpirun exists. (mpich alone has an mpicxx without headers.)
 has_mpi() {
   command -v mpirun >/dev/null && command -v mpicxx >/dev/null &&
     echo '#include <mpi.h>' | mpicxx -x c++ -fsyntax-only - 2>/dev/null
 }
 
-# Does clang's ThreadSanitizer link?
+# Whether clang's ThreadSanitizer links.
 has_clang_runtime() {
   local clang
   clang=$(newest_clang)
   [[ -n $clang ]] && echo 'int main() {}' | "$clang" -x c++ -fsanitize=thread - -o /dev/null 2>/dev/null
 }
 
-# Installs those of the packages named that are missing; one clear line where that cannot be done.
+# Installs those of the given packages that are missing. If that is impossible, prints one line and exits.
 install_missing() {
   local package missing=() as_root=()
   for package in "$@"; do

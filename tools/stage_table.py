@@ -16,16 +16,16 @@ def main(folder):
     print("stage  bytes a rank, planned    counted  elements sent a step  parameters after 20 steps")
     stages = [report(folder / f"stage{stage}.json") for stage in range(4)]
     for stage in stages:
-        # The rank that holds or sends most stands for all.
+        # The largest of all ranks.
         planned, counted, sent = (max(stage[key]) for key in
                                   ("bytes_planned", "bytes_counted", "elements_sent_per_step"))
         print(f"{stage['stage']:>5}  {planned:>21}  {counted:>9}  {sent:>20}  {stage['parameters_fingerprint']:>25}")
-    print("\nTo the ZeRO paper's bytes come the buckets in flight at stages 2 and 3, a few layers' worth. For a model "
-          "of your own,\nbefore anything runs: Optimizer::plan(layout, world, options).")
+    print("\nThe bytes are those of the ZeRO paper and, at stages 2 and 3, the buckets in flight: a few layers.\n"
+          "For a model of your own, before anything runs: Optimizer::plan(layout, world, options).")
     prints = {stage["parameters_fingerprint"] for stage in stages}
     print("\nall stages have the same parameters, to the last bit" if len(prints) == 1 else "\nthe stages DIFFER")
     exact = all(stage["bytes_planned"] == stage["bytes_counted"] for stage in stages)
-    print("what was counted is what was planned, to the byte" if exact else "counted and planned bytes DIFFER")
+    print("counted bytes equal planned bytes" if exact else "counted and planned bytes DIFFER")
     return 0 if len(prints) == 1 and exact else 1
 
 

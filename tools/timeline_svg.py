@@ -1,8 +1,9 @@
-"""Draws one training step of a timeline (docs/timeline.md) as a small picture.
+"""Draws one training step of a timeline (docs/timeline.md) as an SVG picture.
 
 usage: timeline_svg.py TRACE.json OUTPUT.svg [--step N] [--title TEXT]
 
-Without --step: the one of median length, the first left out, which pays for memory that is touched for the first time.
+Without --step it draws the step of median length. The first step does not count, because it accesses memory for the
+first time.
 """
 
 import argparse
@@ -15,7 +16,7 @@ WIDTH, LEFT, RIGHT, TOP = 960, 128, 16, 44
 LANE = {"compute": 24, "reductions": 13, "gathers": 13}  # heights
 GAP, BETWEEN_RANKS = 3, 16
 
-# kind: (what the legend says, a colour that dark letters stand out from, on light paper and on dark)
+# kind: (text of the legend, a color on which dark text is readable, in light and dark mode)
 KINDS = {
     "forward": ("forward", "#8db4e8"),
     "backward": ("backward", "#eab676"),
@@ -29,7 +30,7 @@ KINDS = {
 
 
 class Trace:
-    """tracks: {rank: {name: [event]}}, events of a track by begin."""
+    """tracks: {rank: {name: [event]}}, the events of a track in the order of their begin."""
 
     def __init__(self, events):
         names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
@@ -41,7 +42,7 @@ class Trace:
                 self.tracks[event["pid"]][names[event["pid"], event["tid"]]].append(event)
 
     def steps(self):
-        """{number: (begin, end)} of the steps that all ranks have, over all of them."""
+        """{number: (begin, end)} of the steps that all ranks have: the first begin and the last end of all ranks."""
         spans = [{e["name"]: (e["ts"], e["ts"] + e["dur"]) for e in tracks["compute"] if e["cat"] == "step"}
                  for tracks in self.tracks.values()]
         common = set.intersection(*(set(steps) for steps in spans)) if spans else set()
@@ -58,7 +59,7 @@ class Trace:
 
 
 def round_ticks(length):
-    """A distance of ticks, 1, 2 or 5 times a power of ten, that gives five to twelve of them."""
+    """The distance between ticks, 1, 2 or 5 times a power of ten, that gives five to twelve ticks."""
     unit = 10.0 ** -3
     while True:
         for times in 1, 2, 5:
@@ -68,7 +69,7 @@ def round_ticks(length):
 
 
 def label(event, width):
-    """What fits into a bar: the unit's name, or its last word; the bucket's number."""
+    """The longest text that fits into a bar: the unit's name, or its last word; the bucket's number."""
     name = event["name"].partition(": ")[2]
     last = name.rpartition(" ")[2]
     fitting = [text for text in ([last] if "bucket" in name else [name, last]) if 6.2 * len(text) + 4 < width]
@@ -86,7 +87,7 @@ def draw(trace, step, title):
         if event["ts"] >= end or event["ts"] + event["dur"] <= begin or event["cat"] not in KINDS:
             return
         used.add(event["cat"])
-        width = max(right - left - 0.5, 0.6)  # neighbours are told apart
+        width = max(right - left - 0.5, 0.6)  # a gap between neighbors
         out.append(f'<rect class="{event["cat"]}" x="{left:.1f}" y="{top}" width="{width:.1f}" height="{height}" rx="1.5">'
                    f'<title>{escape(event["name"])}, {event["dur"] / 1000:.3f} ms</title></rect>')
         text = label(event, width)
@@ -102,13 +103,13 @@ def draw(trace, step, title):
             out.append(f'<text class="lane" x="{LEFT - 8}" y="{y + height / 2 + 3.5:.1f}">{name}</text>')
             out.append(f'<rect class="bed" x="{LEFT}" y="{y}" width="{WIDTH - LEFT - RIGHT}" height="{height}"/>')
             for event in tracks[name]:
-                if event["cat"] == "wait":  # at the foot of what it interrupts, over it
+                if event["cat"] == "wait":  # at the bottom of the span that waits, in front of it
                     bar(event, y + height - 6, 6)
                 else:
                     bar(event, y, height)
             y += height + GAP
         y += BETWEEN_RANKS - GAP
-    # Waits lie on top.
+    # Waits are drawn last, in front.
     out.sort(key=lambda element: 'class="wait"' in element)
 
     bottom = y - BETWEEN_RANKS + 8
