@@ -55,6 +55,22 @@ TEST_CASE("a copy has its own array, and moving a List moves its array") {
   CHECK(moved == core::List<std::string>{"a", "b"});
 }
 
+TEST_CASE("an assigned List keeps its memory if that is large enough, and has the items of the other") {
+  core::List<std::string> items{"a", "b", "c"};
+  const std::string* const first = items.data();
+  const core::List<std::string> two{"d", "e"}, four{"f", "g", "h", "i"};
+  items = two;
+  CHECK(items == two);
+  CHECK(items.data() == first);
+  items = core::List<std::string>{};
+  CHECK(items.empty());
+  items = four;
+  CHECK(items == four);
+  const auto& same = items;
+  items = same;
+  CHECK(items == four);
+}
+
 TEST_CASE("new items are value-initialized, also in memory that held other items") {
   core::List<int> items(3);
   CHECK(items == core::List<int>{0, 0, 0});

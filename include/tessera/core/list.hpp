@@ -30,8 +30,18 @@ class List {
     for (std::size_t i = 0; i < size_; ++i) items_[i] = other.items_[i];
   }
   constexpr List(List&& other) noexcept { swap(other); }
-  constexpr List& operator=(List other) noexcept {
-    swap(other);
+  /// Keeps its memory if that is large enough.
+  constexpr List& operator=(const List& other) {
+    if (this == &other) return *this;
+    if (other.size_ > capacity_) return *this = List(other);
+    while (size_ > other.size_) pop_back();
+    size_ = other.size_;
+    for (std::size_t i = 0; i < size_; ++i) items_[i] = other.items_[i];
+    return *this;
+  }
+  constexpr List& operator=(List&& other) noexcept {
+    List moved(std::move(other));
+    swap(moved);
     return *this;
   }
   constexpr ~List() { delete[] items_; }
