@@ -17,15 +17,6 @@ using testing::Outcome;
 template <class Stage>
 using Optimizer = Sharded<Adam, Stage, Bf16, Recording<Local>>;
 
-Layout even_layers(int units) {
-  Layout layout;
-  for (int u = 0; u < units; ++u) {
-    layout.add_unit("u" + std::to_string(u));
-    layout.add_tensor("w", {64 * 12 * 5});
-  }
-  return layout;
-}
-
 template <class Stage>
 Outcome train(int world, const Options& options) {
   Outcome outcome;
@@ -66,7 +57,7 @@ struct Wire {
 template <class Stage>
 Wire wire_of_a_step(int world, int group_size, int passes) {
   Wire wire;
-  const Layout layout = even_layers(6);
+  const Layout layout = testing::even_layers(6);
   run_ranks(world, [&](Local& local) {
     Recording<Local> comm(local);
     const Options options{.micro_batches = passes, .bucket_bytes = 1, .prefetch = 1, .group_size = group_size};
@@ -92,7 +83,7 @@ Wire wire_of_a_step(int world, int group_size, int passes) {
 // which n/P - n/N are in its group. Update: a rank sends the n/N elements that it owns to P - 1 peers. Gathers, as at
 // stage 3: (2K - 1)(n - held) + n elements, within groups.
 TEST_CASE("only gradients and updates cross groups: K (P-1)/P n + (P-1)/N n elements per rank") {
-  const index_t n = even_layers(6).parameters();
+  const index_t n = testing::even_layers(6).parameters();
   for (const int world : {2, 4, 6})
     for (int size = 1; size <= world; ++size)
       for (const int passes : {1, 3}) {
@@ -115,7 +106,7 @@ TEST_CASE("only gradients and updates cross groups: K (P-1)/P n + (P-1)/N n elem
 }
 
 TEST_CASE("a rank holds 1/G of arrays that are sharded over groups of G, and 1/N of those sharded over the world") {
-  const Layout layout = even_layers(6);
+  const Layout layout = testing::even_layers(6);
   const index_t n = layout.parameters();
   const Options options{.bucket_bytes = 1, .group_size = 3};
   const Plan hybrid = Optimizer<StageHybrid>::plan(layout, 12, options);
@@ -132,14 +123,14 @@ TEST_CASE("a rank holds 1/G of arrays that are sharded over groups of G, and 1/N
 
 TEST_CASE("a group size that does not divide the world size is refused, on every rank and by the plan") {
   const char* const why = "options: 4 ranks do not divide into groups of group_size = 3";
-  CHECK_THROWS_WITH_AS(static_cast<void>(Optimizer<StageHybrid>::plan(even_layers(1), 4, {.group_size = 3})), why,
+  CHECK_THROWS_WITH_AS(static_cast<void>(Optimizer<StageHybrid>::plan(testing::even_layers(1), 4, {.group_size = 3})), why,
                        OptionError);
-  CHECK_NOTHROW(static_cast<void>(Optimizer<Stage3>::plan(even_layers(1), 4, {.group_size = 3})));
-  CHECK_THROWS_WITH_AS(static_cast<void>(Optimizer<StageHybrid>::plan(even_layers(1), 4, {.group_size = -1})),
+  CHECK_NOTHROW(static_cast<void>(Optimizer<Stage3>::plan(testing::even_layers(1), 4, {.group_size = 3})));
+  CHECK_THROWS_WITH_AS(static_cast<void>(Optimizer<StageHybrid>::plan(testing::even_layers(1), 4, {.group_size = -1})),
                        doctest::Contains("group_size must not be negative"), OptionError);
   run_ranks(4, [&](Local& local) {
     Recording<Local> comm(local);
-    const auto build = [&](int size) { Optimizer<StageHybrid>(comm, even_layers(1), {}, Adam{}, {.group_size = size}); };
+    const auto build = [&](int size) { Optimizer<StageHybrid>(comm, testing::even_layers(1), {}, Adam{}, {.group_size = size}); };
     CHECK_THROWS_WITH_AS(build(3), why, OptionError);
     CHECK_THROWS_WITH_AS(build(local.rank() == 2 ? 1 : 2), doctest::Contains("Options::group_size"), AgreementError);
     CHECK_NOTHROW(build(2));
@@ -147,7 +138,7 @@ TEST_CASE("a group size that does not divide the world size is refused, on every
 }
 
 TEST_CASE("parameters of the caller that differ between peers are refused on every rank") {
-  const Layout layout = even_layers(2);
+  const Layout layout = testing::even_layers(2);
   const Options options{.group_size = 2};
   run_ranks(4, [&](Local& local) {
     Recording<Local> comm(local);

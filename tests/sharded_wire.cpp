@@ -47,17 +47,8 @@ Wire<Stage> wire_of_a_step(const Layout& layout, int world, Options options = {}
   return wire;
 }
 
-Layout even_layers(int units) {
-  Layout layout;
-  for (int u = 0; u < units; ++u) {
-    layout.add_unit("u" + std::to_string(u));
-    layout.add_tensor("w", {64 * 12 * 5});
-  }
-  return layout;
-}
-
 TEST_CASE("a rank sends 2(N-1)/N n elements per step at stages 0 to 2") {
-  const Layout layout = even_layers(6);
+  const Layout layout = testing::even_layers(6);
   const index_t n = layout.parameters();
   for (int world : {1, 2, 3, 4, 6})
     for (index_t bucket_bytes : {index_t{1}, index_t{20000}}) {
@@ -71,7 +62,7 @@ TEST_CASE("a rank sends 2(N-1)/N n elements per step at stages 0 to 2") {
 // Gathers: all buckets once, and each time a step turns from forward to backward or back, those that are not held.
 // 1 + prefetch buckets are held.
 TEST_CASE("at stage 3 with K passes a rank sends (N-1)/N (K n + n + (2K - 1)(n - held)) elements per step") {
-  const Layout layout = even_layers(6);
+  const Layout layout = testing::even_layers(6);
   const index_t n = layout.parameters();
   for (int world : {1, 2, 3, 4})
     for (int units_a_bucket : {1, 2})
@@ -89,7 +80,7 @@ TEST_CASE("at stage 3 with K passes a rank sends (N-1)/N (K n + n + (2K - 1)(n -
 }
 
 TEST_CASE("only the norm's digits, three words per rank and one per unit are all-reduced, gradients never") {
-  const Layout layout = even_layers(3);
+  const Layout layout = testing::even_layers(3);
   const index_t words = engine::AgreementWords::size(4, layout.units());
   CHECK(wire_of_a_step<Stage0>(layout, 4).all_reduced == words);
   CHECK(wire_of_a_step<Stage1>(layout, 4).all_reduced == words);
@@ -98,14 +89,14 @@ TEST_CASE("only the norm's digits, three words per rank and one per unit are all
 }
 
 TEST_CASE("every pass of an accumulation is reduced once per bucket") {
-  const Layout layout = even_layers(4);
+  const Layout layout = testing::even_layers(4);
   CHECK(wire_of_a_step<Stage2>(layout, 2, {.micro_batches = 3, .bucket_bytes = 1}).reduce_scatters == 12);
   CHECK(wire_of_a_step<Stage0>(layout, 2, {.micro_batches = 3, .bucket_bytes = 1}).reduce_scatters == 12);
 }
 
 // A head that shares the first unit's table, as in language models.
 Layout tied_layers(int units) {
-  Layout layout = even_layers(units);
+  Layout layout = testing::even_layers(units);
   layout.tie(Unit{units - 1}, Unit{0});
   return layout;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include <tessera/tessera.hpp>
@@ -115,6 +116,16 @@ inline Layout ragged_layout() {
   layout.add_tensor("weight", {5, 131});
   layout.add_tensor("empty", {0});
   layout.add_tensor("bias", {5}, {.group = 1});
+  return layout;
+}
+
+/// A model whose sizes are divisible by every world size up to 6, and 12, in whole blocks.
+inline Layout even_layers(int units) {
+  Layout layout;
+  for (int u = 0; u < units; ++u) {
+    layout.add_unit("u" + std::to_string(u));
+    layout.add_tensor("w", {64 * 12 * 5});
+  }
   return layout;
 }
 
