@@ -44,7 +44,7 @@ TEST_CASE("a recording communicator records what each rank sends, also with slic
   });
 }
 
-TEST_CASE("what goes to other groups is told apart") {
+TEST_CASE("elements that go to other groups are counted separately") {
   run_ranks(6, [](Local& local) {
     Recording<Local> comm(local);
     auto queue = comm.queue(std::chrono::seconds(30));
@@ -100,6 +100,9 @@ TEST_CASE("a refused call is not recorded") {
   auto queue = comm.queue(std::chrono::seconds(1));
   std::vector<float> four(4), three(3);
   CHECK_THROWS_AS(queue.post(AllToAll(std::span<const float>(three), std::span<float>(four), {})), BufferError);
+  AllReduce no_groups(std::span<float>(four), {});
+  no_groups.group_size = 0;
+  CHECK_THROWS_AS(queue.post(no_groups), OptionError);
   CHECK(comm.log().empty());
 }
 

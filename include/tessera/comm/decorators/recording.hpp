@@ -44,9 +44,12 @@ class Recording : public CommunicatorDecorator<Comm> {
     template <CollectiveCall Call>
       requires Posts<typename Comm::Queue, Call>
     Event post(const Call& call, const Event& after = {}) {
+      const Event event = Below::post(call, after);  // first: it throws for calls that must not be recorded
       Record record{Call::kind, call.tag, 0, 0, element_type<typename Call::Input>(), 0, 0, call.over};
       for (const auto& piece : call.pieces) add(record, call, vector_elements<Call>(piece), piece.part);
-      return note(Below::post(call, after), record);
+      const std::scoped_lock lock(log_->mutex);
+      log_->records.push_back(record);
+      return event;
     }
     template <CollectiveCall Call>
     Event post(std::span<const Call> calls, const Event& after = {}) {
@@ -98,13 +101,6 @@ class Recording : public CommunicatorDecorator<Comm> {
       const int first = groups.first(Ranks::group, rank_);
       for (int r = first; r < first + groups.size; ++r) sum += Slice(n, part, groups.slice(Ranks::world, r)).size;
       return sum;
-    }
-
-    // Called after the post, so that a post that throws is not recorded.
-    Event note(Event event, const Record& record) {
-      const std::scoped_lock lock(log_->mutex);
-      log_->records.push_back(record);
-      return event;
     }
 
     std::shared_ptr<Log> log_;
