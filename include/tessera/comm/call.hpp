@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <string>
 #include <type_traits>
 
 #include <tessera/comm/tag.hpp>
@@ -26,10 +27,16 @@ constexpr const char* name(Collective kind) noexcept {
   return names[static_cast<int>(kind)];
 }
 
-constexpr const char* name(Ranks set) noexcept {
-  constexpr const char* names[] = {"the world", "groups", "peers"};
-  return names[static_cast<int>(set)];
+namespace communicator {
+
+/// " over groups of 4 ranks", as messages say it; "" for the whole world without groups.
+inline std::string ranks_text(Ranks over, int group_size) {
+  if (over == Ranks::world && group_size == 1) return {};
+  constexpr const char* how[] = {" in groups of ", " over groups of ", " over peers in groups of "};
+  return message({how[static_cast<int>(over)], group_size, " ranks"});
 }
+
+}  // namespace communicator
 
 /// The name and the size of an element type, for messages and logs.
 struct ElementType {
@@ -268,8 +275,8 @@ void check_call(const Call& call, int world, int rank) {
 template <CollectiveCall Call>
 void refuse_groups(const Call& call) {
   if (call.over != Ranks::world || call.group_size != 1)
-    throw OptionError(message({name(Call::kind), " over ", name(call.over), " of ", call.group_size,
-                               " ranks: this communicator has no groups"}));
+    throw OptionError(message({name(Call::kind), communicator::ranks_text(call.over, call.group_size),
+                               ": this communicator has no groups"}));
 }
 
 }  // namespace tessera

@@ -55,10 +55,10 @@ TEST_CASE("sums are scaled in float before they are rounded, also in place") {
 TEST_CASE("all_gather writes every slice to its offset and truncates the last ones, also in place") {
   cases::all_gather_puts_every_slice_at_its_place<OnDevice>();
 }
-TEST_CASE("groups and peers gather among themselves, each its own vector") {
+TEST_CASE("each group and each set of peers gathers its own vector") {
   cases::groups_and_peers_gather_among_themselves<OnDevice>();
 }
-TEST_CASE("in groups, a rank gets the slice of the world's sum that divides its group's") {
+TEST_CASE("in groups, a rank gets the piece of its group's slice of the world's sum that it owns") {
   cases::in_groups_a_rank_gets_the_slice_that_divides_its_groups<OnDevice>();
 }
 TEST_CASE("all_reduce, all_to_all and broadcast span groups and peers too") {

@@ -28,10 +28,10 @@ TEST_CASE("bfloat16 is summed in float and rounded once") { cases::bfloat16_is_s
 TEST_CASE("sums are scaled in float before they are rounded, also in place") {
   cases::sums_are_scaled_in_float_before_they_are_rounded<InOrder>();
 }
-TEST_CASE("groups and peers gather among themselves, each its own vector") {
+TEST_CASE("each group and each set of peers gathers its own vector") {
   cases::groups_and_peers_gather_among_themselves<InOrder>();
 }
-TEST_CASE("in groups, a rank gets the slice of the world's sum that divides its group's") {
+TEST_CASE("in groups, a rank gets the piece of its group's slice of the world's sum that it owns") {
   cases::in_groups_a_rank_gets_the_slice_that_divides_its_groups<InOrder>();
 }
 TEST_CASE("all_reduce sums floats in the tree, and integers modulo 2^64") {

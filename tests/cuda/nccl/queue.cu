@@ -158,7 +158,7 @@ TEST_CASE("of calls over groups and peers NCCL gathers, and refuses the others b
     AllReduce sum(x.out(), {"x", 0, 0});
     sum.over = Ranks::group;
     sum.group_size = 2;
-    CHECK_THROWS_WITH_AS(queue.post(sum), doctest::Contains("all_reduce (x 0, pass 0) over groups: Nccl gathers"),
+    CHECK_THROWS_WITH_AS(queue.post(sum), doctest::Contains("all_reduce over groups of 2 ranks (x 0, pass 0): Nccl only gathers"),
                          OptionError);
   });
 }

@@ -77,9 +77,7 @@ struct Call {
     if (std::strcmp(in.name, out.name) != 0) text += message({" to ", out.name});
     if (kind == Collective::reduce_scatter || kind == Collective::all_gather)
       text += message({" in parts of ", of_pieces(&PieceSize::part)});
-    if (over == Ranks::group) text += message({" over groups of ", group_size, " ranks"});
-    else if (over == Ranks::peers) text += message({" over peers in groups of ", group_size, " ranks"});
-    else if (group_size != 1) text += message({" in groups of ", group_size, " ranks"});
+    text += communicator::ranks_text(over, group_size);
     if (scale != 1) text += message({" times ", static_cast<double>(scale)});
     if (carry.leaves != Carry::every_rank) text += message({", of the first ", carry.leaves, " ranks"});
     if (carry.before > 0) text += message({", added to ", carry.before, " before"});

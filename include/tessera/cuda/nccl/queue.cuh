@@ -121,8 +121,8 @@ class Queue {
   void require_fit(const Call& call) const {
     check_call(call, world(), rank());
     if (call.over != Ranks::world && Call::kind != Collective::all_gather)
-      throw OptionError(message({name(Call::kind), " (", call.tag.text(), ") over ", name(call.over),
-                                 ": Nccl gathers over groups and over peers, and makes no other calls over them"}));
+      throw OptionError(message({name(Call::kind), communicator::ranks_text(call.over, call.group_size), " (",
+                                 call.tag.text(), "): Nccl only gathers over groups and over peers"}));
     if constexpr (Call::kind == Collective::reduce_scatter && !sums_here<Call>)
       if (!call.carry.is_whole())
         throw OptionError(
