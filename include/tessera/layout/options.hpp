@@ -58,9 +58,9 @@ struct Options {
   /// at any ratio of compute to communication, for 64 units of 1 MiB on 8 ranks at 100 Gb/s; 4 MiB is within 16%,
   /// 16 MiB within 12% (bench/results/overlap.md).
   index_t bucket_bytes = index_t{8} << 20;
-  /// Stage 3: buckets gathered ahead of the one in use. With one, a gather overlaps with the compute of the previous
-  /// bucket. Each further one costs the memory of a bucket, adds no overlap (bench/results/overlap.md), and saves one
-  /// gather at each change between forward and backward.
+  /// Where parameters are sharded: buckets gathered ahead of the one in use. With one, a gather overlaps with the
+  /// compute of the previous bucket. Each further one costs the memory of a bucket, adds no overlap
+  /// (bench/results/overlap.md), and saves one gather at each change between forward and backward.
   int prefetch = 1;
   /// Ranks per group, for stages that shard over groups. Divides the world size. 0: the world is one group. Use the
   /// number of ranks that fast links connect, such as those of a node.
@@ -70,8 +70,9 @@ struct Options {
   /// The seed of all random bits (stochastic rounding).
   std::uint64_t seed = 0;
   /// Steps between two checks of weights; 0: never. When the first pass of a step begins, ranks compare digests of the
-  /// arrays that they all hold whole (parameters at stages 0 to 2; master weights and state at stage 0), and check that
-  /// no parameter buffer was written without take_parameters(). Reads those arrays twice and blocks on every executor.
+  /// arrays that several of them hold (whole ones: parameters at stages 0 to 2, master weights and state at stage 0;
+  /// peers: what is sharded over groups), and check that no parameter buffer was written without take_parameters().
+  /// Reads those arrays twice and blocks on every executor.
   int check_weights = 0;
   /// Stages 0 and 1: whether gradients that were written before backward() or gradients(unit) cleared them throw
   /// UsageError. Reads the gradient buffer twice per pass and blocks on every executor. Ranks may differ in it.
