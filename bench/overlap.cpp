@@ -112,7 +112,7 @@ struct Model {
   // Seconds of a bucket's gather or reduction.
   double once(int b) const {
     return network.seconds(Collective::all_gather,
-                           static_cast<double>(sharding.bucket(b).trainable.size()) * element_bytes, ranks);
+                           static_cast<double>(sharding.range(b, 0).size()) * element_bytes, ranks);
   }
   // Whether backward gathers the bucket too: those that forward used last are still in memory.
   bool gathered_again(int b) const { return stage == 3 && b < sharding.buckets() - 1 - options.prefetch; }

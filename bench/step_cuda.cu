@@ -120,12 +120,12 @@ class Measurement {
   // Uses its own memory, which is freed before the optimizer allocates.
   void measure_kernels(StepTimes& times) {
     const Sharding sharding(layout_, comm_.size(), setting_.bucket_bytes / static_cast<index_t>(sizeof(float)));
-    const auto& flat = sharding.trainable();
+    const auto& flat = sharding.partition();
     index_t owned = 0;
     for (int b = 0; b < sharding.buckets(); ++b)
       owned += Stage::shards_state ? flat.owned(b, comm_.rank()).size() : flat.range(b).size();
-    auto bucket = executor_.template allocate<float>(flat.longest_range());
-    auto slice = executor_.template allocate<float>(flat.longest_part());
+    auto bucket = executor_.template allocate<float>(sharding.longest_bucket(sharding.trainable()));
+    auto slice = executor_.template allocate<float>(sharding.longest_part());
     const auto of_all_buckets = [&](const auto& post) {
       return seconds([&] {
         CudaEvent last;

@@ -9,7 +9,6 @@
 #include <exception>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include <tessera/comm/local/local.hpp>
 #include <tessera/engine/build/between_steps.hpp>
@@ -35,6 +34,7 @@ namespace tessera {
 /// Optimizes the parameters of `layout`, sharded over the ranks of `comm` as Stage says. Each rank has one object and
 /// uses it from one thread. All ranks construct it with equal arguments and make the same calls.
 /// Source: Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models".
+/// Rule: an update rule, or Rules<...> of several.
 template <class Rule, class Stage, class Precision = Fp32, class Comm = Local>
 class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
                 public engine::BetweenSteps<Sharded<Rule, Stage, Precision, Comm>, ControlState<Rule>> {
@@ -43,6 +43,7 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
  public:
   using Executor = typename Comm::Executor;
   using Queue = typename Comm::Queue;
+  using Groups = typename rule::Set<Rule>::Groups;
   using Parameter = typename Precision::Parameter;
   using Gradient = typename Precision::Gradient;
   using Pass = BackwardPass<Sharded>;
@@ -57,9 +58,10 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
   };
 
   /// Constructs this rank's optimizer. Parameters in `buffers` are the initial weights. rules: one per hyperparameter
-  /// group. Blocks until all ranks have called it. An error on one rank throws on all: BufferError, OptionError,
-  /// LayoutError, or AgreementError if the ranks' versions, policies, layouts, options or rules differ.
-  Sharded(const Comm& comm, const Layout& layout, const Buffers& buffers, std::vector<Rule> rules,
+  /// group, a std::vector<Rule>, or Rules<...>. Blocks until all ranks have called it. An error on one rank throws on
+  /// all: BufferError, OptionError, LayoutError, or AgreementError if the ranks' versions, policies, layouts, options or
+  /// rules differ.
+  Sharded(const Comm& comm, const Layout& layout, const Buffers& buffers, Groups rules,
           const Options& options = {})
       : comm_(comm),
         options_(options),
@@ -88,12 +90,13 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
         caller_bytes_(buffers.parameters.data() ? plan_.parameters.bytes() : 0) {
     if (buffers.gradients.data()) caller_bytes_ += plan_.gradients.bytes();
     construction_.end();
-    state_.start_from(parameters_.trainable());
+    state_.start_from(parameters_.array());
     weight_check_.begin(buffers.parameters.data() != nullptr, parameters_);
   }
 
   Sharded(const Comm& comm, const Layout& layout, const Buffers& buffers, const Rule& rule, const Options& options = {})
-      : Sharded(comm, layout, buffers, std::vector<Rule>{rule}, options) {}
+    requires UpdateRule<Rule>
+      : Sharded(comm, layout, buffers, Groups{rule}, options) {}
 
   Sharded(const Sharded&) = delete;
   Sharded& operator=(const Sharded&) = delete;
@@ -173,12 +176,13 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
     parameters_.begin_forward();
   }
 
-  /// The hyperparameters of a group. May be changed between steps, to the same values on every rank.
-  Rule& rule(int group = 0) {
-    if (group < 0 || group >= static_cast<int>(rules_.size()))
-      throw OptionError(
-          message({"there is no hyperparameter group ", group, ": ", rules_.size(), " rules were given"}));
-    return rules_[to_size(group)];
+  /// The hyperparameters of a group; with Rules<...>, rule<AdamW>(group). May be changed between steps, alike on all ranks.
+  template <class Type = Rule>
+  Type& rule(int group = 0) {
+    auto& groups = tessera::rule::of_type<Type>(rules_);
+    if (group < 0 || group >= static_cast<int>(groups.size()))
+      throw OptionError(message({"there is no hyperparameter group ", group, ": ", groups.size(), " rules were given"}));
+    return groups[to_size(group)];
   }
 
   /// Options::clip_norm. May be changed between steps, to the same value on every rank.
@@ -199,8 +203,6 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
   index_t steps() const { return decision_.outcome().get().steps; }
 
  private:
-  static constexpr bool trades_weights = HasEvaluationWeights<Rule>;
-
   friend Pass;
   friend engine::BetweenSteps<Sharded, ControlState<Rule>>;
 
@@ -233,10 +235,10 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
     weights_.change();
     weight_check_.forget();
     parameters_.before_update();
-    state_.measure(reduce_.sums(), parameters_.trainable(), reductions_, absent(), progress_.steps());
+    state_.measure(reduce_.sums(), parameters_.array(), reductions_, absent(), progress_.steps());
     for (int b = 0; b < sharding_.buckets(); ++b) {
       progress_.at("update", "bucket", b);
-      state_.update(b, reduce_.sums(), parameters_.trainable(), absent());
+      state_.update(b, reduce_.sums(), parameters_.array(), absent());
       parameters_.publish(b, progress_.steps());
     }
   }
@@ -273,8 +275,8 @@ class Sharded : public engine::Composition<Rule, Stage, Precision, Comm>,
 
   Comm comm_;
   Options options_;
-  std::vector<Rule> rules_;
-  std::vector<Rule> first_rules_;  // as passed to the constructor
+  Groups rules_;
+  Groups first_rules_;  // as passed to the constructor
   Queue reductions_;
   Queue gathers_;
   Executor executor_;

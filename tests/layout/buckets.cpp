@@ -56,11 +56,11 @@ TEST_CASE("buckets cover every unit once and in order, whatever the sizes") {
       for (const layout::Bucket& b : layout::make_buckets(layout, 3, bucket)) {
         CHECK(b.first_unit == next);
         CHECK(b.last_unit > b.first_unit);
-        CHECK(b.trainable.begin >= end);
-        CHECK((b.trainable.size() <= bucket || b.trainable.size() == layout.trainable(Unit{b.first_unit}).size() ||
+        CHECK(b.ranges[0].begin >= end);
+        CHECK((b.ranges[0].size() <= bucket || b.ranges[0].size() == layout.trainable(Unit{b.first_unit}).size() ||
                b.last_unit - b.first_unit == 1));
         next = b.last_unit;
-        end = b.trainable.end;
+        end = b.ranges[0].end;
       }
       CHECK(next == layout.units());
     }
@@ -69,9 +69,9 @@ TEST_CASE("buckets cover every unit once and in order, whatever the sizes") {
 TEST_CASE("a flat layout is cut evenly at multiples of the world size times 64") {
   const auto buckets = layout::make_buckets(Layout::flat(1000), 3, 400);
   REQUIRE(buckets.size() == 3);
-  CHECK(buckets[0].trainable == Range{0, 384});
-  CHECK(buckets[1].trainable == Range{384, 768});
-  CHECK(buckets[2].trainable == Range{768, 1000});
+  CHECK(buckets[0].ranges[0] == Range{0, 384});
+  CHECK(buckets[1].ranges[0] == Range{384, 768});
+  CHECK(buckets[2].ranges[0] == Range{768, 1000});
   CHECK(layout::make_buckets(Layout::flat(1000), 3, 1).size() == 6);
   CHECK(layout::make_buckets(Layout::flat(0), 3, 1).size() == 1);  // of an empty layout: every unit has a bucket
 }

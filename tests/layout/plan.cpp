@@ -23,7 +23,7 @@ constexpr Footprint zero_paper(int stage) {
           .gradient_bytes = 2,
           .reduction_bytes = 2,
           .master_bytes = 4,
-          .state_floats = 2,
+          .rules = {RuleFootprint{2, 0}},
           .agreement_words = 0};
 }
 
@@ -161,7 +161,7 @@ TEST_CASE("gradients that are reduced in another type than they are written have
   wide.reduction_bytes = 4;
   const Sharding sharding(two_layers(), 2, 1);
   const Plan plan = layout::make_plan(sharding, {}, wide);
-  CHECK(plan.reduced_gradients.bytes() == 4 * sharding.trainable().shard_elements());
+  CHECK(plan.reduced_gradients.bytes() == 4 * sharding.shard_elements(sharding.trainable()));
   CHECK(layout::make_plan(sharding, {}, zero_paper(1)).reduced_gradients.bytes() == 0);
 }
 
@@ -172,12 +172,12 @@ TEST_CASE(
   const Sharding sharding(two_layers(), 3, 1);
   CHECK(layout::make_plan(sharding, {}, of).reduction_workspace.bytes() == 0);
   CHECK(layout::make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() ==
-        2 * 3 * sharding.trainable().longest_part());
+        2 * 3 * sharding.longest_part());
   of.passes_added_in_place = true;
   CHECK(layout::make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() == 0);
   of.sums_need_workspace = true;
   CHECK(layout::make_plan(sharding, {.micro_batches = 2}, of).reduction_workspace.bytes() ==
-        2 * 3 * sharding.trainable().longest_part());
+        2 * 3 * sharding.longest_part());
   CHECK(layout::make_plan(Sharding(two_layers(), 1, 1), {}, of).reduction_workspace.bytes() == 0);
 }
 

@@ -22,7 +22,7 @@ Layout sample() {
 TEST_CASE("segments follow the hyperparameter groups and exclude padding and frozen tensors") {
   const Sharding sharding(sample(), 1, 1000);
   REQUIRE(sharding.buckets() == 1);
-  const auto segments = sharding.segments(sharding.bucket(0), {0, 192});
+  const auto segments = sharding.segments(0, 0, {0, 192});
   REQUIRE(segments.size() == 3);
   CHECK(segments[0].place == Range{0, 30});
   CHECK(segments[0].group == 0);
@@ -33,7 +33,7 @@ TEST_CASE("segments follow the hyperparameter groups and exclude padding and fro
 
 TEST_CASE("segments of a part are cut at the part's boundaries") {
   const Sharding sharding(sample(), 3, 1000);
-  const auto segments = sharding.segments(sharding.bucket(0), sharding.trainable().owned(0, 1));
+  const auto segments = sharding.segments(0, 0, sharding.partition().owned(0, 1));
   REQUIRE(segments.size() == 1);
   CHECK(segments[0].place == Range{64, 70});
 }
@@ -41,7 +41,7 @@ TEST_CASE("segments of a part are cut at the part's boundaries") {
 TEST_CASE("a part within a unit begins at a block of the unit") {
   const Sharding sharding(sample(), 3, 1000);
   for (int r = 0; r < 3; ++r)
-    for (const Range range : sharding.within_units(sharding.bucket(0), sharding.trainable().owned(0, r)))
+    for (const Range range : sharding.within_units(0, 0, sharding.partition().owned(0, r)))
       CHECK(range.begin % block == 0);
 }
 
@@ -66,9 +66,9 @@ TEST_CASE("the buckets of a range are those with elements in the range") {
         const Range range{begin, begin + size};
         std::string found, expected;
         for (const int b : sharding.buckets_of(range))
-          if (!sharding.bucket(b).trainable.empty()) found += std::to_string(b);
+          if (!sharding.range(b, 0).empty()) found += std::to_string(b);
         for (int b = 0; b < sharding.buckets(); ++b)
-          if (!layout::intersect(sharding.bucket(b).trainable, range).empty()) expected += std::to_string(b);
+          if (!layout::intersect(sharding.range(b, 0), range).empty()) expected += std::to_string(b);
         CHECK(found == expected);
       }
   }

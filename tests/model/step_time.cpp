@@ -74,7 +74,9 @@ class ClockSelf {
     template <CollectiveCall Call>
     ClockEvent post(const Call& call, const ClockEvent& after) {
       self_.post(call);
-      const index_t bytes = vector_elements<Call>(*call.pieces.begin()) * element_type<typename Call::Input>().bytes;
+      index_t elements = 0;
+      for (const auto& piece : call.pieces) elements += vector_elements<Call>(piece);
+      const index_t bytes = elements * element_type<typename Call::Input>().bytes;
       clock_->wire = max(clock_->wire, after.at) + network_.seconds(Call::kind, static_cast<double>(bytes), world_);
       return {clock_->wire};
     }

@@ -36,7 +36,7 @@ double bytes_of_update(const Footprint& of) {
   const index_t norm = of.reduction_bytes;
   const index_t weight = of.master_bytes > 0 ? 2 * of.master_bytes : of.parameter_bytes;
   return static_cast<double>(norm + of.reduction_bytes + weight + of.parameter_bytes +
-                             2 * of.state_floats * of.state_bytes);
+                             2 * of.rules[0].state_floats * of.state_bytes);
 }
 
 bool has_groups(const Footprint& of) { return of.parameters == placement::group; }

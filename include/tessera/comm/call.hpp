@@ -66,12 +66,14 @@ struct Slice {
 };
 
 /// One range of a call: this rank's input and output. Each call defines the two. part: elements per slice, in calls
-/// that cut the vector into slices of ranks.
+/// that cut the vector into slices of ranks. sums: of a ReduceScatter with a Carry, the partial sums of this rank's
+/// slice, the largest block first.
 template <class In, class Out = In>
 struct Piece {
   std::span<const In> in;
   std::span<Out> out;
   index_t part = 0;
+  float* sums = nullptr;
 };
 
 /// The pieces of a call: one in most cases, or several, whose array the caller keeps alive until the call is posted.
@@ -106,14 +108,13 @@ struct CallOf {
   constexpr core::Groups groups(int world) const noexcept { return {world, group_size}; }
 };
 
-/// How an ordered sum continues the partial sums of earlier calls of a step (comm/tree.hpp). By default one call is the
+/// How an ordered sum continues the partial sums (Piece::sums) of earlier calls of a step (comm/tree.hpp). By default one call is the
 /// whole sum and every rank contributes a leaf. before, leaves and last are the same on all ranks.
 struct Carry {
-  float* sums = nullptr;  ///< partial sums of this rank's slice, largest block first; pieces back to back
-  index_t stride = 0;     ///< elements from one partial sum to the next
-  index_t before = 0;     ///< leaves in the partial sums
+  index_t stride = 0;  ///< elements from one partial sum to the next
+  index_t before = 0;  ///< leaves in the partial sums
   int leaves = every_rank;  ///< ranks 0 .. leaves - 1 contribute a leaf; the input of the others is not read
-  bool last = true;       ///< writes `out`; else writes `sums`, and `out` may be empty
+  bool last = true;  ///< writes `out`; else writes `sums`, and `out` may be empty
 
   static constexpr int every_rank = std::numeric_limits<int>::max();
 

@@ -42,13 +42,10 @@ class Self {
    private:
     template <class Call>
     static void add(const Call& call) {
-      float* sums = call.carry.sums;
-      for (const auto& piece : call.pieces) {
+      for (const auto& piece : call.pieces)
         continue_sum_in_tree(
-            sums, call.carry.stride, call.carry.before, min(call.carry.leaves, 1), call.carry.last,
+            piece.sums, call.carry.stride, call.carry.before, min(call.carry.leaves, 1), call.carry.last,
             std::ssize(piece.in), [&](int) { return piece.in.data(); }, piece.out.data(), call.scale);
-        if (sums) sums += piece.part;
-      }
     }
 
     template <class T>

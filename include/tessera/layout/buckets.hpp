@@ -2,20 +2,21 @@
 // bucket of its own. A flat layout is cut into equal buckets instead.
 #pragma once
 
+#include <array>
+
 #include <tessera/core/list.hpp>
 #include <tessera/layout/layout.hpp>
 
 namespace tessera::layout {
 
-/// Units [first_unit, last_unit), and their ranges in the trainable and the frozen space.
+/// Units [first_unit, last_unit), and their range in each space of the layout.
 struct Bucket {
   int first_unit = 0;
   int last_unit = 0;
-  Range trainable;
-  Range frozen;
+  std::array<Range, most_rules + 1> ranges{};
 };
 
-/// Divides `layout` into buckets of at most `elements` elements (trainable plus frozen), in order of forward use.
+/// Divides `layout` into buckets of at most `elements` elements (of all spaces), in order of forward use.
 /// A flat layout is cut at multiples of world * block, so that only its last bucket divides unevenly.
 constexpr core::List<Bucket> make_buckets(const Layout& layout, int world, index_t elements) {
   core::List<Bucket> buckets;
@@ -24,22 +25,25 @@ constexpr core::List<Bucket> make_buckets(const Layout& layout, int world, index
     const index_t size = max(elements / grain, index_t{1}) * grain;
     const index_t n = layout.trainable_elements();
     for (index_t begin = 0; begin < n || buckets.empty(); begin += size)
-      buckets.push_back({0, 1, {begin, min(begin + size, n)}, {}});
+      buckets.push_back({0, 1, {Range{begin, min(begin + size, n)}}});
     return buckets;
   }
   for (const Unit u : layout.forward()) {
-    const Range trainable = layout.trainable(u);
-    const Range frozen = layout.frozen(u);
-    if (!buckets.empty()) {
-      Bucket& last = buckets.back();
-      if (trainable.end - last.trainable.begin + frozen.end - last.frozen.begin <= elements) {
-        last.last_unit = u.index + 1;
-        last.trainable.end = trainable.end;
-        last.frozen.end = frozen.end;
-        continue;
-      }
+    Bucket next = buckets.empty() ? Bucket{} : buckets.back();
+    index_t all = 0;
+    for (int s = 0; s < layout.spaces(); ++s) {
+      Range& range = next.ranges[to_size(s)];
+      range.end = layout.range(u, s).end;
+      all += range.size();
     }
-    buckets.push_back({u.index, u.index + 1, trainable, frozen});
+    next.last_unit = u.index + 1;
+    if (!buckets.empty() && all <= elements) {
+      buckets.back() = next;
+      continue;
+    }
+    next.first_unit = u.index;
+    for (int s = 0; s < layout.spaces(); ++s) next.ranges[to_size(s)] = layout.range(u, s);
+    buckets.push_back(next);
   }
   return buckets;
 }

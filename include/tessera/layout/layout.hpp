@@ -2,11 +2,14 @@
 // memory, no ranks. Usable in constant expressions.
 //
 //     flat space   | unit 0 |.| unit 1 |.|   unit 2   | . | frozen of unit 0 |.| frozen of unit 2 |
+//     two rules    | rule 0 of unit 0 |.| rule 0 of unit 2 | . | rule 1 of unit 0 |.| ... | . | frozen of unit 0 | ...
 //
-// A unit starts at a multiple of `block` elements. Frozen tensors have a separate space, which follows the trainable
-// space in the parameter buffer. The gradient buffer has only the trainable space.
+// Tensors of one rule are one space, and frozen tensors are the last one. An offset counts from the first element of
+// the first space. In its spaces a unit starts at a multiple of `block` elements. The gradient buffer has no frozen
+// space.
 #pragma once
 
+#include <array>
 #include <initializer_list>
 #include <limits>
 #include <span>
@@ -15,31 +18,14 @@
 
 #include <tessera/core/digest.hpp>
 #include <tessera/core/error.hpp>
-#include <tessera/core/hash_index.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
 #include <tessera/layout/names.hpp>
 #include <tessera/layout/range.hpp>
+#include <tessera/layout/tensor.hpp>
+#include <tessera/layout/ties.hpp>
 
 namespace tessera {
-
-/// A handle to a unit of a layout: tensors that are gathered and reduced together, usually one layer.
-struct Unit {
-  int index = 0;
-  friend constexpr bool operator==(Unit, Unit) = default;
-};
-
-/// A handle to a tensor of a layout.
-struct Tensor {
-  int index = 0;
-  friend constexpr bool operator==(Tensor, Tensor) = default;
-};
-
-/// group: the index of the rule that updates the tensor. frozen: not trained, without gradients and state.
-struct TensorOptions {
-  int group = 0;
-  bool frozen = false;
-};
 
 class Layout {
  public:
@@ -58,10 +44,14 @@ class Layout {
   constexpr Unit add_unit(std::string_view name) {
     if (flat_) refuse(message({"a flat layout takes no further unit: '", name, "'"}));
     if (!unit_names_.add(0, name)) refuse(message({"two units are named '", name, "'"}));
-    const index_t begin = round_up(trainable_elements(), block);
-    const index_t frozen = round_up(frozen_elements(), block);
     const int tensor = static_cast<int>(tensors_.size());
-    units_.push_back({tensor, tensor, {begin, begin}, {frozen, frozen}});
+    UnitRecord unit{.first_tensor = tensor, .last_tensor = tensor};
+    if (!units_.empty())
+      for (std::size_t s = 0; s < unit.spaces.size(); ++s) {
+        const index_t begin = round_up(units_.back().spaces[s].end, block);
+        unit.spaces[s] = {begin, begin};
+      }
+    units_.push_back(unit);
     return Unit{static_cast<int>(units_.size()) - 1};
   }
 
@@ -76,9 +66,12 @@ class Layout {
     UnitRecord& unit = units_.back();
     const int unit_index = static_cast<int>(units_.size()) - 1;
     if (options.group < 0) refuse(message({"tensor '", name, "' has a negative hyperparameter group"}));
+    if (options.rule < 0 || options.rule >= layout::most_rules)
+      refuse(message({"tensor '", name, "' has rule ", options.rule, ", which is not one of 0 to ",
+                      layout::most_rules - 1}));
     const index_t elements = product(name, shape);
-    Range& space = options.frozen ? unit.frozen : unit.trainable;
-    if (elements > most - parameter_elements() - 2 * block)
+    Range& space = unit.spaces[options.frozen ? frozen_record : to_size(options.rule)];
+    if (elements > most - parameter_elements() - (layout::most_rules + 1) * block)
       refuse(message({"the layout has more than 2^55 elements at '", name, "'"}));
     if (!tensor_names_.add(unit_index, name))
       refuse(message({"unit '", unit_names_[unit_index], "' has two tensors named '", name, "'"}));
@@ -87,8 +80,12 @@ class Layout {
     tensors_.push_back(
         {unit_index, first, static_cast<int>(shape_.size()), {space.end, space.end + elements}, options});
     const Tensor tensor{static_cast<int>(tensors_.size()) - 1};
-    if (!options.frozen) trainable_.push_back(tensor);
-    last_group_ = max(last_group_, options.group);
+    if (!options.frozen) {
+      for (rules_ = max(rules_, options.rule + 1); std::ssize(of_rule_) < rules_;) of_rule_.push_back({});
+      of_rule_[to_size(options.rule)].push_back(tensor);
+    }
+    int& last_group = last_group_[to_size(options.rule)];
+    last_group = max(last_group, options.group);
     space.end += elements;
     ++unit.last_tensor;
     return tensor;
@@ -97,13 +94,10 @@ class Layout {
   /// Declares that `user` also uses the tensors of `owner` (an output layer that shares the embedding). While `user` is
   /// in use, `owner` is gathered too and its gradients stay open. Throws LayoutError unless `owner` precedes `user`.
   constexpr void tie(Unit user, Unit owner) {
-    if (unit(owner).last_tensor < 0 || unit(user).last_tensor < 0 || owner.index >= user.index)
+    if (number(owner) >= number(user))
       refuse(message({"unit '", name(user), "' cannot be tied to '", name(owner),
                       "': the tensors belong to the unit that comes first in forward"}));
-    if (tie_units_.find_or_add(hash_of(user, owner), [&](int i) { return is_tie(i, user, owner); }) >= 0) return;
-    const int tie = static_cast<int>(ties_.size());
-    ties_.push_back({user, owner, units_[to_size(user.index)].last_owner, units_[to_size(owner.index)].last_user});
-    units_[to_size(user.index)].last_owner = units_[to_size(owner.index)].last_user = tie;
+    ties_.add(number(user), number(owner));
   }
 
   /// The units in order of forward use, and in order of backward use.
@@ -114,15 +108,18 @@ class Layout {
   constexpr layout::Handles<Tensor> tensors() const { return {0, static_cast<int>(tensors_.size()), 1}; }
 
   /// The tensor's offset in the parameter buffer (and, unless it is frozen, in the gradient buffer), in elements.
-  constexpr index_t offset(Tensor t) const { return (frozen(t) ? frozen_begin() : 0) + tensor(t).place.begin; }
+  constexpr index_t offset(Tensor t) const { return space_begin(space(t)) + tensor(t).place.begin; }
+  /// The elements of the tensor, from its offset.
+  constexpr Range place(Tensor t) const { return moved(tensor(t).place, space_begin(space(t))); }
   constexpr index_t elements(Tensor t) const { return tensor(t).place.size(); }
   constexpr std::span<const index_t> shape(Tensor t) const {
     const TensorRecord& of = tensor(t);
     return {shape_.data() + of.first_dimension, static_cast<std::size_t>(of.last_dimension - of.first_dimension)};
   }
+  constexpr int rule(Tensor t) const { return tensor(t).options.rule; }
   constexpr int group(Tensor t) const { return tensor(t).options.group; }
-  /// The number of hyperparameter groups: the highest group of a tensor plus one.
-  constexpr int groups() const { return last_group_ + 1; }
+  /// The number of hyperparameter groups of a rule: the highest group of its tensors plus one.
+  constexpr int groups(int rule = 0) const { return last_group_[to_size(rule)] + 1; }
   constexpr bool frozen(Tensor t) const { return tensor(t).options.frozen; }
   constexpr Unit unit_of(Tensor t) const { return Unit{tensor(t).unit}; }
 
@@ -145,26 +142,53 @@ class Layout {
     return Tensor{found};
   }
 
-  /// The name of the trainable tensor that has the element at `place`; "padding" between units. For a flat layout, of
-  /// which the library does not know the tensors, also the element's index: "flat.buffer[777]".
+  /// The name of the trainable tensor that has the element at offset `place`; "padding" between units. For a flat
+  /// layout, of which the library does not know the tensors, also the element's index: "flat.buffer[777]".
   std::string name_at(index_t place) const {
     if (flat_) return message({"flat.buffer[", place, "]"});
-    const auto begins_by_then = [&](index_t i) { return tensor(trainable_[to_size(i)]).place.begin <= place; };
-    const index_t last = core::partition_point(std::ssize(trainable_), begins_by_then) - 1;
-    return last < 0 || place >= tensor(trainable_[to_size(last)]).place.end ? "padding"
-                                                                            : name(trainable_[to_size(last)]);
+    if (of_rule_.empty()) return "padding";
+    int rule = rules() - 1;
+    while (rule > 0 && place < space_begin(rule)) --rule;
+    const core::List<Tensor>& tensors = of_rule_[to_size(rule)];
+    const index_t in_space = place - space_begin(rule);
+    const auto begins_by_then = [&](index_t i) { return tensor(tensors[to_size(i)]).place.begin <= in_space; };
+    const index_t last = core::partition_point(std::ssize(tensors), begins_by_then) - 1;
+    return last < 0 || in_space >= tensor(tensors[to_size(last)]).place.end ? "padding" : name(tensors[to_size(last)]);
   }
 
-  /// A unit's trainable elements in the trainable space, and its frozen elements in the frozen space.
-  constexpr Range trainable(Unit u) const { return unit(u).trainable; }
-  constexpr Range frozen(Unit u) const { return unit(u).frozen; }
-  /// A tensor's range in its space, trainable or frozen.
-  constexpr Range place(Tensor t) const { return tensor(t).place; }
+  /// The number of rules: the highest rule of a trainable tensor plus one, at least 1.
+  constexpr int rules() const { return rules_; }
+  /// The number of spaces: one per rule, and that of the frozen tensors, which is the last.
+  constexpr int spaces() const { return rules_ + 1; }
+  constexpr int frozen_space() const { return rules_; }
+  /// The space of a tensor: its rule, or frozen_space().
+  constexpr int space(Tensor t) const { return frozen(t) ? frozen_space() : rule(t); }
+  /// The elements of a unit in a space.
+  constexpr Range range(Unit u, int space) const { return moved(unit(u).spaces[record(space)], space_begin(space)); }
+  /// The same for the space of a rule, and for the frozen space.
+  constexpr Range trainable(Unit u, int rule = 0) const { return range(u, rule); }
+  constexpr Range frozen(Unit u) const { return range(u, frozen_space()); }
+  /// Whether the unit has trainable elements.
+  constexpr bool is_trainable(Unit u) const {
+    for (int s = 0; s < rules(); ++s)
+      if (!unit(u).spaces[to_size(s)].empty()) return true;
+    return false;
+  }
 
-  /// Elements of the two spaces, with padding between units, and of the parameter buffer that holds both.
-  constexpr index_t trainable_elements() const { return units_.empty() ? 0 : units_.back().trainable.end; }
-  constexpr index_t frozen_elements() const { return units_.empty() ? 0 : units_.back().frozen.end; }
-  constexpr index_t frozen_begin() const { return round_up(trainable_elements(), block); }
+  /// The offset of a space in the parameter buffer. space_begin(spaces()): the end of the last one, rounded up.
+  constexpr index_t space_begin(int space) const {
+    index_t begin = 0;
+    for (int s = 0; s < space; ++s) begin += round_up(space_elements(s), block);
+    return begin;
+  }
+  /// The elements of a space, with padding between units.
+  constexpr index_t space_elements(int space) const {
+    return units_.empty() ? 0 : units_.back().spaces[record(space)].end;
+  }
+  /// Elements of all spaces of rules, of the frozen space, and of the parameter buffer that holds them.
+  constexpr index_t trainable_elements() const { return space_begin(rules_ - 1) + space_elements(rules_ - 1); }
+  constexpr index_t frozen_elements() const { return space_elements(frozen_space()); }
+  constexpr index_t frozen_begin() const { return space_begin(frozen_space()); }
   constexpr index_t parameter_elements() const {
     return frozen_elements() == 0 ? trainable_elements() : frozen_begin() + frozen_elements();
   }
@@ -179,20 +203,18 @@ class Layout {
   constexpr bool is_flat() const { return flat_; }
 
   /// Whether `user` was tied to `owner`.
-  constexpr bool tied(Unit user, Unit owner) const {
-    return tie_units_.find(hash_of(user, owner), [&](int i) { return is_tie(i, user, owner); }) >= 0;
-  }
+  constexpr bool tied(Unit user, Unit owner) const { return ties_.tied(user.index, owner.index); }
   /// Whether any unit was tied to `owner`.
-  constexpr bool tied_to(Unit owner) const { return unit(owner).last_user >= 0; }
+  constexpr bool tied_to(Unit owner) const { return ties_.has_users(number(owner)); }
   /// Calls visit(owner) for each unit that `user` was tied to, and visit(user) for each unit that was tied to `owner`.
   /// The latest ties come first.
   template <class Visit>
   constexpr void for_each_owner(Unit user, Visit visit) const {
-    for (int i = unit(user).last_owner; i >= 0; i = ties_[to_size(i)].owner_before) visit(ties_[to_size(i)].owner);
+    ties_.for_each_owner(number(user), [&](int owner) { visit(Unit{owner}); });
   }
   template <class Visit>
   constexpr void for_each_user(Unit owner, Visit visit) const {
-    for (int i = unit(owner).last_user; i >= 0; i = ties_[to_size(i)].user_before) visit(ties_[to_size(i)].user);
+    ties_.for_each_user(number(owner), [&](int user) { visit(Unit{user}); });
   }
   /// The number of units that other units were tied to. A pool must hold these in addition to the unit in use.
   constexpr int tied_units() const {
@@ -201,46 +223,46 @@ class Layout {
     return count;
   }
 
-  /// A digest of every name, shape, group and tie, which ranks compare.
+  /// A digest of every name, shape, rule, group and tie, which ranks compare.
   constexpr std::uint64_t digest() const {
     core::Digest digest;
     digest.add(index_t{flat_});
     for (const Unit u : forward()) {
       digest.add(name(u));
       for (const Tensor t : tensors(u)) {
-        digest.add(tensor_names_[t.index]).add(group(t)).add(index_t{frozen(t)});
+        digest.add(tensor_names_[t.index]).add(rule(t)).add(group(t)).add(index_t{frozen(t)});
         for (const index_t size : shape(t)) digest.add(size);
       }
     }
-    for (const Tie& tie : ties_) digest.add(tie.user.index).add(tie.owner.index);
+    ties_.for_each([&](int user, int owner) { digest.add(user).add(owner); });
     return digest.value();
   }
 
  private:
+  static constexpr std::size_t frozen_record = layout::most_rules;
+
   struct UnitRecord {
     int first_tensor, last_tensor;
-    Range trainable, frozen;
-    int last_owner = -1, last_user = -1;  // indices of its latest ties; -1: none
+    std::array<Range, layout::most_rules + 1> spaces{};  // in elements of each space; frozen_record: the frozen ones
   };
   struct TensorRecord {
     int unit;
     int first_dimension, last_dimension;
-    Range place;
+    Range place;  // in its space
     TensorOptions options;
   };
-  struct Tie {
-    Unit user, owner;
-    int owner_before, user_before;  // indices of the previous ties of the same user and of the same owner; -1: none
-  };
-
   static constexpr index_t most = index_t{1} << 55;
 
   [[noreturn]] static void refuse(const std::string& why) { throw LayoutError(message({"layout: ", why})); }
+
+  constexpr std::size_t record(int space) const { return space == frozen_space() ? frozen_record : to_size(space); }
+  static constexpr Range moved(Range range, index_t by) { return {range.begin + by, range.end + by}; }
 
   constexpr const UnitRecord& unit(Unit u) const {
     if (u.index < 0 || u.index >= units()) refuse(message({"there is no unit ", u.index}));
     return units_[to_size(u.index)];
   }
+  constexpr int number(Unit u) const { return static_cast<void>(unit(u)), u.index; }
   constexpr const TensorRecord& tensor(Tensor t) const {
     if (t.index < 0 || t.index >= static_cast<int>(tensors_.size())) refuse(message({"there is no tensor ", t.index}));
     return tensors_[to_size(t.index)];
@@ -256,22 +278,15 @@ class Layout {
     return elements;
   }
 
-  static constexpr std::uint64_t hash_of(Unit user, Unit owner) {
-    return core::mixed_hash(static_cast<std::uint64_t>(user.index) << 32 | static_cast<std::uint32_t>(owner.index));
-  }
-  constexpr bool is_tie(int i, Unit user, Unit owner) const {
-    return ties_[to_size(i)].user == user && ties_[to_size(i)].owner == owner;
-  }
-
   core::List<index_t> shape_;
   core::List<UnitRecord> units_;
   core::List<TensorRecord> tensors_;
-  core::List<Tie> ties_;
-  core::List<Tensor> trainable_;  // in order of offset
+  core::List<core::List<Tensor>> of_rule_;  // by rule: its trainable tensors, in order of offset
   layout::Names unit_names_;        // by unit
   layout::Names tensor_names_;      // by tensor; a unit is a scope
-  core::HashIndex tie_units_;
-  int last_group_ = 0;
+  layout::Ties ties_;
+  std::array<int, layout::most_rules> last_group_{};  // by rule
+  int rules_ = 1;
   bool flat_ = false;
 };
 

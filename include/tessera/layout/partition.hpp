@@ -25,6 +25,7 @@ class Partition {
       begins_.push_back(shard_elements_);
       shard_elements_ += part(r);
     }
+    begins_.push_back(shard_elements_);
   }
 
   constexpr int world() const { return groups_.world; }
@@ -46,23 +47,12 @@ class Partition {
                                    : slice(r, part(r, extent), groups_.slice(Ranks::group, rank));
   }
 
-  /// The offset of range `r`'s part in a shard, and the number of elements of a shard.
+  /// The offset of range `r`'s part in a shard (of the last range plus one: its end), and the number of elements of a
+  /// shard.
   constexpr index_t shard_begin(int r, Extent extent = Extent::world) const {
     return begins_[to_size(r)] * parts_in(extent);
   }
   constexpr index_t shard_elements(Extent extent = Extent::world) const { return shard_elements_ * parts_in(extent); }
-
-  constexpr index_t longest_range() const {
-    index_t longest = 0;
-    for (const Range& range : ranges_) longest = max(longest, range.size());
-    return longest;
-  }
-
-  constexpr index_t longest_part() const {
-    index_t longest = 0;
-    for (int r = 0; r < static_cast<int>(ranges_.size()); ++r) longest = max(longest, part(r));
-    return longest;
-  }
 
  private:
   // The number of parts over the world in one part with placement `extent`.

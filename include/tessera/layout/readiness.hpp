@@ -25,7 +25,7 @@ class Readiness {
     const bool flat = sharding_->layout().is_flat();
     for (int b = 0; b < sharding_->buckets(); ++b) {
       const Bucket& bucket = sharding_->bucket(b);
-      missing_[to_size(b)] = flat ? bucket.trainable.size() : bucket.last_unit - bucket.first_unit;
+      missing_[to_size(b)] = flat ? sharding_->range(b, 0).size() : bucket.last_unit - bucket.first_unit;
     }
     departed_ = sharding_->buckets();
   }
@@ -45,7 +45,7 @@ class Readiness {
     if (range.empty()) return true;
     if (filled_.meets(range)) return false;
     for (const int b : sharding_->buckets_of(range))
-      missing_[to_size(b)] -= intersect(sharding_->bucket(b).trainable, range).size();
+      missing_[to_size(b)] -= intersect(sharding_->range(b, 0), range).size();
     filled_.add(range);
     return true;
   }

@@ -112,13 +112,19 @@ class StepClock {
   using Pool = engine::GatheredPool<double>;
 
   constexpr UnitSeconds part(const UnitSeconds& of, int b) const {
-    const double share = static_cast<double>(range(b).size()) /
+    const double share = static_cast<double>(elements(b)) /
                          static_cast<double>(max(sharding_.layout().trainable_elements(), index_t{1}));
     return {of.forward * share, of.backward * share, of.update * share};
   }
 
   constexpr int pieces() const { return static_cast<int>(pieces_.size()); }
-  constexpr Range range(int b) const { return sharding_.trainable().range(b); }
+  // Elements of a bucket in the spaces of rules, which one collective moves.
+  constexpr index_t elements(int b) const { return elements(b, sharding_.trainable()); }
+  constexpr index_t elements(int b, layout::Spaces spaces) const {
+    index_t sum = 0;
+    for (int s = spaces.first; s < spaces.last; ++s) sum += sharding_.range(b, s).size();
+    return sum;
+  }
 
   // Whether a pass ended in the same state as the one before: then all later passes take equally long, so a step of
   // many micro-batches is computed from a few. An event that is already done counts as 0.
@@ -193,7 +199,7 @@ class StepClock {
   // Gradients and their reduction: engine/memory/gradients.hpp, engine/memory/reduce.hpp.
 
   constexpr void open_gradients(int b) {
-    if (range(b).empty()) return;
+    if (elements(b) == 0) return;
     if (!of_.gradients.sharded()) return wait(reduced_[to_size(b)]);
     if (gradient_slots_.find(b)) return;
     const auto* const slot = gradient_slots_.take(b);
@@ -202,8 +208,8 @@ class StepClock {
   }
 
   constexpr void depart(int b) {
-    if (range(b).empty()) return;
-    reduced_[to_size(b)] = post(Collective::reduce_scatter, range(b).size() * of_.gradient_bytes);
+    if (elements(b) == 0) return;
+    reduced_[to_size(b)] = post(Collective::reduce_scatter, elements(b) * of_.gradient_bytes);
     if (of_.gradients.sharded()) gradient_slots_.send(b, reduced_[to_size(b)]);
     if (last_pass_) share(b);
   }
@@ -215,7 +221,10 @@ class StepClock {
 
   // Of what is so placed a rank holds one part; and the ranks that own what it holds, from whom it is gathered.
   constexpr index_t part(int b, Placement where) const {
-    return min(sharding_.trainable().part(b, where.extent), range(b).size());
+    index_t sum = 0;
+    for (int s = 0; s < sharding_.layout().rules(); ++s)
+      sum += min(sharding_.partition().part(sharding_.piece(b, s), where.extent), sharding_.range(b, s).size());
+    return sum;
   }
   static constexpr Ranks owners_of(Placement where) {
     return where == placement::group ? Ranks::peers : Ranks::world;
@@ -236,7 +245,7 @@ class StepClock {
       const int b = pieces_[to_size(p)].bucket;
       compute(pieces_[to_size(p)].seconds.update);
       const bool complete = p + 1 == pieces() || pieces_[to_size(p + 1)].bucket != b;
-      if (complete && of_.state.extent > of_.parameters.extent && !range(b).empty())
+      if (complete && of_.state.extent > of_.parameters.extent && elements(b) > 0)
         gathered_[to_size(b)] =
             post(Collective::all_gather, part(b, of_.parameters) * of_.parameter_bytes, owners_of(of_.parameters));
     }
@@ -246,10 +255,9 @@ class StepClock {
 
   constexpr void gather(const Piece& piece) {
     const auto post_gather = [&](Pool::Slot& slot) {
-      for (const Range part : {range(slot.bucket), sharding_.frozen().range(slot.bucket)})
-        if (!part.empty())
-          slot.ready = post(Collective::all_gather, part.size() * of_.parameter_bytes,
-                            of_.parameters == placement::group ? Ranks::group : Ranks::world);
+      if (const index_t n = elements(slot.bucket, sharding_.all_spaces()); n > 0)
+        slot.ready = post(Collective::all_gather, n * of_.parameter_bytes,
+                          of_.parameters == placement::group ? Ranks::group : Ranks::world);
     };
     for (const Use& use : piece.uses)
       wait(of_.parameters.sharded() ? pool_.gather(use.unit, post_gather).ready : gathered_[to_size(use.bucket)]);

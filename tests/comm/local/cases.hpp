@@ -350,10 +350,10 @@ void a_sum_goes_on_from_call_to_call() {
             values.push_back(comm.rank() < added ? made_up(before + comm.rank(), i) : std::nanf(""));
           mine.emplace_back(values);
         }
-        const std::vector<Piece<float>> pieces{{mine[0].in(), first.out(), part[0]},
-                                               {mine[1].in(), second.out(), part[1]}};
+        const std::vector<Piece<float>> pieces{{mine[0].in(), first.out(), part[0], sums.out().data()},
+                                               {mine[1].in(), second.out(), part[1], sums.out().data() + part[0]}};
         ReduceScatter<float> call(pieces, {"g", 0, before}, 0.5f);
-        call.carry = Carry{sums.out().data(), 194, before, added < world ? added : Carry::every_rank, last};
+        call.carry = Carry{194, before, added < world ? added : Carry::every_rank, last};
         queue.post(call).wait();
         if (!last) CHECK(first.get() == Floats(130, -1));
       }
@@ -486,8 +486,9 @@ void ranks_that_continue_a_sum_differently_all_learn_of_it() {
   const auto errors = errors_of<R, AgreementError>(3, [](Comm<R>& comm) {
     auto queue = comm.queue(seconds(30));
     FloatMemory<R> x(Floats(16)), y(Floats(16)), sums(Floats(16));
-    ReduceScatter call(x.in(), y.out(), 6, {"gradients of bucket", 3, 2});
-    call.carry = Carry{sums.out().data(), 8, 3, comm.rank() == 1 ? 1 : 2, comm.rank() == 1};
+    const std::vector<Piece<float>> pieces{{x.in(), y.out(), 6, sums.out().data()}};
+    ReduceScatter<float> call(pieces, {"gradients of bucket", 3, 2});
+    call.carry = Carry{8, 3, comm.rank() == 1 ? 1 : 2, comm.rank() == 1};
     queue.post(call).wait();
   });
   for (const std::string& error : errors) {

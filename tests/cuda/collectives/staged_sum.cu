@@ -96,7 +96,8 @@ bool right_in_passes(int micro_batches, int ranks, index_t n) {
     testing::DeviceMemory<In> of_others(staged), mine(own);
     collectives::StagedSum<In, Out, 0> sum{of_others.in().data(), mine.in().data(), out.out().data(), stride, n, 0, ranks,
                                            scale};
-    sum.carry = {.sums = sums.out().data(), .stride = stride, .before = before, .leaves = added,
+    sum.sums = sums.out().data();
+    sum.carry = {.stride = stride, .before = before, .leaves = added,
                  .last = before + added == micro_batches};
     if (added == ranks) sum.carry.leaves = Carry::every_rank;
     collectives::staged_sum<In, Out>(sum, {.stream = stream.get(), .multiprocessors = 2, .ranks = {}});

@@ -31,12 +31,12 @@ struct OwnWeights {
   template <class Value>
   void write(Value value) {
     for (int b = 0; b < sharding.buckets(); ++b)
-      for (const bool frozen : {false, true}) {
-        const layout::Partition& space = frozen ? sharding.frozen() : sharding.trainable();
-        const Range held = Stage::shards_parameters ? space.owned(b, rank) : space.range(b);
-        const index_t begin = !Stage::shards_parameters ? (frozen ? layout.frozen_begin() : 0)
-                              : (frozen ? sharding.trainable().shard_elements() : 0) + space.shard_begin(b) - held.begin;
-        sharding.for_each_run(b, frozen, held, [&](Tensor t, index_t first, Range run) {
+      for (int s = 0; s < layout.spaces(); ++s) {
+        const layout::Partition& parts = sharding.partition();
+        const int p = sharding.piece(b, s);
+        const Range held = Stage::shards_parameters ? parts.owned(p, rank) : parts.range(p);
+        const index_t begin = Stage::shards_parameters ? parts.shard_begin(p) - held.begin : 0;
+        sharding.for_each_run(b, s, held, [&](Tensor t, index_t first, Range run) {
           for (index_t i = 0; i < run.size(); ++i)
             memory[static_cast<std::size_t>(begin + run.begin + i)] = Parameter(value(t, first + i));
         });

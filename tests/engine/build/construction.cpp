@@ -40,7 +40,7 @@ TEST_CASE("the number of rules must equal the number of hyperparameter groups") 
   two.add_tensor("v", {4});
   two.add_tensor("w", {4}, {.group = 1});
   for (const Layout* layout : {&none, &two})
-    CHECK_THROWS_WITH_AS(check(*layout, 0), "no rules were given: an optimizer needs one a hyperparameter group",
+    CHECK_THROWS_WITH_AS(check(*layout, 0), "no rules were given: an optimizer needs one per hyperparameter group",
                          OptionError);
   CHECK_NOTHROW(check(none, 1));
   CHECK_THROWS_WITH_AS(check(none, 2), doctest::Contains("2 rules were given, but no tensor is of hyperparameter group 1"),

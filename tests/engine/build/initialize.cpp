@@ -42,9 +42,9 @@ TEST_CASE("each weight is computed once, and parameter and master weight get the
   CHECK(asked.size() == 103);
   for (const auto& [element, times] : asked) CHECK(times == 1);
   for (index_t i = 0; i < 100; ++i)
-    CHECK(static_cast<float>(*parameters.trainable().at(0, i)) ==
-          static_cast<float>(bfloat16(state.kept(0, i, parameters.trainable()).load(0))));
-  CHECK(static_cast<float>(*parameters.frozen().at(0, 2)) > 1);
+    CHECK(static_cast<float>(*parameters.array().at(0, i)) ==
+          static_cast<float>(bfloat16(state.kept(0, i, parameters.array()).load(0))));
+  CHECK(static_cast<float>(*parameters.array().at(1, layout.frozen_begin() + 2)) > 1);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <string>
 #include <vector>
 
 #include <tessera/engine/memory/flat_array.hpp>
@@ -7,16 +8,22 @@
 namespace tessera::engine {
 namespace {
 
-// Three buckets, the second of them empty, with a gap before the last.
-layout::Partition space(int world, int group_size = 1) {
-  return layout::Partition({Range{0, 200}, Range{256, 256}, Range{256, 500}}, {world, group_size});
+// Three buckets, the second of them empty, with a gap before the last: [0, 200), [256, 256), [256, 500).
+Sharding divided(int world, int group_size = 1) {
+  Layout layout;
+  for (const index_t n : {200, 0, 244}) {
+    layout.add_unit("u" + std::to_string(layout.units()));
+    layout.add_tensor("w", {n});
+  }
+  return Sharding(layout, world, 1, group_size);
 }
 
 TEST_CASE("a replicated array holds every element of the space in order, whatever the rank owns") {
-  const layout::Partition of = space(3);
+  const Sharding sharding = divided(3);
+  const layout::Partition& of = sharding.partition();
   std::vector<int> memory(500);
   for (int rank = 0; rank < 3; ++rank) {
-    const FlatArray<int, placement::replicated> array(of, rank, memory.data());
+    const FlatArray<int, placement::replicated> array(sharding, sharding.trainable(), rank, memory.data());
     for (int b = 0; b < 3; ++b) {
       CHECK(array.held(b) == of.range(b));
       CHECK(array.owned(b) == of.owned(b, rank));
@@ -31,10 +38,11 @@ TEST_CASE("a replicated array holds every element of the space in order, whateve
 
 TEST_CASE("a sharded array holds what its rank owns, each element once within the shard's size") {
   for (const int world : {1, 2, 3, 4, 7}) {
-    const layout::Partition of = space(world);
+    const Sharding sharding = divided(world);
+    const layout::Partition& of = sharding.partition();
     for (int rank = 0; rank < world; ++rank) {
-      std::vector<int> memory(static_cast<std::size_t>(of.shard_elements()));
-      const FlatArray<int, placement::world> array(of, rank, memory.data());
+      std::vector<int> memory(static_cast<std::size_t>(sharding.shard_elements(sharding.trainable())));
+      const FlatArray<int, placement::world> array(sharding, sharding.trainable(), rank, memory.data());
       for (int b = 0; b < 3; ++b) {
         CHECK(array.held(b) == array.owned(b));
         CHECK(array.owned(b) == of.owned(b, rank));
@@ -50,10 +58,11 @@ TEST_CASE("a sharded array holds what its rank owns, each element once within th
 
 TEST_CASE("an array that is sharded over groups holds its group's part, of which its rank owns a piece") {
   for (const int group_size : {1, 2, 3, 6}) {
-    const layout::Partition of = space(6, group_size);
+    const Sharding sharding = divided(6, group_size);
+    const layout::Partition& of = sharding.partition();
     for (int rank = 0; rank < 6; ++rank) {
-      std::vector<int> memory(static_cast<std::size_t>(of.shard_elements(Extent::group)));
-      const FlatArray<int, placement::group> array(of, rank, memory.data());
+      std::vector<int> memory(static_cast<std::size_t>(sharding.shard_elements(sharding.trainable(), Extent::group)));
+      const FlatArray<int, placement::group> array(sharding, sharding.trainable(), rank, memory.data());
       for (int b = 0; b < 3; ++b) {
         CHECK(array.held(b) == of.held(b, rank, Extent::group));
         CHECK(array.owned(b) == of.owned(b, rank));
@@ -67,10 +76,10 @@ TEST_CASE("an array that is sharded over groups holds its group's part, of which
 
 template <Placement where>
 void check_owners(int world, int group_size = 1) {
-  const layout::Partition of = space(world, group_size);
+  const Sharding sharding = divided(world, group_size);
   std::vector<int> owners(500);
   for (int rank = 0; rank < world; ++rank) {
-    const FlatArray<int, where> array(of, rank, nullptr);
+    const FlatArray<int, where> array(sharding, sharding.trainable(), rank, nullptr);
     for (int b = 0; b < 3; ++b)
       for (index_t i = array.owned(b).begin; i < array.owned(b).end; ++i) ++owners[static_cast<std::size_t>(i)];
   }
@@ -85,10 +94,39 @@ TEST_CASE("every element has one owner among the ranks, for every placement") {
   }
 }
 
+// Two units of two rules, and frozen tensors: each array below is over the second rule alone.
+Layout two_rules() {
+  Layout layout;
+  for (const char* name : {"a", "b"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {100});
+    layout.add_tensor("v", {130}, {.rule = 1});
+    layout.add_tensor("frozen", {10}, {.frozen = true});
+  }
+  return layout;
+}
+
+TEST_CASE("an array over the space of one rule has memory for that space alone") {
+  const Sharding sharding(two_rules(), 2, 1);
+  const layout::Spaces space = sharding.of_rule(1);
+  const int first = sharding.piece(0, 1), second = sharding.piece(1, 1);
+  std::vector<int> memory(static_cast<std::size_t>(sharding.layout().space_elements(1)));
+  REQUIRE(memory.size() == 192 + 130);
+  const FlatArray<int, placement::replicated> whole(sharding, space, 1, memory.data());
+  CHECK(whole.held_span(first).data() == memory.data());
+  CHECK(whole.held_span(second).data() + 130 == memory.data() + memory.size());
+  std::vector<int> shard(static_cast<std::size_t>(sharding.shard_elements(space)));
+  REQUIRE(shard.size() == 2 * 128);
+  const FlatArray<int, placement::world> sharded(sharding, space, 1, shard.data());
+  CHECK(sharded.held_span(first).data() == shard.data());
+  CHECK(sharded.held_span(first).size() == 2);
+  CHECK(sharded.held_span(second).data() == shard.data() + 128);
+}
+
 TEST_CASE("an empty shard has spans without elements") {
-  const layout::Partition of = space(7);
-  std::vector<int> memory(static_cast<std::size_t>(of.shard_elements()));
-  const FlatArray<int, placement::world> array(of, 6, memory.data());
+  const Sharding sharding = divided(7);
+  std::vector<int> memory(static_cast<std::size_t>(sharding.shard_elements(sharding.trainable())));
+  const FlatArray<int, placement::world> array(sharding, sharding.trainable(), 6, memory.data());
   for (int b = 0; b < 3; ++b) CHECK(array.held_span(b).empty());
 }
 

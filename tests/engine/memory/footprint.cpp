@@ -13,7 +13,7 @@ namespace {
 TEST_CASE("the footprint of the policies has the sizes of their types") {
   constexpr Footprint adam = footprint_of<Adam, Stage2, Bf16>();
   static_assert(adam.parameter_bytes == 2 && adam.gradient_bytes == 2 && adam.master_bytes == 4);
-  static_assert(adam.state_floats == 2 && adam.agreement_words_per_unit == 1 && adam.reduced_in_place);
+  static_assert(adam.rules[0].state_floats == 2 && adam.agreement_words_per_unit == 1 && adam.reduced_in_place);
   static_assert(adam.state == placement::world && adam.gradients == placement::world && adam.parameters == placement::replicated);
   CHECK(footprint_of<Sgd, Stage0, Fp32>().master_bytes == 0);
 }

@@ -22,7 +22,7 @@ struct Fixture {
         gradients(static_cast<std::size_t>(layout.trainable_elements())),
         check(sharding, host, on) {}
 
-  GradientCheck<Host, float>::Array array() { return {sharding.trainable(), 0, gradients.data()}; }
+  GradientCheck<Host, float>::Array array() { return {sharding, sharding.trainable(), 0, gradients.data()}; }
   void note() {
     for (int b = 0; b < sharding.buckets(); ++b) check.note(b, array());
   }

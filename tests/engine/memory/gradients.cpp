@@ -29,8 +29,8 @@ TEST_CASE("replicated gradients are in the flat space, in the caller's buffer") 
   Host host;
   std::vector<float> buffer(sharding.layout().trainable_elements());
   WholeGradients<Host, float> gradients(sharding, 0, host, plan_with(sharding, false), buffer);
-  CHECK(gradients.open(1, Unit{1}) == buffer.data() + 128);
-  CHECK(gradients.at(0) == buffer.data());
+  CHECK(gradients.at(1, 0) == buffer.data() + 128);
+  CHECK(gradients.at(0, 0) == buffer.data());
   CHECK(host.allocated_bytes() == 0);
 }
 
@@ -38,17 +38,20 @@ TEST_CASE("a slot belongs to a bucket until the bucket is sent, and the slot tha
   const Sharding sharding(units(4), 1, 1);
   Host host;
   SlottedGradients<Host, float> gradients(sharding, 0, host, plan_with(sharding, true), {});
-  float* const first = gradients.open(3, Unit{3});
-  CHECK(gradients.open(3, Unit{3}) == first);
-  float* const second = gradients.open(2, Unit{2});
+  const auto opened = [&](int b) {
+    gradients.open(b, Unit{b});
+    return gradients.at(b, 0);
+  };
+  float* const first = opened(3);
+  CHECK(opened(3) == first);
+  float* const second = opened(2);
   CHECK(second != first);
-  CHECK(gradients.at(3) == first);
+  CHECK(gradients.at(3, 0) == first);
   gradients.sent(3, {});
-  CHECK(gradients.at(3) == nullptr);
+  CHECK(gradients.at(3, 0) == nullptr);
   gradients.sent(2, {});
-  float* const reused = gradients.open(1, Unit{1});
-  CHECK(reused == first);
-  CHECK(gradients.open(0, Unit{0}) == second);
+  CHECK(opened(1) == first);
+  CHECK(opened(0) == second);
 }
 
 TEST_CASE("if all slots wait, another bucket is refused with the names of the buckets that use them") {
@@ -60,7 +63,8 @@ TEST_CASE("if all slots wait, another bucket is refused with the names of the bu
   CHECK_THROWS_WITH_AS(gradients.open(2, Unit{2}), doctest::Contains("gradients('u2')"), UsageError);
   CHECK_THROWS_WITH_AS(gradients.open(2, Unit{2}), doctest::Contains("'u0', 'u1'"), UsageError);
   gradients.drop();
-  CHECK(gradients.open(2, Unit{2}) != nullptr);
+  gradients.open(2, Unit{2});
+  CHECK(gradients.at(2, 0) != nullptr);
 }
 
 }  // namespace

@@ -51,16 +51,16 @@ std::vector<float> reduced(int world, int passes, float size = 1) {
     CHECK(host.allocated_bytes() == plan.bytes() - not_of_reduce(plan));
     const testing::DropsFirst drops_first(queue);
     for (int k = 0; k < passes; ++k) {
-      auto* const leaf = reduce.open(Unit{0}, true);
+      const auto leaf = reduce.open(Unit{0}, true).trainable();
       const int j = k * world + comm.rank();
       for (index_t i = 0; i < n; ++i)
         leaf[i] = typename Precision::Gradient(size * testing::made_up_gradient(0, j, Tensor{0}, i));
       reduce.depart(0, k, k);
     }
     reduce.finish(0, 0);
-    const auto sum = reduce.sum(0);
-    const Range own = sharding.trainable().owned(0, comm.rank());
-    REQUIRE(static_cast<index_t>(sum.size()) == own.size());
+    reduce.wait(0);
+    const Range own = sharding.partition().owned(0, comm.rank());
+    const auto sum = reduce.sum(0, own);
     for (index_t i = own.begin; i < own.end; ++i) all[i] = static_cast<float>(sum[i - own.begin]);
     if (!Stage::shards_state)
       for (index_t i = 0; i < own.begin; ++i)
@@ -172,18 +172,19 @@ void check_reduction_after_drop() {
     const Plan plan = layout::make_plan(sharding, {}, footprint_of<Sgd, Stage, Fp32>());
     Reduce<Local, Stage, Fp32> reduce(sharding, comm.rank(), host, queue, plan, 2, {});
     const testing::DropsFirst drops_first(queue);
-    std::fill_n(reduce.open(Unit{0}, true), n, 100.0f);
+    std::ranges::fill(reduce.open(Unit{0}, true).trainable(), 100.0f);
     if (comm.rank() == 0) reduce.depart(0, 0, 0);  // the other rank never joins
     queue.drop();
     reduce.drop();
-    CHECK_NOTHROW(reduce.sum(0));
+    CHECK_NOTHROW(reduce.wait(0));
     float* room = nullptr;
-    CHECK_NOTHROW(room = reduce.open(Unit{0}, true));
+    CHECK_NOTHROW(room = reduce.open(Unit{0}, true).trainable().data());
     REQUIRE(room != nullptr);
     std::fill_n(room, n, 1.0f + static_cast<float>(comm.rank()));
     reduce.depart(0, 0, 1);
     bool right = true;
-    for (const float x : reduce.sum(0)) right &= x == 3;
+    reduce.wait(0);
+    for (const float x : reduce.sums().owned_span(0)) right &= x == 3;
     CHECK(right);
   });
 }
@@ -207,11 +208,11 @@ TEST_CASE("opening a unit clears it and the gap after it, or neither") {
   auto queue = self.queue(std::chrono::seconds(10));
   Reduce<Self, Stage1, Fp32> reduce(sharding, 0, host, queue,
                                     layout::make_plan(sharding, {}, footprint_of<Sgd, Stage1, Fp32>()), 1, buffer);
-  CHECK(reduce.open(Unit{0}, false) == buffer.data());
+  CHECK(reduce.open(Unit{0}, false).trainable().data() == buffer.data());
   CHECK(buffer == std::vector<float>(198, 7.0f));
   reduce.open(Unit{0}, true);
   for (index_t i = 0; i < 198; ++i) CHECK(buffer[i] == (i < 128 ? 0.0f : 7.0f));
-  CHECK(reduce.open(Unit{1}, true) == buffer.data() + 128);
+  CHECK(reduce.open(Unit{1}, true).trainable().data() == buffer.data() + 128);
   CHECK(buffer == std::vector<float>(198));
 }
 
@@ -226,7 +227,7 @@ TEST_CASE(
     "the sum replaces the gradients in the caller's buffer if the types are the same, and else has its own memory") {
   std::vector<float> buffer(three_units().trainable_elements());
   Alone<Stage0, Fp32> whole(three_units(), 1, buffer);
-  CHECK(whole.reduce.sum(1).data() == buffer.data() + 128);
+  CHECK(whole.reduce.sum(1, {128, 198}).data() == buffer.data() + 128);
   CHECK(whole.reduce.sums().at(1, 130) == buffer.data() + 130);
   CHECK(whole.host.allocated_bytes() == 0);
   Alone<Stage2, Fp32> slotted(three_units());

@@ -46,13 +46,12 @@ struct RankOf {
                    layout::make_plan(sharding, options,
                              {.parameters = where, .gradients = of_state, .state = of_state}),
                    options, {}) {
-    for (int b = 0; b < sharding.buckets(); ++b) {
-      const auto& trainable = parameters.trainable();
-      const auto& frozen = parameters.frozen();
-      for (index_t i = trainable.held(b).begin; i < trainable.held(b).end; ++i)
-        *trainable.at(b, i) = static_cast<float>(i);
-      for (index_t i = frozen.held(b).begin; i < frozen.held(b).end; ++i) *frozen.at(b, i) = -static_cast<float>(i);
-    }
+    const auto& array = parameters.array();
+    for (const float sign : {1.0f, -1.0f})  // of trainable and of frozen parameters
+      for (int b = 0; b < sharding.buckets(); ++b) {
+        const int p = sharding.piece(b, sign < 0);
+        for (index_t i = array.held(p).begin; i < array.held(p).end; ++i) *array.at(p, i) = sign * static_cast<float>(i);
+      }
   }
 };
 
@@ -222,7 +221,7 @@ TEST_CASE("an update waits until peers have read this rank's shard, and the next
     rank.parameters.begin_backward();
     rank.parameters.before_update();
     CHECK(peer_came);
-    for (float& weight : rank.parameters.trainable().held_span(0)) weight = 5;
+    for (float& weight : rank.parameters.array().held_span(0)) weight = 5;
     const auto weights = rank.parameters.gather(Unit{0});
     CHECK(weights.trainable()[99] == 5);
   });
@@ -265,7 +264,7 @@ void check_groups() {
             REQUIRE(weights[w][i] == static_cast<float>(layout.place(w).begin + i + 1000 * step));
         }
         rank.parameters.before_update();
-        const auto& trainable = rank.parameters.trainable();
+        const auto& trainable = rank.parameters.array();
         for (int b = 0; b < rank.sharding.buckets(); ++b) {
           const bool all = of_state == placement::group;
           for (float& weight : all ? trainable.held_span(b) : trainable.owned_span(b)) weight += 1000;
@@ -293,7 +292,7 @@ TEST_CASE("what an update gathers arrives before a drop withdraws the gathers ah
   const Layout layout = units(3);
   run_ranks(2, [&](Local& local) {
     RankOf<placement::group, placement::world> rank(layout, local, {.prefetch = 1, .group_size = 1});
-    const auto& trainable = rank.parameters.trainable();
+    const auto& trainable = rank.parameters.array();
     rank.parameters.before_update();
     if (local.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the other drops meanwhile
     for (int b = 0; b < 3; ++b) {

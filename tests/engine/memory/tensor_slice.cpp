@@ -26,13 +26,15 @@ Layout model() {
 template <Placement where>
 std::map<std::string, std::vector<int>> visits(int world, bool frozen, bool owned_only) {
   const Sharding sharding(model(), world, 1);
-  const layout::Partition& space = frozen ? sharding.frozen() : sharding.trainable();
+  const int space = frozen ? sharding.layout().frozen_space() : 0;
   std::map<std::string, std::vector<int>> found;
   for (int rank = 0; rank < world; ++rank) {
     std::vector<index_t> memory(1000);
-    const FlatArray<index_t, where> array(space, rank, memory.data());
-    for (int b = 0; b < sharding.buckets(); ++b)
-      for (index_t i = array.held(b).begin; i < array.held(b).end; ++i) *array.at(b, i) = i;
+    const FlatArray<index_t, where> array(sharding, {space, space + 1}, rank, memory.data());
+    for (int b = 0; b < sharding.buckets(); ++b) {
+      const int p = sharding.piece(b, space);
+      for (index_t i = array.held(p).begin; i < array.held(p).end; ++i) *array.at(p, i) = i;
+    }
     const auto visit = [&](const TensorSlice<const index_t>& slice) {
       CHECK(std::string(slice.array) == "array");
       CHECK(!slice.elements.empty());
@@ -44,7 +46,7 @@ std::map<std::string, std::vector<int>> visits(int world, bool frozen, bool owne
         ++counts[static_cast<std::size_t>(i++)];
       }
     };
-    for_each_slice<false>(sharding, frozen, owned_only, "array", array, visit);
+    for_each_slice<false>(sharding, owned_only, "array", array, visit);
   }
   return found;
 }
@@ -76,13 +78,13 @@ TEST_CASE("frozen tensors are visited in the array of their own space") {
 TEST_CASE("elements are const unless requested as mutable") {
   const Sharding sharding(model(), 1, 1);
   std::vector<int> memory(1000);
-  const FlatArray<int, placement::replicated> array(sharding.trainable(), 0, memory.data());
+  const FlatArray<int, placement::replicated> array(sharding, sharding.trainable(), 0, memory.data());
   const auto read = [](auto slice) { static_assert(std::is_same_v<typename decltype(slice)::Element, const int>); };
   const auto write = [](auto slice) {
     for (int& element : slice.elements) element = 1;
   };
-  for_each_slice<false>(sharding, false, false, "array", array, read);
-  for_each_slice<true>(sharding, false, false, "array", array, write);
+  for_each_slice<false>(sharding, false, "array", array, read);
+  for_each_slice<true>(sharding, false, "array", array, write);
   int written = 0;
   for (const int element : memory) written += element;
   CHECK(written == 490);  // without padding

@@ -41,9 +41,9 @@ TEST_CASE("all ranks get what each rank wrote into its part, and a caller's buff
       for (index_t round = 1; round <= 3; ++round) {
         parameters.before_update();
         for (int b = 0; b < sharding.buckets(); ++b) {
-          const Range own = sharding.trainable().owned(b, comm.rank());
+          const Range own = sharding.partition().owned(b, comm.rank());
           for (index_t i = own.begin; i < own.end; ++i)
-            *parameters.trainable().at(b, i) = static_cast<float>(round * 1000 + i);
+            *parameters.array().at(b, i) = static_cast<float>(round * 1000 + i);
           parameters.publish(b, round);
         }
         for (const Unit u : layout.forward()) {
@@ -54,7 +54,7 @@ TEST_CASE("all ranks get what each rank wrote into its part, and a caller's buff
         }
       }
       CHECK(host.allocated_bytes() == 0);
-      CHECK(parameters.frozen().at(0, 2) == buffer.data() + layout.frozen_begin() + 2);
+      CHECK(parameters.array().at(2, layout.frozen_begin() + 2) == buffer.data() + layout.frozen_begin() + 2);
       const auto weights = parameters.gather(Unit{0});
       CHECK(weights[layout.find("a.frozen")].data() == buffer.data() + layout.frozen_begin());
     });
@@ -84,9 +84,9 @@ TEST_CASE("without a caller's buffer memory is allocated as planned") {
 
 TEST_CASE("every rank holds all of a bucket, also frozen elements") {
   Alone<true> alone(two_units());
-  CHECK(alone.parameters.trainable().held(0) == Range{0, 200});
-  CHECK(alone.parameters.frozen().held(0) == Range{0, 3});
-  CHECK(alone.parameters.frozen().held(1).empty());
+  CHECK(alone.parameters.array().held(0) == Range{0, 200});
+  CHECK(alone.parameters.array().held(2) == alone.sharding.layout().frozen(Unit{0}));
+  CHECK(alone.parameters.array().held(3).empty());
 }
 
 TEST_CASE("non-empty parts are sent, and nothing is sent if every rank updates everything") {
@@ -110,7 +110,7 @@ TEST_CASE("non-empty parts are sent, and nothing is sent if every rank updates e
 TEST_CASE("a flat layout is gathered by range, from any bucket to any other") {
   Alone<true> alone(Layout::flat(200), 64);
   REQUIRE(alone.sharding.buckets() == 4);
-  for (index_t i = 0; i < 200; ++i) *alone.parameters.trainable().at(0, i) = static_cast<float>(i);
+  for (index_t i = 0; i < 200; ++i) *alone.parameters.array().at(0, i) = static_cast<float>(i);
   const auto some = alone.parameters.gather(Range{60, 130});
   REQUIRE(some.size() == 70);
   CHECK(some.front() == 60);

@@ -14,6 +14,8 @@ using doctest::Contains;
 
 constexpr Options options{.loss_scale = {.initial = 256, .hysteresis = 3, .least = 2}};
 
+const std::vector<Adam> current(2);
+
 ControlState<Adam> usable() {
   ControlState<Adam> state;
   state.loss_scale = 64;
@@ -25,11 +27,11 @@ void refused(const char* why, void (*change)(ControlState<Adam>&), bool scales_l
   ControlState<Adam> state = usable();
   if (!scales_loss) state.loss_scale = 1;
   change(state);
-  CHECK_THROWS_WITH_AS(state.validate(options, 2, scales_loss), Contains(why), OptionError);
+  CHECK_THROWS_WITH_AS(state.validate(options, current, scales_loss), Contains(why), OptionError);
 }
 
 TEST_CASE("a control state with an impossible value is refused with the field and the value") {
-  CHECK_NOTHROW(usable().validate(options, 2, true));
+  CHECK_NOTHROW(usable().validate(options, current, true));
   refused("steps must not be negative, is -1", [](auto& state) { state.steps = -1; });
   refused("attempts must be at least the steps applied, is 4",
           [](auto& state) { state.steps = 5, state.attempts = 4; });
@@ -50,10 +52,10 @@ TEST_CASE("a control state with an impossible value is refused with the field an
 
 TEST_CASE("a static loss scale is that of the options") {
   constexpr Options fixed{.loss_scale = {.initial = 256, .dynamic = false}};
-  CHECK_THROWS_WITH_AS(usable().validate(fixed, 2, true), Contains("not dynamic, is 64"), OptionError);
+  CHECK_THROWS_WITH_AS(usable().validate(fixed, current, true), Contains("not dynamic, is 64"), OptionError);
   ControlState<Adam> state = usable();
   state.loss_scale = 256;
-  CHECK_NOTHROW(state.validate(fixed, 2, true));
+  CHECK_NOTHROW(state.validate(fixed, current, true));
 }
 
 TEST_CASE("an evaluation is open after an odd number of changes") {

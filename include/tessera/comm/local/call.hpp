@@ -50,7 +50,7 @@ struct Call {
   RankTask task = nullptr;
   void* context = nullptr;  // an argument of the task
   float scale = 1;          // of the sum of a reduce_scatter
-  Carry carry{};            // of a reduce_scatter; `sums` differs between ranks
+  Carry carry{};            // of a reduce_scatter
   Ranks over = Ranks::world;
   int group_size = 1;
 
@@ -133,14 +133,12 @@ struct RankCall {
 
   template <class In, class Out>
   void add(const Pieces<In, Out>& pieces) {
-    for (const auto& [in, out, part] : pieces) {
+    for (const auto& [in, out, part, sums] : pieces) {
       const bool cut = call.kind == Collective::reduce_scatter;
       const index_t elements = cut ? std::ssize(in) : std::ssize(out);
       call.pieces.push_back({elements, part});
-      ends.push_back({in.data(), out.data(), call.carry.sums, elements});
-      if (call.carry.sums) call.carry.sums += part;
+      ends.push_back({in.data(), out.data(), sums, elements});
     }
-    call.carry.sums = nullptr;
   }
 };
 

@@ -23,6 +23,7 @@ struct StagedSum {
   int ranks;
   float scale = 1;
   Carry carry{};
+  float* sums = nullptr;
 
   TESSERA_HD index_t size(int) const { return elements; }
 
@@ -31,7 +32,7 @@ struct StagedSum {
     const auto leaf = [this, i](int r) {
       return converted<SumType<Out>>(load<n>(r == rank ? own + i : staged + r * stride + i));
     };
-    continue_sum<world, n>(carry, reinterpret_cast<SumType<Out>*>(carry.sums), i, leaf, scale, out);
+    continue_sum<world, n>(carry, reinterpret_cast<SumType<Out>*>(sums), i, leaf, scale, out);
   }
 };
 
@@ -41,10 +42,10 @@ inline constexpr int most_staged_ranks = (2 << 12) - 1;
 template <class In, class Out, int world>
 void staged_sum_among(const StagedSum<In, Out, 0>& sum, const Share& share) {
   StagedSum<In, Out, world> body{sum.staged, sum.own,   sum.out,   sum.stride, sum.elements,
-                                 sum.rank,   sum.ranks, sum.scale, sum.carry};
+                                 sum.rank,   sum.ranks, sum.scale, sum.carry,  sum.sums};
   body.carry.leaves = min(sum.carry.leaves, sum.ranks);
   const bool packed = is_aligned<In>(sum.staged) && is_aligned<In>(sum.own) && is_aligned<In>(sum.out) &&
-                      sum.stride % pack_elements<In> == 0 && is_aligned<In>(sum.carry.sums) &&
+                      sum.stride % pack_elements<In> == 0 && is_aligned<In>(sum.sums) &&
                       sum.carry.stride % pack_elements<In> == 0;
   launch(share, body, 1, sum.elements, packed);
 }

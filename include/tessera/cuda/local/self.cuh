@@ -71,15 +71,13 @@ class CudaSelf {
     template <class In, class Out>
     void sum(const ReduceScatter<In, Out>& call) {
       const bool as_it_is = call.scale == 1 && call.carry.before == 0 && call.carry.last && std::is_same_v<In, Out>;
-      Carry carry = call.carry;
       for (const auto& piece : call.pieces) {
         const void* const in = piece.in.data();
         if (as_it_is && in == piece.out.data()) continue;
-        const local::Ends ends{piece.in.data(), piece.out.data(), carry.sums};
+        const local::Ends ends{piece.in.data(), piece.out.data(), piece.sums};
         collectives::reduce_scatter<In, Out>(
-            {.elements = std::ssize(piece.in), .part = piece.part, .scale = call.scale, .carry = carry}, {&ends, 1},
+            {.elements = std::ssize(piece.in), .part = piece.part, .scale = call.scale, .carry = call.carry}, {&ends, 1},
             share());
-        if (carry.sums) carry.sums += piece.part;
       }
     }
 

@@ -179,7 +179,6 @@ class Queue {
   void sum(const Call& call, cudaStream_t stream) const {
     using In = typename Call::Input;
     using Out = typename Call::Output;
-    [[maybe_unused]] index_t summed = 0;  // elements of earlier pieces
     each_piece(call, [&](const auto& piece, const In* workspace) {
       Slice own(std::ssize(piece.in), piece.part, call.groups(world()).slice(Ranks::world, rank()));
       float scale = 1;
@@ -187,13 +186,11 @@ class Queue {
       if constexpr (Call::kind == Collective::reduce_scatter) {
         scale = call.scale;
         carry = call.carry;
-        if (carry.sums) carry.sums += summed;
-        summed += piece.part;
       } else {
         own = Slice(std::ssize(piece.in), std::ssize(piece.in), 0);
       }
       collectives::staged_sum<In, Out>({workspace, piece.in.data() + own.begin, piece.out.data(), stride<Call>(piece),
-                                        own.size, rank(), world(), scale, carry},
+                                        own.size, rank(), world(), scale, carry, piece.sums},
                                        share(stream));
     });
   }

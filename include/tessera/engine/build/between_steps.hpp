@@ -45,7 +45,7 @@ class BetweenSteps {
       of.weights_.bring_in();
       of.weight_check_.came_in("take_parameters()", step, of.parameters_, options.clear_state);
       of.decision_.forget_weights();
-      of.state_.start_from(of.parameters_.trainable());
+      of.state_.start_from(of.parameters_.array());
       if (!options.clear_state) return;
       of.state_.clear();
       of.decision_.forget_steps();
@@ -80,7 +80,7 @@ class BetweenSteps {
   void end_evaluation() { set_evaluation("end_evaluation", false); }
 
   /// Calls visit(slice), a const TensorSlice, for everything that this rank holds of the arrays that persist between
-  /// steps: "parameter", "master", those of Rule::state_names, and "trained" during evaluation. On an asynchronous
+  /// steps: "parameter", "master", those of the rules' state_names, and "trained" during evaluation. On an asynchronous
   /// executor the elements are in device memory, complete for work enqueued on its stream after this call. Blocks as
   /// finish() does at stages 0 to 2. Throws UsageError in the middle of a step or before the first weights.
   template <class Visit>
@@ -150,9 +150,9 @@ class BetweenSteps {
       of.decision_.require_same(state, of.reductions_);
       of.decision_.raise_difference(of.progress_.steps() - 1);
     });
-    state.validate(of.options_, of.rules_.size(), of.decision_.scales_loss());
+    state.validate(of.options_, of.rules_, of.decision_.scales_loss());
     check_rules(state.rules, state.first_rules);
-    if (Optimizer::trades_weights && state.evaluating() != of.evaluation_.open()) of.weights_.bring_in();
+    if (Optimizer::State::has_evaluation_weights && state.evaluating() != of.evaluation_.open()) of.weights_.bring_in();
     of.decision_.set(state);
     of.progress_.set_steps(state.attempts);
     of.evaluation_.set_changes(state.evaluation_changes);
@@ -213,7 +213,7 @@ class BetweenSteps {
     of.weights_.require_weights(call);
     of.progress_.require_between_steps(call);
     of.guarded([&] {
-      if (Optimizer::trades_weights && evaluation != of.evaluation_.open()) {
+      if (Optimizer::State::has_evaluation_weights && evaluation != of.evaluation_.open()) {
         of.parameters_.post_all();  // may throw, so it precedes all changes
         of.weights_.change();
         of.weight_check_.forget();

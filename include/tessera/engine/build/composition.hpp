@@ -5,7 +5,7 @@
 #include <tessera/engine/memory/footprint.hpp>
 #include <tessera/layout/plan.hpp>
 #include <tessera/precision/precision.hpp>
-#include <tessera/rule/concept.hpp>
+#include <tessera/rule/rules.hpp>
 #include <tessera/stage/stage.hpp>
 
 namespace tessera::engine {
@@ -14,9 +14,12 @@ namespace tessera::engine {
 /// message says why.
 template <class Rule, class Stage, class Precision, class Comm>
 class Composition {
-  static_assert(UpdateRule<Rule>,
-                "Sharded<Rule, Stage, Precision, Comm>: the first argument must be an update rule, such as Adam");
-  static_assert(has_distinct_state_names<Rule>(),
+  static_assert(rule::Set<Rule>::valid,
+                "Sharded<Rule, Stage, Precision, Comm>: the first argument must be an update rule, such as Adam, or "
+                "Rules<...> of several");
+  static_assert(rule::Set<Rule>::count <= layout::most_rules,
+                "Sharded<Rule, Stage, Precision, Comm>: Rules<...> has at most layout::most_rules rules");
+  static_assert(rule::have_distinct_state_names<Rule>(),
                 "Sharded<Rule, Stage, Precision, Comm>: the rule's state_names must differ from each other, and from "
                 "'parameter', 'master' and 'trained', which are the names of other arrays");
   static_assert(StagePolicy<Stage>,

@@ -24,54 +24,77 @@
 #include <tessera/engine/step/settings.hpp>
 #include <tessera/exec/rounding.hpp>
 #include <tessera/precision/precision.hpp>
-#include <tessera/rule/concept.hpp>
+#include <tessera/rule/rules.hpp>
 
 namespace tessera::engine {
 
 /// Throws OptionError if a hyperparameter is out of range, or if one on which the state depends differs from `first`,
 /// the rules of the construction.
+template <class Groups>
+void check_rules(const Groups& rules, const Groups& first) {
+  rule::for_each_type(rules, [&]<class Rule>(auto r, const std::vector<Rule>& groups) {
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      groups[g].validate();
+      if constexpr (ChecksChange<Rule>) groups[g].validate_change(rule::of<r>(first)[g]);
+    }
+  });
+}
+
+/// Throws OptionError unless there is one value of the rule with index `r` per hyperparameter group of that rule.
 template <class Rule>
-void check_rules(const std::vector<Rule>& rules, const std::vector<Rule>& first) {
-  for (std::size_t g = 0; g < rules.size(); ++g) {
-    rules[g].validate();
-    if constexpr (ChecksChange<Rule>) rules[g].validate_change(first[g]);
-  }
+void check_groups(const Layout& layout, int r, const std::vector<Rule>& groups) {
+  const int given = static_cast<int>(groups.size());
+  if (given == 0) throw OptionError("no rules were given: an optimizer needs one per hyperparameter group");
+  for (const Tensor t : layout.tensors())
+    if (layout.rule(t) == r && layout.group(t) >= given)
+      throw OptionError(message({"tensor '", layout.name(t), "' is of hyperparameter group ", layout.group(t), ", but ",
+                                 given, " rules were given"}));
+  if (given > layout.groups(r))
+    throw OptionError(message({given, " rules were given, but no tensor is of hyperparameter group ", given - 1,
+                               ": give one rule per group, the layout has ", layout.groups(r)}));
 }
 
 /// Throws OptionError or LayoutError if no rank can be constructed from the arguments.
 template <class Rule, class Stage>
-void check_model(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
-  exec::require_each_operation_rounded(exec::rounds_each_operation<Rule>(exec::Isa::baseline) && exec::rounds_each_operation<Rule>(exec::best_isa()));
+void check_model(const Layout& layout, const typename rule::Set<Rule>::Groups& rules, const Options& options) {
   options.validate();
-  for (const Rule& rule : rules) rule.validate();
-  const int given = static_cast<int>(rules.size());
-  if (given == 0) throw OptionError("no rules were given: an optimizer needs one a hyperparameter group");
+  rule::for_each_type(rules, []<class Type>(auto, const std::vector<Type>& groups) {
+    exec::require_each_operation_rounded(exec::rounds_each_operation<Type>(exec::Isa::baseline) &&
+                                         exec::rounds_each_operation<Type>(exec::best_isa()));
+    for (const Type& rule : groups) rule.validate();
+  });
+  constexpr int types = rule::Set<Rule>::count;
   for (const Tensor t : layout.tensors())
-    if (layout.group(t) >= given)
-      throw OptionError(message({"tensor '", layout.name(t), "' is of hyperparameter group ", layout.group(t), ", but ",
-                                 given, " rules were given"}));
-  if (given > layout.groups())
-    throw OptionError(message({given, " rules were given, but no tensor is of hyperparameter group ", given - 1,
-                               ": give one rule a group, the layout has ", layout.groups()}));
-  if (layout.is_flat() && NeedsTensorNorms<Rule>)
-    throw LayoutError(message({Rule::name, " takes norms of tensors: a flat layout has none, name them"}));
+    if (layout.rule(t) >= types)
+      throw OptionError(message({"tensor '", layout.name(t), "' has rule ", layout.rule(t), ", but the optimizer has ",
+                                 types == 1 ? "one rule, " : "rules 0 to ", types == 1 ? "" : message({types - 1, ": "}),
+                                 rule::name<Rule>()}));
+  rule::for_each_type(rules, [&](auto r, const auto& groups) { check_groups(layout, r, groups); });
+  if (layout.is_flat() && rule::needs_tensor_norms<Rule>)
+    throw LayoutError(message({rule::name<Rule>(), " takes norms of tensors: a flat layout has none, name them"}));
   if (layout.is_flat() && Stage::shards_gradients)
     throw LayoutError(
         message({"a flat layout keeps its gradients in the caller's buffer: stages 0 and 1, not ", Stage::name}));
 }
 
 template <class Rule, class Stage, class Precision>
-Blueprint describe(const Layout& layout, const std::vector<Rule>& rules, const Options& options) {
+Blueprint describe(const Layout& layout, const typename rule::Set<Rule>::Groups& rules, const Options& options) {
   Blueprint blueprint;
   blueprint.set(0, "version", message({version}), static_cast<std::uint64_t>(version));
-  blueprint.set(1, "rule", Rule::name, state_floats<Rule>);
+  std::string groups;
+  std::uint64_t state = 0;
+  rule::for_each_type(rules, [&]<class Type>(auto r, const std::vector<Type>& of_rule) {
+    groups += message({r == 0 ? "" : " and ", of_rule.size()});
+    state = state << 8 | state_floats<Type>;
+  });
+  blueprint.set(1, "rule", rule::name<Rule>(), state);
   blueprint.set(2, "stage", Stage::name, 0);
   blueprint.set(3, "precision", Precision::name, sizeof(typename Precision::Parameter));
   blueprint.set(
       4, "layout",
       message({layout.parameters(), " parameters in ", layout.units(), " units (digest ", layout.digest(), ")"}),
       layout.digest());
-  blueprint.set(5, "hyperparameter groups", message({rules.size()}), rules.size());
+  blueprint.set(5, "hyperparameter groups", groups, 0);
   blueprint.set(6, "buffers handed in", "none", 0);
   blueprint.set(7, "the weights they begin with", "none", 0);
   blueprint.settings = digest_of(options, rules);
@@ -138,8 +161,8 @@ class Construction {
   /// Runs `check(blueprint)` and sends its error to all ranks. A rank whose check throws rethrows its own error. Other
   /// ranks throw PeerError if a rank failed, or AgreementError if blueprints or settings differ. Blocks until all ranks
   /// have called it.
-  template <class Rule, class Check>
-  void begin(Blueprint blueprint, const Options& options, const std::vector<Rule>& rules, Check check) {
+  template <class Groups, class Check>
+  void begin(Blueprint blueprint, const Options& options, const Groups& rules, Check check) {
     std::exception_ptr problem;
     try {
       check(blueprint);

@@ -27,27 +27,23 @@ template <class Executor, class Parameters, class State, class Value>
 void initialize(const Sharding& sharding, Executor& executor, Parameters& parameters, State& state, Value& value) {
   using Kept = typename State::Kept;
   using Parameter = typename State::Parameter;
-  for (int b = 0; b < sharding.buckets(); ++b) {
-    const Range updated = state.updated(b);
-    const auto& trainable = parameters.trainable();
-    const auto& frozen = parameters.frozen();
-    sharding.for_each_run(b, false, trainable.held(b), [&](Tensor t, index_t first, Range run) {
-      const auto set = [&](Range part, auto body) {
-        executor.from_host(
-            part.size(), [&](index_t i) { return value(t, first + (part.begin - run.begin) + i); }, body);
-      };
-      const Range kept = layout::intersect(run, updated);
-      if (kept.empty()) return set(run, FirstParameter<Kept, Parameter>{trainable.at(b, run.begin)});
-      set({run.begin, kept.begin}, FirstParameter<Kept, Parameter>{trainable.at(b, run.begin)});
-      set(kept, FirstWeight<Kept>{state.kept(b, kept.begin, trainable)});
-      set({kept.end, run.end}, FirstParameter<Kept, Parameter>{trainable.at(b, kept.end)});
-    });
-    sharding.for_each_run(b, true, frozen.held(b), [&](Tensor t, index_t first, Range run) {
-      executor.from_host(
-          run.size(), [&](index_t i) { return value(t, first + i); },
-          FirstParameter<Kept, Parameter>{frozen.at(b, run.begin)});
-    });
-  }
+  const auto& array = parameters.array();
+  for (int s = 0; s < sharding.layout().spaces(); ++s)
+    for (int b = 0; b < sharding.buckets(); ++b) {
+      const int p = sharding.piece(b, s);
+      const Range updated = s == sharding.layout().frozen_space() ? Range{} : state.updated(p);
+      sharding.for_each_run(b, s, array.held(p), [&](Tensor t, index_t first, Range run) {
+        const auto set = [&](Range part, auto body) {
+          executor.from_host(
+              part.size(), [&](index_t i) { return value(t, first + (part.begin - run.begin) + i); }, body);
+        };
+        const Range kept = layout::intersect(run, updated);
+        if (kept.empty()) return set(run, FirstParameter<Kept, Parameter>{array.at(p, run.begin)});
+        set({run.begin, kept.begin}, FirstParameter<Kept, Parameter>{array.at(p, run.begin)});
+        set(kept, FirstWeight<Kept>{state.kept(p, kept.begin, array)});
+        set({kept.end, run.end}, FirstParameter<Kept, Parameter>{array.at(p, kept.end)});
+      });
+    }
 }
 
 }  // namespace tessera::engine

@@ -9,29 +9,30 @@
 
 namespace tessera::engine {
 
-/// The elements of each bucket that this rank owns, without the padding between units.
+/// The elements of each trainable piece that this rank owns, without the padding between units.
 class OwnedParts {
  public:
-  OwnedParts(const Sharding& sharding, int rank) : sharding_(&sharding), rank_(rank) {
-    for (int b = 0; b < sharding.buckets(); ++b)
-      parts_.push_back(sharding.within_units(sharding.bucket(b), sharding.trainable().owned(b, rank)));
+  OwnedParts(const Sharding& sharding, int rank) : sharding_(&sharding) {
+    for (int s = 0; s < sharding.layout().rules(); ++s)
+      for (int b = 0; b < sharding.buckets(); ++b)
+        parts_.push_back(sharding.within_units(b, s, sharding.partition().owned(sharding.piece(b, s), rank)));
   }
 
   /// Adds the squares of the reduced gradients to *sum, in the order in which buckets are reduced. Offsets in *sum are
-  /// those of the trainable space.
+  /// those of the flat space.
   template <class Executor, class Reduce>
   void add_squares(Executor& executor, Reduce& reduce, SquareSum* sum) const {
     for (int b = sharding_->buckets() - 1; b >= 0; --b) {
-      const auto reduced = reduce.sum(b);
-      const index_t begin = sharding_->trainable().owned(b, rank_).begin;
-      for (const Range range : parts_[to_size(b)])
-        executor.add_squares(reduced.subspan(to_size(range.begin - begin), to_size(range.size())), range.begin, sum);
+      reduce.wait(b);
+      for (int s = 0; s < sharding_->layout().rules(); ++s) {
+        const int p = sharding_->piece(b, s);
+        for (const Range range : parts_[to_size(p)]) executor.add_squares(reduce.sum(p, range), range.begin, sum);
+      }
     }
   }
 
  private:
   const Sharding* sharding_;
-  int rank_;
   core::List<core::List<Range>> parts_;
 };
 

@@ -1,6 +1,7 @@
 // The properties of rule, stage, precision and communicator that the plan needs, as numbers.
 #pragma once
 
+#include <array>
 #include <type_traits>
 
 #include <tessera/comm/communicator.hpp>
@@ -9,6 +10,7 @@
 #include <tessera/layout/plan.hpp>
 #include <tessera/precision/precision.hpp>
 #include <tessera/rule/concept.hpp>
+#include <tessera/rule/rules.hpp>
 
 namespace tessera {
 
@@ -35,6 +37,16 @@ constexpr Sums sums_of() {
           needs_workspace<Comm, Gradient, float>()};
 }
 
+template <class Rule>
+constexpr std::array<RuleFootprint, layout::most_rules> rule_footprints() {
+  std::array<RuleFootprint, layout::most_rules> rules{};
+  rule::for_each<Rule>([&](auto r) {
+    using Type = typename rule::Set<Rule>::template At<r>;
+    rules[r] = {state_floats<Type>, sizeof(StepRule<Type>)};
+  });
+  return rules;
+}
+
 }  // namespace engine
 
 /// The policies as numbers, for the plan.
@@ -50,10 +62,10 @@ constexpr Footprint footprint_of(engine::Sums sums = {}) {
           .gradient_bytes = sizeof(typename Precision::Gradient),
           .reduction_bytes = sizeof(Reduction),
           .master_bytes = precision::master_bytes<Precision>,
-          .state_floats = state_floats<Rule>,
+          .rules = engine::rule_footprints<Rule>(),
           .state_bytes = sizeof(typename Precision::State),
           .training_weight_bytes =
-              HasEvaluationWeights<Rule> && !precision::parameter_follows_master<Precision> ? index_t{sizeof(Parameter)} : 0,
+              rule::has_evaluation_weights<Rule> && !precision::parameter_follows_master<Precision> ? index_t{sizeof(Parameter)} : 0,
           .passes_added_in_place = engine::adds_passes<Stage>(sums.ordered),
           .sums_ordered = sums.ordered,
           .sums_need_workspace = sums.workspace,
@@ -61,9 +73,8 @@ constexpr Footprint footprint_of(engine::Sums sums = {}) {
           .agreement_words = engine::AgreementWords::size(0, 0),
           .agreement_words_per_rank = engine::AgreementWords::size(1, 0) - engine::AgreementWords::size(0, 0),
           .agreement_words_per_unit = engine::AgreementWords::size(0, 1) - engine::AgreementWords::size(0, 0),
-          .norm_words = NeedsTensorNorms<Rule> ? engine::norm_words : 0,
-          .step_bytes = sizeof(engine::StepNumbers),
-          .rule_bytes = sizeof(engine::StepRule<Rule>)};
+          .norm_words = rule::needs_tensor_norms<Rule> ? engine::norm_words : 0,
+          .step_bytes = sizeof(engine::StepNumbers)};
 }
 
 }  // namespace tessera

@@ -61,11 +61,11 @@ class GradientCheck {
   template <class Visit>
   void for_each(int b, Visit visit) {
     if (left_.empty()) return;
-    const layout::Bucket& bucket = sharding_->bucket(b);
-    if (flat_) return visit(left_[to_size(b)], bucket.trainable, Tensor{0});
-    sharding_->for_each_run(b, false, bucket.trainable, [&](Tensor t, index_t, Range range) {
-      visit(left_[to_size(t.index)], range, t);
-    });
+    if (flat_) return visit(left_[to_size(b)], sharding_->range(b, 0), Tensor{0});
+    for (int s = 0; s < sharding_->layout().rules(); ++s)
+      sharding_->for_each_run(b, s, sharding_->range(b, s), [&](Tensor t, index_t, Range range) {
+        visit(left_[to_size(t.index)], range, t);
+      });
   }
 
   bool zero(std::span<const Gradient> gradients) {

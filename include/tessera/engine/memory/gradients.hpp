@@ -25,15 +25,16 @@ class WholeGradients {
                  std::span<Gradient> of_caller)
       : executor_(&executor),
         storage_(executor, plan.gradients, of_caller),
-        array_(sharding.trainable(), rank, storage_.data()),
+        sharding_(&sharding),
+        array_(sharding, sharding.trainable(), rank, storage_.data()),
         sent_(to_size(sharding.buckets())) {}
 
-  /// The memory of bucket `b`. Waits until other ranks have read the gradients of the last pass.
-  Gradient* open(int b, Unit) {
-    executor_->wait(sent_[to_size(b)]);
-    return at(b);
+  /// Makes the memory of bucket `b` safe to write: waits until other ranks have read the gradients of the last pass.
+  void open(int b, Unit) { executor_->wait(sent_[to_size(b)]); }
+  /// The memory of the piece of bucket `b` in a space.
+  Gradient* at(int b, int space) const noexcept {
+    return array_.at(sharding_->piece(b, space), sharding_->range(b, space).begin);
   }
-  Gradient* at(int b) const noexcept { return array_.held_span(b).data(); }
   void sent(int b, const Event& reduced) { sent_[to_size(b)] = reduced; }
   void settle() { sent_.fill(Event{}); }
   void drop() { settle(); }
@@ -44,6 +45,7 @@ class WholeGradients {
  private:
   Executor* executor_;
   Storage<Executor, Gradient> storage_;
+  const Sharding* sharding_;
   Array array_;
   core::List<Event> sent_;
 };
@@ -61,20 +63,18 @@ class SlottedGradients {
         slot_elements_(plan.gradient_slots.elements),
         slots_(plan.gradient_slots.copies, sharding.buckets()) {}
 
-  /// The memory of bucket `b`: its slot, or a new one with undefined content, after waiting for the slot's last
-  /// reduction. Throws UsageError if the order of backward needs more slots.
-  Gradient* open(int b, Unit unit) {
-    if (sharding_->bucket(b).trainable.empty()) return storage_.data();  // never reduced, so it needs no slot
-    if (Slot* const slot = slots_.find(b)) return room(*slot);
+  /// Gives bucket `b` a slot with undefined content, unless it has one, after waiting for the slot's last reduction.
+  /// Throws UsageError if the order of backward needs more slots.
+  void open(int b, Unit unit) {
+    if (slots_.find(b) || sharding_->empty(b, sharding_->trainable())) return;  // an empty one is never reduced
     Slot* const slot = slots_.take(b);
     if (!slot) refuse(unit);
     executor_->wait(slot->reduced);
-    return room(*slot);
   }
-
-  Gradient* at(int b) noexcept {
+  /// The memory of the piece of bucket `b` in a space; null if the bucket has no slot.
+  Gradient* at(int b, int space) noexcept {
     const Slot* const slot = slots_.find(b);
-    return slot ? room(*slot) : nullptr;
+    return slot ? room(*slot) + sharding_->begin_in_bucket(b, space) : nullptr;
   }
 
   void sent(int b, const Event& reduced) { slots_.send(b, reduced); }

@@ -24,11 +24,13 @@
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/engine/memory/bucket_pieces.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
 #include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/footprint.hpp>
 #include <tessera/engine/memory/gradient_check.hpp>
 #include <tessera/engine/memory/gradients.hpp>
+#include <tessera/engine/memory/views.hpp>
 #include <tessera/layout/micro_batches.hpp>
 #include <tessera/engine/kernels/partial_sums.hpp>
 
@@ -104,17 +106,23 @@ class Reduce {
       }
   }
 
-  /// The memory for the unit's gradients, safe to write. zero: clears them, and the padding after the unit, which is
-  /// reduced with the bucket.
-  Gradient* open(Unit unit, bool zero) {
+  /// The unit's gradients, safe to write. zero: clears them, and the padding after the unit, which is reduced with the
+  /// bucket.
+  UnitView<Gradient> open(Unit unit, bool zero) {
     const int b = sharding_->bucket_of(unit);
-    const Range bucket = sharding_->bucket(b).trainable;
-    const Range range = sharding_->layout().trainable(unit);
-    Gradient* const room = gradients_.open(b, unit) + (range.begin - bucket.begin);
-    if (!zero || adding_) return room;
-    if constexpr (!Stage::shards_gradients) check_.require_unwritten(b, gradients_.array(), unit);
-    executor_->for_each(min(round_up(range.end, block), bucket.end) - range.begin, Zero<Gradient>{room});
-    return room;
+    gradients_.open(b, unit);
+    zero = zero && !adding_;
+    if constexpr (!Stage::shards_gradients)
+      if (zero) check_.require_unwritten(b, gradients_.array(), unit);
+    typename UnitView<Gradient>::Addresses addresses{};
+    for (int s = 0; s < sharding_->layout().rules(); ++s) {
+      const Range piece = sharding_->range(b, s);
+      const Range range = sharding_->layout().range(unit, s);
+      Gradient* const first = gradients_.at(b, s) + (range.begin - piece.begin);
+      if (zero) executor_->for_each(min(round_up(range.end, block), piece.end) - range.begin, Zero<Gradient>{first});
+      addresses[to_size(s)] = first;
+    }
+    return {sharding_->layout(), unit, addresses};
   }
 
   /// For a rank without a micro-batch in this pass, which must add nothing. An ordered sum does not read the memory.
@@ -132,14 +140,13 @@ class Reduce {
 
   /// Posts the reduction of bucket `b` of `pass`.
   void depart(int b, int pass, index_t step) {
-    const Range range = sharding_->trainable().range(b);
-    if (range.empty() || (in_place_passes && pass < last_pass_)) return;
+    if (empty(b) || (in_place_passes && pass < last_pass_)) return;
     if constexpr (Comm::ordered)
       continue_sum(b, pass, step);
     else if (adds_here())
       add_pass(b, pass, step);
     else
-      reduce_scatter(b, own(b), mean_.scale, step);
+      post<Reduction>(b, [this](int p) { return own(p); }, no_sums, mean_.scale, {}, step);
     gradients_.sent(b, events_[to_size(b)]);
     if (!adds_here() && pass == last_pass_) share(b, step);
     if constexpr (!Stage::shards_gradients)
@@ -148,19 +155,17 @@ class Reduce {
 
   /// Called after the last pass: waits for bucket `b`, folds its partial sums and rounds the result once.
   void finish(int b, index_t step) {
-    if (!adds_here() || sharding_->trainable().range(b).empty()) return;
+    if (!adds_here() || empty(b)) return;
     merge(b, last_pass_);
     fold(b);
     share(b, step);
   }
 
-  /// This rank's part of the sum, complete, scaled and rounded. Waits for it.
-  std::span<const Reduction> sum(int b) {
-    executor_->wait(events_[to_size(b)]);
-    return own(b);
-  }
+  /// Waits for the sum of bucket `b`. Then sum(p, range), in a piece of the bucket, is complete, scaled and rounded.
+  void wait(int b) { executor_->wait(events_[to_size(b)]); }
+  std::span<const Reduction> sum(int p, Range range) const noexcept { return sums().span(p, range); }
 
-  Sums sums() const noexcept { return {sharding_->trainable(), rank_, sums_data()}; }
+  Sums sums() const noexcept { return {*sharding_, sharding_->trainable(), rank_, sums_data()}; }
 
   /// Called after the step waited for all sums: clears the events.
   void settle() {
@@ -185,39 +190,41 @@ class Reduce {
   // Whether this class merges the sums of several passes, because the communicator's sums are not ordered.
   bool adds_here() const noexcept { return !Comm::ordered && !in_place_passes && last_pass_ > 0; }
 
-  template <class Out>
-  auto call(int b, std::span<Out> out, float scale, index_t step) {
-    const Range range = sharding_->trainable().range(b);
-    ReduceScatter call(std::span<const Gradient>(gradients_.at(b), to_size(range.size())), out,
-                       sharding_->trainable().part(b), bucket_tag("gradients of bucket", *sharding_, b, step), scale,
-                       std::as_writable_bytes(workspace_.span()));
+  bool empty(int b) const { return sharding_->empty(b, sharding_->trainable()); }
+  template <class F>  // calls f(s, p) for each trainable piece of bucket `b`, in space s
+  void for_each_piece(int b, const F& f) const {
+    for (int s = 0; s < sharding_->layout().rules(); ++s) f(s, sharding_->piece(b, s));
+  }
+
+  static float* no_sums(int) noexcept { return nullptr; }
+  // out(p), sums(p): this rank's memory for the result and for partial sums of piece p.
+  template <class Out, class OutOf, class SumsOf>
+  void post(int b, const OutOf& out, const SumsOf& sums, float scale, const Carry& carry, index_t step) {
+    BucketPieces<Gradient, Out> pieces;
+    for_each_piece(b, [&](int s, int p) {
+      const index_t n = sharding_->range(b, s).size();
+      pieces.add(n, {{gradients_.at(b, s), to_size(n)}, out(p), sharding_->partition().part(p), sums(p)});
+    });
+    ReduceScatter<Gradient, Out> call(pieces.span(), bucket_tag("gradients of bucket", *sharding_, b, step), scale,
+                                      std::as_writable_bytes(workspace_.span()));
     call.group_size = sharding_->groups().size;
-    return call;
+    call.carry = carry;
+    events_[to_size(b)] = queue_->post(call, executor_->record());
   }
 
-  template <class Out>
-  void reduce_scatter(int b, std::span<Out> out, float scale, index_t step) {
-    events_[to_size(b)] = queue_->post(call(b, out, scale, step), executor_->record());
-  }
-
-  // Needs no wait for earlier passes, because the queue runs the calls in order.
   void continue_sum(int b, int pass, index_t step) {
-    const bool last = pass == last_pass_;
-    auto one = call(b, last ? own(b) : std::span<Reduction>{}, mean_.scale, step);
-    if (last_pass_ > 0) one.carry.sums = level(b, 0).data();
-    one.carry.stride = level_elements_;
-    one.carry.before = step_.before(pass);
-    if (step_.in_pass(pass) < step_.world) one.carry.leaves = step_.in_pass(pass);
-    one.carry.last = last;
-    events_[to_size(b)] = queue_->post(one, executor_->record());
+    Carry carry{.stride = level_elements_, .before = step_.before(pass), .last = pass == last_pass_};
+    if (step_.in_pass(pass) < step_.world) carry.leaves = step_.in_pass(pass);
+    const auto out = [&](int p) { return carry.last ? own(p) : std::span<Reduction>{}; };
+    const auto sums = [&](int p) { return last_pass_ > 0 ? level(p, 0).data() : nullptr; };
+    post<Reduction>(b, out, sums, mean_.scale, carry, step);  // the queue runs calls in order, so nothing is waited for
   }
 
   void add_pass(int b, int pass, index_t step) {
     if (pass > 0) merge(b, pass - 1);
-    reduce_scatter(b, level(b, std::countr_one(static_cast<unsigned>(pass))), 1, step);
+    const int l = std::countr_one(static_cast<unsigned>(pass));
+    post<float>(b, [this, l](int p) { return level(p, l); }, no_sums, 1, {}, step);
   }
-
-  Range owned(int b) const { return sharding_->trainable().owned(b, rank_); }
 
   Reduction* sums_data() const noexcept {
     if constexpr (in_place)
@@ -226,41 +233,47 @@ class Reduce {
       return reduced_.data();
   }
 
-  std::span<Reduction> own(int b) noexcept { return sums().owned_span(b); }
+  std::span<Reduction> own(int p) const noexcept { return sums().owned_span(p); }
 
-  std::span<float> level(int b, int l) noexcept {
-    return PartialSums(sharding_->trainable(), rank_, partial_.data() + l * level_elements_).owned_span(b);
+  std::span<float> level(int p, int l) const noexcept {
+    return PartialSums(*sharding_, sharding_->trainable(), rank_, partial_.data() + l * level_elements_).owned_span(p);
+  }
+
+  // Adds level l of each piece of bucket `b` to level `to`.
+  void add_level(int b, int l, int to) {
+    for_each_piece(b, [&](int, int p) {
+      const std::span<float> older = level(p, l);
+      executor_->for_each(std::ssize(older), AddOlder{older.data(), level(p, to).data()});
+    });
   }
 
   void merge(int b, int pass) {
-    executor_->wait(events_[to_size(b)]);
+    wait(b);
     const int filled = std::countr_one(static_cast<unsigned>(pass));
-    float* const sum = level(b, filled).data();
-    for (int l = 0; l < filled; ++l) {
-      const float* const older = level(b, l).data();
-      executor_->for_each(owned(b).size(), AddOlder{older, sum});
-    }
+    for (int l = 0; l < filled; ++l) add_level(b, l, filled);
   }
 
   // Folds the levels that are filled after the last pass, from the last block to the first.
   void fold(int b) {
     const int passes = last_pass_ + 1;
-    int l = std::countr_zero(static_cast<unsigned>(passes));
-    float* const sum = level(b, l).data();
-    for (++l; passes >> l; ++l) {
-      if (!((passes >> l) & 1)) continue;
-      const float* const older = level(b, l).data();
-      executor_->for_each(owned(b).size(), AddOlder{older, sum});
-    }
-    executor_->for_each(owned(b).size(), Round<Reduction>{sum, own(b).data(), mean_.scale});
+    const int first = std::countr_zero(static_cast<unsigned>(passes));
+    for (int l = first + 1; passes >> l; ++l)
+      if ((passes >> l) & 1) add_level(b, l, first);
+    for_each_piece(b, [&](int, int p) {
+      const std::span<float> sum = level(p, first);
+      executor_->for_each(std::ssize(sum), Round<Reduction>{sum.data(), own(p).data(), mean_.scale});
+    });
   }
 
   // If several ranks update the same elements, gathers the parts of the sum on all of them, after the reduction on the
   // same queue.
   void share(int b, index_t step) {
     if constexpr (Stage::state.extent != Extent::world) {
-      AllGather gather(std::span<const Reduction>(own(b)), sums().held_span(b), sharding_->trainable().part(b),
-                       bucket_tag("reduced gradients of bucket", *sharding_, b, step));
+      BucketPieces<Reduction> pieces;
+      for_each_piece(b, [&](int s, int p) {
+        pieces.add(sharding_->range(b, s).size(), {own(p), sums().held_span(p), sharding_->partition().part(p)});
+      });
+      AllGather gather(pieces.span(), bucket_tag("reduced gradients of bucket", *sharding_, b, step));
       among_owners<Stage::state>(gather, *sharding_);
       events_[to_size(b)] = queue_->post(gather, executor_->record());
       if constexpr (in_place) gradients_.sent(b, events_[to_size(b)]);

@@ -2,8 +2,8 @@
 // into which buckets are gathered before they are used. A gathered bucket stays until its slot is needed or the weights
 // change. If the state is sharded over more ranks, an update first gathers the shard over peers.
 //
-//     shard    | part of bucket 0 | part of bucket 1 | ... | frozen part of bucket 0 | ...
-//     slot     | whole trainable range of a bucket |.| its whole frozen range |
+//     shard    | part of bucket 0 | part of bucket 1 | ... | frozen part of bucket 0 | ...      (layout/sharding.hpp)
+//     slot     | whole trainable piece of a bucket |.| its whole frozen piece |
 #pragma once
 
 #include <span>
@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/engine/memory/bucket_pieces.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
 #include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/gathered_pool.hpp>
@@ -33,8 +34,7 @@ class ShardedParameters {
         executor_(&executor),
         queue_(&queue),
         shard_(executor, plan.parameters, of_caller),
-        trainable_(sharding.trainable(), rank, shard_.data()),
-        frozen_(sharding.frozen(), rank, shard_.data() + sharding.trainable().shard_elements(where.extent)),
+        array_(sharding, sharding.all_spaces(), rank, shard_.data()),
         gathered_(executor, plan.gathered_buckets),
         slot_elements_(plan.gathered_buckets.elements),
         pool_(sharding, plan.gathered_buckets.copies, options.prefetch) {}
@@ -45,11 +45,10 @@ class ShardedParameters {
     const Layout& layout = sharding_->layout();
     Slot& slot = pool_.gather(unit, [&](Slot& free) { post_gather(free); });
     executor_->wait(slot.ready);
-    const Parameter* base = room(slot);
-    const layout::Bucket& bucket = sharding_->bucket(slot.bucket);
-    return {{layout, unit, base + (layout.trainable(unit).begin - bucket.trainable.begin),
-             base + frozen_begin(bucket) + (layout.frozen(unit).begin - bucket.frozen.begin)},
-            &slot.leases};
+    typename UnitView<const Parameter>::Addresses addresses{};
+    for (int s = 0; s < layout.spaces(); ++s)
+      addresses[to_size(s)] = room(slot, s) + (layout.range(unit, s).begin - sharding_->range(slot.bucket, s).begin);
+    return {{layout, unit, addresses}, &slot.leases};
   }
 
   /// Throws UsageError: a range of a flat layout cannot be gathered into a slot.
@@ -103,23 +102,26 @@ class ShardedParameters {
   /// Waits for the gathers of the last update, because the shard is complete only then.
   void before_read() { executor_->wait(published_); }
 
-  /// This rank's shard of the trainable parameters, which the update writes, and of the frozen ones.
-  const Array& trainable() const noexcept { return trainable_; }
-  const Array& frozen() const noexcept { return frozen_; }
+  /// This rank's shard of all parameters. The update writes the trainable ones.
+  const Array& array() const noexcept { return array_; }
 
   /// Calls visit(slice) for the slices of all parameters (engine/memory/tensor_slice.hpp).
   template <bool to_write, class Visit>
   void for_each_slice(bool owned_only, Visit& visit) const {
-    tessera::engine::for_each_slice<to_write>(*sharding_, false, owned_only, "parameter", trainable_, visit);
-    tessera::engine::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
+    tessera::engine::for_each_slice<to_write>(*sharding_, owned_only, "parameter", array_, visit);
   }
 
   /// Posts the gather of the updated parts of bucket `b` over peers, if this rank holds more than it updates.
   void publish(int b, index_t step) {
     if constexpr (where.extent != of_state.extent) {
-      if (sharding_->trainable().range(b).empty()) return;
-      AllGather gather(std::span<const Parameter>(trainable_.owned_span(b)), trainable_.held_span(b),
-                       sharding_->trainable().part(b), bucket_tag("updated parameters of bucket", *sharding_, b, step));
+      BucketPieces<Parameter> pieces;
+      for (int s = 0; s < sharding_->layout().rules(); ++s) {
+        const int p = sharding_->piece(b, s);
+        pieces.add(sharding_->range(b, s).size(),
+                   {array_.owned_span(p), array_.held_span(p), sharding_->partition().part(p)});
+      }
+      if (pieces.empty()) return;
+      AllGather gather(pieces.span(), bucket_tag("updated parameters of bucket", *sharding_, b, step));
       among_owners<where>(gather, *sharding_);
       published_ = queue_->post(gather, executor_->record());
     }
@@ -129,38 +131,36 @@ class ShardedParameters {
   using Pool = GatheredPool<typename Executor::Event>;
   using Slot = typename Pool::Slot;
 
-  static index_t frozen_begin(const layout::Bucket& bucket) { return round_up(bucket.trainable.size(), block); }
-
-  Parameter* room(const Slot& slot) noexcept { return gathered_.data() + pool_.index(slot) * slot_elements_; }
+  // The memory of the slot's bucket's piece in a space.
+  Parameter* room(const Slot& slot, int space) noexcept {
+    return gathered_.data() + pool_.index(slot) * slot_elements_ + sharding_->begin_in_bucket(slot.bucket, space);
+  }
 
   // Compute that last read the slot is already enqueued; `record` orders the gather after it. An earlier gather into
   // the slot, whose weights were not used, precedes this one on the same queue. A bucket without elements does not
   // change the slot's event, because an update must still wait for that earlier gather.
   void post_gather(Slot& slot) {
     const int b = slot.bucket;
-    const layout::Bucket& bucket = sharding_->bucket(b);
-    Parameter* base = room(slot);
-    const auto all_gather = [&](std::span<const Parameter> mine, const layout::Partition& of, Parameter* to, const char* what) {
-      const Range range = of.range(b);
-      if (range.empty()) return;
-      const std::span<Parameter> out(to, to_size(range.size()));
-      AllGather gather(mine, out, of.part(b, where.extent), bucket_tag(what, *sharding_, b, 0));
-      if constexpr (where.extent == Extent::group) {
-        gather.over = Ranks::group;
-        gather.group_size = sharding_->groups().size;
-      }
-      slot.ready = queue_->post(gather, executor_->record());
-    };
-    all_gather(trainable_.held_span(b), sharding_->trainable(), base, "parameters of bucket");
-    all_gather(frozen_.held_span(b), sharding_->frozen(), base + frozen_begin(bucket), "frozen parameters of bucket");
+    BucketPieces<Parameter> pieces;
+    for (int s = 0; s < sharding_->layout().spaces(); ++s) {
+      const int p = sharding_->piece(b, s);
+      const index_t n = sharding_->range(b, s).size();
+      pieces.add(n, {array_.held_span(p), {room(slot, s), to_size(n)}, sharding_->partition().part(p, where.extent)});
+    }
+    if (pieces.empty()) return;
+    AllGather gather(pieces.span(), bucket_tag("parameters of bucket", *sharding_, b, 0));
+    if constexpr (where.extent == Extent::group) {
+      gather.over = Ranks::group;
+      gather.group_size = sharding_->groups().size;
+    }
+    slot.ready = queue_->post(gather, executor_->record());
   }
 
   const Sharding* sharding_;
   Executor* executor_;
   Queue* queue_;
   Storage<Executor, Parameter> shard_;
-  Array trainable_;
-  Array frozen_;
+  Array array_;
   Storage<Executor, Parameter> gathered_;
   index_t slot_elements_;
   Pool pool_;

@@ -23,17 +23,20 @@ struct TensorSlice {
 
 namespace engine {
 
-/// Calls visit(TensorSlice) for each slice of the trainable or frozen tensors in `array`. to_write: elements are not
-/// const. owned_only: only what this rank owns, instead of all that it holds.
+/// Calls visit(TensorSlice) for each slice of the tensors in `array`, space by space. to_write: elements are not const.
+/// owned_only: only what this rank owns, instead of all that it holds.
 template <bool to_write, class T, Placement where, class Visit>
-void for_each_slice(const Sharding& sharding, bool frozen, bool owned_only, const char* name,
-                    const FlatArray<T, where>& array, Visit& visit) {
+void for_each_slice(const Sharding& sharding, bool owned_only, const char* name, const FlatArray<T, where>& array,
+                    Visit& visit) {
   using Visited = TensorSlice<std::conditional_t<to_write, T, const T>>;
-  for (int b = 0; b < sharding.buckets(); ++b)
-    sharding.for_each_run(b, frozen, owned_only ? array.owned(b) : array.held(b),
-                          [&](Tensor tensor, index_t first, Range run) {
-                            visit(Visited{name, tensor, first, array.span(b, run)});
-                          });
+  for (int s = array.spaces().first; s < array.spaces().last; ++s)
+    for (int b = 0; b < sharding.buckets(); ++b) {
+      const int p = sharding.piece(b, s);
+      sharding.for_each_run(b, s, owned_only ? array.owned(p) : array.held(p),
+                            [&](Tensor tensor, index_t first, Range run) {
+                              visit(Visited{name, tensor, first, array.span(p, run)});
+                            });
+    }
 }
 
 }  // namespace engine

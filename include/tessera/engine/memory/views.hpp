@@ -1,6 +1,7 @@
 // Views of a unit for the model: each tensor as a span, wherever the stage stores it.
 #pragma once
 
+#include <array>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -14,9 +15,14 @@ namespace tessera {
 template <class T>
 class UnitView {
  public:
-  /// trainable, frozen: the addresses of the unit's trainable and frozen elements; gradients have no frozen ones.
+  /// The addresses of the unit's elements in each space; gradients have no frozen ones.
+  using Addresses = std::array<T*, layout::most_rules + 1>;
+
+  UnitView(const Layout& layout, Unit unit, const Addresses& addresses)
+      : layout_(&layout), unit_(unit), addresses_(addresses) {}
+  /// For a layout with one rule.
   UnitView(const Layout& layout, Unit unit, T* trainable, T* frozen)
-      : layout_(&layout), unit_(unit), trainable_(trainable), frozen_(frozen) {}
+      : UnitView(layout, unit, Addresses{trainable, frozen}) {}
 
   /// The elements of `tensor`, row-major. Throws UsageError if it belongs to another unit, or is frozen in a view of
   /// gradients.
@@ -25,22 +31,22 @@ class UnitView {
     if (layout.unit_of(tensor) != unit_)
       throw UsageError(message(
           {"tensor '", layout.name(tensor), "' is not of unit '", layout.name(unit_), "': ask for its own unit"}));
-    const bool frozen = layout.frozen(tensor);
-    if (frozen && !std::is_const_v<T>)
+    if (layout.frozen(tensor) && !std::is_const_v<T>)
       throw UsageError(message({"tensor '", layout.name(tensor), "' is frozen: it has no gradients"}));
-    const Range unit = frozen ? layout.frozen(unit_) : layout.trainable(unit_);
+    const int space = layout.space(tensor);
     const Range place = layout.place(tensor);
-    return {(frozen ? frozen_ : trainable_) + (place.begin - unit.begin), static_cast<std::size_t>(place.size())};
+    return {addresses_[to_size(space)] + (place.begin - layout.range(unit_, space).begin), to_size(place.size())};
   }
 
-  /// All trainable tensors of the unit, back to back in the order in which they were added.
-  std::span<T> trainable() const { return {trainable_, static_cast<std::size_t>(layout_->trainable(unit_).size())}; }
+  /// All trainable tensors of the unit with a rule, back to back in the order in which they were added.
+  std::span<T> trainable(int rule = 0) const {
+    return {addresses_[to_size(rule)], to_size(layout_->trainable(unit_, rule).size())};
+  }
 
  private:
   const Layout* layout_;
   Unit unit_;
-  T* trainable_;
-  T* frozen_;
+  Addresses addresses_;
 };
 
 /// The parameters of one unit during this object's lifetime. Stage 3 reuses their memory for another unit afterwards.
@@ -62,8 +68,8 @@ class Weights : public UnitView<const Parameter> {
   /// As in UnitView. Deleted for a temporary, because stage 3 may reuse its memory after the full expression.
   std::span<const Parameter> operator[](Tensor tensor) const& { return UnitView<const Parameter>::operator[](tensor); }
   std::span<const Parameter> operator[](Tensor) const&& = delete;
-  std::span<const Parameter> trainable() const& { return UnitView<const Parameter>::trainable(); }
-  std::span<const Parameter> trainable() const&& = delete;
+  std::span<const Parameter> trainable(int rule = 0) const& { return UnitView<const Parameter>::trainable(rule); }
+  std::span<const Parameter> trainable(int = 0) const&& = delete;
 
  private:
   int* leases_;

@@ -7,6 +7,7 @@
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/list.hpp>
 #include <tessera/core/math.hpp>
+#include <tessera/engine/memory/bucket_pieces.hpp>
 #include <tessera/engine/memory/bucket_tag.hpp>
 #include <tessera/engine/memory/flat_array.hpp>
 #include <tessera/engine/memory/storage.hpp>
@@ -28,8 +29,7 @@ class WholeParameters {
         executor_(&executor),
         queue_(&queue),
         storage_(executor, plan.parameters, of_caller),
-        trainable_(sharding.trainable(), rank, storage_.data()),
-        frozen_(sharding.frozen(), rank, storage_.data() + sharding.layout().frozen_begin()),
+        array_(sharding, sharding.all_spaces(), rank, storage_.data()),
         gathered_(to_size(sharding.buckets())) {}
 
   /// Waits until the unit's parameters of the last step have arrived from all ranks.
@@ -37,21 +37,23 @@ class WholeParameters {
     const Layout& layout = sharding_->layout();
     const int b = sharding_->bucket_of(unit);
     executor_->wait(gathered_[to_size(b)]);
-    return {{layout, unit, trainable_.at(b, layout.trainable(unit).begin), frozen_.at(b, layout.frozen(unit).begin)},
-            nullptr};
+    typename UnitView<const Parameter>::Addresses addresses{};
+    for (int s = 0; s < layout.spaces(); ++s)
+      addresses[to_size(s)] = array_.at(sharding_->piece(b, s), layout.range(unit, s).begin);
+    return {{layout, unit, addresses}, nullptr};
   }
 
   /// The same for a range of a flat layout.
   std::span<const Parameter> gather(Range range) {
     for (const int b : sharding_->buckets_of(range)) executor_->wait(gathered_[to_size(b)]);
-    return trainable_.span(range);
+    return array_.span(range);
   }
 
   /// The same for a tensor.
   std::span<const Parameter> tensor(Tensor t) {
     const Layout& layout = sharding_->layout();
     executor_->wait(gathered_[to_size(sharding_->bucket_of(layout.unit_of(t)))]);
-    return (layout.frozen(t) ? frozen_ : trainable_).span(layout.place(t));
+    return array_.span(layout.place(t));
   }
 
   void begin_forward() noexcept {}
@@ -74,26 +76,28 @@ class WholeParameters {
   /// Waits for the gathers of the last step, because the parameters are complete only then.
   void before_read() { finish(); }
 
-  /// The trainable parameters, which the update writes, and the frozen ones.
-  const Array& trainable() const noexcept { return trainable_; }
-  const Array& frozen() const noexcept { return frozen_; }
+  /// All parameters. The update writes the trainable ones.
+  const Array& array() const noexcept { return array_; }
 
   /// Calls visit(slice) for the slices of all parameters (engine/memory/tensor_slice.hpp).
   template <bool to_write, class Visit>
   void for_each_slice(bool owned_only, Visit& visit) const {
-    tessera::engine::for_each_slice<to_write>(*sharding_, false, owned_only, "parameter", trainable_, visit);
-    tessera::engine::for_each_slice<to_write>(*sharding_, true, owned_only, "parameter", frozen_, visit);
+    tessera::engine::for_each_slice<to_write>(*sharding_, owned_only, "parameter", array_, visit);
   }
 
   /// Posts the gather of the updated parts of bucket `b`.
   void publish(int b, index_t step) {
     if constexpr (shards_state) {
-      if (trainable_.held(b).empty()) return;
-      const std::span<Parameter> all = trainable_.held_span(b);
-      const std::span<const Parameter> mine = trainable_.owned_span(b);
-      gathered_[to_size(b)] = queue_->post(
-          AllGather(mine, all, sharding_->trainable().part(b), bucket_tag("parameters of bucket", *sharding_, b, step)),
-          executor_->record());
+      BucketPieces<Parameter> pieces;
+      for (int s = 0; s < sharding_->layout().rules(); ++s) {
+        const int p = sharding_->piece(b, s);
+        pieces.add(sharding_->range(b, s).size(),
+                   {array_.owned_span(p), array_.held_span(p), sharding_->partition().part(p)});
+      }
+      if (pieces.empty()) return;
+      gathered_[to_size(b)] =
+          queue_->post(AllGather(pieces.span(), bucket_tag("parameters of bucket", *sharding_, b, step)),
+                       executor_->record());
     }
   }
 
@@ -102,8 +106,7 @@ class WholeParameters {
   Executor* executor_;
   Queue* queue_;
   Storage<Executor, Parameter> storage_;
-  Array trainable_;
-  Array frozen_;
+  Array array_;
   core::List<typename Executor::Event> gathered_;
 };
 

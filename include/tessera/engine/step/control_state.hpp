@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/math.hpp>
@@ -17,6 +16,8 @@ namespace tessera {
 /// it, for example to continue with another learning rate.
 template <class Rule>
 struct ControlState {
+  using Groups = typename rule::Set<Rule>::Groups;
+
   index_t steps = 0;     ///< steps applied
   index_t attempts = 0;  ///< steps that ended, applied or skipped
   double loss_scale = 1;  ///< of the next step; 1 if the precision does not scale the loss
@@ -25,22 +26,24 @@ struct ControlState {
   index_t evaluation_changes = 0;  ///< how often an evaluation began or ended
   std::uint64_t seed = 0;
   double clip_norm = std::numeric_limits<double>::infinity();
-  std::vector<Rule> rules;        ///< one per hyperparameter group
-  std::vector<Rule> first_rules;  ///< the rules at the start of training, for a rule's validate_change()
+  Groups rules;        ///< one per hyperparameter group: a std::vector<Rule>, or Rules<...>
+  Groups first_rules;  ///< the rules at the start of training, for a rule's validate_change()
 
   /// Whether the parameters are evaluation weights.
   bool evaluating() const noexcept { return evaluation_changes % 2 == 1; }
 
-  /// Throws OptionError unless an optimizer with these options and this number of hyperparameter groups can continue
-  /// from this state. Does not check the rules, which every step checks.
-  void validate(const Options& options, std::size_t groups, bool scales_loss) const {
+  /// Throws OptionError unless an optimizer with these options and as many rules as `current` can continue from this
+  /// state. Does not check the rules, which every step checks.
+  void validate(const Options& options, const Groups& current, bool scales_loss) const {
     require(steps >= 0, "steps must not be negative, is ", steps);
     require(attempts >= steps, "attempts must be at least the steps applied, is ", attempts);
     require(evaluation_changes >= 0, "evaluation_changes must not be negative, is ", evaluation_changes);
     require(clip_norm > 0, "clip_norm must be greater than 0, is ", clip_norm);
-    require(rules.size() == groups, "there must be one rule per hyperparameter group, rules has ", rules.size());
-    require(first_rules.size() == groups, "there must be one rule per hyperparameter group, first_rules has ",
-            first_rules.size());
+    rule::for_each_type(current, [this](auto r, const auto& of) {
+      const std::size_t now = rule::of<r>(rules).size(), first = rule::of<r>(first_rules).size();
+      require(now == of.size(), "there must be one rule per hyperparameter group, rules has ", now);
+      require(first == of.size(), "there must be one rule per hyperparameter group, first_rules has ", first);
+    });
     if (!scales_loss) {
       require(loss_scale == 1, "loss_scale must be 1, since this precision does not scale the loss, is ", loss_scale);
       return;
@@ -66,7 +69,7 @@ namespace engine {
 
 /// Calls visit(setting) for all members of the control state, with `rules` as its rules.
 template <class Rule, class Visit>
-void for_each_setting(const ControlState<Rule>& state, const std::vector<Rule>& rules, Visit visit) {
+void for_each_setting(const ControlState<Rule>& state, const typename ControlState<Rule>::Groups& rules, Visit visit) {
   visit(Setting::of("ControlState::steps", state.steps));
   visit(Setting::of("ControlState::attempts", state.attempts));
   visit(Setting::of("ControlState::loss_scale", state.loss_scale));

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <utility>
-#include <vector>
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/math.hpp>
@@ -27,21 +26,21 @@ class Evaluation {
   /// Sets the parameters to the evaluation weights, or back to the training weights, and posts their gathers. A second
   /// call has no effect. step: the tag of the gathers. Blocks until the last step's weights have arrived. Throws
   /// CommError.
-  template <class Rule, class State, class Parameters>
-  void set(bool evaluation, const Sharding& sharding, const std::vector<Rule>& rules, State& state,
-           Parameters& parameters, index_t step) {
+  template <class Groups, class State, class Parameters>
+  void set(bool evaluation, const Sharding& sharding, const Groups& rules, State& state, Parameters& parameters,
+           index_t step) {
     if (evaluation == open_) return;
-    if constexpr (HasEvaluationWeights<Rule>) {
+    if constexpr (State::has_evaluation_weights) {
       parameters.before_update();
       for (int b = 0; b < sharding.buckets(); ++b)
         if (evaluation)
-          state.begin_evaluation(b, parameters.trainable(), rules);
+          state.begin_evaluation(b, parameters.array(), rules);
         else
-          state.end_evaluation(b, parameters.trainable());
+          state.end_evaluation(b, parameters.array());
     }
     open_ = evaluation;
     ++changes_;
-    if constexpr (HasEvaluationWeights<Rule>)
+    if constexpr (State::has_evaluation_weights)
       for (int b = 0; b < sharding.buckets(); ++b) parameters.publish(b, step);
   }
 

@@ -32,10 +32,9 @@ class BackwardPass {
     of.weights_.require_gathered(unit);
     of.progress_.at(unit);
     return of.guarded([&] {
-      using Gradient = typename Optimizer::Gradient;
-      Gradient* const room = of.reduce_.open(unit, of.progress_.clears(unit));
+      const auto gradients = of.reduce_.open(unit, of.progress_.clears(unit));
       of.progress_.set_zeroed(unit);
-      return UnitView<Gradient>(of.layout(), unit, room, nullptr);
+      return gradients;
     });
   }
 

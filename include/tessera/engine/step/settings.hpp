@@ -18,6 +18,7 @@
 #include <tessera/exec/float_environment.hpp>
 #include <tessera/layout/options.hpp>
 #include <tessera/rule/hyperparameters.hpp>
+#include <tessera/rule/rules.hpp>
 
 namespace tessera::engine {
 
@@ -30,16 +31,18 @@ struct StepSettings {
 /// One number, as a word with the same bits on every rank that has the same number.
 struct Setting {
   const char* name = "";
-  int group = -1;  ///< hyperparameter group; -1: an option
+  const char* rule = nullptr;  ///< of a hyperparameter; null: an option
+  int group = 0;   ///< hyperparameter group
   int index = 0;   ///< index among the hyperparameters, for one without a name
   std::uint64_t word = 0;
   bool floating = false;
   bool has_sign = false;  ///< a signed integer
 
   template <class Number>
-  static constexpr Setting of(const char* name, Number number, int group = -1, std::size_t index = 0) {
+  static constexpr Setting of(const char* name, Number number, const char* rule = nullptr, int group = 0,
+                              std::size_t index = 0) {
     constexpr bool floating = std::is_floating_point_v<Number>;
-    Setting setting{name, group, static_cast<int>(index), 0, floating, std::is_signed_v<Number>};
+    Setting setting{name, rule, group, static_cast<int>(index), 0, floating, std::is_signed_v<Number>};
     if constexpr (floating)
       setting.word = bits_as<std::uint64_t>(static_cast<double>(number));
     else
@@ -48,17 +51,20 @@ struct Setting {
   }
 };
 
-template <class Rule, class Visit>
-void for_each_setting(const std::vector<Rule>& rules, Visit visit) {
-  for (std::size_t group = 0; group < rules.size(); ++group)
-    rule::for_each_hyperparameter(rules[group], [&](const char* name, std::size_t index, auto number) {
-      visit(Setting::of(name, number, static_cast<int>(group), index));
-    });
+/// rules: rule::Set::Groups, here and below.
+template <class Groups, class Visit>
+void for_each_setting(const Groups& rules, Visit visit) {
+  rule::for_each_type(rules, [&]<class Rule>(auto, const std::vector<Rule>& groups) {
+    for (std::size_t group = 0; group < groups.size(); ++group)
+      rule::for_each_hyperparameter(groups[group], [&](const char* name, std::size_t index, auto number) {
+        visit(Setting::of(name, number, Rule::name, static_cast<int>(group), index));
+      });
+  });
 }
 
 /// Calls visit(setting) for all settings that may change between steps.
-template <class Rule, class Visit>
-void for_each_setting(const StepSettings& step, const std::vector<Rule>& rules, Visit visit) {
+template <class Groups, class Visit>
+void for_each_setting(const StepSettings& step, const Groups& rules, Visit visit) {
   visit(Setting::of("the step's micro-batches", step.micro_batches));
   visit(Setting::of("Options::clip_norm", step.clip_norm));
   visit(Setting::of("calls of begin_evaluation() and end_evaluation()", step.evaluations));
@@ -66,14 +72,14 @@ void for_each_setting(const StepSettings& step, const std::vector<Rule>& rules, 
 }
 
 /// Calls visit(setting) for all settings of the construction.
-template <class Rule, class Visit>
-void for_each_setting(const Options& options, const std::vector<Rule>& rules, Visit visit) {
+template <class Groups, class Visit>
+void for_each_setting(const Options& options, const Groups& rules, Visit visit) {
   options.for_each_number([&](const char* name, auto number) { visit(Setting::of(name, number)); });
   for_each_setting(rules, visit);
 }
 
-template <class Chosen, class Rule>
-std::uint64_t digest_of(const Chosen& chosen, const std::vector<Rule>& rules) {
+template <class Chosen, class Groups>
+std::uint64_t digest_of(const Chosen& chosen, const Groups& rules) {
   const exec::DefaultFloatEnvironment ieee;  // a rank that flushes denormals would convert them to other doubles
   core::Digest digest;
   for_each_setting(chosen, rules, [&](const Setting& setting) { digest.add(static_cast<std::int64_t>(setting.word)); });
@@ -93,23 +99,21 @@ inline std::string text_of(const Setting& setting, std::uint64_t word) {
 }
 
 /// "AdamW.lr of group 1", or an option's name.
-template <class Rule>
-std::string name_of(const Setting& setting) {
-  if (setting.group < 0) return setting.name;
+inline std::string name_of(const Setting& setting) {
+  if (!setting.rule) return setting.name;
   const std::string name = std::string_view(setting.name) == "hyperparameter"
                                ? message({"hyperparameter ", setting.index})
                                : std::string(setting.name);
-  return message({Rule::name, ".", name, " of group ", setting.group});
+  return message({setting.rule, ".", name, " of group ", setting.group});
 }
 
 /// The first difference of the first rank that differs from rank 0; empty if there is none. words: of rank 0, then of
 /// rank 1, ...
-template <class Rule>
-std::string difference_of(const core::List<Setting>& settings, std::span<const std::uint64_t> words) {
+inline std::string difference_of(const core::List<Setting>& settings, std::span<const std::uint64_t> words) {
   const std::size_t n = settings.size();
   for (std::size_t at = n; at < words.size(); ++at)
     if (words[at] != words[at % n])
-      return message({name_of<Rule>(settings[at % n]), ": rank 0 has ", text_of(settings[at % n], words[at % n]),
+      return message({name_of(settings[at % n]), ": rank 0 has ", text_of(settings[at % n], words[at % n]),
                       ", rank ", at / n, " has ", text_of(settings[at % n], words[at])});
   return {};
 }
@@ -117,9 +121,9 @@ std::string difference_of(const core::List<Setting>& settings, std::span<const s
 /// Exchanges all settings and returns difference_of(), the same on every rank. Called if digests differ. Requires the
 /// same number of rules on all ranks. chosen: StepSettings, Options or ControlState. Blocks until all ranks have called
 /// it. Throws CommError.
-template <class Chosen, class Rule, class Executor, class Queue>
-std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rules, const Executor& executor,
-                              Queue& queue, int rank, int world) {
+template <class Chosen, class Groups, class Executor, class Queue>
+std::string exchange_settings(const Chosen& chosen, const Groups& rules, const Executor& executor, Queue& queue,
+                              int rank, int world) {
   core::List<Setting> settings;
   for_each_setting(chosen, rules, [&](const Setting& setting) { settings.push_back(setting); });
   const auto n = static_cast<index_t>(settings.size());
@@ -136,7 +140,7 @@ std::string exchange_settings(const Chosen& chosen, const std::vector<Rule>& rul
   apart.wait(arrived);
   apart.download(std::span<const std::uint64_t>(all), words.data());
   if constexpr (!Executor::synchronous) arrived.wait();  // throws if the collective failed: the words are undefined
-  return difference_of<Rule>(settings, words);
+  return difference_of(settings, words);
 }
 
 }  // namespace tessera::engine

@@ -7,8 +7,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
-#include <vector>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/digest.hpp>
@@ -34,6 +34,10 @@ inline void require_agreement(const StepOutcome& outcome, index_t step, std::str
 
 template <class Rule, class Executor>
 class StepDecision {
+  template <int r>
+  using At = typename rule::Set<Rule>::template At<r>;
+  using Groups = typename rule::Set<Rule>::Groups;
+
  public:
   using ReadBack = typename Executor::template ReadBack<StepOutcome>;
 
@@ -41,7 +45,7 @@ class StepDecision {
                bool scales_loss)
       : executor_(&executor),
         numbers_(executor, plan.step_numbers),
-        rules_(executor, plan.step_rules),
+        rules_(storage(executor, plan)),
         words_(executor, plan.agreement),
         rank_(rank),
         world_(world),
@@ -54,7 +58,11 @@ class StepDecision {
   }
 
   StepNumbers* numbers() const noexcept { return numbers_.data(); }
-  const StepRule<Rule>* rule(int group) const noexcept { return rules_.data() + group; }
+  /// The rule with index r of a hyperparameter group.
+  template <int r = 0>
+  const StepRule<At<r>>* rule(int group) const noexcept {
+    return std::get<to_size(r)>(rules_).data() + group;
+  }
 
   bool scales_loss() const noexcept { return scales_loss_; }
 
@@ -87,7 +95,11 @@ class StepDecision {
     const auto same = [&](const core::Digest& digest, const char* what) {
       return !exchange.differs(exchange.all(digest.value(), Tag{what, 0, 0}));
     };
-    if (!same(core::Digest{}.add(std::ssize(state.rules)).add(std::ssize(state.first_rules)), "rules of the control state"))
+    core::Digest sizes;
+    rule::for_each<Rule>([&](auto r) {
+      sizes.add(std::ssize(rule::of<r>(state.rules))).add(std::ssize(rule::of<r>(state.first_rules)));
+    });
+    if (!same(sizes, "rules of the control state"))
       throw AgreementError("set_control_state(): ranks differ in the number of rules: set the same on every rank");
     const std::uint64_t all = digest_of(state, state.rules);
     if (same(core::Digest{}.add(static_cast<std::int64_t>(all)), "control state")) return;
@@ -97,9 +109,12 @@ class StepDecision {
   }
 
   /// Called first in step(). rules: one per hyperparameter group of the layout, or more.
-  void begin(const std::vector<Rule>& rules) {
-    for (std::size_t g = 0; g < rules_.span().size(); ++g)
-      executor_->once(PrepareRule<Rule>{rules[g], rules_.data() + g, numbers_.data()});
+  void begin(const Groups& rules) {
+    rule::for_each<Rule>([&](auto r) {
+      auto& stored = std::get<to_size(r)>(rules_);
+      for (std::size_t g = 0; g < stored.span().size(); ++g)
+        executor_->once(PrepareRule<At<r>>{rule::of<r>(rules)[g], stored.data() + g, numbers_.data()});
+    });
     executor_->once(ForgetSquares{numbers_.data()});
   }
 
@@ -117,7 +132,7 @@ class StepDecision {
   /// Tasks enqueued later find the decision in numbers(). On a synchronous executor this throws AgreementError and
   /// CommError; on an asynchronous one the outcome reports them.
   template <class Queue, class Absent>
-  void decide(Queue& queue, const StepSettings& settings, double divisor, const std::vector<Rule>& rules, Absent absent,
+  void decide(Queue& queue, const StepSettings& settings, double divisor, const Groups& rules, Absent absent,
               index_t step) {
     const AgreementWords words = this->words();
     executor_->once(Offer{numbers_.data(), words, rank_, digest_of(settings, rules)});
@@ -176,11 +191,17 @@ class StepDecision {
     return now;
   }
 
+  static auto storage(Executor& executor, const Plan& plan) {
+    return [&]<int... r>(std::integer_sequence<int, r...>) {
+      return std::tuple(Storage<Executor, StepRule<At<r>>>(executor, plan.of_rule(r).step_rules)...);
+    }(std::make_integer_sequence<int, rule::Set<Rule>::count>{});
+  }
+
   AgreementWords words() const noexcept { return {words_.data(), world_, units_}; }
 
   Executor* executor_;
   Storage<Executor, StepNumbers> numbers_;
-  Storage<Executor, StepRule<Rule>> rules_;
+  decltype(storage(std::declval<Executor&>(), std::declval<const Plan&>())) rules_;  // by rule
   Storage<Executor, std::uint64_t> words_;
   typename Executor::Event agreed_{};
   ReadBack last_{};

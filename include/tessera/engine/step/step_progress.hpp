@@ -107,7 +107,7 @@ class StepProgress {
   void mark(Unit unit) {
     const std::string_view name = layout_->name(unit);
     if (layout_->is_flat()) throw UsageError("ready(unit): a flat layout is reported by ready(begin, end)");
-    if (has_micro_batch() && !zeroed(unit) && !layout_->trainable(unit).empty())
+    if (has_micro_batch() && !zeroed(unit) && layout_->is_trainable(unit))
       throw UsageError(message({"ready('", name, "') without gradients('", name,
                                 "') in this pass: ask for them first, they are zeroed for you"}));
     if (!readiness_.mark(unit)) throw UsageError(message({"ready('", name, "') a second time in this pass"}));
