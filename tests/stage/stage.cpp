@@ -8,7 +8,7 @@ namespace {
 struct Nameless : Stage<placement::replicated, placement::world, placement::world> {};
 struct ThreeFlags {
   static constexpr const char* name = "ThreeFlags";
-  static constexpr bool shards_state = true, shards_gradients = true, shards_parameters = true;
+  [[maybe_unused]] static constexpr bool shards_state = true, shards_gradients = true, shards_parameters = true;
 };
 
 static_assert(StagePolicy<Stage0> && StagePolicy<Stage1> && StagePolicy<Stage2> && StagePolicy<Stage3>);

@@ -155,7 +155,7 @@ class OptimizerState {
           auto element = element_of<r>(p, segment, parameters);
           element.rule = rule::of<r>(rules)[to_size(segment.group)];
           executor_->for_each(segment.place.size(),
-                              BeginEvaluation<At<r>, Precision>{element, trained().at(p, segment.place.begin)});
+                              BeginEvaluation<At<r>, Precision>{element, trained_at(p, segment.place.begin)});
         }
     });
   }
@@ -165,11 +165,9 @@ class OptimizerState {
   void end_evaluation(int b, const Parameters& parameters) {
     for_each_piece(b, [&](auto r, int p) {
       if constexpr (HasEvaluationWeights<At<r>>)
-        for (const layout::Segment& segment : segments_[to_size(p)]) {
-          const index_t begin = segment.place.begin;
-          executor_->for_each(segment.place.size(),
-                              EndEvaluation<Precision>{kept(p, begin, parameters), trained().at(p, begin)});
-        }
+        for (const auto& [place, group, tensor] : segments_[to_size(p)])
+          executor_->for_each(place.size(), EndEvaluation<Precision>{kept(p, place.begin, parameters),
+                                                                     trained_at(p, place.begin)});
     });
   }
 
@@ -280,6 +278,9 @@ class OptimizerState {
   }
   FlatArray<Parameter, where> trained() const noexcept {
     return {*sharding_, sharding_->trainable(), rank_, trained_.data()};
+  }
+  Parameter* trained_at(int p, index_t place) const noexcept {  // null if the array is not needed
+    return precision::parameter_follows_master<Precision> ? nullptr : trained().at(p, place);
   }
 
   const Sharding* sharding_;
