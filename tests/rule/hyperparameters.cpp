@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <tessera/rule/adamw.hpp>
@@ -71,6 +72,15 @@ TEST_CASE("a user's rule needs no names: numbers in arrays, structs, flags and e
 struct Nothing {};
 
 TEST_CASE("a rule without hyperparameters has none to visit") { CHECK(all_of(Nothing{}).empty()); }
+
+TEST_CASE("a visitor may change the numbers of a rule that is not const, enumerations too") {
+  OfAUser rule;
+  rule::for_each_hyperparameter(rule, [](const char*, std::size_t, auto& number) {
+    number = static_cast<std::remove_reference_t<decltype(number)>>(0);
+  });
+  for (const Named& each : all_of(rule)) CHECK(each.number == 0);
+  CHECK(static_cast<short>(rule.kind) == 0);
+}
 
 }  // namespace
 }  // namespace tessera

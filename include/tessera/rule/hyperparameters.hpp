@@ -44,49 +44,53 @@ inline constexpr bool is_array<std::array<T, n>> = true;
 
 /// Calls member(k, value) for the k-th member of an aggregate.
 template <class T, class Member>
-constexpr void for_each_member(const T& all, Member member) {
-  constexpr std::size_t n = members<T>();
+constexpr void for_each_member(T& all, Member member) {
+  constexpr std::size_t n = members<std::remove_const_t<T>>();
   static_assert(n <= most_members,
                 "a rule or schedule, and each struct in it, has at most 16 members: group them in a struct");
-  const auto each = [&](const auto&... value) {
+  const auto each = [&](auto&... value) {
     std::size_t k = 0;
     (member(k++, value), ...);
   };
   // clang-format off
-  if constexpr (n == 1) { const auto& [a] = all; each(a); }
-  if constexpr (n == 2) { const auto& [a, b] = all; each(a, b); }
-  if constexpr (n == 3) { const auto& [a, b, c] = all; each(a, b, c); }
-  if constexpr (n == 4) { const auto& [a, b, c, d] = all; each(a, b, c, d); }
-  if constexpr (n == 5) { const auto& [a, b, c, d, e] = all; each(a, b, c, d, e); }
-  if constexpr (n == 6) { const auto& [a, b, c, d, e, f] = all; each(a, b, c, d, e, f); }
-  if constexpr (n == 7) { const auto& [a, b, c, d, e, f, g] = all; each(a, b, c, d, e, f, g); }
-  if constexpr (n == 8) { const auto& [a, b, c, d, e, f, g, h] = all; each(a, b, c, d, e, f, g, h); }
-  if constexpr (n == 9) { const auto& [a, b, c, d, e, f, g, h, i] = all; each(a, b, c, d, e, f, g, h, i); }
-  if constexpr (n == 10) { const auto& [a, b, c, d, e, f, g, h, i, j] = all; each(a, b, c, d, e, f, g, h, i, j); }
-  if constexpr (n == 11) { const auto& [a, b, c, d, e, f, g, h, i, j, k] = all; each(a, b, c, d, e, f, g, h, i, j, k); }
-  if constexpr (n == 12) { const auto& [a, b, c, d, e, f, g, h, i, j, k, l] = all; each(a, b, c, d, e, f, g, h, i, j, k, l); }
-  if constexpr (n == 13) { const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m); }
-  if constexpr (n == 14) { const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m, o); }
-  if constexpr (n == 15) { const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m, o, p); }
-  if constexpr (n == 16) { const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q); }
+  if constexpr (n == 1) { auto& [a] = all; each(a); }
+  if constexpr (n == 2) { auto& [a, b] = all; each(a, b); }
+  if constexpr (n == 3) { auto& [a, b, c] = all; each(a, b, c); }
+  if constexpr (n == 4) { auto& [a, b, c, d] = all; each(a, b, c, d); }
+  if constexpr (n == 5) { auto& [a, b, c, d, e] = all; each(a, b, c, d, e); }
+  if constexpr (n == 6) { auto& [a, b, c, d, e, f] = all; each(a, b, c, d, e, f); }
+  if constexpr (n == 7) { auto& [a, b, c, d, e, f, g] = all; each(a, b, c, d, e, f, g); }
+  if constexpr (n == 8) { auto& [a, b, c, d, e, f, g, h] = all; each(a, b, c, d, e, f, g, h); }
+  if constexpr (n == 9) { auto& [a, b, c, d, e, f, g, h, i] = all; each(a, b, c, d, e, f, g, h, i); }
+  if constexpr (n == 10) { auto& [a, b, c, d, e, f, g, h, i, j] = all; each(a, b, c, d, e, f, g, h, i, j); }
+  if constexpr (n == 11) { auto& [a, b, c, d, e, f, g, h, i, j, k] = all; each(a, b, c, d, e, f, g, h, i, j, k); }
+  if constexpr (n == 12) { auto& [a, b, c, d, e, f, g, h, i, j, k, l] = all; each(a, b, c, d, e, f, g, h, i, j, k, l); }
+  if constexpr (n == 13) { auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m); }
+  if constexpr (n == 14) { auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m, o); }
+  if constexpr (n == 15) { auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m, o, p); }
+  if constexpr (n == 16) { auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q] = all; each(a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q); }
   // clang-format on
 }
 
+/// T: const if the numbers are only read.
 template <class T, class Visit>
-constexpr void visit_leaves(const T& value, const char* name, std::size_t index, Visit& visit) {
-  if constexpr (std::is_arithmetic_v<T>) {
+constexpr void visit_leaves(T& value, const char* name, std::size_t index, Visit& visit) {
+  using Plain = std::remove_const_t<T>;
+  if constexpr (std::is_arithmetic_v<Plain>) {
     visit(name, index, value);
-  } else if constexpr (std::is_enum_v<T>) {
-    visit(name, index, static_cast<std::underlying_type_t<T>>(value));
-  } else if constexpr (is_array<T>) {
+  } else if constexpr (std::is_enum_v<Plain>) {
+    auto number = static_cast<std::underlying_type_t<Plain>>(value);
+    visit(name, index, number);
+    if constexpr (!std::is_const_v<T>) value = static_cast<Plain>(number);
+  } else if constexpr (is_array<Plain>) {
     for (std::size_t k = 0; k < value.size(); ++k) visit_leaves(value[k], name, k, visit);
   } else {
-    static_assert(std::is_aggregate_v<T>,
+    static_assert(std::is_aggregate_v<Plain>,
                   "hyperparameters are numbers, enumerations, std::arrays and plain structs of these");
-    for_each_member(value, [&](std::size_t k, const auto& member) {
+    for_each_member(value, [&](std::size_t k, auto& member) {
       const char* member_name = name;
-      if constexpr (NamesHyperparameters<T>) {
-        static_assert(T::hyperparameter_names.size() == members<T>(), "hyperparameter_names names every member");
+      if constexpr (NamesHyperparameters<Plain>) {
+        static_assert(T::hyperparameter_names.size() == members<Plain>(), "hyperparameter_names names every member");
         member_name = T::hyperparameter_names[k];
       }
       visit_leaves(member, member_name, k, visit);
@@ -97,7 +101,12 @@ constexpr void visit_leaves(const T& value, const char* name, std::size_t index,
 }  // namespace hyperparameters
 
 /// Calls visit(name, index, number) for every number in `rule`, in declaration order, also those in nested structs.
-/// name: from hyperparameter_names if the struct has it, else "hyperparameter" with the member's index.
+/// name: from hyperparameter_names if the struct has it, else "hyperparameter" with the member's index. If `rule` is not
+/// const, visit may change the numbers.
+template <class Rule, class Visit>
+constexpr void for_each_hyperparameter(Rule& rule, Visit visit) {
+  hyperparameters::visit_leaves(rule, "hyperparameter", 0, visit);
+}
 template <class Rule, class Visit>
 constexpr void for_each_hyperparameter(const Rule& rule, Visit visit) {
   hyperparameters::visit_leaves(rule, "hyperparameter", 0, visit);

@@ -25,6 +25,19 @@ TEST_CASE("every rank gets every rank's word, any number of times") {
   });
 }
 
+TEST_CASE("every rank gets as many words as each rank has, without memory that is counted as the optimizer's") {
+  run_ranks(3, [](Local& comm) {
+    Host host;
+    auto queue = comm.queue(std::chrono::seconds(10));
+    const auto rank = static_cast<std::uint64_t>(comm.rank());
+    const std::vector<std::uint64_t> mine{rank, 100 + rank};
+    const auto words = gather_words(host, queue, comm.rank(), 3, mine, Tag{"words", 0, 0});
+    CHECK(std::vector<std::uint64_t>(words.begin(), words.end()) ==
+          std::vector<std::uint64_t>{0, 100, 1, 101, 2, 102});
+    CHECK(host.peak_bytes() == 0);
+  });
+}
+
 TEST_CASE("the first rank that differs from rank 0 is found") {
   using Words = Exchange<Host, Local::Queue>;
   CHECK(Words::differs({7}) == 0);

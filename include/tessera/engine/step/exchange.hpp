@@ -1,4 +1,4 @@
-// An all-gather of one word per rank, for comparisons that are not part of the step's all-reduce.
+// All-gathers of words, for comparisons that are not part of the step's all-reduce.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,25 @@
 #include <tessera/core/math.hpp>
 
 namespace tessera::engine {
+
+/// The words of all ranks, rank 0's first. mine: this rank's, as many on every rank. Blocks on every executor until all
+/// ranks have called it. Throws CommError.
+template <class Executor, class Queue>
+core::List<std::uint64_t> gather_words(const Executor& executor, Queue& queue, int rank, int world,
+                                       std::span<const std::uint64_t> mine, const Tag& tag) {
+  const index_t n = std::ssize(mine);
+  core::List<std::uint64_t> words(to_size(n * world));
+  Executor apart(executor);  // a copy, so that its bytes are not in the optimizer's count
+  auto buffer = apart.template allocate<std::uint64_t>(n * world);
+  const std::span<std::uint64_t> all = buffer.span();
+  const std::span<std::uint64_t> own = all.subspan(to_size(n * rank), mine.size());
+  apart.upload(own, mine.data());
+  const auto arrived = queue.post(AllGather(std::span<const std::uint64_t>(own), all, n, tag), apart.record());
+  apart.wait(arrived);
+  apart.download(std::span<const std::uint64_t>(all), words.data());
+  if constexpr (!Executor::synchronous) arrived.wait();  // throws if the collective failed: the words are undefined
+  return words;
+}
 
 template <class Executor, class Queue>
 class Exchange {

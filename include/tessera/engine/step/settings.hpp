@@ -15,6 +15,7 @@
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/digest.hpp>
 #include <tessera/core/list.hpp>
+#include <tessera/engine/step/exchange.hpp>
 #include <tessera/exec/float_environment.hpp>
 #include <tessera/layout/options.hpp>
 #include <tessera/rule/hyperparameters.hpp>
@@ -126,21 +127,10 @@ std::string exchange_settings(const Chosen& chosen, const Groups& rules, const E
                               int rank, int world) {
   core::List<Setting> settings;
   for_each_setting(chosen, rules, [&](const Setting& setting) { settings.push_back(setting); });
-  const auto n = static_cast<index_t>(settings.size());
-  core::List<std::uint64_t> words(static_cast<std::size_t>(n * world));
-  const std::size_t own = static_cast<std::size_t>(n * rank);
-  for (std::size_t k = 0; k < settings.size(); ++k) words[own + k] = settings[k].word;
-  Executor apart(executor);  // a copy, so that its bytes are not in the optimizer's count
-  auto buffer = apart.template allocate<std::uint64_t>(n * world);
-  const std::span<std::uint64_t> all = buffer.span();
-  const std::span<std::uint64_t> mine = all.subspan(own, settings.size());
-  apart.upload(mine, words.data() + own);
-  const auto arrived =
-      queue.post(AllGather(std::span<const std::uint64_t>(mine), all, n, Tag{"settings", 0, 0}), apart.record());
-  apart.wait(arrived);
-  apart.download(std::span<const std::uint64_t>(all), words.data());
-  if constexpr (!Executor::synchronous) arrived.wait();  // throws if the collective failed: the words are undefined
-  return difference_of(settings, words);
+  core::List<std::uint64_t> mine;
+  for (const Setting& setting : settings) mine.push_back(setting.word);
+  const auto words = gather_words(executor, queue, rank, world, {mine.data(), mine.size()}, Tag{"settings", 0, 0});
+  return difference_of(settings, {words.data(), words.size()});
 }
 
 }  // namespace tessera::engine
