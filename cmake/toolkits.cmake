@@ -21,7 +21,10 @@ endif()
 
 if(TESSERA_BUILD_TESTS OR TESSERA_BUILD_EXAMPLES OR TESSERA_BUILD_TOOLS)
   tessera_find(NLOHMANN_JSON PACKAGE nlohmann_json CONFIG TARGET nlohmann_json::nlohmann_json DEBIAN nlohmann-json3-dev
-    WITHOUT "examples and tessera-plan are not built, and a timeline's file is not tested")
+    WITHOUT "examples and tessera-plan are not built, checkpoints and a timeline's file are not tested")
+endif()
+if(TESSERA_BUILD_TESTS)
+  tessera_find(XXHASH PACKAGE xxhash TARGET xxhash::header DEBIAN libxxhash-dev WITHOUT "checkpoints are not tested")
 endif()
 if(TESSERA_BUILD_EXAMPLES OR TESSERA_BUILD_BENCH OR TESSERA_BUILD_TOOLS)
   tessera_find(CLI11 PACKAGE CLI11 CONFIG TARGET CLI11::CLI11 DEBIAN libcli11-dev

@@ -1,6 +1,6 @@
 # Sourced by tools/test and tools/demo: the Debian packages that they need, and how to install missing ones.
 
-base_packages=(g++ cmake make python3 doctest-dev libopenblas-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libbenchmark-dev)
+base_packages=(g++ cmake make python3 doctest-dev libopenblas-dev zlib1g-dev libxxhash-dev nlohmann-json3-dev libcli11-dev libbenchmark-dev)
 clang_packages=(clang-16 libclang-rt-16-dev)
 # For examples/libtorch, which is only built if it is installed: about 150 packages, because it depends on OpenCV.
 libtorch_packages=(libtorch-dev)

@@ -29,9 +29,11 @@ MAY_SEE = {
     "cuda": {"core"} | MACHINE,
     "model": BELOW_ENGINE | {"engine"},
 }
+MAY_SEE["checkpoint"] = {"core", "layout", "rule", "precision", "comm", "engine", "sharded.hpp"}
+MAY_SEE["checkpoint.hpp"] = {"checkpoint"}
 MAY_SEE["tessera.hpp"] = BELOW_ENGINE | {"engine", "sharded.hpp"}
 MAY_SEE["cuda.cuh"] = {"tessera.hpp", "cuda"}
-FRONT_DOORS = {"tessera.hpp", "cuda.cuh"}
+FRONT_DOORS = {"tessera.hpp", "cuda.cuh", "checkpoint.hpp"}
 NEEDS_MPI = {"bootstrap/mpi.hpp", "cuda/nccl/mpi.cuh"}
 
 # The includes that are allowed between the rooms of engine/, and their maximum number.

@@ -8,6 +8,8 @@ import arrows
 
 SOUND = {
     "tessera.hpp": ["sharded.hpp", "bootstrap/launch.hpp"],
+    "checkpoint.hpp": ["checkpoint/checkpoints.hpp"],
+    "checkpoint/checkpoints.hpp": ["sharded.hpp", "core/math.hpp"],
     "cuda.cuh": ["tessera.hpp", "cuda/exec/executor.cuh"],
     "sharded.hpp": ["engine/memory/storage.hpp", "rule/adam.hpp"],
     "core/config.hpp": [],

@@ -38,6 +38,11 @@ struct UsageError : Error {
   using Error::Error;
 };
 
+/// A file of a checkpoint that cannot be written or read, or that does not fit the optimizer.
+struct CheckpointError : Error {
+  using Error::Error;
+};
+
 /// An error that involves several ranks and ends the step on all of them.
 struct RankError : Error {
   using Error::Error;
