@@ -3,3 +3,5 @@
 #pragma once
 
 #include <tessera/checkpoint/checkpoints.hpp>
+#include <tessera/checkpoint/export.hpp>
+#include <tessera/checkpoint/import.hpp>

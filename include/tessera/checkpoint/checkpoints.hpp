@@ -16,9 +16,9 @@
 
 #include <tessera/checkpoint/folder.hpp>
 #include <tessera/checkpoint/manifest.hpp>
+#include <tessera/checkpoint/ranks.hpp>
 #include <tessera/checkpoint/slices.hpp>
 #include <tessera/comm/communicator.hpp>
-#include <tessera/engine/step/exchange.hpp>
 #include <tessera/sharded.hpp>
 
 namespace tessera {
@@ -42,10 +42,7 @@ class Checkpoints {
       : optimizer_(&optimizer),
         folder_(std::move(folder)),
         options_(options),
-        rank_(comm.rank()),
-        world_(comm.size()),
-        executor_(comm.executor()),
-        queue_(comm.queue(options.timeout)) {
+        ranks_(comm, options.timeout) {
     if (options.keep < 1) throw OptionError(message({"checkpoints: keep must be at least 1, is ", options.keep}));
   }
 
@@ -56,13 +53,13 @@ class Checkpoints {
   void save(const Json& user = Json::object()) {
     const ControlState<Rule> control = optimizer_->control_state();
     std::uint64_t header_sum = 0;
-    const std::exception_ptr problem = caught([&] { header_sum = write_own_file(); });
-    const auto words = gather({problem != nullptr, header_sum});
-    require_all(words, problem, "could not write its part of the checkpoint");
-    const std::exception_ptr uncommitted = caught([&] {
-      if (rank_ == 0) commit(control, user, words);
+    const auto unwritten = checkpoint::caught([&] { header_sum = write_own_file(); });
+    const Words sums =
+        ranks_.require_all(unwritten, header_sum, folder_.path(), "could not write its part of the checkpoint");
+    const auto uncommitted = checkpoint::caught([&] {
+      if (ranks_.rank() == 0) commit(control, user, sums);
     });
-    require_all(gather({uncommitted != nullptr, 0}), uncommitted, "could not make the checkpoint current");
+    ranks_.require_all(uncommitted, 0, folder_.path(), "could not make the checkpoint current");
   }
 
   /// The names of the checkpoints in the folder, newest first. Throws CheckpointError if the list is damaged.
@@ -75,7 +72,7 @@ class Checkpoints {
   /// damaged while it is read, there are no weights. Blocks until all ranks have called.
   Json load() {
     std::string name;
-    const std::exception_ptr problem = caught([&] {
+    const auto problem = checkpoint::caught([&] {
       const auto all = names();
       if (all.empty()) throw CheckpointError(message({folder_.path(), ": there is no checkpoint"}));
       name = all.front();
@@ -83,7 +80,7 @@ class Checkpoints {
     return load(name, problem);
   }
   Json load(const std::string& name) {
-    return load(name, caught([&] { folder_.require_name(name); }));
+    return load(name, checkpoint::caught([&] { folder_.require_name(name); }));
   }
 
  private:
@@ -92,65 +89,26 @@ class Checkpoints {
   template <int r>
   using At = typename rule::Set<Rule>::template At<r>;
 
-  static constexpr index_t words_per_rank = 2;
-
-  // The error of `work`, or null.
-  template <class Work>
-  static std::exception_ptr caught(const Work& work) {
-    try {
-      work();
-    } catch (...) {
-      return std::current_exception();
-    }
-    return nullptr;
-  }
-
-  Words gather(std::initializer_list<std::uint64_t> mine) {
-    return engine::gather_words(executor_, queue_, rank_, world_, {mine.begin(), mine.size()},
-                                Tag{"checkpoint", 0, 0});
-  }
-
-  // words: of each rank, first whether it failed.
-  void require_all(const Words& words, const std::exception_ptr& problem, const char* what) const {
-    if (problem) std::rethrow_exception(problem);
-    for (int r = 0; r < world_; ++r)
-      if (words[to_size(words_per_rank * r)])
-        throw PeerError(message({"checkpoint in ", folder_.path(), ": rank ", r, " ", what, "; it says why"}));
-  }
-
   std::uint64_t write_own_file() {
     checkpoint::make_folders(folder_.partial());
     checkpoint::SliceWriter writer(optimizer_->layout());
     optimizer_->for_each_owned_slice([&]<class T>(const TensorSlice<const T>& slice) {
       writer.template add<T>(slice.array, slice.tensor, slice.first, std::ssize(slice.elements));
     });
-    writer.begin(message({folder_.partial(), "/", checkpoint::file_of_rank(rank_)}));
-    optimizer_->for_each_owned_slice(
-        [&]<class T>(const TensorSlice<const T>& slice) { write(writer, slice.elements); });
+    writer.begin(message({folder_.partial(), "/", checkpoint::file_of_rank(ranks_.rank())}));
+    optimizer_->for_each_owned_slice([&]<class T>(const TensorSlice<const T>& slice) {
+      checkpoint::for_each_chunk(ranks_.executor(), slice.elements,
+                                 [&](index_t, std::span<const std::byte> bytes) { writer.write(bytes); });
+    });
     const std::uint64_t sum = writer.end();
     checkpoint::sync_folder(folder_.partial());
     return sum;
   }
 
-  template <class T>
-  void write(checkpoint::SliceWriter& writer, std::span<const T> elements) {
-    if constexpr (Executor::synchronous) {
-      writer.write(std::as_bytes(elements));
-    } else {
-      constexpr std::size_t most = to_size(checkpoint::block_bytes) / sizeof(T);
-      std::vector<T> host(min(elements.size(), most));
-      for (; !elements.empty(); elements = elements.subspan(min(elements.size(), most))) {
-        const auto part = elements.first(min(elements.size(), most));
-        executor_.download(part, host.data());
-        writer.write(std::as_bytes(std::span(host).first(part.size())));
-      }
-    }
-  }
-
   // On rank 0, after all files are on the device.
-  void commit(const ControlState<Rule>& control, const Json& user, const Words& words) {
-    Json sums = Json::array();
-    for (int r = 0; r < world_; ++r) sums.push_back(checkpoint::hex(words[to_size(words_per_rank * r + 1)]));
+  void commit(const ControlState<Rule>& control, const Json& user, const Words& sums) {
+    Json checksums = Json::array();
+    for (const std::uint64_t sum : sums) checksums.push_back(checkpoint::hex(sum));
     const Json manifest{{"format", "tessera checkpoint"},
                         {"version", checkpoint::format_version},
                         {"stage", Stage::name},
@@ -158,9 +116,9 @@ class Checkpoints {
                         {"rules", checkpoint::describe_rules<Rule>()},
                         {"control", checkpoint::control_to_json(control)},
                         {"tensors", checkpoint::describe_tensors(optimizer_->layout())},
-                        {"header_checksums", sums},
+                        {"header_checksums", checksums},
                         {"user", user}};
-    folder_.commit(manifest, world_, control.steps, options_.keep);
+    folder_.commit(manifest, ranks_.world(), control.steps, options_.keep);
   }
 
   // problem: why this rank knows no checkpoint to load, or null.
@@ -169,11 +127,11 @@ class Checkpoints {
     ControlState<Rule> control;
     Json user;
     std::uint64_t sum = 0;
-    if (!problem) problem = caught([&] { sum = read(folder_.path_of(name), slices, control, user); });
-    const auto words = gather({problem != nullptr, sum});
-    require_all(words, problem, "could not read the checkpoint");
-    for (int r = 1; r < world_; ++r)
-      if (words[to_size(words_per_rank * r + 1)] != words[1])
+    if (!problem)
+      problem = checkpoint::caught([&] { sum = read(folder_.path_of(name), slices, control, user); });
+    const Words sums = ranks_.require_all(problem, sum, folder_.path(), "could not read the checkpoint");
+    for (int r = 1; r < ranks_.world(); ++r)
+      if (sums[to_size(r)] != sums[0])
         throw AgreementError(message({"ranks 0 and ", r, " loaded different checkpoints from ", folder_.path(),
                                       ": the folder must be one that all ranks share"}));
     optimizer_->set_control_state(control);
@@ -195,7 +153,7 @@ class Checkpoints {
       for (; !elements.empty(); elements = elements.subspan(min(elements.size(), most))) {
         const auto part = elements.first(min(elements.size(), most));
         slices.read(array, tensor, first, std::span(host).first(part.size()));
-        executor_.upload(part, host.data());
+        ranks_.executor().upload(part, host.data());
         first += std::ssize(part);
       }
     }
@@ -253,10 +211,7 @@ class Checkpoints {
   Optimizer* optimizer_;
   checkpoint::Folder folder_;
   CheckpointOptions options_;
-  int rank_;
-  int world_;
-  Executor executor_;
-  typename Comm::Queue queue_;
+  checkpoint::RanksOf<Comm> ranks_;
 };
 
 }  // namespace tessera

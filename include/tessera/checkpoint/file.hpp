@@ -82,6 +82,10 @@ class FileWriter {
  public:
   explicit FileWriter(const std::string& path)
       : path_(path), file_(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, "cannot create the file") {}
+  /// An existing file, to write_at() in it.
+  struct Existing {};
+  FileWriter(const std::string& path, Existing)
+      : path_(path), file_(path, O_WRONLY | O_NOFOLLOW, "cannot open the file") {}
 
   /// Appends all bytes.
   void write(std::span<const std::byte> bytes) {
