@@ -65,3 +65,12 @@ install_missing() {
     exit 1
   fi
 }
+
+# Installs PyPI packages into a folder, unless Python finds them there or elsewhere. Without pip or a network it says so.
+install_python() {
+  local folder=$1
+  shift
+  PYTHONPATH=$folder python3 -c "$(printf 'import %s\n' "$@")" 2>/dev/null && return
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$folder" "$@" ||
+    echo "not installed from PyPI: $*"
+}
