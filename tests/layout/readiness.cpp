@@ -61,6 +61,18 @@ TEST_CASE("a new pass starts with no unit ready") {
   CHECK(readiness.mark(Unit{0}));
 }
 
+TEST_CASE("a new pass starts with no range of a flat layout ready") {
+  const Sharding sharding(Layout::flat(200), 1, 128);
+  layout::Readiness readiness(sharding);
+  for (int pass = 0; pass < 3; ++pass) {
+    readiness.begin();
+    CHECK(readiness.mark(Range{0, 50}));
+    CHECK(readiness.mark(Range{50, 200}));
+    CHECK(readiness.depart() == 1);
+    CHECK(readiness.depart() == 0);
+  }
+}
+
 TEST_CASE("a layout without units is complete at once") {
   const Sharding sharding(Layout{}, 2, 1);
   CHECK(layout::Readiness(sharding).complete());

@@ -45,6 +45,39 @@ TEST_CASE("a part within a unit begins at a block of the unit") {
       CHECK(range.begin % block == 0);
 }
 
+TEST_CASE("a run is given with the index of its first element in its tensor") {
+  const Sharding sharding(sample(), 1, 1000);
+  std::string runs;
+  const auto visit = [&](Tensor t, index_t element, Range run) {
+    runs += sharding.layout().name(t) + "[" + std::to_string(element) + "] " + std::to_string(run.begin) + ".." +
+            std::to_string(run.end) + "  ";
+  };
+  sharding.for_each_run(0, 0, {10, 150}, visit);
+  CHECK(runs == "a.w[10] 10..30  a.v[0] 30..60  a.u[0] 60..70  b.w[0] 128..150  ");
+  runs.clear();
+  sharding.for_each_run(0, 0, {40, 65}, visit);
+  CHECK(runs == "a.v[10] 40..60  a.u[0] 60..65  ");
+  runs.clear();
+  sharding.for_each_run(0, 1, {194, 256}, visit);
+  CHECK(runs == "a.frozen[2] 194..197  ");
+}
+
+TEST_CASE("a gathered bucket has its pieces at whole blocks, and a rank's part of a bucket has those of all rules") {
+  Layout layout;
+  layout.add_unit("a");
+  layout.add_tensor("w", {30});
+  layout.add_tensor("v", {70}, {.rule = 1});
+  layout.add_tensor("frozen", {5}, {.frozen = true});
+  layout.add_unit("b");
+  layout.add_tensor("w", {100});
+  const Sharding sharding(layout, 2, 1);
+  CHECK(sharding.begin_in_bucket(0, 0) == 0);
+  CHECK(sharding.begin_in_bucket(0, 1) == 64);
+  CHECK(sharding.begin_in_bucket(0, 2) == 64 + 128);
+  CHECK(sharding.longest_bucket(sharding.all_spaces()) == 64 + 128 + 5);
+  CHECK(sharding.longest_part() == 64 + 64);
+}
+
 TEST_CASE("every unit has a bucket, and an unknown unit is refused") {
   const Sharding sharding(sample(), 2, 1);
   CHECK(sharding.bucket_of(Unit{0}) == 0);

@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <limits>
 
+#include <tessera/core/float16.hpp>
 #include <tessera/precision/kept_weight.hpp>
 
 namespace tessera {
@@ -75,6 +76,38 @@ TEST_CASE("stochastic rounding goes to an adjacent value, and leaves exact value
   CHECK(precision::round_at_random(1.5f, 0xffffffffu).bits == 0x3fc0);
   CHECK(std::isnan(static_cast<float>(precision::round_at_random(of_bits(0x7f800001u), 0))));
   CHECK(precision::round_at_random(std::numeric_limits<float>::infinity(), 0xffff).bits == 0x7f80);
+}
+
+TEST_CASE("a rule reads the weight that was stored, not its parameter, wherever there is a master weight") {
+  const float weight = of_bits(0x3f812345u);
+  float whole[2] = {};
+  bfloat16 parameter[2];
+  float16 half[2];
+  float master[2] = {};
+  Remainder remainder[2];
+
+  const precision::KeptWeight<float, float> fp32{whole};
+  fp32.store(1, weight);
+  CHECK(fp32.load(1) == weight);
+  CHECK(fp32.load(0) == 0);
+
+  const precision::KeptWeight<bfloat16, float> bf16{parameter, master};
+  bf16.store(1, weight);
+  CHECK(bf16.load(1) == weight);
+  CHECK(parameter[1].bits == bfloat16(weight).bits);
+
+  const precision::KeptWeight<float16, float> fp16{half, master};
+  fp16.store(0, weight);
+  CHECK(fp16.load(0) == weight);
+  CHECK(static_cast<float>(half[0]) == static_cast<float>(float16(weight)));
+
+  const precision::KeptWeight<bfloat16, Remainder> with_remainder{parameter, remainder};
+  with_remainder.store(0, weight);
+  CHECK(with_remainder.load(0) == weight);
+
+  const precision::KeptWeight<bfloat16, NoMaster> without{parameter, core::StepRandom(1, 1), 0};
+  without.store(0, weight);
+  CHECK(without.load(0) == static_cast<float>(parameter[0]));
 }
 
 // The mean error of n roundings has the deviation sqrt(p (1 - p) / n) steps between adjacent values. It exceeds 5.5

@@ -79,5 +79,13 @@ TEST_CASE("16-bit types have two bytes and the weights that a rule updates have 
   CHECK(precision::master_bytes<Bf16Stochastic> == 0);
 }
 
+TEST_CASE("a parameter can be computed again from a float beside it, and from nothing else") {
+  CHECK(precision::parameter_follows_master<Bf16>);
+  CHECK(precision::parameter_follows_master<Fp16>);
+  CHECK_FALSE(precision::parameter_follows_master<Fp32>);
+  CHECK_FALSE(precision::parameter_follows_master<Bf16Remainder>);
+  CHECK_FALSE(precision::parameter_follows_master<Bf16Stochastic>);
+}
+
 }  // namespace
 }  // namespace tessera
