@@ -90,6 +90,26 @@ TEST_CASE("the number of micro-batches may change from step to step") {
     run_ranks(world, [&](Local& comm) { CHECK(run(comm) == alone); });
 }
 
+TEST_CASE("a step without begin_step() has the number of the options, whatever the step before had") {
+  const auto run = [](auto& comm, bool says_so) {
+    Sharded<AdamW, Stage2, Fp32, std::remove_reference_t<decltype(comm)>> optimizer(
+        comm, testing::ragged_layout(), {}, rules, {.micro_batches = 4 / comm.size()});
+    optimizer.initialize(testing::made_up_weight);
+    for (const index_t micro_batches : {1, 4, 3, 4}) {
+      const layout::MicroBatches step{micro_batches, comm.size()};
+      if (micro_batches < 4 || says_so) optimizer.begin_step(micro_batches);
+      for (int k = 0; k < step.passes(); ++k)
+        testing::run_pass(optimizer, micro_batches, step.before(k) + comm.rank());
+      CHECK(optimizer.step().applied());
+    }
+    return testing::parameters_of(optimizer);
+  };
+  Self self;
+  const auto expected = run(self, true);
+  CHECK(run(self, false) == expected);
+  run_ranks(2, [&](Local& comm) { CHECK(run(comm, false) == expected); });
+}
+
 // Sums of such numbers are exact in any order.
 float small_integer(index_t step, index_t leaf, Tensor tensor, index_t i) {
   return std::round(4 * testing::made_up_gradient(step, leaf, tensor, i));

@@ -31,5 +31,18 @@ TEST_CASE("a text longer than its field is cut") {
   CHECK(std::string(long_text.problem.data()).size() == long_text.problem.size() - 1);
 }
 
+TEST_CASE("buffers of two ranks overlap only in the memory of one process") {
+  const auto with_memory = [](std::uint64_t process, std::uint64_t begin) {
+    Blueprint made = blueprint("Stage1", 5);
+    made.memory[1] = {process, begin, begin + 100};
+    return made;
+  };
+  CHECK_THROWS_WITH_AS(compare(core::List{with_memory(7, 1000), with_memory(7, 5000), with_memory(7, 1099)}),
+                       doctest::Contains("ranks 0 and 2 were handed buffers that overlap"), BufferError);
+  CHECK_NOTHROW(compare(core::List{with_memory(7, 1000), with_memory(7, 1100)}));
+  CHECK_NOTHROW(compare(core::List{with_memory(7, 1000), with_memory(8, 1000)}));
+  CHECK_NOTHROW(compare(core::List{blueprint("Stage1", 5), blueprint("Stage1", 5)}));  // no buffers
+}
+
 }  // namespace
 }  // namespace tessera::engine

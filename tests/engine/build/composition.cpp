@@ -39,5 +39,16 @@ TEST_CASE("a plan refuses a world without ranks and options that are out of rang
                        doctest::Contains("micro_batches"), OptionError);
 }
 
+TEST_CASE("without group_size the world is one group, and a size that does not divide it is refused") {
+  using Hybrid = Composition<Sgd, StageHybrid, Fp32, Local>;
+  const auto parameters = [](int group_size) {
+    return Hybrid::plan(two_tensors(), 4, {.group_size = group_size}).parameters.elements;
+  };
+  CHECK(parameters(0) == parameters(4));
+  CHECK(parameters(2) == 2 * parameters(4));
+  CHECK_THROWS_WITH_AS(parameters(3), doctest::Contains("4 ranks do not divide into groups of group_size = 3"),
+                       OptionError);
+}
+
 }  // namespace
 }  // namespace tessera::engine

@@ -136,5 +136,18 @@ TEST_CASE("if ranks differ, nothing is applied, and no later step either, until 
   CHECK(numbers.outcome.steps == 1);
 }
 
+TEST_CASE("ranks that applied different numbers of steps differ, although they have the same settings") {
+  for (const index_t steps : {0, 1}) {
+    StepNumbers numbers[2];
+    numbers[1].outcome.steps = steps;
+    std::vector<std::uint64_t> sum(AgreementWords::size(2, 0)), of_rank(sum.size());
+    for (int r = 0; r < 2; ++r) {
+      Offer{&numbers[r], {of_rank.data(), 2}, r, 7}();
+      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += of_rank[i];
+    }
+    CHECK(AgreementWords{sum.data(), 2}.differs() == steps);
+  }
+}
+
 }  // namespace
 }  // namespace tessera::engine

@@ -1,6 +1,7 @@
 #include <tessera/engine/kernels/update.hpp>
 
 #include <cstring>
+#include <limits>
 #include <random>
 #include <span>
 #include <vector>
@@ -187,4 +188,32 @@ TEST_CASE("arrays with different alignments are handled in the same packs") {
   for (index_t i = 0; i < 62; ++i) elements(i);
   for (index_t i = 0; i < 62; i += 4) packs.pack<4>(i, 62);
   CHECK(shifted == expected);
+}
+
+namespace {
+
+template <class Precision>
+void finds_first_that_is_not_finite() {
+  for (const index_t n : {1, 63, 64, 70, 1100})
+    for (const index_t i : {index_t{0}, n / 2, n - 1}) {
+      Arrays<Precision> arrays(n);
+      for (const index_t k : {i, n - 1}) {
+        arrays.weight[k] = -std::numeric_limits<float>::infinity();
+        arrays.parameter[k] = typename Precision::Parameter(arrays.weight[k]);
+      }
+      std::uint64_t found = ~std::uint64_t{0};
+      auto update = arrays.update();
+      update.weight.place = 5000;
+      update.first_non_finite = &found;
+      exec::vectorize(0, n, update);
+      CHECK(found == static_cast<std::uint64_t>(5000 + i));
+    }
+}
+
+}  // namespace
+
+TEST_CASE("the first updated parameter that is not finite is found, wherever it is in its range") {
+  finds_first_that_is_not_finite<Fp32>();
+  finds_first_that_is_not_finite<Bf16>();
+  finds_first_that_is_not_finite<Fp16>();
 }

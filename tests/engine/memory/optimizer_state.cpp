@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include <tessera/engine/step/step_decision.hpp>
 #include <tessera/exec/host.hpp>
 #include <tessera/precision/precision.hpp>
+#include <tessera/rule/adam.hpp>
 #include <tessera/rule/sgd.hpp>
 #include <tessera/stage/stage.hpp>
 
@@ -32,7 +34,7 @@ struct Flat {
   T* at(int, index_t place) const { return values.data() + place; }
 };
 
-template <class Stage, class Precision>
+template <class Stage, class Precision, class Rule = Sgd>
 struct Fixture {
   explicit Fixture(const Layout& layout = two_groups()) : sharding(layout, 2, 1'000'000) {}
 
@@ -40,21 +42,24 @@ struct Fixture {
   Host host;
   Self self;
   Self::Queue queue = self.queue(std::chrono::seconds(1));
-  Plan plan = layout::make_plan(sharding, {}, footprint_of<Sgd, Stage, Precision>());
-  StepDecision<Sgd, Host> decision{host, plan, 0, 1, sharding.layout().units(), {}, false};
-  OptimizerState<Sgd, Stage, Precision, Host, StepDecision<Sgd, Host>> state{sharding, 1, host, plan, decision, 0};
+  Plan plan = layout::make_plan(sharding, {}, footprint_of<Rule, Stage, Precision>());
+  StepDecision<Rule, Host> decision{host, plan, 0, 1, sharding.layout().units(), {}, false};
+  OptimizerState<Rule, Stage, Precision, Host, StepDecision<Rule, Host>> state{sharding, 1, host, plan, decision, 0};
   std::size_t elements = static_cast<std::size_t>(sharding.layout().trainable_elements());
   Flat<typename Precision::Parameter> parameters{std::vector(elements, typename Precision::Parameter(1.0f))};
   Flat<typename Precision::Reduction> gradients{std::vector(elements, typename Precision::Reduction(4.0f))};
 
-  void step(const std::vector<Sgd>& rules, bool finite = true) {
+  void step(const std::vector<Rule>& rules, bool finite = true) {
     step(rules, finite, [](Unit) { return false; });
   }
   template <class Absent>
-  void step(const std::vector<Sgd>& rules, bool finite, Absent absent) {
+  void step(const std::vector<Rule>& rules, bool finite, Absent absent, std::uint64_t absent_ranks = 0) {
     decision.begin(rules);
     if (!finite) decision.squares()->first_non_finite = 0;
     decision.decide(queue, {.micro_batches = 1, .clip_norm = 1e30}, 1, rules, [](Unit) { return false; }, 0);
+    const int units = sharding.layout().units();
+    for (int u = 0; u < units; ++u)
+      if (absent_ranks > 0 && absent(Unit{u})) AgreementWords{decision.room().data(), 1, units}.absent(u) = absent_ranks;
     state.update(0, gradients, parameters, absent);
   }
 };
@@ -100,6 +105,50 @@ TEST_CASE("an update checks each unit once for absence, however many units a buc
     f.step({Sgd{}}, true, [&](Unit) { return ++questions, false; });
     CHECK(questions == units);
   }
+}
+
+TEST_CASE("a unit without a gradient on this rank is updated once, and not at all if no rank has one") {
+  Layout layout;
+  for (const char* name : {"a", "b", "c"}) {
+    layout.add_unit(name);
+    layout.add_tensor("w", {64});  // one segment for all three
+  }
+  for (const std::uint64_t ranks : {1, 2}) {
+    Fixture<Stage0, Fp32> f(layout);
+    f.step({Sgd{.lr = 1}}, true, [](Unit u) { return u.index == 1; }, ranks);
+    for (index_t i = 0; i < 192; ++i)
+      CHECK(f.parameters.values[i] == (i / 64 == 1 && ranks == 2 ? 1.0f : -3.0f));  // 1 - 4
+  }
+}
+
+TEST_CASE("each float of the state has an array of its own, with the rule's name for it") {
+  Fixture<Stage1, Fp32, Adam> f;
+  f.step({Adam{}, Adam{.beta1 = 0.5, .beta2 = 0.75}});
+  std::string names;
+  f.state.for_each_array(false, [&](const char* name, const auto& array) {
+    names += std::string(name) + " ";
+    const float expected = std::string(name) == "exp_avg" ? 2 : 4;  // 0.5 * 4, 0.25 * 4^2
+    CHECK(array.owned_span(0).size() == 22);
+    for (const float value : array.owned_span(0)) CHECK(value == expected);
+  });
+  CHECK(names == "exp_avg exp_avg_sq ");
+}
+
+TEST_CASE("stochastic rounding has other random bits in every step and for every seed, and the same for both equal") {
+  const auto rounded = [](int steps, std::uint64_t seed) {
+    Fixture<Stage0, Bf16Stochastic> f;
+    f.state.set_seed(seed);
+    std::vector<std::uint16_t> bits;
+    for (int step = 0; step < steps; ++step) {
+      f.parameters.values.assign(f.elements, bfloat16(1.0f));
+      f.step({Sgd{}, Sgd{}});  // to 0.996, between two parameters
+    }
+    for (const bfloat16 parameter : f.parameters.values) bits.push_back(parameter.bits);
+    return bits;
+  };
+  CHECK(rounded(1, 0) == rounded(1, 0));
+  CHECK(rounded(1, 0) != rounded(2, 0));
+  CHECK(rounded(1, 0) != rounded(1, 1));
 }
 
 }  // namespace

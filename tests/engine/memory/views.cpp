@@ -31,6 +31,13 @@ TEST_CASE("each tensor of a unit is a span of its own elements") {
   CHECK(view.trainable().size() == 5);
 }
 
+TEST_CASE("a view begins at its unit, wherever the unit is in the flat space") {
+  Fixture f;
+  REQUIRE(f.layout.offset(f.c) == 64);
+  const UnitView<const float> view(f.layout, f.other, f.trainable.data(), f.still.data());
+  CHECK(view[f.c].data() == f.trainable.data());
+}
+
 TEST_CASE("a tensor of another unit and the gradients of a frozen tensor are refused by name") {
   Fixture f;
   const UnitView<float> gradients(f.layout, f.unit, f.trainable.data(), nullptr);

@@ -34,6 +34,13 @@ TEST_CASE("a step is applied unless a gradient was not finite, and that gradient
   CHECK(skipped.loss_scale() == 8);
 }
 
+TEST_CASE("the tensor of the first element is named too") {
+  const Layout layout = layout_with_bias();
+  CHECK(report_of(layout, {.first_non_finite = 0}).first_non_finite() == "head.weight");
+  CHECK(report_of(layout, {.first_non_finite_weight = 0}).first_non_finite_weight() == "head.weight");
+  CHECK(report_of(layout, {}).first_non_finite_weight().empty());
+}
+
 TEST_CASE("the norm alone does not tell whether a step was skipped") {
   CHECK(report_of(layout_with_bias(), {.gradient_norm = std::nan(""), .applied = true}).applied());
 }

@@ -140,5 +140,41 @@ TEST_CASE("a group's rule is stored together with its scalars for the next step"
   CHECK(decision.rule(1)->scalars.keep == 0.5f);
 }
 
+TEST_CASE("the control state that one optimizer read makes another decide as it would") {
+  Self self;
+  Host host;
+  auto queue = self.queue(std::chrono::seconds(1));
+  const std::vector<Sgd> rules{Sgd{}};
+  const Options options{.loss_scale = {.initial = 1024, .growth_interval = 2, .hysteresis = 3}};
+  StepDecision<Sgd, Host> first(host, plan_for(1, 1), 0, 1, 1, options, true);
+  const auto step = [&](auto& decision, bool finite) {
+    decision.begin(rules);
+    decision.squares()->squares.add(64);
+    if (!finite) decision.squares()->first_non_finite = 5;
+    decision.decide(queue, settings_of(1), 1, rules, nothing_absent, 0);
+    return decision.outcome().get();
+  };
+  for (const bool finite : {true, false, true}) step(first, finite);
+  ControlState<Sgd> state;
+  first.read(state);
+  CHECK(state.steps == 2);
+  CHECK(state.loss_scale == 1024);
+  CHECK(state.overflows_left == 2);
+  CHECK(state.clean_steps == 1);
+
+  StepDecision<Sgd, Host> second(host, plan_for(1, 1), 0, 1, 1, options, true);
+  step(second, true);
+  second.numbers()->first_non_finite_weight.place = 3;
+  second.set(state);
+  for (const bool finite : {false, false, true}) {
+    const StepOutcome expected = step(first, finite), outcome = step(second, finite);
+    CHECK(outcome.steps == expected.steps);
+    CHECK(outcome.loss_scale == expected.loss_scale);
+    CHECK(outcome.first_non_finite_weight == -1);
+    CHECK(second.loss_scale() == first.loss_scale());
+  }
+  CHECK(second.loss_scale() == 512);
+}
+
 }  // namespace
 }  // namespace tessera::engine

@@ -91,6 +91,17 @@ TEST_CASE("a rank without a micro-batch in the last pass is asked for no gradien
   CHECK(progress.absent(Unit{0}));
 }
 
+TEST_CASE("begin_step() sets the number of micro-batches of one step") {
+  const Sharding sharding(two_units(), 3, 1);
+  StepProgress progress(sharding, 0, 2);
+  progress.begin_step(2);
+  CHECK(progress.passes_in_step() == 1);
+  complete_pass(progress);
+  progress.end_step();
+  CHECK(progress.leaves() == 6);
+  CHECK(progress.passes_in_step() == 2);
+}
+
 TEST_CASE("tags are equal for the same pass and differ between passes of one step and the next") {
   const Sharding sharding(two_units(), 1, 1);
   StepProgress progress(sharding, 0, 2);
