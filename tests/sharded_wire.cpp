@@ -138,6 +138,37 @@ std::array<Sent, 2> train_and_keep(Comm& comm, const Layout& layout, const Optio
   return sent;
 }
 
+TEST_CASE("stage 3 gathers ahead in the order of use: forwards in forward, backwards in backward") {
+  run_ranks(2, [](Local& local) {
+    Recording<Local> comm(local);
+    Sharded<Sgd, Stage3, Fp32, Recording<Local>> optimizer(comm, testing::even_layers(5), {}, Sgd{},
+                                                           {.bucket_bytes = 1, .prefetch = 1});
+    optimizer.initialize(testing::made_up_weight);
+    for (int step = 0; step < 2; ++step) {
+      comm.clear();
+      // The units whose gathers are posted by the time that a unit is gathered.
+      std::string posted;
+      const auto gather = [&](Unit u) {
+        static_cast<void>(optimizer.gather(u));
+        posted += std::to_string(u.index) + ":";
+        for (const auto& record : comm.log())
+          if (record.kind == Collective::all_gather) posted += " " + std::to_string(record.tag.index);
+        posted += "; ";
+        comm.clear();
+      };
+      for (const Unit u : optimizer.layout().forward()) gather(u);
+      auto pass = optimizer.backward();
+      for (const Unit u : optimizer.layout().backward()) {
+        gather(u);
+        pass.gradients(u).trainable()[0] = 1;
+        pass.ready(u);
+      }
+      CHECK(posted == "0: 0 1; 1: 2; 2: 3; 3: 4; 4:; 4:; 3: 2; 2: 1; 1: 0; 0:; ");  // 3 stays at the turn
+      optimizer.step();
+    }
+  });
+}
+
 TEST_CASE("the bucket of a tied unit is gathered once per step and stays in memory") {
   const Layout layout = tied_layers(6);
   run_ranks(2, [&](Local& local) {

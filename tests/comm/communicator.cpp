@@ -99,6 +99,25 @@ TEST_CASE("a queue that cannot post several calls as one gets them one by one") 
   CHECK(noted.posted == std::vector<index_t>{0, 1, 2});
 }
 
+// Its events are the numbers of its calls.
+struct Numbered {
+  using Event = int;
+  int posted = 0;
+  std::vector<int> after;
+  Event post(const AllGather<float>&, Event event) {
+    after.push_back(event);
+    return ++posted;
+  }
+};
+
+TEST_CASE("calls posted one by one start after the event, and have the event of the last") {
+  Numbered queue;
+  const std::vector<AllGather<float>> calls(3, AllGather<float>(std::span<const float>{}, {}, 0, Tag{}));
+  CHECK(communicator::post(queue, std::span<const AllGather<float>>(calls), -5) == 3);
+  CHECK(queue.after.front() == -5);
+  CHECK(communicator::post(queue, std::span<const AllGather<float>>{}, -5) == -5);
+}
+
 TEST_CASE("by default no reduction needs a workspace") {
   CHECK_FALSE(needs_workspace<Self, float, float>());
   CHECK_FALSE(needs_workspace<Recording<Local>, bfloat16, float>());

@@ -54,6 +54,28 @@ TEST_CASE("a world of one rank handles every piece of a call, and every call of 
   CHECK(out == std::vector<float>{1, 1, 2});
 }
 
+TEST_CASE("a world of one rank continues the sums of every piece, and adds nothing in a pass without a micro-batch") {
+  auto queue = Self{}.queue(std::chrono::seconds(1));
+  std::vector<float> in{1, 2, 3}, out(3), sums(3);
+  const std::span<const float> from(in);
+  const std::span<float> to(out);
+  const std::vector<Piece<float>> pieces{{from.first(1), to.first(1), 1, sums.data()},
+                                         {from.last(2), to.last(2), 2, sums.data() + 1}};
+  ReduceScatter<float> call(pieces, {"g"}, 0.5f);
+  call.carry = {.stride = 3, .last = false};
+  queue.post(call).wait();
+  CHECK(sums == in);
+  in = {10, 20, 30};
+  call.carry.before = 1;
+  call.carry.leaves = 0;
+  call.carry.last = true;
+  queue.post(call).wait();
+  CHECK(out == std::vector<float>{0.5f, 1, 1.5f});
+  call.carry.leaves = Carry::every_rank;
+  queue.post(call).wait();
+  CHECK(out == std::vector<float>{5.5f, 11, 16.5f});
+}
+
 TEST_CASE("a world of one rank refuses the same calls as a larger one") {
   auto queue = Self{}.queue(std::chrono::seconds(1));
   std::vector<float> four(4), three(3);

@@ -24,6 +24,14 @@ TEST_CASE("a buffer is zero, aligned to a cache line, and counts its bytes while
   CHECK(count->peak() == 12 + (index_t{12} << 20));
 }
 
+TEST_CASE("the peak is the most bytes at a time") {
+  const auto count = std::make_shared<exec::ByteCount>();
+  { HostBuffer<float> large(100, count); }
+  HostBuffer<float> small(1, count);
+  CHECK(count->held() == 4);
+  CHECK(count->peak() == 400);
+}
+
 TEST_CASE("a moved buffer keeps its memory and is counted once") {
   const auto count = std::make_shared<exec::ByteCount>();
   HostBuffer<double> from(5, count);

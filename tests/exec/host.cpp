@@ -29,6 +29,14 @@ double documented(const float* x, index_t n) {
   return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
+// All digits: the value of a sum, a double, hides small differences.
+std::vector<std::uint64_t> digits_of(ExactSum sum) {
+  sum.normalise();
+  std::vector<std::uint64_t> digits;
+  for (int i = 0; i < ExactSum::limbs; ++i) digits.push_back(sum.digit(i));
+  return digits;
+}
+
 }  // namespace
 
 TEST_CASE("bytes are counted exactly, a copy counts its own, and buffers may outlive the host") {
@@ -68,7 +76,7 @@ TEST_CASE("a loop visits each index once, with any number of threads") {
 // The k-th of n numbers, for loops on any number of threads.
 struct Number {
   TESSERA_ALWAYS_INLINE float operator()(index_t i) const noexcept {
-    return static_cast<float>((i * 7919) % 2003 - 1001);
+    return static_cast<float>((i * 7919) % 2003 - 1001) / 977;
   }
 };
 
@@ -83,7 +91,7 @@ TEST_CASE(
       for (const int threads : {1, 2, 3}) {
         ExactSum sum;
         Host(threads).add_squares_of(n, lead, Number{}, &sum);
-        CHECK(sum.value() == expected.squares.value());
+        CHECK(digits_of(sum) == digits_of(expected.squares));
       }
     }
   }
@@ -179,7 +187,7 @@ TEST_CASE("squares are summed in the documented order, and the first non-finite 
         return sum;
       };
       CHECK(sum_of(values).first_non_finite == SquareSum::none);
-      CHECK(sum_of(values).squares.value() == expected.value());
+      CHECK(digits_of(sum_of(values).squares) == digits_of(expected));
       if (n < 65) continue;
       for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
         auto broken = values;

@@ -38,6 +38,19 @@ TEST_CASE("blocks are summed in the documented order, in float and bfloat16, als
   check_sizes<bfloat16>();
 }
 
+TEST_CASE("computed numbers have the sums of the same numbers in memory, wherever their first block begins") {
+  for (const index_t lead : {0, 1, 40, 63})
+    for (const index_t n : {0, 1, 24, 64, 65, 2048, 5000}) {
+      const auto number = [](index_t i) { return 1.0f / static_cast<float>(3 + i % 89) - 0.1f; };
+      std::vector<float> x(static_cast<std::size_t>(lead + n));
+      for (index_t i = 0; i < n; ++i) x[static_cast<std::size_t>(lead + i)] = number(i);
+      ExactSum expected, sum;
+      squares::add(x.data(), 0, lead + n, expected);
+      squares::add_of(number, 0, n, lead, sum);
+      for (int k = 0; k < ExactSum::limbs; ++k) CHECK(sum.digit(k) == expected.digit(k));
+    }
+}
+
 TEST_CASE("the first element that is not finite is found at any position") {
   for (index_t at : {0, 1, 63, 64, 127, 128, 199}) {
     std::vector<float> x(200, 3e38f);  // squares of large finite numbers must not count as infinite

@@ -28,7 +28,38 @@ struct Halves {
   TESSERA_ALWAYS_INLINE void last(index_t i) const noexcept { lasts[i] = 10 * lasts[i] + firsts[i]; }
 };
 
+// Counts the calls for each element, and how often it was checked when it was done.
+struct Checked {
+  int* done;
+  int* checked;
+  TESSERA_ALWAYS_INLINE void operator()(index_t i) const noexcept { done[i] += 1; }
+  void after(index_t begin, index_t end) const noexcept {
+    for (index_t i = begin; i < end; ++i) checked[i] = checked[i] == 0 && done[i] == 1 ? 1 : 9;
+  }
+};
+struct CheckedHalves : Checked {
+  TESSERA_ALWAYS_INLINE void first(index_t) const noexcept {}
+  TESSERA_ALWAYS_INLINE void last(index_t i) const noexcept { done[i] += 1; }
+};
+
+template <class Body>
+void checks_each_element_once() {
+  for (const index_t n : {0, 1, 63, 64, 100, 1023, 1024, 1025, 5000}) {
+    std::vector<int> done(5010), checked(5010);
+    Body body;
+    body.done = done.data();
+    body.checked = checked.data();
+    exec::vectorize(3, 3 + n, body);
+    for (index_t i = 0; i < 5010; ++i) REQUIRE(checked[static_cast<std::size_t>(i)] == (i >= 3 && i < 3 + n));
+  }
+}
+
 }  // namespace
+
+TEST_CASE("each element is checked once, after it is done, in bodies of one phase and of two") {
+  checks_each_element_once<Checked>();
+  checks_each_element_once<CheckedHalves>();
+}
 
 TEST_CASE("every vector width visits each index once and never fuses, for ranges of 0 to 130") {
   for (const exec::Isa isa : {exec::Isa::baseline, exec::Isa::avx2, exec::Isa::avx512}) {

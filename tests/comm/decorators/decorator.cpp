@@ -7,6 +7,7 @@
 #include <tessera/comm/local/local.hpp>
 #include <tessera/comm/self.hpp>
 
+#include "native.hpp"
 #include "needs_workspace.hpp"
 
 namespace tessera {
@@ -44,7 +45,8 @@ struct GathersOnly {
 };
 
 static_assert(Communicator<Plain<Self>> && Communicator<Plain<Local>> && Communicator<Plain<Plain<Local>>>);
-static_assert(Plain<Local>::ordered && !needs_workspace<Plain<Local>, bfloat16, float>());
+static_assert(Plain<Local>::ordered && !Plain<testing::Native>::ordered);
+static_assert(!needs_workspace<Plain<Local>, bfloat16, float>());
 static_assert(needs_workspace<Plain<testing::NeedsWorkspace>, bfloat16, float>());
 static_assert(!needs_workspace<Plain<testing::NeedsWorkspace>, bfloat16, bfloat16>());
 

@@ -213,6 +213,12 @@ void in_groups_a_rank_gets_the_slice_that_divides_its_groups() {
       const Floats got = out.get();
       bool right = true;
       for (index_t i = 0; i < own.size; ++i) right &= got[i] == sum_at(groups.world, own.begin + i);
+      FloatMemory<R> slice(Floats(got.begin(), got.begin() + own.size)), whole{Floats(elements)};
+      AllGather gather(slice.in(), whole.out(), part, {"p", 0, 0});
+      gather.group_size = groups.size;
+      queue.post(gather).wait();
+      const Floats gathered = whole.get();
+      for (index_t i = 0; i < elements; ++i) right &= gathered[i] == sum_at(groups.world, i);
       CHECK(right);
     });
   });
