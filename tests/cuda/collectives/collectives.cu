@@ -103,6 +103,27 @@ TEST_CASE("reduce-scatter has the bits of the host's tree, for all types, aligne
   check_reduce_scatter<float16, float>();
 }
 
+TEST_CASE("partial sums may have any address, as inputs and results may") {
+  constexpr int world = 2;
+  constexpr index_t part = 64, elements = world * part;
+  for (const index_t skip : {0, 1}) {
+    Vectors<float> in(world, elements, 0), out(world, part, 0, true), sums(world, part, skip, true);
+    for (const bool last : {false, true}) {
+      std::vector<Ends> ends;
+      for (int r = 0; r < world; ++r) ends.push_back({in.at(r), out.at(r), sums.at(r)});
+      const Carry carry{.stride = part, .before = last ? world : 0, .last = last};
+      collectives::reduce_scatter<float, float>({.elements = elements, .part = part, .carry = carry}, ends,
+                                                share(all(world)));
+    }
+    for (int r = 0; r < world; ++r) {
+      std::vector<float> expected(part);
+      sum_in_tree(
+          2 * world, part, [&](int leaf) { return in.before(leaf % world) + r * part; }, expected.data());
+      CHECK(out.now(r) == expected);
+    }
+  }
+}
+
 template <class T>
 void check_all_reduce(int devices) {
   for (const int world : {1, 2, 5, 8})

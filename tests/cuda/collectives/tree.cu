@@ -49,6 +49,36 @@ TEST_CASE("a power of two of leaves, known at compile time, has the bits of the 
   check(8, [](const MadeUp& leaf) { return collectives::sum_in_tree<0, 8>(leaf); });
 }
 
+// A sum over `calls` calls of `leaves` leaves each. world: as in continue_sum.
+template <int world>
+void check_continued(int leaves, int calls) {
+  CAPTURE(world);
+  CAPTURE(leaves);
+  CAPTURE(calls);
+  alignas(16) float sums[8 * 4];
+  check(leaves * calls, [&](const MadeUp& leaf) {
+    collectives::Pack<float, 4> out;
+    for (int k = 0; k < calls; ++k) {
+      const Carry carry{.stride = 4, .before = k * leaves, .leaves = leaves, .last = k + 1 == calls};
+      collectives::continue_sum<world, 4>(carry, sums, 0, MadeUp{leaf.numbers + 4 * k * leaves}, 1.0f, out.of);
+    }
+    return out;
+  });
+}
+
+TEST_CASE("a sum over several calls has the bits of the host's tree, for any number of leaves per call") {
+  for (int calls = 1; calls <= 9; ++calls) {
+    check_continued<1>(1, calls);
+    check_continued<2>(2, calls);
+    check_continued<4>(4, calls);
+    check_continued<8>(8, calls);
+    for (const int leaves : {1, 2, 3, 5, 6, 7, 8, 14}) {
+      check_continued<0>(leaves, calls);
+      check_continued<collectives::many_ranks>(leaves, calls);
+    }
+  }
+}
+
 TEST_CASE("a pack has 16 bytes, or the size of its elements if that is less, and that alignment") {
   static_assert(sizeof(collectives::Pack<bfloat16, 8>) == 16 && alignof(collectives::Pack<bfloat16, 8>) == 16);
   static_assert(sizeof(collectives::Pack<float, 8>) == 32 && alignof(collectives::Pack<float, 8>) == 16);

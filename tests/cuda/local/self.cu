@@ -57,6 +57,28 @@ TEST_CASE("a world of one rank only copies, scales and rounds") {
   queue.drop();
 }
 
+TEST_CASE("a world of one rank continues the sums of every piece, and adds nothing in a pass without a micro-batch") {
+  auto queue = CudaSelf().queue(std::chrono::seconds(1));
+  Memory in(Floats{1, 2, 3}), next(Floats{10, 20, 30}), out(Floats(3)), sums(Floats(3));
+  const auto pieces = [&](const Memory& from) {
+    float* const kept = sums.out().data();
+    return std::vector<Piece<float>>{{from.in().first(1), out.out().first(1), 1, kept},
+                                     {from.in().last(2), out.out().last(2), 2, kept + 1}};
+  };
+  const auto post = [&](const Memory& from, const Carry& carry) {
+    const auto both = pieces(from);
+    ReduceScatter<float> call(both, {"g"}, 0.5f);
+    call.carry = carry;
+    queue.post(call).wait();
+  };
+  post(in, {.stride = 3, .last = false});
+  CHECK(sums.get() == Floats{1, 2, 3});
+  post(next, {.stride = 3, .before = 1, .leaves = 0});
+  CHECK(out.get() == Floats{0.5f, 1, 1.5f});
+  post(next, {.stride = 3, .before = 1});
+  CHECK(out.get() == Floats{5.5f, 11, 16.5f});
+}
+
 TEST_CASE("a world of one rank refuses the same calls as a larger one") {
   auto queue = CudaSelf().queue(std::chrono::seconds(1));
   Memory four(Floats(4)), three(Floats(3));

@@ -169,6 +169,19 @@ TEST_CASE("an error that NCCL reports ends the epoch, with work in flight or wit
   });
 }
 
+TEST_CASE("an event of before a drop does not report a failure of after it") {
+  run_channels(1, patient, [](Channel& channel, int) {
+    Memory x(std::vector<float>(16, 1.0f));
+    const auto before = all_reduce(channel, x, 0);
+    channel.drop();
+    const auto after = all_reduce(channel, x, 1);
+    break_the_network();
+    look(channel);
+    CHECK(failure_of(after) != "");
+    CHECK(failure_of(before) == "");
+  });
+}
+
 TEST_CASE("memory is registered with the communicator of every epoch until it is withdrawn") {
   run_channels(1, patient, [](Channel& channel, int) {
     Memory x(std::vector<float>(16, 1.0f)), y(std::vector<float>(16));

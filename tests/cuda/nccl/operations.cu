@@ -54,6 +54,22 @@ TEST_CASE("any number of operations may be in flight, and they complete in order
   CHECK(operations.oldest() == nullptr);
 }
 
+TEST_CASE("nobody has waited yet for an operation that begins, also if its place had another before") {
+  Operations operations;
+  const CudaStream stream;
+  bool waited_for = false;
+  for (index_t i = 0; i < 300; ++i) {
+    Operation& operation = operations.begin(gather_of_bucket(i));
+    waited_for = waited_for || operation.waited_for;
+    operation.waited_for = true;
+    REQUIRE(cudaEventRecord(operation.began, stream.get()) == cudaSuccess);
+    REQUIRE(cudaEventRecord(operation.done, stream.get()) == cudaSuccess);
+    operations.posted();
+    REQUIRE(cudaStreamSynchronize(stream.get()) == cudaSuccess);
+  }
+  CHECK_FALSE(waited_for);
+}
+
 TEST_CASE("operations that were begun and not posted, or forgotten, are not waited for") {
   Operations operations;
   const CudaStream stream;

@@ -68,6 +68,13 @@ TEST_CASE("memory of another device is refused") {
 TEST_CASE("a span beyond the end of its allocation is refused") {
   const testing::Array<float> values(16);
   CHECK_THROWS_AS(check(values.data(), index_t{1} << 46), BufferError);
+#if defined(TESSERA_EMULATED_CUDA)  // a device may give an allocation whole pages
+  PlainDeviceMemory source;
+  void* const memory = source.allocate(100);
+  CHECK_NOTHROW(check(memory, 100));
+  CHECK_THROWS_AS(check(memory, 101), BufferError);
+  source.free(memory, 100);
+#endif
 }
 
 }  // namespace
