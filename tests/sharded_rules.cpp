@@ -289,6 +289,22 @@ TEST_CASE("a layout whose tensors have rules or groups that were not given is re
   CHECK_THROWS_WITH_AS(layout.add_tensor("w", {10}, {.rule = 4}), Contains("tensor 'w' has rule 4, which is not one of 0 to 3"), LayoutError);
 }
 
+TEST_CASE("the arrays of rules without tensors are empty") {
+  Layout layout;
+  layout.add_unit("u");
+  layout.add_tensor("w", {100});
+  layout.add_tensor("frozen", {10}, {.frozen = true, .rule = 3});
+  run_ranks(2, [&](Local& comm) {
+    using Four = Rules<Lion, AdamW, Sgd, Adam>;
+    Sharded<Four, Stage3, Fp32> optimizer(comm, layout, {}, Four{Lion{}, AdamW{}, Sgd{}, Adam{}});
+    optimizer.initialize(testing::made_up_weight);
+    std::map<std::string, index_t> elements;
+    optimizer.for_each_owned_slice([&](const auto& slice) { elements[slice.array] += std::ssize(slice.elements); });
+    CHECK(elements.size() == 2);
+    CHECK(elements["exp_avg"] == (comm.rank() == 0 ? 64 : 36));
+  });
+}
+
 TEST_CASE("a rule without tensors and an optimizer whose layout uses one rule work") {
   Layout layout;
   layout.add_unit("u");

@@ -255,6 +255,26 @@ TEST_CASE("what does not fit the optimizer is named, and the optimizer stays as 
   refused(lion, comm, "rules is");
 }
 
+TEST_CASE("what could be saved and not loaded is refused when it is saved") {
+  const Scratch scratch;
+  Layout ambiguous;  // both tensors are "a.b.c"
+  ambiguous.add_unit("a");
+  ambiguous.add_tensor("b.c", {4});
+  ambiguous.add_unit("a.b");
+  ambiguous.add_tensor("c", {4});
+  Small two(scratch / "two", ambiguous);
+  CHECK_THROWS_WITH_AS(two.checkpoints.save(), Contains("there are two tensors 'a.b.c'"), CheckpointError);
+  Small small(scratch / "run");
+  small.checkpoints.save({{"good", 1}});
+  CHECK_THROWS_WITH_AS(small.checkpoints.save({{"bad", "\xff"}}), Contains("/run: does not have the format"),
+                       CheckpointError);
+  const std::string large(100'000'000, 'x');
+  CHECK_THROWS_WITH_AS(small.checkpoints.save({{"large", large}}), Contains("more than the limit of 100 MB"),
+                       CheckpointError);
+  CHECK(small.checkpoints.names().size() == 1);
+  CHECK(small.checkpoints.load().at("good") == 1);
+}
+
 TEST_CASE("a save in the middle of a step is refused") {
   const Scratch scratch;
   Small small(scratch / "run");

@@ -88,6 +88,17 @@ TEST_CASE("above a size there are several files and an index, and names are the 
     CHECK(entry.path().extension() != ".partial");
 }
 
+TEST_CASE("an export in another number of files replaces the earlier one") {
+  const Scratch scratch;
+  write<Stage1, Fp32>(1, scratch / "m.safetensors");
+  write<Stage1, Fp32>(1, scratch / "m.safetensors", {.file_bytes = 2000});
+  CHECK(!std::filesystem::exists(scratch / "m.safetensors"));
+  CHECK(std::filesystem::exists(scratch / "m.safetensors.index.json"));
+  write<Stage1, Fp32>(1, scratch / "m.safetensors");
+  CHECK(std::filesystem::exists(scratch / "m.safetensors"));
+  CHECK(!std::filesystem::exists(scratch / "m.safetensors.index.json"));
+}
+
 TEST_CASE("two tensors with one name, and a folder that does not exist, are refused on all ranks") {
   const Scratch scratch;
   run_ranks(2, [&](Local& comm) {
@@ -97,6 +108,9 @@ TEST_CASE("two tensors with one name, and a folder that does not exist, are refu
     CHECK_THROWS_WITH_AS(export_parameters(comm, optimizer, scratch / "f", {.rename = same}),
                          Contains("tensor 'body.weight' would get the name 'w'"), CheckpointError);
     CHECK_THROWS_AS(export_parameters(comm, optimizer, scratch / "none/f"), Error);
+    for (const char* name : {"", "model.json"})
+      CHECK_THROWS_WITH_AS(export_parameters(comm, optimizer, scratch / name),
+                           Contains("is not the name of a safetensors file"), CheckpointError);
   });
   CHECK(std::filesystem::is_empty(scratch / ""));
 }

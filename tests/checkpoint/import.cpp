@@ -48,7 +48,7 @@ void write(const std::string& path, const std::vector<T>& data, const std::vecto
   const std::string name = *type ? type : std::string(checkpoint::data_type<T>());
   const Header header{{{"w", name, shape, 0, std::ssize(bytes)}}, {}};
   checkpoint::FileWriter file(path);
-  const std::string text = header.text();
+  const std::string text = header.text("f");
   file.write(std::as_bytes(std::span(text)));
   file.write(bytes);
   file.sync_and_close();

@@ -42,11 +42,21 @@ TEST_CASE("a number of another kind, or out of its type's range, is refused") {
   int number = 7;
   for (const Json& json : {Json(1.5), Json(std::int64_t{1} << 40), Json(-(std::int64_t{1} << 40)), Json(~std::uint64_t{0})})
     CHECK_THROWS_AS(number_from_json(json, number), CheckpointError);
-  CHECK_THROWS_AS(number_from_json(Json("7"), number), nlohmann::json::exception);
+  CHECK_THROWS_AS(number_from_json(Json("7"), number), CheckpointError);
+  float small = 7;
+  CHECK_THROWS_AS(number_from_json(Json(1e300), small), CheckpointError);
+  CHECK_THROWS_AS(number_from_json(Json("7"), small), nlohmann::json::exception);
+  CHECK(small == 7);
   std::uint64_t positive = 7;
   CHECK_THROWS_AS(number_from_json(Json(-1), positive), CheckpointError);
   CHECK(number == 7);
   CHECK(positive == 7);
+}
+
+TEST_CASE("a checksum has 16 digits") {
+  CHECK(number_of_hex(hex(0x0123456789abcdefu)) == 0x0123456789abcdefu);
+  for (const char* text : {"", "1", "0123456789abcdeg", "-123456789abcdef", " 123456789abcdef", "0123456789abcdef0"})
+    CHECK_THROWS_AS(number_of_hex(text), CheckpointError);
 }
 
 TEST_CASE("a rule is read as it was written, flags and enumerations too, and one with other names is refused") {

@@ -20,7 +20,7 @@ Header sample() {
 Header parsed(const std::string& json, index_t data_bytes = 0) { return parse_header("f", json, data_bytes); }
 
 TEST_CASE("a header is read as it was written, and its data begins at a multiple of 8") {
-  const std::string text = sample().text();
+  const std::string text = sample().text("f");
   CHECK(text.size() % 8 == 0);
   const Header header = parsed(text.substr(8), 26);
   CHECK(header.entries == sample().entries);

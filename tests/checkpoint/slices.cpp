@@ -132,7 +132,7 @@ TEST_CASE("metadata that does not describe the entries is refused") {
   const Scratch scratch;
   const auto refused = [&](const std::map<std::string, std::string>& metadata, const char* why) {
     const Header header{{{"a", "F32", {1}, 0, 4}}, metadata};
-    const std::string text = header.text();
+    const std::string text = header.text("f");
     testing::write(scratch / file_of_rank(0), text + "1234");
     CHECK_THROWS_WITH_AS(SavedSlices(scratch / "", {checksum(std::string_view(text).substr(8))}, names), Contains(why),
                          CheckpointError);

@@ -51,9 +51,13 @@ class Checkpoints {
   /// buffer of 1 MiB beside its arrays. If a rank fails, it throws CheckpointError, others throw PeerError, and the
   /// checkpoints before are as they were. Throws UsageError in the middle of a step. Blocks until all ranks have called.
   void save(const Json& user = Json::object()) {
-    const ControlState<Rule> control = optimizer_->control_state();
+    ControlState<Rule> control;
     std::uint64_t header_sum = 0;
-    const auto unwritten = checkpoint::caught([&] { header_sum = write_own_file(); });
+    const auto unwritten = checkpoint::caught([&] {
+      checkpoint::check_tensors(checkpoint::describe_tensors(optimizer_->layout()), optimizer_->layout());  // names
+      control = optimizer_->control_state();
+      header_sum = write_own_file();
+    });
     const Words sums =
         ranks_.require_all(unwritten, header_sum, folder_.path(), "could not write its part of the checkpoint");
     const auto uncommitted = checkpoint::caught([&] {
@@ -176,10 +180,10 @@ class Checkpoints {
       for (const Json& tensor : manifest.at("tensors")) tensors.push_back(tensor.at("name").template get<std::string>());
       std::vector<std::uint64_t> sums;
       for (const Json& text : manifest.at("header_checksums"))
-        sums.push_back(std::stoull(text.template get<std::string>(), nullptr, 16));
+        sums.push_back(checkpoint::number_of_hex(text.template get<std::string>()));
       slices = std::make_unique<checkpoint::SavedSlices>(folder, sums, tensors);
       require_arrays(*slices, control.evaluating());
-      return checkpoint::checksum(manifest.dump());
+      return checkpoint::number_of_hex(manifest.at("checksum").template get<std::string>());
     });
   }
 

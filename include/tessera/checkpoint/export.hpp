@@ -62,6 +62,8 @@ inline std::vector<ExportedFile> plan_export(const Layout& layout, std::string_v
     files.back().tensors.push_back(t.index);
   }
   const std::filesystem::path whole(path);
+  if (whole.filename().empty() || whole.extension() == ".json")
+    throw CheckpointError(message({path, ": is not the name of a safetensors file"}));
   for (std::size_t k = 0; k < files.size(); ++k) {
     files[k].header.metadata["format"] = "pt";
     const auto five = [](std::size_t n) { return std::to_string(100000 + n).substr(1); };
@@ -109,7 +111,7 @@ void export_parameters(Comm& comm, Sharded<Rule, Stage, Precision, Comm>& optimi
   const auto begun = caught([&] {
     files = plan_export(layout, data_type<Parameter>(), path, options);
     for (std::size_t k = 0; k < files.size(); ++k) {
-      const std::string text = files[k].header.text();
+      const std::string text = files[k].header.text(path);
       for (std::size_t e = 0; e < files[k].tensors.size(); ++e)
         places[to_size(files[k].tensors[e])] = {k, std::ssize(text) + files[k].header.entries[e].begin};
       if (ranks.rank() != 0) continue;
@@ -133,19 +135,24 @@ void export_parameters(Comm& comm, Sharded<Rule, Stage, Precision, Comm>& optimi
     for (auto& file : open) file->sync_and_close();
   });
   ranks.require_all(written, 0, path, "could not write its part");
-  const auto named = caught([&] {
-    if (ranks.rank() != 0) return;
+  const auto name_files = [&] {
+    const std::string above = folder.empty() ? "." : folder, index = path + ".index.json";
     for (const ExportedFile& file : files) {
       const std::string from = partial(file.name);
       rename(from, from.substr(0, from.size() - std::string_view(".partial").size()));
     }
+    sync_folder(above);
     if (files.size() > 1) {
-      write_file(path + ".index.json.partial", index_of(files));
-      rename(path + ".index.json.partial", path + ".index.json");
+      write_file(index + ".partial", index_of(files));
+      rename(index + ".partial", index);
     }
-    sync_folder(folder.empty() ? "." : folder);
+    std::filesystem::remove(files.size() > 1 ? path : index);  // of an earlier export, which a reader might prefer
+    sync_folder(above);
+  };
+  const auto unnamed = caught([&] {
+    if (ranks.rank() == 0) reading(path, name_files);
   });
-  ranks.require_all(named, 0, path, "could not name the file");
+  ranks.require_all(unnamed, 0, path, "could not name the file");
 }
 
 }  // namespace tessera

@@ -58,12 +58,16 @@ inline void sync_folder(const std::string& path) {
   if (::fsync(folder.get()) != 0) fail(path, "cannot sync the folder");
 }
 
-/// Creates a folder, and the folders above it. An existing one is accepted.
+/// Creates a folder, and the folders above it, on the device. An existing one is accepted.
 inline void make_folders(const std::string& path) {
+  std::string outer = path.starts_with('/') ? "/" : ".";
   for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string above = path.substr(0, end);
-    if (::mkdir(above.c_str(), 0777) != 0 && errno != EEXIST) fail(above, "cannot create the folder");
+    const bool created = ::mkdir(above.c_str(), 0777) == 0;
+    if (!created && errno != EEXIST) fail(above, "cannot create the folder");
+    if (created || end == std::string::npos) sync_folder(outer);  // the last one may be another rank's, just created
     if (end == std::string::npos) break;
+    outer = above;
   }
   struct stat found {};
   if (::stat(path.c_str(), &found) != 0) fail(path, "cannot open the folder");

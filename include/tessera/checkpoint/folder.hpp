@@ -43,8 +43,8 @@ class Folder {
 
   /// The names of the checkpoints, newest first. None if there is no list. Throws CheckpointError if it is damaged.
   std::vector<std::string> names() const {
-    if (!std::filesystem::exists(std::filesystem::symlink_status(list()))) return {};
-    return reading(list(), [&] {
+    return reading(list(), [&]() -> std::vector<std::string> {
+      if (!std::filesystem::exists(std::filesystem::symlink_status(list()))) return {};
       const auto names = read_json(list()).at("checkpoints").get<std::vector<std::string>>();
       for (const std::string& name : names) require_name(name);
       return names;
@@ -54,18 +54,28 @@ class Folder {
   /// Makes what is in partial/, the synced files of `world` ranks, the newest checkpoint, and removes all but `keep`.
   /// Returns its name. Throws CheckpointError.
   std::string commit(const Json& manifest, int world, index_t step, int keep) const {
+    return reading(path_, [&] { return make_current(manifest, world, step, keep); });
+  }
+
+ private:
+  std::string list() const { return message({path_, "/checkpoints.json"}); }
+
+  std::string make_current(const Json& manifest, int world, index_t step, int keep) const {
     std::vector<std::string> all = names();
-    write_file(message({partial(), "/manifest.json"}), with_checksum(manifest.dump(1)));
+    const std::string text = with_checksum(manifest.dump(1));
+    if (std::ssize(text) > most_manifest_bytes)
+      throw CheckpointError(message({"the manifest would have ", text.size(), " bytes, more than the limit of 100 MB"}));
+    write_file(message({partial(), "/manifest.json"}), text);
     remove_strangers(world);
     sync_folder(partial());
     const std::string name = unused_name(step);
-    rename(partial(), path_of(name));
-    sync_folder(path_);
     all.insert(all.begin(), name);
     const std::size_t kept = min(all.size(), static_cast<std::size_t>(keep));
     const std::vector<std::string> listed(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(kept));
     const std::string next = message({path_, "/checkpoints.next"});
     write_file(next, with_checksum(Json{{"checkpoints", listed}}.dump(1)));
+    rename(partial(), path_of(name));
+    sync_folder(path_);
     rename(next, list());
     sync_folder(path_);
     std::error_code ignored;  // what cannot be removed is not in the list any more
@@ -73,20 +83,14 @@ class Folder {
     return name;
   }
 
- private:
-  std::string list() const { return message({path_, "/checkpoints.json"}); }
-
   // Removes from partial/ what an interrupted save on more ranks left there.
   void remove_strangers(int world) const {
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(partial(), error)) {
+    for (const auto& entry : std::filesystem::directory_iterator(partial())) {
       const std::string name = entry.path().filename().string();
       bool own = name == "manifest.json";
       for (int r = 0; r < world && !own; ++r) own = name == file_of_rank(r);
-      if (!own) std::filesystem::remove_all(entry.path(), error);
-      if (error) throw CheckpointError(message({entry.path().string(), ": cannot be removed: ", error.message()}));
+      if (!own) std::filesystem::remove_all(entry.path());
     }
-    if (error) throw CheckpointError(message({partial(), ": cannot be listed: ", error.message()}));
   }
 
   // "step-00000042", or with ".1", ".2", ... if that exists.

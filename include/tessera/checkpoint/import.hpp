@@ -141,12 +141,18 @@ void import_parameters(Comm& comm, Sharded<Rule, Stage, Precision, Comm>& optimi
   });
   ranks.require_all(unfit, 0, path, "could not use the file");
   std::exception_ptr unread;
-  optimizer.initialize([&](Tensor t, index_t i) {
-    float weight = 0;
-    if (!unread) unread = caught([&] { weight = (*weights)(t, i); });
-    return weight;
-  });
+  std::exception_ptr differ;  // because a rank could not read
+  try {
+    optimizer.initialize([&](Tensor t, index_t i) {
+      float weight = 0;
+      if (!unread) unread = caught([&] { weight = (*weights)(t, i); });
+      return weight;
+    });
+  } catch (const AgreementError&) {
+    differ = std::current_exception();
+  }
   ranks.require_all(unread, 0, path, "could not read the file");
+  if (differ) std::rethrow_exception(differ);
 }
 
 }  // namespace tessera

@@ -2,10 +2,13 @@
 // hyperparameters, and the caller's own data. docs/checkpoint.md has the format to the byte.
 #pragma once
 
+#include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <map>
 #include <string>
+#include <system_error>
 #include <type_traits>
 #include <vector>
 
@@ -39,7 +42,15 @@ Json number_to_json(Number number) {
   }
 }
 
-/// Throws nlohmann's exceptions, which read() turns into CheckpointErrors, if `json` is no such number.
+/// Throws CheckpointError unless `value` fits into Number.
+template <class Number>
+double in_range(double value) {
+  const double most = static_cast<double>(std::numeric_limits<Number>::max());
+  if (value >= -most && value <= most) return value;
+  throw CheckpointError(message({"the number ", value, " is out of range"}));
+}
+
+/// Throws nlohmann's exceptions, which reading() turns into CheckpointErrors, if `json` is no such number.
 template <class Number>
 void number_from_json(const Json& json, Number& number) {
   if constexpr (std::is_floating_point_v<Number>) {
@@ -47,12 +58,11 @@ void number_from_json(const Json& json, Number& number) {
     if (json == "nan") number = Limits::quiet_NaN();
     else if (json == "inf") number = Limits::infinity();
     else if (json == "-inf") number = -Limits::infinity();
-    else number = static_cast<Number>(json.get<double>());
+    else number = static_cast<Number>(in_range<Number>(json.get<double>()));
   } else if constexpr (std::is_same_v<Number, bool>) {
     number = json.get<bool>();
   } else {
     using Limits = std::numeric_limits<Number>;
-    json.get<Number>();  // throws for another type
     if (!json.is_number_integer()) throw CheckpointError(message({"the number ", json.dump(), " is not an integer"}));
     const bool positive = json.is_number_unsigned() || json.get<std::int64_t>() >= 0;
     if (positive ? json.get<std::uint64_t>() > static_cast<std::uint64_t>(Limits::max())
@@ -85,6 +95,15 @@ void rule_from_json(const Json& json, Rule& rule) {
   if (next != json.size())
     throw CheckpointError(message({Rule::name, " has ", json.size(), " hyperparameters in the checkpoint, and ", next,
                                    " in this program"}));
+}
+
+/// The number that hex() wrote. Throws CheckpointError for another text.
+inline std::uint64_t number_of_hex(const std::string& text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, 16);
+  if (text.size() != 16 || error != std::errc{} || end != text.data() + text.size())
+    throw CheckpointError(message({"'", text, "' is not a checksum"}));
+  return number;
 }
 
 /// [{"name": "AdamW", "state": ["exp_avg", "exp_avg_sq"]}, ...]
@@ -139,8 +158,8 @@ template <class Rule>
 void groups_from_json(const Json& json, typename rule::Set<Rule>::Groups& rules) {
   rule::for_each<Rule>([&](auto r) {
     auto& groups = rule::of<r>(rules);
-    groups.resize(json.at(to_size(r)).size());
-    for (std::size_t g = 0; g < groups.size(); ++g) rule_from_json(json.at(to_size(r)).at(g), groups[g]);
+    groups.resize(json.at(static_cast<std::size_t>(r)).size());
+    for (std::size_t g = 0; g < groups.size(); ++g) rule_from_json(json.at(static_cast<std::size_t>(r)).at(g), groups[g]);
   });
 }
 
@@ -171,19 +190,6 @@ inline Json read_json(const std::string& path) {
   return json;
 }
 
-/// Calls read(), and turns what nlohmann::json throws into a CheckpointError that names `path`.
-template <class Read>
-auto reading(const std::string& path, const Read& read) {
-  try {
-    return read();
-  } catch (const nlohmann::json::exception& error) {
-    throw CheckpointError(message({path, ": does not have the format: ", error.what()}));
-  } catch (const CheckpointError& error) {
-    if (std::string_view(error.what()).starts_with(path)) throw;
-    throw CheckpointError(message({path, ": ", error.what()}));
-  }
-}
-
 /// Throws CheckpointError, which names the first difference, unless the checkpoint's tensors are those of `layout`.
 inline void check_tensors(const Json& tensors, const Layout& layout) {
   const Json own = describe_tensors(layout);
@@ -191,7 +197,8 @@ inline void check_tensors(const Json& tensors, const Layout& layout) {
     std::map<std::string, const Json*> all;
     for (const Json& tensor : list)
       if (!all.emplace(tensor.at("name").get<std::string>(), &tensor).second)
-        throw CheckpointError(message({"has two tensors '", tensor.at("name").get<std::string>(), "'"}));
+        throw CheckpointError(message({"there are two tensors '", tensor.at("name").get<std::string>(),
+                                       "': the names of units and tensors must be different when they are joined by a dot"}));
     return all;
   };
   const auto saved = by_name(tensors), mine = by_name(own);

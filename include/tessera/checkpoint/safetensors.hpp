@@ -11,6 +11,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <span>
@@ -29,6 +30,21 @@
 #include <tessera/core/message.hpp>
 
 namespace tessera::checkpoint {
+
+/// Calls read(), and turns what nlohmann::json throws into a CheckpointError. Its message begins with `path`.
+template <class Read>
+auto reading(const std::string& path, const Read& read) {
+  try {
+    return read();
+  } catch (const nlohmann::json::exception& error) {
+    throw CheckpointError(message({path, ": does not have the format: ", error.what()}));
+  } catch (const std::filesystem::filesystem_error& error) {
+    throw CheckpointError(message({path, ": ", error.what()}));
+  } catch (const CheckpointError& error) {
+    if (std::string_view(error.what()).starts_with(path)) throw;
+    throw CheckpointError(message({path, ": ", error.what()}));
+  }
+}
 
 struct DataType {
   std::string_view name;
@@ -71,7 +87,13 @@ struct Header {
 
   static constexpr index_t most_bytes = 100'000'000;
 
-  /// The bytes before the data: length and JSON, padded with spaces to a multiple of 8.
+  /// The bytes before the data: length and JSON, padded with spaces to a multiple of 8. Throws CheckpointError if they
+  /// are more than a reader accepts, or if a name is not UTF-8.
+  std::string text(const std::string& path) const {
+    return reading(path, [&] { return text(); });
+  }
+
+ private:
   std::string text() const {
     const auto quoted = [](const std::string& text) { return nlohmann::json(text).dump(); };
     std::string body = "{";
@@ -82,6 +104,8 @@ struct Header {
     if (body.back() == ',') body.pop_back();
     body += '}';
     body.resize(to_size(round_up(std::ssize(body), index_t{8})), ' ');
+    if (std::ssize(body) > most_bytes)
+      throw CheckpointError(message({"the header would have ", body.size(), " bytes, more than the limit of 100 MB"}));
     std::string all(8, '\0');
     for (int i = 0; i < 8; ++i) all[to_size(i)] = static_cast<char>(static_cast<std::uint64_t>(body.size()) >> 8 * i);
     return all + body;

@@ -70,8 +70,9 @@ class SliceWriter {
   void begin(const std::string& path) {
     header_.metadata = {{"tessera", "1"}, {"block_bytes", std::to_string(block_bytes)}, {"slices", slices_}};
     header_.metadata["checksums"] = std::string(to_size(ceil_div(bytes_, block_bytes) * 16), '0');
+    const std::string text = header_.text(path);
+    path_ = path;
     file_ = std::make_unique<FileWriter>(path);
-    const std::string text = header_.text();
     file_->write(std::as_bytes(std::span(text)));
   }
 
@@ -84,7 +85,7 @@ class SliceWriter {
   /// Writes the checksums into the header and syncs the file. Returns the checksum of the header.
   std::uint64_t end() {
     header_.metadata["checksums"] = checksums_.text();
-    const std::string text = header_.text();
+    const std::string text = header_.text(path_);
     file_->write_at(0, std::as_bytes(std::span(text)));
     file_->sync_and_close();
     return checksum(std::string_view(text).substr(8));
@@ -95,6 +96,7 @@ class SliceWriter {
  private:
   const Layout* layout_;
   Header header_;
+  std::string path_;
   std::string slices_;
   std::unordered_set<std::string> names_;
   index_t bytes_ = 0;  // of data
@@ -102,63 +104,70 @@ class SliceWriter {
   BlockChecksums checksums_{block_bytes};
 };
 
-/// The data of one file, by offset, verified block by block.
-class VerifiedData {
- public:
+/// What is known of one rank's file without reading its data. The file is not open.
+struct FileOfRank {
+  std::string path;
+  Header header;
+  index_t data_begin = 0;
+  index_t data_bytes = 0;
+
   /// header_sum: the checksum of the header, from the manifest.
-  VerifiedData(const std::string& path, std::uint64_t header_sum) : open_(path) {
-    if (checksum(open_.header_text) != header_sum)
+  FileOfRank(const std::string& file, std::uint64_t header_sum) : path(file) {
+    OpenFile open(path);
+    if (checksum(open.header_text) != header_sum)
       throw CheckpointError(message({path, ": is damaged: the checksum of its header is not that of the manifest"}));
-    const auto& metadata = open_.header.metadata;
-    const index_t blocks = ceil_div(data_bytes(), block_bytes);
-    if (!metadata.contains("slices") || !metadata.contains("checksums") ||
-        std::ssize(metadata.at("checksums")) != 16 * blocks)
+    header = std::move(open.header);
+    data_begin = open.data_begin;
+    data_bytes = open.file.bytes() - data_begin;
+    if (!header.metadata.contains("slices") || !header.metadata.contains("checksums") ||
+        std::ssize(header.metadata.at("checksums")) != 16 * ceil_div(data_bytes, block_bytes))
       throw CheckpointError(message({path, ": lacks slices or checksums in its metadata"}));
   }
+};
 
-  const Header& header() const noexcept { return open_.header; }
-  const std::string& path() const noexcept { return open_.file.path(); }
-
+/// Reads data by offset, verified block by block. Has one file open, and one block of it in memory.
+class VerifiedReader {
+ public:
   /// Reads to.size() bytes of data from `offset` on. Throws CheckpointError if a block is damaged.
-  void read(index_t offset, std::span<std::byte> to) {
+  void read(const FileOfRank& file, index_t offset, std::span<std::byte> to) {
     while (!to.empty()) {
-      const index_t block = offset / block_bytes;
-      load(block);
-      const index_t within = offset - block * block_bytes;
-      const index_t n = min(std::ssize(to), std::ssize(block_) - within);
-      std::memcpy(to.data(), block_.data() + within, to_size(n));
+      load(file, offset / block_bytes);
+      const index_t within = offset % block_bytes;
+      const index_t n = min(std::ssize(to), std::ssize(data_) - within);
+      std::memcpy(to.data(), data_.data() + within, to_size(n));
       to = to.subspan(to_size(n));
       offset += n;
     }
   }
 
  private:
-  index_t data_bytes() const noexcept { return open_.file.bytes() - open_.data_begin; }
-
-  void load(index_t block) {
-    if (block == loaded_) return;
-    loaded_ = -1;
+  void load(const FileOfRank& file, index_t block) {
+    if (&file != file_) open_ = std::make_unique<FileReader>(file.path);
+    else if (block == block_) return;
+    file_ = &file;
+    block_ = -1;
     const index_t begin = block * block_bytes;
-    block_.resize(to_size(min(block_bytes, data_bytes() - begin)));
-    open_.file.read(open_.data_begin + begin, block_);
-    const std::string_view sums = open_.header.metadata.at("checksums");
-    if (sums.substr(to_size(16 * block), 16) != hex(checksum(std::span<const std::byte>(block_))))
-      throw CheckpointError(message({path(), ": is damaged: bytes ", open_.data_begin + begin, " to ",
-                                     open_.data_begin + begin + std::ssize(block_), " do not have their checksum (",
-                                     tensor_at(begin), ")"}));
-    loaded_ = block;
+    data_.resize(to_size(min(block_bytes, file.data_bytes - begin)));
+    open_->read(file.data_begin + begin, data_);
+    const std::string_view sums = file.header.metadata.at("checksums");
+    if (sums.substr(to_size(16 * block), 16) != hex(checksum(std::span<const std::byte>(data_))))
+      throw CheckpointError(message({file.path, ": is damaged: bytes ", file.data_begin + begin, " to ",
+                                     file.data_begin + begin + std::ssize(data_), " do not have their checksum (",
+                                     tensor_at(file, begin), ")"}));
+    block_ = block;
   }
 
   // The first tensor with data in the block that begins at `begin`.
-  std::string tensor_at(index_t begin) const {
-    for (const Entry& entry : open_.header.entries)
+  static std::string tensor_at(const FileOfRank& file, index_t begin) {
+    for (const Entry& entry : file.header.entries)
       if (entry.end > begin) return message({"from '", entry.name, "' on"});
     return "no tensor";
   }
 
-  OpenFile open_;
-  index_t loaded_ = -1;
-  std::vector<std::byte> block_;
+  const FileOfRank* file_ = nullptr;
+  index_t block_ = -1;
+  std::unique_ptr<FileReader> open_;
+  std::vector<std::byte> data_;
 };
 
 /// All slices of a checkpoint, by array and tensor.
@@ -170,7 +179,7 @@ class SavedSlices {
               const std::vector<std::string>& tensors) {
     for (std::size_t rank = 0; rank < sums.size(); ++rank) {
       files_.push_back(
-          std::make_unique<VerifiedData>(message({folder, "/", file_of_rank(static_cast<int>(rank))}), sums[rank]));
+          std::make_unique<FileOfRank>(message({folder, "/", file_of_rank(static_cast<int>(rank))}), sums[rank]));
       add(rank, tensors);
     }
     for (auto& [key, slices] : slices_)
@@ -202,8 +211,8 @@ class SavedSlices {
     for (auto slice = std::partition_point(slices.begin(), slices.end(), ends_after); !to.empty(); ++slice) {
       const index_t skipped = first - slice->first;
       const index_t n = min(std::ssize(to), slice->count - skipped);
-      files_[slice->file]->read(slice->begin + skipped * static_cast<index_t>(sizeof(T)),
-                                std::as_writable_bytes(to.first(to_size(n))));
+      reader_.read(*files_[slice->file], slice->begin + skipped * static_cast<index_t>(sizeof(T)),
+                   std::as_writable_bytes(to.first(to_size(n))));
       to = to.subspan(to_size(n));
       first += n;
     }
@@ -220,10 +229,10 @@ class SavedSlices {
 
   // Lines "array tensor first" of the metadata, one for each entry in the order of data.
   void add(std::size_t rank, const std::vector<std::string>& tensors) {
-    const Header& header = files_[rank]->header();
+    const Header& header = files_[rank]->header;
     std::string_view lines = header.metadata.at("slices");
     const auto refuse = [&] {
-      throw CheckpointError(message({files_[rank]->path(), ": its metadata does not describe its slices"}));
+      throw CheckpointError(message({files_[rank]->path, ": its metadata does not describe its slices"}));
     };
     const auto word = [&](char end) {
       const std::size_t n = lines.find(end);
@@ -251,7 +260,8 @@ class SavedSlices {
     if (!lines.empty()) refuse();
   }
 
-  std::vector<std::unique_ptr<VerifiedData>> files_;
+  std::vector<std::unique_ptr<FileOfRank>> files_;
+  VerifiedReader reader_;
   std::map<std::pair<std::string, std::string>, std::vector<Slice>> slices_;
 };
 

@@ -182,7 +182,7 @@ constexpr Plan make_plan(const Sharding& sharding, const Options& options, const
     const RuleFootprint& rule = of.rules[to_size(r)];
     const RulePlan& name = names[to_size(r)];
     const layout::Spaces space = sharding.of_rule(r);
-    const index_t elements = space.first >= space.last ? 0
+    const index_t elements = space.first == space.last ? 0
                              : of.state.sharded()      ? sharding.shard_elements(space, of.state.extent)
                                                        : layout.space_elements(r);
     const RulePlan rule_plan{{name.optimizer_state.name, rule.state_floats, elements, of.state_bytes},

@@ -65,7 +65,7 @@ class Sharding {
   /// The spaces of rules, in which gradients and optimizer state are; all spaces; the space of one rule.
   constexpr layout::Spaces trainable() const { return {0, layout_.rules()}; }
   constexpr layout::Spaces all_spaces() const { return {0, layout_.spaces()}; }
-  constexpr layout::Spaces of_rule(int rule) const { return {rule, min(rule + 1, layout_.rules())}; }
+  constexpr layout::Spaces of_rule(int rule) const { return {min(rule, layout_.rules()), min(rule + 1, layout_.rules())}; }
 
   /// The parts of pieces. Indexed by piece().
   constexpr const layout::Partition& partition() const { return partition_; }

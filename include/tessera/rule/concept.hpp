@@ -95,7 +95,8 @@ concept ChecksChange = UpdateRule<R> && requires(const R& rule) {
 template <class Rule>
 inline constexpr std::size_t state_floats = rule_state::floats<typename Rule::State>;
 
-/// Whether a rule's state_names differ from each other and from the names of the optimizer's other arrays. True for a
+/// Whether a rule's state_names are words that differ from each other and from the names of the optimizer's other
+/// arrays. True for a
 /// type that is not an UpdateRule; another check rejects it.
 template <class Rule>
 constexpr bool has_distinct_state_names() {
@@ -104,6 +105,7 @@ constexpr bool has_distinct_state_names() {
     for (std::size_t i = 0; i < names.size(); ++i) {
       const std::string_view name = names[i];
       if (name == "parameter" || name == "master" || name == "trained") return false;
+      if (name.empty() || name.find_first_of(" \n") != std::string_view::npos) return false;  // files separate by these
       for (std::size_t k = 0; k < i; ++k)
         if (name == names[k]) return false;
     }

@@ -111,7 +111,7 @@ class StepDecision {
   /// Called first in step(). rules: one per hyperparameter group of the layout, or more.
   void begin(const Groups& rules) {
     rule::for_each<Rule>([&](auto r) {
-      auto& stored = std::get<to_size(r)>(rules_);
+      auto& stored = std::get<to_size(int{r})>(rules_);
       for (std::size_t g = 0; g < stored.span().size(); ++g)
         executor_->once(PrepareRule<At<r>>{rule::of<r>(rules)[g], stored.data() + g, numbers_.data()});
     });
