@@ -1,4 +1,4 @@
-// expect: the rule's state_names must differ from each other, and from 'parameter', 'master' and 'trained'
+// expect: the rule's state_names must be words that differ from each other, and from 'parameter', 'master' and 'trained'
 #include <tessera/tessera.hpp>
 struct SignSgd {
   float lr = 1e-3f;
