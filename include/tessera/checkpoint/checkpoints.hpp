@@ -167,7 +167,9 @@ class Checkpoints {
   std::uint64_t read(const std::string& folder, std::unique_ptr<checkpoint::SavedSlices>& slices,
                      ControlState<Rule>& control, Json& user) const {
     const std::string path = message({folder, "/manifest.json"});
-    return checkpoint::reading(path, [&] {
+    std::vector<std::string> tensors;
+    std::vector<std::uint64_t> sums;
+    const std::uint64_t own_sum = checkpoint::reading(path, [&] {
       const Json manifest = checkpoint::read_json(path);
       require_same("format", manifest.at("format"), "tessera checkpoint");
       require_same("version", manifest.at("version"), checkpoint::format_version);
@@ -176,15 +178,16 @@ class Checkpoints {
       checkpoint::check_tensors(manifest.at("tensors"), optimizer_->layout());
       control = checkpoint::control_from_json<Rule>(manifest.at("control"));
       user = manifest.at("user");
-      std::vector<std::string> tensors;
       for (const Json& tensor : manifest.at("tensors")) tensors.push_back(tensor.at("name").template get<std::string>());
-      std::vector<std::uint64_t> sums;
       for (const Json& text : manifest.at("header_checksums"))
         sums.push_back(checkpoint::number_of_hex(text.template get<std::string>()));
-      slices = std::make_unique<checkpoint::SavedSlices>(folder, sums, tensors);
-      require_arrays(*slices, control.evaluating());
       return checkpoint::number_of_hex(manifest.at("checksum").template get<std::string>());
     });
+    checkpoint::reading(folder, [&] {
+      slices = std::make_unique<checkpoint::SavedSlices>(folder, sums, tensors);
+      require_arrays(*slices, control.evaluating());
+    });
+    return own_sum;
   }
 
   static void require_same(const char* what, const Json& saved, const Json& mine) {

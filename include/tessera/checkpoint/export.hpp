@@ -66,10 +66,9 @@ inline std::vector<ExportedFile> plan_export(const Layout& layout, std::string_v
     throw CheckpointError(message({path, ": is not the name of a safetensors file"}));
   for (std::size_t k = 0; k < files.size(); ++k) {
     files[k].header.metadata["format"] = "pt";
-    const auto five = [](std::size_t n) { return std::to_string(100000 + n).substr(1); };
     files[k].name = files.size() == 1 ? whole.filename().string()
-                                      : message({whole.stem().string(), "-", five(k + 1), "-of-", five(files.size()),
-                                                 whole.extension().string()});
+                                      : message({whole.stem().string(), "-", padded(static_cast<index_t>(k) + 1, 5), "-of-",
+                                                 padded(std::ssize(files), 5), whole.extension().string()});
   }
   return files;
 }

@@ -20,6 +20,12 @@
 
 namespace tessera::checkpoint {
 
+/// The number with zeros before it, at least `digits` digits, for names of files.
+inline std::string padded(index_t number, std::size_t digits) {
+  const std::string text = std::to_string(number);
+  return std::string(text.size() < digits ? digits - text.size() : 0, '0') + text;
+}
+
 /// Throws CheckpointError: the path, what failed, and the system's reason in errno.
 [[noreturn]] inline void fail(const std::string& path, const char* what) {
   const int reason = errno;

@@ -95,8 +95,7 @@ class Folder {
 
   // "step-00000042", or with ".1", ".2", ... if that exists.
   std::string unused_name(index_t step) const {
-    const std::string digits = std::to_string(step);
-    const std::string base = message({"step-", std::string(digits.size() < 8 ? 8 - digits.size() : 0, '0'), digits});
+    const std::string base = message({"step-", padded(step, 8)});
     std::string name = base;
     for (int k = 1; std::filesystem::exists(std::filesystem::symlink_status(path_of(name))); ++k)
       name = message({base, ".", k});

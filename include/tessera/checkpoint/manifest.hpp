@@ -8,6 +8,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <type_traits>
 #include <vector>
@@ -130,17 +131,11 @@ inline Json describe_tensors(const Layout& layout) {
   return tensors;
 }
 
-/// Calls visit(name, member) for the members of a control state that are numbers.
+/// Calls visit(key, member) for the members of a control state that are numbers.
 template <class State, class Visit>
 void for_each_number(State& state, Visit visit) {
-  visit("steps", state.steps);
-  visit("attempts", state.attempts);
-  visit("loss_scale", state.loss_scale);
-  visit("overflows_left", state.overflows_left);
-  visit("clean_steps", state.clean_steps);
-  visit("evaluation_changes", state.evaluation_changes);
-  visit("seed", state.seed);
-  visit("clip_norm", state.clip_norm);
+  constexpr std::size_t prefix = std::string_view("ControlState::").size();
+  State::for_each_number(state, [&](const char* name, auto& number) { visit(name + prefix, number); });
 }
 
 template <class Groups>
@@ -158,8 +153,9 @@ template <class Rule>
 void groups_from_json(const Json& json, typename rule::Set<Rule>::Groups& rules) {
   rule::for_each<Rule>([&](auto r) {
     auto& groups = rule::of<r>(rules);
-    groups.resize(json.at(static_cast<std::size_t>(r)).size());
-    for (std::size_t g = 0; g < groups.size(); ++g) rule_from_json(json.at(static_cast<std::size_t>(r)).at(g), groups[g]);
+    const Json& of_type = json.at(static_cast<std::size_t>(r));
+    groups.resize(of_type.size());
+    for (std::size_t g = 0; g < groups.size(); ++g) rule_from_json(of_type.at(g), groups[g]);
   });
 }
 

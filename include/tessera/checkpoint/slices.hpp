@@ -33,8 +33,7 @@ inline constexpr index_t block_bytes = index_t{1} << 20;
 
 /// "rank-00003.safetensors"
 inline std::string file_of_rank(int rank) {
-  const std::string number = std::to_string(rank);
-  return message({"rank-", std::string(number.size() < 5 ? 5 - number.size() : 0, '0'), number, ".safetensors"});
+  return message({"rank-", padded(rank, 5), ".safetensors"});
 }
 
 /// The name of an entry: "a.w", "exp_avg.a.w", or, for a part of the tensor, "exp_avg.a.w[128:256]".
@@ -90,8 +89,6 @@ class SliceWriter {
     file_->sync_and_close();
     return checksum(std::string_view(text).substr(8));
   }
-
-  index_t bytes() const noexcept { return file_->bytes(); }
 
  private:
   const Layout* layout_;

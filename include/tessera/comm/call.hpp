@@ -108,8 +108,8 @@ struct CallOf {
   constexpr core::Groups groups(int world) const noexcept { return {world, group_size}; }
 };
 
-/// How an ordered sum continues the partial sums (Piece::sums) of earlier calls of a step (comm/tree.hpp). By default one call is the
-/// whole sum and every rank contributes a leaf. before, leaves and last are the same on all ranks.
+/// How an ordered sum continues the partial sums (Piece::sums) of earlier calls of a step (comm/tree.hpp). By default
+/// one call is the whole sum and every rank contributes a leaf. before, leaves and last are the same on all ranks.
 struct Carry {
   index_t stride = 0;  ///< elements from one partial sum to the next
   index_t before = 0;  ///< leaves in the partial sums

@@ -96,8 +96,7 @@ template <class Rule>
 inline constexpr std::size_t state_floats = rule_state::floats<typename Rule::State>;
 
 /// Whether a rule's state_names are words that differ from each other and from the names of the optimizer's other
-/// arrays. True for a
-/// type that is not an UpdateRule; another check rejects it.
+/// arrays. True for a type that is not an UpdateRule; another check rejects it.
 template <class Rule>
 constexpr bool has_distinct_state_names() {
   if constexpr (UpdateRule<Rule>) {

@@ -20,8 +20,8 @@ class Composition {
   static_assert(rule::Set<Rule>::count <= layout::most_rules,
                 "Sharded<Rule, Stage, Precision, Comm>: Rules<...> has at most layout::most_rules rules");
   static_assert(rule::have_distinct_state_names<Rule>(),
-                "Sharded<Rule, Stage, Precision, Comm>: the rule's state_names must be words that differ from each other, and from "
-                "'parameter', 'master' and 'trained', which are the names of other arrays");
+                "Sharded<Rule, Stage, Precision, Comm>: the rule's state_names must be words that differ from each "
+                "other, and from 'parameter', 'master' and 'trained', which are the names of other arrays");
   static_assert(StagePolicy<Stage>,
                 "Sharded<Rule, Stage, Precision, Comm>: the second argument must be a stage, Stage0 to Stage3, or a "
                 "struct with a name, derived from tessera::Stage<parameters, gradients, state>");

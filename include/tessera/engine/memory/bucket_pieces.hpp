@@ -6,7 +6,8 @@
 
 #include <tessera/comm/call.hpp>
 #include <tessera/core/math.hpp>
-#include <tessera/layout/layout.hpp>
+#include <tessera/engine/memory/flat_array.hpp>
+#include <tessera/layout/sharding.hpp>
 
 namespace tessera::engine {
 
@@ -25,5 +26,16 @@ class BucketPieces {
   std::array<Piece<In, Out>, layout::most_rules + 1> pieces_{};
   std::size_t size_ = 0;
 };
+
+/// The trainable pieces of bucket `b` in an all-gather of what each rank owns of `array` to those that hold it.
+template <class T, Placement where>
+BucketPieces<T> owned_to_held(const Sharding& sharding, const FlatArray<T, where>& array, int b) {
+  BucketPieces<T> pieces;
+  for (int s = 0; s < sharding.layout().rules(); ++s) {
+    const int p = sharding.piece(b, s);
+    pieces.add(sharding.range(b, s).size(), {array.owned_span(p), array.held_span(p), sharding.partition().part(p)});
+  }
+  return pieces;
+}
 
 }  // namespace tessera::engine

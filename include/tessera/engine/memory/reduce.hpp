@@ -269,10 +269,7 @@ class Reduce {
   // same queue.
   void share(int b, index_t step) {
     if constexpr (Stage::state.extent != Extent::world) {
-      BucketPieces<Reduction> pieces;
-      for_each_piece(b, [&](int s, int p) {
-        pieces.add(sharding_->range(b, s).size(), {own(p), sums().held_span(p), sharding_->partition().part(p)});
-      });
+      const BucketPieces<Reduction> pieces = owned_to_held(*sharding_, sums(), b);
       AllGather gather(pieces.span(), bucket_tag("reduced gradients of bucket", *sharding_, b, step));
       among_owners<Stage::state>(gather, *sharding_);
       events_[to_size(b)] = queue_->post(gather, executor_->record());

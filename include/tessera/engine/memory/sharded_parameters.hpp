@@ -114,12 +114,7 @@ class ShardedParameters {
   /// Posts the gather of the updated parts of bucket `b` over peers, if this rank holds more than it updates.
   void publish(int b, index_t step) {
     if constexpr (where.extent != of_state.extent) {
-      BucketPieces<Parameter> pieces;
-      for (int s = 0; s < sharding_->layout().rules(); ++s) {
-        const int p = sharding_->piece(b, s);
-        pieces.add(sharding_->range(b, s).size(),
-                   {array_.owned_span(p), array_.held_span(p), sharding_->partition().part(p)});
-      }
+      const BucketPieces<Parameter> pieces = owned_to_held(*sharding_, array_, b);
       if (pieces.empty()) return;
       AllGather gather(pieces.span(), bucket_tag("updated parameters of bucket", *sharding_, b, step));
       among_owners<where>(gather, *sharding_);

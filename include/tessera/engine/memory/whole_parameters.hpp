@@ -88,12 +88,7 @@ class WholeParameters {
   /// Posts the gather of the updated parts of bucket `b`.
   void publish(int b, index_t step) {
     if constexpr (shards_state) {
-      BucketPieces<Parameter> pieces;
-      for (int s = 0; s < sharding_->layout().rules(); ++s) {
-        const int p = sharding_->piece(b, s);
-        pieces.add(sharding_->range(b, s).size(),
-                   {array_.owned_span(p), array_.held_span(p), sharding_->partition().part(p)});
-      }
+      const BucketPieces<Parameter> pieces = owned_to_held(*sharding_, array_, b);
       if (pieces.empty()) return;
       gathered_[to_size(b)] =
           queue_->post(AllGather(pieces.span(), bucket_tag("parameters of bucket", *sharding_, b, step)),

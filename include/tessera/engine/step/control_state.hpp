@@ -29,6 +29,19 @@ struct ControlState {
   Groups rules;        ///< one per hyperparameter group: a std::vector<Rule>, or Rules<...>
   Groups first_rules;  ///< the rules at the start of training, for a rule's validate_change()
 
+  /// Calls visit(name, member) for all members but the rules; the name is "ControlState::steps". State: const or not.
+  template <class State, class Visit>
+  static void for_each_number(State& state, Visit visit) {
+    visit("ControlState::steps", state.steps);
+    visit("ControlState::attempts", state.attempts);
+    visit("ControlState::loss_scale", state.loss_scale);
+    visit("ControlState::overflows_left", state.overflows_left);
+    visit("ControlState::clean_steps", state.clean_steps);
+    visit("ControlState::evaluation_changes", state.evaluation_changes);
+    visit("ControlState::seed", state.seed);
+    visit("ControlState::clip_norm", state.clip_norm);
+  }
+
   /// Whether the parameters are evaluation weights.
   bool evaluating() const noexcept { return evaluation_changes % 2 == 1; }
 
@@ -70,14 +83,7 @@ namespace engine {
 /// Calls visit(setting) for all members of the control state, with `rules` as its rules.
 template <class Rule, class Visit>
 void for_each_setting(const ControlState<Rule>& state, const typename ControlState<Rule>::Groups& rules, Visit visit) {
-  visit(Setting::of("ControlState::steps", state.steps));
-  visit(Setting::of("ControlState::attempts", state.attempts));
-  visit(Setting::of("ControlState::loss_scale", state.loss_scale));
-  visit(Setting::of("ControlState::overflows_left", state.overflows_left));
-  visit(Setting::of("ControlState::clean_steps", state.clean_steps));
-  visit(Setting::of("ControlState::evaluation_changes", state.evaluation_changes));
-  visit(Setting::of("ControlState::seed", state.seed));
-  visit(Setting::of("ControlState::clip_norm", state.clip_norm));
+  ControlState<Rule>::for_each_number(state, [&](const char* name, auto number) { visit(Setting::of(name, number)); });
   for_each_setting(rules, visit);
   for_each_setting(state.first_rules, visit);
 }
